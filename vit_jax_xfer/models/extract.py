@@ -1,0 +1,95 @@
+"""What a network computes on images: tokens, attention maps, queries, keys and values."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from vit_jax_xfer.models.collections import stack_layers
+from vit_jax_xfer.models.mae import MaskedAutoencoder
+from vit_jax_xfer.models.patches import grid_of
+from vit_jax_xfer.models.vit import VisionTransformer
+
+
+@flax.struct.dataclass
+class Extracted:
+    """The results of `extract`; what was not asked for, or does not exist, is None."""
+
+    logits: jax.Array | None  # (B, K)
+    pooled: jax.Array | None  # (B, C): what the head sees
+    tokens: jax.Array  # (B, T, C) after the final norm, prefix tokens first
+    cls: jax.Array | None  # (B, C)
+    patch_tokens: jax.Array  # (B, h, w, C)
+    attention: jax.Array | None  # (L, B, H, T, T) float32, after the softmax
+    q: jax.Array | None  # (L, B, T, H, d), before the scale
+    k: jax.Array | None
+    v: jax.Array | None
+    filters: tuple[Any, ...] = ()  # a filter network's blocks in order; a plain ViT has none
+    num_prefix_tokens: int = flax.struct.field(pytree_node=False, default=0)
+
+
+def extract(
+    model: nn.Module,
+    variables: Any,
+    images: jax.Array,
+    attention: bool = False,
+    qkv: bool = False,
+    layers: Sequence[int] | None = None,
+    kept: Sequence[jax.Array] | None = None,
+) -> Extracted:
+    """Everything that one pass over images (B, H, W, 3) float32 shows; see `Extracted`.
+
+    layers: which blocks' maps and q, k, v to return (negative counts from the end), None = all.
+    kept: token indices for networks that drop tokens; a plain ViT has nothing to keep.
+    A MaskedAutoencoder shows its encoder, on unmasked images.
+    """
+    model, variables = encoder_of(model, variables)
+    if kept is not None:
+        raise ValueError(f"kept: {type(model).__name__} drops no tokens, so there is none to keep")
+    images = jnp.asarray(images)
+    layers = resolve_layers(layers, model.depth)
+    wanted = [name for name, asked in (("attention", attention), ("qkv", qkv)) if asked]
+    out, found = model.apply(variables, images, mutable=wanted, method="forward")
+    prefix = model.prefix_tokens
+    patches = out.tokens[:, prefix:]
+    grid = grid_of(images.shape[1:3], model.patch_size)
+    maps = stack_layers(found["attention"], ("attention", "map"), layers) if attention else None
+    q, k, v = (
+        stack_layers(found["qkv"], ("attention", name), layers) if qkv else None for name in "qkv"
+    )
+    return Extracted(
+        logits=out.logits,
+        pooled=out.pooled,
+        tokens=out.tokens,
+        cls=out.tokens[:, 0] if model.class_token else None,
+        patch_tokens=patches.reshape(patches.shape[0], *grid, patches.shape[-1]),
+        attention=maps,
+        q=q,
+        k=k,
+        v=v,
+        num_prefix_tokens=prefix,
+    )
+
+
+def encoder_of(model: nn.Module, variables: Any) -> tuple[VisionTransformer, Any]:
+    """The vision transformer inside: a MaskedAutoencoder's encoder, else the model itself."""
+    if isinstance(model, MaskedAutoencoder):
+        return model.encoder, {"params": variables["params"]["encoder"]}
+    return model, variables
+
+
+def resolve_layers(layers: Sequence[int] | None, depth: int) -> tuple[int, ...]:
+    """Layer indices 0 … depth-1 from None (all) or a list whose negatives count from the end."""
+    if layers is None:
+        return tuple(range(depth))
+    resolved = []
+    for layer in layers:
+        if not -depth <= layer < depth:
+            raise ValueError(f"layers: {layer} is not a layer of a network of depth {depth}")
+        resolved.append(layer % depth)
+    if not resolved or len(set(resolved)) < len(resolved):
+        raise ValueError(f"layers: expected distinct layers, at least one; got {tuple(layers)}")
+    return tuple(resolved)

@@ -1,0 +1,147 @@
+"""Masked autoencoder: a teacher from unlabelled images (He et al. 2021, 2111.06377)."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from vit_jax_xfer.models.block import layer_norm
+from vit_jax_xfer.models.patches import grid_of, patchify
+from vit_jax_xfer.models.positions import resize_positions, sincos_2d
+from vit_jax_xfer.models.stack import make_blocks, run_blocks
+from vit_jax_xfer.models.vit import VisionTransformer
+
+
+class MaskedAutoencoder(nn.Module):
+    """Encodes the visible patches alone, decodes all; the mean squared error counts masked ones.
+
+    Images (B, H, W, 3) and noise (B, N) → prediction (B, N, p·p·3), mask (B, N) with 1 = masked.
+    The patches with the least noise stay visible.
+    """
+
+    encoder: VisionTransformer  # pool="none", num_classes=0
+    decoder_width: int = 512
+    decoder_depth: int = 8
+    decoder_num_heads: int = 16
+    decoder_mlp_dim: int | None = None  # None = 4 · decoder_width
+
+    def setup(self) -> None:
+        encoder = self.encoder
+        if encoder.pool != "none" or not encoder.class_token:
+            raise ValueError(
+                "encoder: masked pre-training takes one with pool='none', num_classes=0 and a "
+                f"class token; got pool={encoder.pool!r}, class_token={encoder.class_token}"
+            )
+        dense = {"kernel_init": nn.initializers.xavier_uniform(), "dtype": encoder.dtype}
+        self.decoder_embed = nn.Dense(self.decoder_width, **dense)
+        self.mask_token = self.param(
+            "mask_token", nn.initializers.normal(0.02), (1, 1, self.decoder_width)
+        )
+        if encoder.position == "learned":
+            h, w = encoder.grid
+            self.decoder_pos_embed = self.param(
+                "decoder_pos_embed",
+                lambda _: jnp.asarray(sincos_2d((h, w), self.decoder_width)),
+            )
+        self.decoder_blocks = make_blocks(
+            self.decoder_depth,
+            scan=encoder.scan,
+            remat=encoder.remat,
+            num_heads=self.decoder_num_heads,
+            mlp_dim=self.decoder_mlp_dim or 4 * self.decoder_width,
+            norm_eps=encoder.norm_eps,
+            kernel_init="xavier_uniform",
+            dtype=encoder.dtype,
+            implementation=encoder.attention,
+            blockwise_above=encoder.blockwise_above,
+        )
+        self.decoder_norm = layer_norm(encoder.norm_eps, encoder.dtype)
+        self.decoder_pred = nn.Dense(encoder.patch_size**2 * 3, **dense)
+
+    def __call__(
+        self, images: jax.Array, noise: jax.Array, mask_ratio: float = 0.75, train: bool = False
+    ) -> tuple[jax.Array, jax.Array]:
+        grid = grid_of(images.shape[1:3], self.encoder.patch_size)
+        number = grid[0] * grid[1]
+        if noise.shape != (images.shape[0], number):
+            raise ValueError(
+                f"noise: expected shape {(images.shape[0], number)}, got {tuple(noise.shape)}"
+            )
+        order = jnp.argsort(noise, axis=1)
+        place = jnp.argsort(order, axis=1)
+        visible = visible_patches(number, mask_ratio)
+        tokens = self.encoder.embed(images)
+        cls, patches = tokens[:, :1], tokens[:, 1:]
+        kept = jnp.take_along_axis(patches, order[:, :visible, None], axis=1)
+        latent = self.encoder.encode(jnp.concatenate([cls, kept], axis=1), train)
+        prediction = self._decode(latent, place, grid)
+        return prediction, (place >= visible).astype(jnp.float32)
+
+    def _decode(self, latent: jax.Array, place: jax.Array, grid: tuple[int, int]) -> jax.Array:
+        tokens = self.decoder_embed(latent)
+        batch, number = place.shape
+        masked = number - (tokens.shape[1] - 1)
+        fill = jnp.broadcast_to(
+            self.mask_token.astype(tokens.dtype), (batch, masked, self.decoder_width)
+        )
+        patches = jnp.concatenate([tokens[:, 1:], fill], axis=1)
+        patches = jnp.take_along_axis(patches, place[..., None], axis=1)
+        tokens = jnp.concatenate([tokens[:, :1], patches], axis=1)
+        tokens = tokens + self._decoder_positions(grid).astype(tokens.dtype)
+        tokens = run_blocks(self.decoder_blocks, tokens, self.decoder_depth)
+        pixels = self.decoder_pred(self.decoder_norm(tokens))[:, 1:]
+        return pixels.astype(jnp.promote_types(pixels.dtype, jnp.float32))
+
+    def _decoder_positions(self, grid: tuple[int, int]) -> jax.Array:
+        if self.encoder.position == "sincos":
+            return jnp.asarray(sincos_2d(grid, self.decoder_width))
+        if grid == self.encoder.grid:
+            return self.decoder_pos_embed
+        return resize_positions(self.decoder_pos_embed, self.encoder.grid, grid)
+
+
+def visible_patches(number: int, mask_ratio: float) -> int:
+    """How many of `number` patches stay visible; at least one is seen and one is masked."""
+    if not 0.0 < mask_ratio < 1.0:
+        raise ValueError(f"mask_ratio: expected a number between 0 and 1, got {mask_ratio}")
+    visible = int(number * (1 - mask_ratio))
+    if not 0 < visible < number:
+        raise ValueError(
+            f"mask_ratio: {mask_ratio} of {number} patches leaves {visible} visible; "
+            "at least one must be seen and one masked"
+        )
+    return visible
+
+
+def reconstruction_targets(images: jax.Array, patch_size: int, norm_pix_loss: bool) -> jax.Array:
+    """What the decoder should paint, (B, N, p·p·3): pixels, or each patch's standardised pixels."""
+    target = patchify(images, patch_size)
+    if not norm_pix_loss:
+        return target
+    mean = target.mean(axis=-1, keepdims=True)
+    variance = target.var(axis=-1, keepdims=True, ddof=1)
+    return (target - mean) / jnp.sqrt(variance + 1e-6)
+
+
+def mae_forward(
+    model: MaskedAutoencoder,
+    variables: Any,
+    images: jax.Array,
+    *,
+    noise: jax.Array,
+    mask_ratio: float = 0.75,
+    norm_pix_loss: bool = True,
+    train: bool = False,
+    rngs: dict[str, jax.Array] | None = None,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Loss (), prediction (B, N, p·p·3) and mask (B, N) of masked pre-training.
+
+    noise: (B, N) numbers whose order chooses the patches: the least noisy stay visible.
+    The loss is the mean squared error over the masked patches of the whole batch.
+    """
+    images, noise = jnp.asarray(images), jnp.asarray(noise)
+    prediction, mask = model.apply(variables, images, noise, mask_ratio, train, rngs=rngs)
+    target = reconstruction_targets(images, model.encoder.patch_size, norm_pix_loss)
+    error = jnp.square(prediction - target).mean(axis=-1)
+    return (error * mask).sum() / mask.sum(), prediction, mask

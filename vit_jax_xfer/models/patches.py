@@ -1,0 +1,70 @@
+"""Images cut into patches: the first layer of a transformer, and the targets of masked training."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+def patchify(images: jax.Array, patch_size: int) -> jax.Array:
+    """Images (B, h·p, w·p, c) → patches (B, h·w, p·p·c), pixels row by row, channels last."""
+    batch, height, width, channels = images.shape
+    h, w = height // patch_size, width // patch_size
+    x = images.reshape(batch, h, patch_size, w, patch_size, channels)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, h * w, patch_size**2 * channels)
+
+
+def unpatchify(patches: jax.Array, patch_size: int, grid: tuple[int, int]) -> jax.Array:
+    """Patches (B, h·w, p·p·c) on the grid (h, w) → images (B, h·p, w·p, c)."""
+    h, w = grid
+    x = patches.reshape(patches.shape[0], h, w, patch_size, patch_size, -1)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(x.shape[0], h * patch_size, w * patch_size, -1)
+
+
+def grid_of(image_size: int | tuple[int, int], patch_size: int) -> tuple[int, int]:
+    """How many patches (down, across) an image of this size has. ValueError unless they fit."""
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if height % patch_size or width % patch_size or min(height, width) < patch_size:
+        raise ValueError(
+            f"image_size: {height}×{width} pixels are not a whole number of "
+            f"{patch_size}-pixel patches each way"
+        )
+    return height // patch_size, width // patch_size
+
+
+class PatchEmbed(nn.Module):
+    """A linear layer on each patch: images (B, h·p, w·p, c) → tokens (B, h·w, width).
+
+    The kernel has a convolution's layout (p, p, c, width). Patches do not overlap, so one matrix
+    product does the convolution's work and every backend runs that fast.
+    """
+
+    width: int
+    patch_size: int
+    kernel_init: str = "torch_conv"
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        p, channels = self.patch_size, images.shape[-1]
+        kernel = self.param(
+            "kernel", _INITS[self.kernel_init], (p, p, channels, self.width), jnp.float32
+        )
+        bias = self.param("bias", nn.initializers.zeros, (self.width,), jnp.float32)
+        patches = patchify(images.astype(self.dtype), p)
+        kernel = kernel.reshape(p * p * channels, self.width).astype(self.dtype)
+        return patches @ kernel + bias.astype(self.dtype)
+
+
+def _xavier_flat(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """Glorot uniform over the flattened (inputs, outputs) matrix, as MAE draws it."""
+    flat = (shape[0] * shape[1] * shape[2], shape[3])
+    return nn.initializers.xavier_uniform()(key, flat, dtype).reshape(shape)
+
+
+_INITS: dict[str, Any] = {
+    # PyTorch's default for a convolution, U(±1/√fan_in), which timm and the published students keep
+    "torch_conv": nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform"),
+    "xavier_uniform": _xavier_flat,
+}

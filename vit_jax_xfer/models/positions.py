@@ -1,0 +1,103 @@
+"""Position embeddings: the fixed sine-cosine table, and stored ones resized to another grid.
+
+Sources: MAE (2111.06377) for the table; PyTorch's bicubic interpolation for the resizing.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def sincos_2d(grid: tuple[int, int], width: int, prefix_tokens: int = 1) -> np.ndarray:
+    """MAE's fixed table for a grid (h, w): (1, prefix_tokens + h·w, width) float32.
+
+    The first half of the channels codes the column, the second half the row; each half is sines,
+    then cosines, of wavelengths growing geometrically to 10000·2π. Prefix tokens get zeros.
+    ValueError unless 4 divides width.
+    """
+    if width % 4:
+        raise ValueError(f"width: {width} is not a multiple of 4")
+    rows, columns = np.meshgrid(*(np.arange(n, dtype=np.float64) for n in grid), indexing="ij")
+    frequencies = 10000.0 ** -(np.arange(width // 4) / (width // 4))
+    halves = []
+    for coordinate in (columns, rows):
+        angles = coordinate.reshape(-1, 1) * frequencies
+        halves += [np.sin(angles), np.cos(angles)]
+    table = np.concatenate(halves, axis=1)
+    table = np.concatenate([np.zeros((prefix_tokens, width)), table])
+    return table[None].astype(np.float32)
+
+
+def resize_positions(
+    positions: jax.Array | np.ndarray,
+    old_grid: tuple[int, int],
+    new_grid: tuple[int, int],
+    prefix_tokens: int = 1,
+    antialias: bool = False,
+    scale: tuple[float, float] | None = None,
+) -> jax.Array:
+    """Bicubic resizing of (1, P + h·w, C) to (1, P + h2·w2, C) float32; the P prefix rows stay.
+
+    Equals torch's interpolate(mode="bicubic", align_corners=False) with the same antialias.
+    scale: its `scale_factor` (down, across) where the publisher passes one that is not exactly
+    new/old (DINO's n + 0.1), since it moves the sampling points; None = new/old.
+    ValueError when positions do not have P + h·w tokens.
+    """
+    (old_h, old_w), (new_h, new_w) = old_grid, new_grid
+    if positions.ndim != 3 or positions.shape[1] != prefix_tokens + old_h * old_w:
+        raise ValueError(
+            f"positions: got shape {tuple(positions.shape)}, expected "
+            f"(1, {prefix_tokens} + {old_h}·{old_w}, width)"
+        )
+    positions = jnp.asarray(positions, jnp.float32)
+    prefix, table = positions[:, :prefix_tokens], positions[:, prefix_tokens:]
+    down, across = scale or (new_h / old_h, new_w / old_w)
+    table = jnp.einsum(
+        "ih,jw,bhwc->bijc",
+        _weights(old_h, new_h, down, antialias),
+        _weights(old_w, new_w, across, antialias),
+        table.reshape(table.shape[0], old_h, old_w, -1),
+        precision=jax.lax.Precision.HIGHEST,
+    )
+    return jnp.concatenate([prefix, table.reshape(table.shape[0], new_h * new_w, -1)], axis=1)
+
+
+def _weights(old: int, new: int, scale: float, antialias: bool) -> np.ndarray:
+    """The matrix (new, old) float32 that resamples one axis."""
+    step = 1.0 / scale  # old cells a new cell
+    rows = _antialiased_row if antialias else _plain_row
+    return np.stack([rows(i, old, step) for i in range(new)]).astype(np.float32)
+
+
+def _plain_row(i: int, old: int, step: float) -> np.ndarray:
+    """Four taps around the sampling point; taps outside the axis fall on its border cell."""
+    centre = (i + 0.5) * step - 0.5
+    first = math.floor(centre) - 1
+    row = np.zeros(old)
+    for tap in range(first, first + 4):
+        row[min(max(tap, 0), old - 1)] += _cubic(centre - tap, -0.75)
+    return row
+
+
+def _antialiased_row(i: int, old: int, step: float) -> np.ndarray:
+    """The kernel widened to the new cell when shrinking; taps outside the axis are left out."""
+    stretch = max(step, 1.0)
+    centre = (i + 0.5) * step
+    first = max(int(centre - 2 * stretch + 0.5), 0)
+    last = min(int(centre + 2 * stretch + 0.5), old)
+    row = np.zeros(old)
+    for tap in range(first, last):
+        row[tap] = _cubic((tap - centre + 0.5) / stretch, -0.5)
+    return row / row.sum()
+
+
+def _cubic(x: float, a: float) -> float:
+    """Keys' cubic convolution kernel. PyTorch takes a = -0.75, and -0.5 when it antialiases."""
+    x = abs(x)
+    if x < 1:
+        return ((a + 2) * x - (a + 3)) * x * x + 1
+    if x < 2:
+        return ((x - 5) * x + 8) * x * a - 4 * a
+    return 0.0

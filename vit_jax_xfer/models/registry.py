@@ -1,0 +1,85 @@
+"""Networks by name: sizes, patch sizes, and any field by keyword."""
+
+import difflib
+import fnmatch
+from typing import Any
+
+import flax.linen as nn
+
+from vit_jax_xfer.models.mae import MaskedAutoencoder
+from vit_jax_xfer.models.vit import VisionTransformer
+
+# width, depth, heads. Tiny to huge: DeiT (2012.12877) and ViT (2010.11929), table 1.
+SIZES: dict[str, dict[str, int]] = {
+    "micro": {"width": 64, "depth": 4, "num_heads": 4},  # for digits, tests and two cores
+    "tiny": {"width": 192, "depth": 12, "num_heads": 3},
+    "small": {"width": 384, "depth": 12, "num_heads": 6},
+    "base": {"width": 768, "depth": 12, "num_heads": 12},
+    "large": {"width": 1024, "depth": 24, "num_heads": 16},
+    "huge": {"width": 1280, "depth": 32, "num_heads": 16},
+}
+PATCH_SIZES: dict[str, tuple[int, ...]] = {
+    "micro": (2, 4, 8),
+    "tiny": (8, 16),
+    "small": (8, 14, 16, 32),
+    "base": (8, 14, 16, 32),
+    "large": (14, 16, 32),
+    "huge": (14, 16),
+}
+# MAE's decoder (2111.06377) is one for all sizes; the micro one goes with the micro encoder.
+DECODER: dict[str, int] = {"decoder_width": 512, "decoder_depth": 8, "decoder_num_heads": 16}
+MICRO_DECODER: dict[str, int] = {"decoder_width": 48, "decoder_depth": 2, "decoder_num_heads": 4}
+
+
+def _entries() -> dict[str, tuple[type[nn.Module], dict[str, Any]]]:
+    entries: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {}
+    for size, fields in SIZES.items():
+        for patch in PATCH_SIZES[size]:
+            vit = {**fields, "patch_size": patch}
+            entries[f"vit_{size}_patch{patch}"] = (VisionTransformer, vit)
+            decoder = MICRO_DECODER if size == "micro" else DECODER
+            masked = {**vit, "position": "sincos", "kernel_init": "xavier_uniform", **decoder}
+            entries[f"mae_vit_{size}_patch{patch}"] = (MaskedAutoencoder, masked)
+    return entries
+
+
+_MODELS = _entries()
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Names that `create_model` knows and that match a shell pattern, sorted."""
+    return sorted(fnmatch.filter(_MODELS, pattern))
+
+
+def create_model(name: str, **fields: Any) -> nn.Module:
+    """A network by name, with any of its fields by keyword: a `flax.linen.Module`.
+
+    A `mae_vit_*` takes the fields of its encoder and its own `decoder_*`. ValueError for an
+    unknown name or field, with the nearest that exists.
+    """
+    if name not in _MODELS:
+        near = difflib.get_close_matches(name, _MODELS, n=3, cutoff=0.4)
+        raise ValueError(f"model {name!r} is unknown; nearest: {near or list_models()}")
+    module, defaults = _MODELS[name]
+    return build(module, {**defaults, **fields})
+
+
+def build(module: type[nn.Module], fields: dict[str, Any]) -> nn.Module:
+    """An instance of a model class from flat fields; a MaskedAutoencoder's encoder included."""
+    if module is not MaskedAutoencoder:
+        check_fields(module, fields)
+        return module(**fields)
+    own = {name: value for name, value in fields.items() if name.startswith("decoder_")}
+    check_fields(MaskedAutoencoder, own)
+    rest = {name: value for name, value in fields.items() if name not in own}
+    rest = {"num_classes": 0, "pool": "none", **rest}
+    return MaskedAutoencoder(encoder=build(VisionTransformer, rest), **own)
+
+
+def check_fields(module: type[nn.Module], fields: dict[str, Any]) -> None:
+    """ValueError that names a field which `module` does not have, and the nearest that it has."""
+    known = [f for f in module.__dataclass_fields__ if f not in ("parent", "name")]
+    for field in fields:
+        if field not in known:
+            near = difflib.get_close_matches(field, known, n=1, cutoff=0.0)
+            raise ValueError(f"{module.__name__} has no field {field!r}; did you mean {near[0]!r}?")

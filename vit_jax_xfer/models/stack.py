@@ -1,0 +1,44 @@
+"""A stack of blocks: a list of them, or one compiled block scanned over stacked variables."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from vit_jax_xfer.models.block import Block
+from vit_jax_xfer.models.collections import SCANNED
+
+REMAT_POLICIES: dict[str, Any] = {
+    # keep every activation of a block
+    "none": None,
+    # keep a block's input alone and compute the block again in the backward pass
+    "full": jax.checkpoint_policies.nothing_saveable,
+    # keep the results of matrix products, compute the rest again
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
+
+
+def make_blocks(depth: int, *, scan: bool, remat: str, **fields: Any) -> Block | list[Block]:
+    """`depth` blocks with these fields: a list, or the single block that `run_blocks` scans."""
+    block = Block
+    if remat != "none":
+        # Under scan nothing can be merged across iterations, so the costly guard is not needed.
+        block = nn.remat(Block, policy=REMAT_POLICIES[remat], prevent_cse=not scan)
+    return block(**fields) if scan else [block(**fields) for _ in range(depth)]
+
+
+def run_blocks(
+    blocks: Block | list[Block], tokens: jax.Array, depth: int, keep: jax.Array | None = None
+) -> jax.Array:
+    """Tokens (B, T, C) through all blocks. keep: (depth, 2, B) factors of stochastic depth."""
+    if isinstance(blocks, nn.Module):
+        scanned = nn.scan(
+            lambda block, carry, factors: (block(carry, factors), None),
+            variable_axes=dict.fromkeys(SCANNED, 0),
+            split_rngs={"params": True},
+            length=depth,
+        )
+        return scanned(blocks, tokens, keep)[0]
+    for i, block in enumerate(blocks):
+        tokens = block(tokens, None if keep is None else keep[i])
+    return tokens
