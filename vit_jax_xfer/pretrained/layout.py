@@ -1,0 +1,117 @@
+"""How a publisher lays one parameter out, and how blocks are stacked for a scan.
+
+A `Layout` changes both ways: `load` takes the publisher's arrays and our shape, `save` takes our
+array. `save` also tells which shapes a file must have, so no layout states shapes.
+PyTorch keeps a linear layer as (out, in) and a convolution as (out, in, h, w).
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Shape = tuple[int, ...]
+Params = dict[str, Any]
+
+
+class Layout(NamedTuple):
+    """load(their arrays, our shape) → our array; save(our array) → their arrays, in that order."""
+
+    load: Callable[[Sequence[np.ndarray], Shape], np.ndarray]
+    save: Callable[[np.ndarray], tuple[np.ndarray, ...]]
+
+
+def single(
+    load: Callable[[np.ndarray, Shape], np.ndarray], save: Callable[[np.ndarray], np.ndarray]
+) -> Layout:
+    """A layout for a parameter that is one array in the file too."""
+    return Layout(lambda arrays, shape: load(arrays[0], shape), lambda ours: (save(ours),))
+
+
+SAME = single(lambda theirs, shape: theirs, lambda ours: ours)
+
+LINEAR = single(lambda theirs, shape: theirs.T, lambda ours: ours.T)
+
+# (C, 3, p, p) ↔ (p, p, 3, C)
+CONV = single(
+    lambda theirs, shape: theirs.transpose(2, 3, 1, 0), lambda ours: ours.transpose(3, 2, 0, 1)
+)
+
+# (3C, C), rows ordered q, k, v, then head, then channel ↔ (C, 3, H, d)
+QKV_KERNEL = single(
+    lambda theirs, shape: theirs.T.reshape(shape), lambda ours: ours.reshape(len(ours), -1).T
+)
+
+# (3C,) ↔ (3, H, d)
+QKV_BIAS = single(lambda theirs, shape: theirs.reshape(shape), lambda ours: ours.reshape(-1))
+
+# (C, C) ↔ (H, d, C)
+PROJ_KERNEL = single(
+    lambda theirs, shape: theirs.T.reshape(shape),
+    lambda ours: ours.reshape(-1, ours.shape[-1]).T,
+)
+
+# q, k, v apart, each (C, C) ↔ (C, 3, H, d)
+SPLIT_QKV_KERNEL = Layout(
+    lambda theirs, shape: np.stack([one.T for one in theirs], axis=1).reshape(shape),
+    lambda ours: tuple(ours[:, i].reshape(len(ours), -1).T for i in range(3)),
+)
+
+# q, k, v apart, each (C,) ↔ (3, H, d)
+SPLIT_QKV_BIAS = Layout(
+    lambda theirs, shape: np.stack(theirs).reshape(shape),
+    lambda ours: tuple(ours[i].reshape(-1) for i in range(3)),
+)
+
+
+def stack_blocks(params: Params, like: Mapping[str, Any] | None = None) -> Params:
+    """`blocks_0` … `blocks_{L-1}` → `blocks` with a leading axis L, at every depth of the tree.
+
+    like: a tree whose stacked groups alone are stacked; None = all. Leaves become jax arrays.
+    ValueError when a group is not numbered 0 … L-1 without gaps.
+    """
+    groups: dict[str, dict[int, Any]] = {}
+    stacked: Params = {}
+    for name, value in params.items():
+        group, index = _numbered(name)
+        if group and (like is None or group in like):
+            groups.setdefault(group, {})[index] = value
+        elif isinstance(value, Mapping):
+            stacked[name] = stack_blocks(value, like if like is None else like.get(name, {}))
+        else:
+            stacked[name] = value
+    for group, blocks in groups.items():
+        if sorted(blocks) != list(range(len(blocks))):
+            raise ValueError(f"{group}: blocks are numbered {sorted(blocks)}, expected 0, 1, 2, …")
+        ordered = [blocks[i] for i in range(len(blocks))]
+        stacked[group] = jax.tree.map(lambda *leaves: jnp.stack(leaves), *ordered)
+    return stacked
+
+
+def unstack_blocks(params: Params) -> Params:
+    """`blocks` with a leading axis L → `blocks_0` … `blocks_{L-1}`; the inverse of stack_blocks.
+
+    ValueError when the leaves of a group have different leading axes.
+    """
+    unstacked: Params = {}
+    for name, value in params.items():
+        if not isinstance(value, Mapping):
+            unstacked[name] = value
+        elif not name.endswith("blocks"):
+            unstacked[name] = unstack_blocks(value)
+        else:
+            lengths = {leaf.shape[0] for leaf in jax.tree.leaves(value)}
+            if len(lengths) != 1:
+                raise ValueError(f"{name}: leading axes {sorted(lengths)}, expected one length")
+            for i in range(lengths.pop()):
+                unstacked[f"{name}_{i}"] = jax.tree.map(lambda leaf, i=i: leaf[i], value)
+    return unstacked
+
+
+def _numbered(name: str) -> tuple[str | None, int]:
+    """`decoder_blocks_3` → ("decoder_blocks", 3); any other name → (None, 0)."""
+    match = re.fullmatch(r"(.*blocks)_(\d+)", name)
+    return (match[1], int(match[2])) if match else (None, 0)
