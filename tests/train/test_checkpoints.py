@@ -1,0 +1,425 @@
+"""Checkpoints: bit-exact on any mesh, complete or invisible, clear errors."""
+
+import json
+import os
+import pathlib
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from typing import NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from vit_jax_xfer.train import checkpoints
+from vit_jax_xfer.train.checkpoints import CheckpointError, Checkpoints
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+class Extra(NamedTuple):
+    counter: jax.Array
+    keys: jax.Array
+
+
+@flax.struct.dataclass
+class State:
+    params: dict
+    opt_state: tuple
+    extra: Extra
+    ema: dict | None = None
+
+
+def mesh_of(devices: int) -> Mesh:
+    return Mesh(np.array(jax.devices()[:devices]), ("data",))
+
+
+def make_state(seed: int = 0, width: int = 16) -> State:
+    key = jax.random.key(seed)
+    params = {
+        "body": {"kernel": jax.random.normal(key, (16, width)), "nothing": {}},
+        "head": jax.random.normal(key, (24,)).astype(jnp.bfloat16),
+    }
+    tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-3))
+    opt_state = tx.init(params)
+    _, opt_state = tx.update(jax.tree.map(lambda x: x * 3, params), opt_state, params)
+    return State(params, opt_state, Extra(jnp.int32(7), jax.random.split(key, 8)))
+
+
+def shardings(tree: State, devices: int):
+    mesh = mesh_of(devices)
+
+    def one(leaf):
+        split = leaf.ndim > 0 and leaf.shape[0] % devices == 0
+        return NamedSharding(mesh, PartitionSpec("data") if split else PartitionSpec())
+
+    return jax.tree.map(one, tree)
+
+
+def place(tree: State, devices: int) -> State:
+    return jax.device_put(tree, shardings(tree, devices))
+
+
+def abstract(tree: State, devices: int):
+    return jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+        tree,
+        shardings(tree, devices),
+    )
+
+
+def assert_same_bits(tree, other) -> None:
+    assert jax.tree.structure(tree) == jax.tree.structure(other)
+    for x, y in zip(jax.tree.leaves(tree), jax.tree.leaves(other), strict=True):
+        assert x.dtype == y.dtype and x.shape == y.shape
+        if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+            x, y = jax.random.key_data(x), jax.random.key_data(y)
+        assert np.asarray(x).tobytes() == np.asarray(y).tobytes()
+
+
+@pytest.mark.parametrize("asynchronous", [True, False])
+@pytest.mark.parametrize(("written_on", "read_on"), [(8, 1), (1, 8), (8, 8), (4, 8)])
+def test_restores_bit_for_bit_on_any_mesh(tmp_path, written_on, read_on, asynchronous):
+    state = place(make_state(), written_on)
+    with Checkpoints(tmp_path / "ckpt", asynchronous=asynchronous) as ckpt:
+        assert ckpt.latest_step() is None
+        assert ckpt.save(3, state, {"position": 96, "clock": {"elapsed": 1.5}})
+    with Checkpoints(tmp_path / "ckpt") as ckpt:
+        assert ckpt.latest_step() == 3
+        restored, extra = ckpt.restore(abstract(state, read_on))
+    assert extra == {"position": 96, "clock": {"elapsed": 1.5}}
+    assert_same_bits(restored, state)
+    assert restored.params["body"]["kernel"].sharding == NamedSharding(
+        mesh_of(read_on), PartitionSpec("data")
+    )
+
+
+def test_state_may_be_donated_right_after_save(tmp_path):
+    step = jax.jit(lambda tree: jax.tree.map(lambda x: x * -5 + 1, tree), donate_argnums=0)
+    params = place(make_state(width=1 << 14), 8).params
+    before = jax.tree.map(lambda x: np.array(x, copy=True), params)
+    with Checkpoints(tmp_path) as ckpt:
+        ckpt.save(0, params, {})
+        for _ in range(5):
+            params = step(params)
+        restored, _ = ckpt.restore(abstract(params, 8))
+    assert_same_bits(restored, before)
+
+
+def test_existing_step_is_left_alone(tmp_path):
+    state = place(make_state(), 8)
+    with Checkpoints(tmp_path) as ckpt:
+        assert ckpt.save(5, state, {"first": True})
+        assert not ckpt.save(5, place(make_state(seed=1), 8), {"first": False})
+        restored, extra = ckpt.restore(abstract(state, 8), step=5)
+    assert extra == {"first": True}
+    assert_same_bits(restored, state)
+
+
+def test_keeps_the_last_and_the_best(tmp_path):
+    state = {"x": jnp.arange(4.0)}
+    scores = {1: 0.3, 2: 0.9, 3: float("nan"), 4: 0.8, 5: None, 6: 0.1, 7: 0.2}
+    for step, score in scores.items():  # a new process each time: ranks are read back from disk
+        with Checkpoints(tmp_path, keep_last=2, keep_best=2, best_metric="top1") as ckpt:
+            ckpt.save(step, state, {}, None if score is None else {"top1": score, "loss": 1.0})
+    with Checkpoints(tmp_path, best_metric="top1") as ckpt:
+        assert ckpt.steps() == [2, 4, 6, 7]
+        assert ckpt.best_step() == 2
+        with pytest.raises(ValueError, match="top1"):
+            ckpt.save(8, state, {}, {"top5": 1.0})
+
+
+def test_keeps_only_the_last_without_a_metric(tmp_path):
+    with Checkpoints(tmp_path) as ckpt:
+        for step in (1, 2, 3):
+            ckpt.save(step, {"x": jnp.ones(3)}, {}, {"top1": -float(step)})
+        assert ckpt.steps() == [3]
+        assert ckpt.best_step() is None
+
+
+def test_reading_changes_nothing_on_disk(tmp_path):
+    with Checkpoints(tmp_path / "missing") as ckpt:
+        assert ckpt.latest_step() is None
+        with pytest.raises(FileNotFoundError, match="missing"):
+            ckpt.restore({})
+    assert not (tmp_path / "missing").exists()
+    unfinished = tmp_path / "run" / "4.orbax-checkpoint-tmp"
+    unfinished.mkdir(parents=True)
+    with Checkpoints(tmp_path / "run") as ckpt:
+        assert ckpt.latest_step() is None
+        assert unfinished.exists()  # perhaps another process is writing it
+        ckpt.save(5, {"x": jnp.ones(3)}, {})
+        assert ckpt.steps() == [5]
+    assert not unfinished.exists()
+
+
+def test_other_model_is_one_clear_error(tmp_path):
+    with Checkpoints(tmp_path) as ckpt:
+        ckpt.save(2, place(make_state(), 8), {})
+        with pytest.raises(ValueError) as caught:
+            ckpt.restore(abstract(make_state(width=32), 8))
+    message = str(caught.value)
+    assert f"{tmp_path / '2'} holds another model: 3 of 9 arrays differ" in message
+    assert "params/body/kernel: (16, 16) float32 in the file, (16, 32) float32 wanted" in message
+    assert len(message.splitlines()) == 4
+
+
+def test_other_tree_or_dtype_is_one_clear_error(tmp_path):
+    names = [f"w{i}" for i in range(9)]
+    with Checkpoints(tmp_path) as ckpt:
+        ckpt.save(2, {name: jnp.ones(2) for name in names}, {})
+        wanted = {"w0": jnp.ones(2, jnp.bfloat16), "bias": jnp.ones(2)}
+        with pytest.raises(ValueError) as caught:
+            ckpt.restore(wanted)
+    message = str(caught.value)
+    assert "w0: (2,) float32 in the file, (2,) bfloat16 wanted" in message
+    assert "bias: not in the file, (2,) float32 wanted" in message
+    assert "w1: (2,) float32 in the file, not wanted" in message
+    assert message.endswith("... and 5 more")
+
+
+def data_files(step_directory: pathlib.Path) -> list[pathlib.Path]:
+    return sorted(path for path in (step_directory / "state").rglob("d/*") if path.is_file())
+
+
+def truncate(path: pathlib.Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip_bits(path: pathlib.Path) -> None:
+    content = bytearray(path.read_bytes())
+    for i in range(0, len(content), 64):
+        content[i] ^= 0xFF
+    path.write_bytes(content)
+
+
+def damage_each(step: pathlib.Path, damage) -> None:
+    for path in data_files(step):
+        damage(path)
+
+
+DAMAGES = {
+    "truncated data": lambda step: damage_each(step, truncate),
+    "flipped data": lambda step: damage_each(step, flip_bits),
+    "empty data": lambda step: damage_each(step, lambda path: path.write_bytes(b"")),
+    "no data": lambda step: damage_each(step, lambda path: path.unlink()),
+    "no manifest": lambda step: (step / "state" / "manifest.ocdbt").unlink(),
+    "broken metadata": lambda step: truncate(step / "state" / "_METADATA"),
+    "no metadata": lambda step: (step / "state" / "_METADATA").unlink(),
+    "no state": lambda step: shutil.rmtree(step / "state"),
+    "broken extra": lambda step: truncate(step / "extra" / "metadata"),
+    "empty directory": lambda step: (shutil.rmtree(step), step.mkdir()),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_damaged_checkpoint_is_named_and_not_replaced_silently(tmp_path, damage):
+    state = {"x": jax.random.normal(jax.random.key(0), (64, 64)), "n": jnp.int32(1)}
+    with Checkpoints(tmp_path, keep_last=2) as ckpt:
+        ckpt.save(1, state, {"a": 1})
+        ckpt.save(2, state, {"a": 2})
+    damage(tmp_path / "2")
+    with Checkpoints(tmp_path, keep_last=2) as ckpt:
+        assert ckpt.latest_step() == 2
+        with pytest.raises(CheckpointError) as caught:
+            ckpt.restore(state)
+        message = str(caught.value)
+        assert str(tmp_path / "2") in message and "damaged" in message
+        assert "to go on from step 1, remove" in message
+        assert len(message.splitlines()) == 1
+        restored, extra = ckpt.restore(state, step=1)
+    assert extra == {"a": 1}
+    assert_same_bits(restored, state)
+
+
+def test_directories_that_hold_no_checkpoints(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("text")
+    with pytest.raises(NotADirectoryError, match="file"):
+        Checkpoints(file)
+    for name in ("0", "1"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        (tmp_path / "images" / name / "cat.jpg").write_bytes(b"jpeg")
+    with Checkpoints(tmp_path / "images") as ckpt:
+        with pytest.raises(CheckpointError, match="images/0 is no checkpoint"):
+            ckpt.save(2, {"x": jnp.ones(2)}, {})
+        with pytest.raises(CheckpointError, match="images/1 is damaged or is no checkpoint"):
+            ckpt.restore({"x": jnp.ones(2)})
+    assert (tmp_path / "images" / "0" / "cat.jpg").exists()
+
+
+@pytest.mark.parametrize("asynchronous", [True, False])
+def test_full_disk_is_one_error_and_harms_nothing(tmp_path, asynchronous, capfd):
+    state = {"x": jax.random.normal(jax.random.key(0), (512, 512))}
+    ckpt = Checkpoints(tmp_path, asynchronous=asynchronous)
+    ckpt.save(1, state, {})
+    ckpt.wait()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(CheckpointError) as caught:  # noqa: PT012
+            ckpt.save(2, state, {})
+            ckpt.save(3, state, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert str(tmp_path) in str(caught.value)
+    assert "complete checkpoints there: [1]" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+    assert "Traceback" not in capfd.readouterr().err
+    restored, _ = ckpt.restore(state)
+    assert_same_bits(restored, state)
+    # Once there is room again the run can go on, and the remains are gone.
+    assert ckpt.save(3, state, {})
+    ckpt.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["3"]
+
+
+def test_extra_must_be_json(tmp_path):
+    with Checkpoints(tmp_path / "ckpt") as ckpt, pytest.raises(TypeError, match="JSON"):
+        ckpt.save(1, {"x": jnp.ones(2)}, {"position": jnp.ones(2)})
+    assert not (tmp_path / "ckpt").exists()
+
+
+WRITER = """
+import sys, jax, jax.numpy as jnp
+from vit_jax_xfer.train.checkpoints import Checkpoints, save_model
+make = jax.jit(lambda i: {f"w{k}": jnp.full((128, 1024), i + k, jnp.float32) for k in range(12)})
+ckpt = Checkpoints(sys.argv[1] + "/ckpt", keep_last=1)
+start = (ckpt.latest_step() or 0) + 1
+for step in range(start, 100000):
+    ckpt.save(step, make(step), {"step": step})
+    save_model(sys.argv[1] + "/model", make(step), {"step": step})
+    if step == start:
+        print("running", flush=True)
+"""
+
+
+def test_kill_in_the_middle_of_saves_leaves_whole_checkpoints(tmp_path):
+    environment = dict(os.environ, PYTHONPATH=str(ROOT), JAX_NUM_CPU_DEVICES="2")
+    wanted = {f"w{k}": jnp.zeros((128, 1024)) for k in range(12)}
+    last = 0
+    for delay in (0.0, 0.071, 0.133):
+        command = [sys.executable, "-c", WRITER, str(tmp_path)]
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+        assert process.stdout.readline() == "running\n"
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        with Checkpoints(tmp_path / "ckpt") as ckpt:
+            step = ckpt.latest_step()
+            restored, extra = ckpt.restore(wanted)
+        assert extra == {"step": step} and step > last
+        last = step
+        variables, description = checkpoints.load_model(tmp_path / "model")
+        for tree, number in ((restored, step), (variables, description["step"])):
+            for k in range(12):
+                np.testing.assert_array_equal(np.asarray(tree[f"w{k}"]), number + k)
+
+
+def model_variables() -> dict:
+    state = place(make_state(), 8)
+    return {"params": state.params, "stats": {"mean": jnp.arange(3.0)}}
+
+
+def test_model_needs_no_tree_and_keeps_all_bits(tmp_path):
+    variables = model_variables()
+    assert not checkpoints.is_model_directory(tmp_path / "model")
+    checkpoints.save_model(tmp_path / "model", variables, {"name": "ViT", "sizes": [1, 2]})
+    assert checkpoints.is_model_directory(tmp_path / "model")
+    loaded, description = checkpoints.load_model(tmp_path / "model")
+    assert description == {"name": "ViT", "sizes": [1, 2]}
+    assert_same_bits(loaded, variables)
+    assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(loaded))
+    assert {path.name for path in tmp_path.iterdir()} == {"model"}
+    assert {path.name for path in (tmp_path / "model").iterdir()} == {"model.json", "variables"}
+
+
+def test_model_onto_a_mesh(tmp_path):
+    variables = model_variables()
+    checkpoints.save_model(tmp_path, variables, {}) if False else None
+    checkpoints.save_model(tmp_path / "model", variables, {})
+    wanted = abstract(variables, 2)
+    loaded, _ = checkpoints.load_model(tmp_path / "model", wanted)
+    assert_same_bits(loaded, variables)
+    kernel = loaded["params"]["body"]["kernel"]
+    assert kernel.sharding == wanted["params"]["body"]["kernel"].sharding
+    other = abstract({"params": make_state(width=8).params}, 2)
+    with pytest.raises(ValueError, match=r"params/body/kernel: \(16, 16\).*\(16, 8\)"):
+        checkpoints.load_model(tmp_path / "model", other)
+
+
+def test_model_is_replaced_only_when_the_new_one_is_complete(tmp_path, monkeypatch):
+    target = tmp_path / "model"
+    checkpoints.save_model(target, {"x": np.ones(3)}, {"version": 1})
+    checkpoints.save_model(target, {"x": np.zeros(3)}, {"version": 2})
+    assert checkpoints.load_model(target)[1] == {"version": 2}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints.ocp.StandardCheckpointer, "save", lambda *_: 1 / 0)
+        with pytest.raises(CheckpointError, match="cannot write the model .*/model"):
+            checkpoints.save_model(target, {"x": np.ones(3)}, {"version": 3})
+    assert checkpoints.load_model(target)[1] == {"version": 2}
+
+    # Killed between the two renames: the older one is found, and the next save works.
+    target.rename(tmp_path / ".model.replaced")
+    assert checkpoints.load_model(target)[1] == {"version": 2}
+    checkpoints.save_model(target, {"x": np.ones(3)}, {"version": 4})
+    assert checkpoints.load_model(target)[1] == {"version": 4}
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_model_errors(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no model directory"):
+        checkpoints.load_model(tmp_path)
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="not overwritten"):
+        checkpoints.save_model(tmp_path, {"x": np.ones(3)}, {})
+    with pytest.raises(TypeError):
+        checkpoints.save_model(tmp_path / "model", {"x": np.ones(3)}, {"bad": object()})
+    checkpoints.save_model(tmp_path / "model", {"x": np.ones((64, 64))}, {})
+    for path in (tmp_path / "model" / "variables").rglob("d/*"):
+        truncate(path)
+    with pytest.raises(CheckpointError, match="model .*/model is damaged"):
+        checkpoints.load_model(tmp_path / "model")
+
+
+def test_quiet_and_light_in_a_fresh_process(tmp_path):
+    """No Orbax log under absl's INFO level; nothing heavy imported; another device count."""
+    checkpoints.save_model(tmp_path / "model", model_variables(), {"name": "ViT"})
+    program = """
+import sys
+from absl import logging
+logging.use_absl_handler(); logging.set_verbosity(logging.INFO)
+import jax, jax.numpy as jnp
+from vit_jax_xfer.train import checkpoints
+variables, description = checkpoints.load_model(sys.argv[1] + "/model")
+with checkpoints.Checkpoints(sys.argv[1] + "/ckpt", best_metric="top1") as ckpt:
+    ckpt.save(1, {"x": jnp.ones(3)}, {})
+    ckpt.restore({"x": jax.ShapeDtypeStruct((3,), jnp.float32, sharding=jnp.ones(3).sharding)})
+heavy = {"grain", "tensorflow", "ml_collections"} & set(sys.modules)
+print(jax.device_count(), variables["params"]["head"].dtype, description["name"], heavy)
+"""
+    environment = dict(os.environ, PYTHONPATH=str(ROOT), JAX_NUM_CPU_DEVICES="1")
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "1 bfloat16 ViT set()\n"
+    assert done.stderr == ""
+
+
+def test_files_are_plain(tmp_path):
+    """`model.json` is what it says, for people and other programs."""
+    checkpoints.save_model(tmp_path / "model", {"x": np.ones(2)}, {"name": "ViT"})
+    assert json.loads((tmp_path / "model" / "model.json").read_text()) == {"name": "ViT"}

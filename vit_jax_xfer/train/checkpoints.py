@@ -1,0 +1,419 @@
+"""Checkpoints of a running training, and finished models on disk. The one file that knows Orbax.
+
+`Checkpoints` holds the states of one run: written in the background, complete or invisible, and
+restored onto any mesh. `save_model` and `load_model` hold a finished model: an Orbax checkpoint
+`variables/` beside a `model.json` that describes it.
+"""
+
+import functools
+import json
+import logging
+import math
+import os
+from collections.abc import Callable
+from typing import Any, Self
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+from jax.experimental import multihost_utils
+
+PyTree = Any
+
+_DIFFERENCES_SHOWN = 5
+_ITEM_NAMES = {"state", "extra"}
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint could not be written, or is damaged; the message names the directory."""
+
+
+def _keep_orbax_record(record: logging.LogRecord) -> bool:
+    # Under `absl.app.run` Orbax logs some fifty INFO lines a save, and each failure as several
+    # ERROR pages although the same failure reaches the caller as an exception.
+    quiet = (logging.DEBUG, logging.INFO, logging.ERROR)
+    return record.levelno not in quiet or "/orbax/" not in record.pathname
+
+
+logging.getLogger("absl").addFilter(_keep_orbax_record)
+
+
+class Checkpoints:
+    """The checkpoints of one run: `directory/<step>` holds the state BEFORE that step.
+
+    Writing happens in the background. A checkpoint appears under its name only when it is whole,
+    so what a killed process leaves behind is never seen, and is removed at the next save. Older
+    checkpoints are deleted only after the newer one is complete. Reading creates and removes
+    nothing, so another process may read while a run is writing.
+
+    With several processes every process must make the same calls in the same order, on a file
+    system that all of them see.
+
+    Args:
+      directory: where the checkpoints are; created at the first save.
+      keep_last: how many of the newest checkpoints to keep, at least 1.
+      keep_best: how many of the best by `best_metric` to keep as well.
+      best_metric: the name in `metrics` that ranks checkpoints, higher is better; None: no ranking.
+      asynchronous: False makes `save` return only when the checkpoint is complete.
+
+    Raises:
+      ValueError: `keep_last` is below 1.
+      NotADirectoryError: `directory` is a file.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike,
+        *,
+        keep_last: int = 1,
+        keep_best: int = 1,
+        best_metric: str | None = None,
+        asynchronous: bool = True,
+    ):
+        if keep_last < 1:
+            raise ValueError(f"keep_last must be at least 1, not {keep_last}")
+        self.directory = _absolute(directory)
+        if self.directory.exists() and not self.directory.is_dir():
+            raise NotADirectoryError(f"{self.directory} is a file, not a directory of checkpoints")
+        self._best_metric = best_metric
+        self._asynchronous = asynchronous
+        policies = ocp.checkpoint_managers
+        keep = [policies.LatestN(keep_last)]
+        if best_metric is not None and keep_best > 0:
+            best = policies.BestN(
+                get_metric_fn=self._rank, n=keep_best, keep_checkpoints_without_metrics=False
+            )
+            keep.append(best)
+        self._preservation = policies.AnyPreservationPolicy(keep)
+        self._manager: ocp.CheckpointManager | None = None
+        self._writable = False
+
+    def steps(self) -> list[int]:
+        """The steps of all complete checkpoints, ascending; waits for a write that is running."""
+        self.wait()
+        return list(self._open().all_steps())
+
+    def latest_step(self) -> int | None:
+        """The newest complete checkpoint, or None; waits for a write that is running."""
+        return max(self.steps(), default=None)
+
+    def best_step(self) -> int | None:
+        """The checkpoint with the highest `best_metric` (of equals the newest), or None."""
+        if self._best_metric is None or not self.steps():
+            return None
+        best = self._open().best_step()
+        known = best is not None and self._best_metric in (self._open().metrics(best) or {})
+        return best if known else None
+
+    def save(
+        self, step: int, state: PyTree, extra: dict, metrics: dict[str, float] | None = None
+    ) -> bool:
+        """Starts writing the checkpoint of `step`; a step that is there already is left alone.
+
+        Returns when `state` has been copied to the host, so its buffers may be donated at once.
+
+        Args:
+          step: the number of the step that comes next.
+          state: pytree of jax.Arrays (typed PRNG keys too), sharded in any way.
+          extra: what else a resume needs (data position, clock), as JSON.
+          metrics: the results of this state; must hold `best_metric` if that is set.
+
+        Returns:
+          Whether a checkpoint was started.
+
+        Raises:
+          TypeError, ValueError: `extra` is not JSON, or `metrics` lacks `best_metric`.
+          CheckpointError: this write or the one before failed; older checkpoints are untouched.
+        """
+        json.dumps(extra)
+        if metrics is not None and self._best_metric not in (None, *metrics):
+            raise ValueError(f"metrics {sorted(metrics)} lack best_metric={self._best_metric!r}")
+        self.wait()
+        manager = self._open(write=True)
+        if step in manager.all_steps():
+            return False
+        args = ocp.args.Composite(
+            state=ocp.args.StandardSave(state), extra=ocp.args.JsonSave(extra)
+        )
+        # An empty dict, because Orbax warns about None. It never outranks a real metric.
+        results = {name: float(value) for name, value in (metrics or {}).items()}
+        self._guard_write(
+            functools.partial(manager.save, step, args=args, metrics=results, force=True)
+        )
+        return True
+
+    def restore(self, abstract_state: PyTree, step: int | None = None) -> tuple[PyTree, dict]:
+        """Reads a checkpoint onto the shardings of `abstract_state`, bit for bit.
+
+        Args:
+          abstract_state: the tree of `state` with jax.ShapeDtypeStructs that carry shardings,
+            over any mesh, not only the one that wrote the checkpoint.
+          step: which checkpoint; None: the latest.
+
+        Returns:
+          (state, extra) as they were given to `save`.
+
+        Raises:
+          FileNotFoundError: no checkpoint there, or not of this step.
+          ValueError: the checkpoint has other parameters, shapes or dtypes.
+          CheckpointError: the checkpoint is damaged. The message names the steps that remain;
+            none of them is taken silently.
+        """
+        steps = self.steps()
+        step = max(steps, default=None) if step is None else step
+        if step not in steps:
+            what = "no complete checkpoint" if step is None else f"no checkpoint of step {step}"
+            raise FileNotFoundError(f"{what} in {self.directory}; steps there: {steps or 'none'}")
+        manager, path = self._open(), self.directory / str(step)
+        try:
+            found = manager.item_metadata(step)["state"].tree
+        except Exception as error:
+            raise self._damaged(step, steps, error) from error
+        _check_same_arrays(path, found, abstract_state, dtypes=True)
+        args = ocp.args.Composite(
+            state=ocp.args.StandardRestore(abstract_state), extra=ocp.args.JsonRestore()
+        )
+        try:
+            restored = manager.restore(step, args=args)
+        except Exception as error:
+            raise self._damaged(step, steps, error) from error
+        return restored["state"], restored["extra"]
+
+    def wait(self) -> None:
+        """Blocks until the last save is complete; raises CheckpointError if it failed."""
+        if self._manager is not None:
+            self._guard_write(self._manager.wait_until_finished)
+
+    def close(self) -> None:
+        """Waits for the last save, then lets go of all threads; raises as `wait` does."""
+        try:
+            self.wait()
+        finally:
+            self._let_go()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _rank(self, metrics: dict[str, float]) -> float:
+        value = metrics.get(self._best_metric, math.nan)
+        return -math.inf if math.isnan(value) else value  # NaN would break the sort
+
+    def _open(self, write: bool = False) -> ocp.CheckpointManager:
+        """The Orbax manager; only the one for writing creates the directory and cleans it."""
+        if self._manager is not None and (self._writable or not write):
+            return self._manager
+        self._let_go()
+        ranked = {} if self._best_metric is None else {"best_fn": self._rank}
+        options = ocp.CheckpointManagerOptions(
+            create=write,
+            cleanup_tmp_directories=write,
+            enable_async_checkpointing=self._asynchronous,
+            preservation_policy=self._preservation,
+            **ranked,
+        )
+        handlers = {"state": ocp.StandardCheckpointHandler(), "extra": ocp.JsonCheckpointHandler()}
+        try:
+            manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=handlers)
+        except Exception as error:
+            message = f"cannot open the checkpoints in {self.directory}: {_one_line(error)}"
+            raise CheckpointError(message) from error
+        if write:
+            self._refuse_foreign(manager.all_steps())
+        self._manager, self._writable = manager, write
+        return manager
+
+    def _refuse_foreign(self, steps: list[int]) -> None:
+        # Orbax takes every directory with a number as its name for a checkpoint and would delete
+        # it by age: fatal for a folder of images whose classes are called 0, 1, 2.
+        for path in (self.directory / str(step) for step in steps):
+            if _ITEM_NAMES - {child.name for child in path.iterdir()}:
+                raise CheckpointError(f"{path} is no checkpoint: move it, or save elsewhere")
+
+    def _guard_write(self, action: Callable[[], Any]) -> None:
+        try:
+            action()
+        except Exception as error:
+            # Orbax has already forgotten the checkpoints that it meant to delete, and the remains
+            # of the failed write may fill the disk: a fresh manager reads and cleans again.
+            self._let_go()
+            steps = list(self._open().all_steps())
+            raise CheckpointError(
+                f"writing a checkpoint to {self.directory} failed: {_one_line(error)}; "
+                f"complete checkpoints there: {steps or 'none'}"
+            ) from error
+
+    def _damaged(self, step: int, steps: list[int], error: Exception) -> CheckpointError:
+        others = [other for other in steps if other != step]
+        rest = f"complete checkpoints of other steps there: {others or 'none'}"
+        if others:
+            rest += f"; to go on from step {max(others)}, remove {self.directory / str(step)}"
+        return CheckpointError(
+            f"checkpoint {self.directory / str(step)} is damaged or is no checkpoint "
+            f"({_one_line(error)}); {rest}"
+        )
+
+    def _let_go(self) -> None:
+        manager, self._manager, self._writable = self._manager, None, False
+        if manager is not None:
+            manager.close()
+
+
+def save_model(directory: str | os.PathLike, variables: PyTree, description: dict) -> None:
+    """Writes a finished model: `variables/` (Orbax) and `model.json`.
+
+    The directory appears whole or not at all: it is written beside its place and renamed. A model
+    that is there already stays until the new one is complete.
+
+    Args:
+      directory: the model's own directory, not one with other files in it.
+      variables: nested dict of arrays (jax or numpy), sharded in any way.
+      description: JSON: what is needed to build the model again.
+
+    Raises:
+      TypeError, ValueError: `description` is not JSON.
+      FileExistsError: `directory` exists and is no model directory.
+      CheckpointError: the write failed; an older model there is untouched.
+    """
+    text = json.dumps(description, indent=2) + "\n"
+    target = _absolute(directory)
+    if target.exists() and not is_model_directory(target):
+        raise FileExistsError(f"{target} exists and is no model directory: not overwritten")
+    written, replaced = _beside(target, "writing"), _beside(target, "replaced")
+    first = jax.process_index() == 0
+    _barrier(f"save_model_begin:{target}")
+    try:
+        if first:
+            written.rmtree(missing_ok=True)
+            written.mkdir(parents=True)
+        _barrier(f"save_model_write:{target}")
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(written / "variables", variables)
+        if first:
+            (written / "model.json").write_text(text)
+            if target.exists():
+                replaced.rmtree(missing_ok=True)
+                target.rename(replaced)
+            written.rename(target)
+            replaced.rmtree(missing_ok=True)
+    except Exception as error:
+        raise CheckpointError(f"cannot write the model {target}: {_one_line(error)}") from error
+    _barrier(f"save_model_end:{target}")
+
+
+def load_model(directory: str | os.PathLike, abstract: PyTree | None = None) -> tuple[PyTree, dict]:
+    """Reads a model that `save_model` wrote, on any number of devices.
+
+    Args:
+      directory: the model directory.
+      abstract: None, or a tree of jax.ShapeDtypeStructs with shardings to read straight onto a
+        mesh; a leaf with another dtype is cast.
+
+    Returns:
+      (variables, description): a nested dict of numpy arrays, or jax.Arrays as `abstract` asks.
+
+    Raises:
+      FileNotFoundError: `directory` is no model directory.
+      ValueError: `abstract` has other parameters or shapes than the file.
+      CheckpointError: the model is damaged.
+    """
+    source = _complete_model(_absolute(directory))
+    if source is None:
+        raise FileNotFoundError(f"{directory} is no model directory (model.json and variables/)")
+    try:
+        description = json.loads((source / "model.json").read_text())
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+            found = checkpointer.metadata(source / "variables").item_metadata.tree
+            if abstract is not None:
+                _check_same_arrays(source, found, abstract, dtypes=False)
+            wanted = found if abstract is None else abstract
+            as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
+            args = (
+                jax.tree.map(lambda _: as_numpy, found)
+                if abstract is None
+                else ocp.checkpoint_utils.construct_restore_args(abstract)
+            )
+            variables = checkpointer.restore(
+                source / "variables", ocp.args.PyTreeRestore(item=wanted, restore_args=args)
+            )
+    except _OtherArraysError:
+        raise
+    except Exception as error:
+        raise CheckpointError(f"model {directory} is damaged: {_one_line(error)}") from error
+    return variables, description
+
+
+def is_model_directory(path: str | os.PathLike) -> bool:
+    """Whether `load_model` finds a complete model at `path`."""
+    return _complete_model(_absolute(path)) is not None
+
+
+class _OtherArraysError(ValueError):
+    """The arrays of a checkpoint are not those that were asked for."""
+
+
+def _check_same_arrays(path: epath.Path, found: PyTree, wanted: PyTree, *, dtypes: bool) -> None:
+    """Raises ValueError, naming the first differences, before Orbax can pad, cast or print."""
+    have, want = _arrays_by_name(found), _arrays_by_name(wanted)
+    lines = []
+    for name in dict.fromkeys([*want, *have]):
+        (shape, dtype), (shape_wanted, dtype_wanted) = (
+            have.get(name, (None, None)),
+            want.get(name, (None, None)),
+        )
+        if shape_wanted is None:
+            lines.append(f"{name}: {shape} {dtype} in the file, not wanted")
+        elif shape is None:
+            lines.append(f"{name}: not in the file, {shape_wanted} {dtype_wanted} wanted")
+        elif shape != shape_wanted or (dtypes and dtype != dtype_wanted):
+            wanting = f"{shape_wanted} {dtype_wanted} wanted"
+            lines.append(f"{name}: {shape} {dtype} in the file, {wanting}")
+    if lines:
+        shown = lines[:_DIFFERENCES_SHOWN]
+        if len(lines) > len(shown):
+            shown.append(f"... and {len(lines) - len(shown)} more")
+        count = f"{len(lines)} of {len(want)} arrays differ"
+        raise _OtherArraysError("\n  ".join([f"{path} holds another model: {count}", *shown]))
+
+
+def _arrays_by_name(tree: PyTree) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    """Name ("params/head/kernel") to (shape, dtype); a typed PRNG key counts as its raw words."""
+    arrays = {}
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            leaf = jax.eval_shape(jax.random.key_data, leaf)
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        arrays[name] = (tuple(leaf.shape), np.dtype(leaf.dtype))
+    return arrays
+
+
+def _complete_model(target: epath.Path) -> epath.Path | None:
+    # A process killed between the two renames of `save_model` leaves the older model set aside.
+    for path in (target, _beside(target, "replaced")):
+        if (path / "model.json").exists() and (path / "variables").exists():
+            return path
+    return None
+
+
+def _beside(target: epath.Path, word: str) -> epath.Path:
+    return target.parent / f".{target.name}.{word}"
+
+
+def _absolute(path: str | os.PathLike) -> epath.Path:
+    path = epath.Path(path).expanduser()
+    return path if "://" in str(path) else path.absolute()
+
+
+def _barrier(name: str) -> None:
+    # The other processes must not write into, or read from, a directory that the first has not
+    # made or renamed yet.
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def _one_line(error: Exception) -> str:
+    first = str(error).strip().split("\n")[0]
+    return f"{type(error).__name__}: {first[:300]}"
