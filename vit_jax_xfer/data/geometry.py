@@ -1,0 +1,175 @@
+"""Pipeline ops that move pixels: resize, crops, flip. Rules as in torchvision's PIL path."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vit_jax_xfer.data import images
+from vit_jax_xfer.data.registry import register
+
+_TRIES = 10
+
+
+@register("resize")
+@dataclass(frozen=True)
+class Resize:
+    """Resizes; int `size`: the short side (the long one is truncated), (h, w): exactly that."""
+
+    size: int | tuple[int, int]
+    interpolation: str = "bicubic"
+
+    def __post_init__(self):
+        images.check_size(self.size)
+        images.check_interpolation(self.interpolation)
+
+    def __call__(self, image: Any, rng: np.random.Generator) -> Any:
+        height, width = images.height_width(image)
+        target = self.size
+        if isinstance(target, int):
+            target = short_side_size(height, width, target)
+        if (height, width) == tuple(target):
+            return image
+        return images.resize(image, *target, self.interpolation)
+
+
+def short_side_size(height: int, width: int, size: int) -> tuple[int, int]:
+    """The (height, width) with short side `size`; the long side is int(size·long/short)."""
+    if height <= width:
+        return size, int(size * width / height)
+    return int(size * height / width), size
+
+
+@register("center_crop")
+@dataclass(frozen=True)
+class CenterCrop:
+    """Cuts the middle out, at int(round((side - size) / 2)); pads smaller images with zeros."""
+
+    size: int | tuple[int, int]
+
+    def __post_init__(self):
+        images.check_size(self.size)
+
+    def __call__(self, image: Any, rng: np.random.Generator) -> Any:
+        crop_h, crop_w = images.check_size(self.size)
+        height, width = images.height_width(image)
+        if height < crop_h or width < crop_w:
+            lack_h, lack_w = max(crop_h - height, 0), max(crop_w - width, 0)
+            image = images.pad(
+                image, lack_h // 2, (lack_h + 1) // 2, lack_w // 2, (lack_w + 1) // 2
+            )
+            height, width = height + lack_h, width + lack_w
+        # Python's round is half to even, and so is the reference's: 81.5 → 82, 80.5 → 80.
+        top, left = round((height - crop_h) / 2), round((width - crop_w) / 2)
+        return images.crop(image, top, left, crop_h, crop_w)
+
+
+@register("random_crop")
+@dataclass(frozen=True)
+class RandomCrop:
+    """Cuts out a box at a uniform place, after `padding` zeros on each side."""
+
+    size: int | tuple[int, int]
+    padding: int = 0
+
+    def __post_init__(self):
+        images.check_size(self.size)
+        if not isinstance(self.padding, int) or self.padding < 0:
+            raise ValueError(f"padding: got {self.padding!r}, expected an int of 0 or more")
+
+    def __call__(self, image: Any, rng: np.random.Generator) -> Any:
+        crop_h, crop_w = images.check_size(self.size)
+        if self.padding:
+            image = images.pad(image, *(self.padding,) * 4)
+        height, width = images.height_width(image)
+        if height < crop_h or width < crop_w:
+            raise ValueError(
+                f"pipeline: random_crop: size {crop_h}x{crop_w} does not fit into a padded image "
+                f"of {height}x{width}: put a resize before it"
+            )
+        top = int(rng.integers(height - crop_h + 1))
+        left = int(rng.integers(width - crop_w + 1))
+        return images.crop(image, top, left, crop_h, crop_w)
+
+
+@register("random_resized_crop")
+@dataclass(frozen=True)
+class RandomResizedCrop:
+    """Cuts out a box of random area and aspect ratio and resizes it to `size` (timm's rule).
+
+    area: range of the box's share of the image; ratio: range of width / height. The box is cut
+    before it is resized, so that the filter never looks outside.
+    """
+
+    size: int | tuple[int, int]
+    area: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    interpolation: str = "bicubic"
+
+    def __post_init__(self):
+        images.check_size(self.size)
+        images.check_interpolation(self.interpolation)
+        for name, bounds in (("area", self.area), ("ratio", self.ratio)):
+            if not _is_range(bounds) or (name == "area" and bounds[1] > 1):
+                limit = "<= 1" if name == "area" else "< inf"
+                raise ValueError(f"{name}: got {bounds!r}, expected (a, b) with 0 < a <= b {limit}")
+
+    def __call__(self, image: Any, rng: np.random.Generator) -> Any:
+        box = sample_box(*images.height_width(image), rng, self.area, self.ratio)
+        target = images.check_size(self.size)
+        return images.resize(images.crop(image, *box), *target, self.interpolation)
+
+
+def sample_box(
+    height: int,
+    width: int,
+    rng: np.random.Generator,
+    area: tuple[float, float],
+    ratio: tuple[float, float],
+) -> tuple[int, int, int, int]:
+    """Draws (top, left, height, width) of a random resized crop.
+
+    Area uniform, ratio log-uniform, up to ten tries, then the greatest box in the middle whose
+    ratio is in range. Source: timm 1.0 `RandomResizedCropAndInterpolation.get_params`.
+    """
+    log_ratio = math.log(ratio[0]), math.log(ratio[1])
+    for _ in range(_TRIES):
+        share = rng.uniform(*area)
+        box_h, box_w = box_size(height, width, share, rng.uniform(*log_ratio))
+        if box_h <= height and box_w <= width and box_h > 0 and box_w > 0:
+            top = int(rng.integers(height - box_h + 1))
+            left = int(rng.integers(width - box_w + 1))
+            return top, left, box_h, box_w
+    return fallback_box(height, width, ratio)
+
+
+def box_size(height: int, width: int, share: float, log_ratio: float) -> tuple[int, int]:
+    """(height, width) of a box with `share` of the image's area; may be greater than the image."""
+    pixels, ratio = share * height * width, math.exp(log_ratio)
+    return round(math.sqrt(pixels / ratio)), round(math.sqrt(pixels * ratio))
+
+
+def fallback_box(height: int, width: int, ratio: tuple[float, float]) -> tuple[int, int, int, int]:
+    """(top, left, height, width) of the greatest centred box whose width / height is in `ratio`."""
+    box_h, box_w = height, width
+    if width / height < ratio[0]:
+        box_h = round(width / ratio[0])
+    elif width / height > ratio[1]:
+        box_w = round(height * ratio[1])
+    return (height - box_h) // 2, (width - box_w) // 2, box_h, box_w
+
+
+@register("flip")
+@dataclass(frozen=True)
+class Flip:
+    """Mirrors left and right with probability 1/2."""
+
+    def __call__(self, image: Any, rng: np.random.Generator) -> Any:
+        return images.as_array(image)[:, ::-1] if rng.random() < 0.5 else image
+
+
+def _is_range(bounds: Any) -> bool:
+    if not isinstance(bounds, tuple | list) or len(bounds) != 2:
+        return False
+    return all(isinstance(b, int | float) for b in bounds) and 0 < bounds[0] <= bounds[1]

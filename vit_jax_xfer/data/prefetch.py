@@ -1,0 +1,103 @@
+"""Runs row makers ahead of the training loop with grain: threads, worker processes, batches."""
+
+import math
+import weakref
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+Batch = dict[str, np.ndarray]
+
+
+class BatchStream(Iterator[Batch]):
+    """An iterator of batches that works ahead in the background; close it, or use `with`.
+
+    image_shape: (h, w, 3), the same for every image. After an error or the end every further call
+    gives the same; after `close`, ValueError.
+    """
+
+    def __init__(self, batches: Any, image_shape: tuple[int, int, int]):
+        self.image_shape = image_shape
+        self._batches = batches
+        # The next batch is joined while the caller uses this one. Not grain's own thread prefetch:
+        # its iterators print tracebacks at interpreter exit, even closed ones (0.2.18).
+        self._pool = ThreadPoolExecutor(1)
+        self._pending = self._pool.submit(next, batches, None)
+        # Runs at interpreter exit too, where grain's workers would complain if left to themselves.
+        self._finalizer = weakref.finalize(self, _close, self._pool, batches)
+
+    def __next__(self) -> Batch:
+        if not self._finalizer.alive:
+            raise ValueError("stream: it is closed")
+        batch = self._pending.result()
+        if batch is None:
+            raise StopIteration
+        self._pending = self._pool.submit(next, self._batches, None)
+        return batch
+
+    def close(self) -> None:
+        """Stops the threads and worker processes; a second call does nothing."""
+        self._finalizer()
+
+    def __enter__(self) -> "BatchStream":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def _close(pool: ThreadPoolExecutor, batches: Any) -> None:
+    # In this order: grain's iterator must not be closed under the thread that reads it.
+    pool.shutdown(wait=True)
+    batches.close()
+
+
+def prefetch(
+    make_rows: Callable[[int], Batch],
+    groups: range,
+    groups_per_batch: int,
+    image_shape: tuple[int, int, int],
+    *,
+    workers: int,
+    threads: int,
+) -> BatchStream:
+    """Calls make_rows(g) for g in `groups`, in order, and joins each `groups_per_batch` results.
+
+    workers: processes (spawned: the caller's script needs `if __name__ == "__main__"`), 0 = none;
+    threads: reading threads, in each process. Neither changes the result. Raises ValueError for
+    negative counts.
+    """
+    import grain
+
+    for name, count in (("workers", workers), ("threads", threads)):
+        if count < 0:
+            raise ValueError(f"{name}: got {count}, expected 0 or more")
+    # One batch's worth of groups ahead, spread over the processes.
+    ahead = max(threads, math.ceil(groups_per_batch / max(workers, 1)))
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead if threads else 0)
+    dataset = grain.MapDataset.range(groups.start, groups.stop).map(make_rows)
+    dataset = dataset.to_iter_dataset(options)
+    if workers:
+        _mark_flags_parsed()
+        dataset = dataset.mp_prefetch(
+            grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=ahead)
+        )
+    # After the workers, so that their number cannot change which rows share a batch.
+    dataset = dataset.batch(groups_per_batch, batch_fn=_join)
+    return BatchStream(iter(dataset), image_shape)
+
+
+def _join(groups: list[Batch]) -> Batch:
+    if len(groups) == 1:
+        return groups[0]
+    return {key: np.concatenate([group[key] for group in groups]) for key in groups[0]}
+
+
+def _mark_flags_parsed() -> None:
+    # grain reads absl flags when it starts workers, which fails outside absl's app.run.
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()

@@ -1,0 +1,48 @@
+"""Where images come from: `open_source` turns a spec such as "folder:/data/birds" into a Source."""
+
+from vit_jax_xfer.data.sources.base import Source, Subset, pick_per_class
+from vit_jax_xfer.data.sources.digits import open_digits
+from vit_jax_xfer.data.sources.folder import open_folder
+from vit_jax_xfer.data.sources.npz import open_npz
+from vit_jax_xfer.data.sources.split import split_name, split_range
+from vit_jax_xfer.data.sources.tfds import open_tfds
+
+__all__ = ["Source", "open_source"]
+
+_OPENERS = {"digits": open_digits, "folder": open_folder, "npz": open_npz}
+
+
+def open_source(
+    spec: str,
+    split: str = "train",
+    *,
+    per_class: int | None = None,
+    subset_seed: int = 0,
+    data_dir: str | None = None,
+) -> Source:
+    """Opens "digits", "folder:PATH", "npz:FILE", "tfds:NAME" or "tfds:NAME/CONFIG".
+
+    split: a name with an optional range, "train", "train[:50%]", "test[100:200]" (for tfds: any
+    split string of its own). per_class: keep so many images of each class, chosen by
+    `subset_seed`. data_dir: where tfds looks; other kinds refuse it.
+    Returns a Source: `source[i]` is {"image": uint8 (h, w, 3), "label": int}, -1 = unlabelled.
+    Raises ValueError naming the argument; broken image files are reported here.
+    """
+    kind, _, path = spec.partition(":")
+    if kind == "tfds":
+        source = open_tfds(path, split, data_dir)
+    elif kind not in _OPENERS:
+        raise ValueError(
+            f"spec: got {spec!r}, expected 'digits', 'folder:PATH', 'npz:FILE', 'tfds:NAME' "
+            "or 'tfds:NAME/CONFIG'"
+        )
+    elif data_dir is not None:
+        raise ValueError(f"data_dir: got {data_dir!r}, but only tfds sources take it, not {kind}")
+    else:
+        source = _OPENERS[kind](path, split_name(split))
+        indices = split_range(split, len(source))
+        if indices is not None:
+            source = Subset(source, indices, f"{spec}/{split}")
+    if per_class is not None:
+        source = pick_per_class(source, per_class, subset_seed)
+    return source

@@ -1,0 +1,82 @@
+"""What every source of images gives: `Source`; and `Subset`, a choice of another's examples."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+
+class Source(Protocol):
+    """Random access to decoded images with labels; picklable, since worker processes get a copy.
+
+    `source[i]` is `{"image": uint8 (h, w, 3), "label": int}`; the label of an unlabelled image is
+    -1. `num_classes` is 0 and `class_names` is empty where nothing is labelled.
+    """
+
+    name: str
+    num_classes: int
+    class_names: tuple[str, ...]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> dict: ...
+
+    def labels(self) -> np.ndarray:
+        """All labels in order, int64 (N,)."""
+        ...
+
+
+@dataclass
+class Subset:
+    """The examples of `source` at `indices` (int64 (N,)), in that order."""
+
+    source: Source
+    indices: np.ndarray
+    name: str
+
+    @property
+    def num_classes(self) -> int:
+        """The parent's count: a subset keeps the label space."""
+        return self.source.num_classes
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The parent's names."""
+        return self.source.class_names
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> dict:
+        return self.source[int(self.indices[index])]
+
+    def labels(self) -> np.ndarray:
+        """The chosen examples' labels, int64 (N,)."""
+        return self.source.labels()[self.indices]
+
+
+def pick_per_class(source: Source, per_class: int, seed: int) -> Subset:
+    """Keeps `per_class` examples of each class, the same ones for the same `seed`.
+
+    The kept examples stay in the source's order. A class's choice depends on the seed and the
+    class alone, not on the other classes. Reads every label once, which for a `tfds:` source means
+    reading every record. Raises ValueError for unlabelled sources and for classes that have fewer.
+    """
+    if per_class < 1:
+        raise ValueError(f"per_class: got {per_class}, expected a positive integer or None")
+    if source.num_classes == 0:
+        raise ValueError(f"per_class: got {per_class} for the unlabelled source {source.name}")
+    labels = source.labels()
+    counts = np.bincount(labels[labels >= 0], minlength=source.num_classes)
+    if counts.min() < per_class:
+        scarce = int(counts.argmin())
+        raise ValueError(
+            f"per_class: got {per_class}, but class {source.class_names[scarce]!r} of "
+            f"{source.name} has only {counts[scarce]} images"
+        )
+    chosen = [
+        np.random.default_rng((seed, label)).permutation(np.flatnonzero(labels == label))
+        for label in range(source.num_classes)
+    ]
+    indices = np.sort(np.concatenate([rows[:per_class] for rows in chosen]))
+    return Subset(source, indices, f"{source.name}, {per_class} per class (seed {seed})")

@@ -1,0 +1,76 @@
+"""Image arrays in one .npz file, with MedMNIST's names: train_images, train_labels, …"""
+
+import pathlib
+import zipfile
+
+import numpy as np
+
+from vit_jax_xfer.data.sources.arrays import ArraySource
+
+
+def open_npz(path: str, split: str) -> ArraySource:
+    """Opens the arrays `{split}_images` and `{split}_labels` of the file `path`.
+
+    Images: uint8 (N, h, w), (N, h, w, 1) or (N, h, w, 3). Labels: integers (N,) or (N, 1); without
+    them every label is -1 and there are no classes. Names come from an optional string array
+    `class_names`, else they are "0", "1", … up to the greatest label of any split, so that splits
+    agree on the number of classes. Pickled arrays are refused. Raises ValueError.
+    """
+    if not pathlib.Path(path).is_file():
+        raise ValueError(f"spec: npz file {path!r} does not exist")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return _read(file, path, split)
+    except (zipfile.BadZipFile, EOFError, OSError, AttributeError) as error:
+        raise ValueError(f"spec: {path!r} is not a readable .npz file ({error})") from error
+
+
+def _read(file: np.lib.npyio.NpzFile, path: str, split: str) -> ArraySource:
+    splits = sorted(key.removesuffix("_images") for key in file if key.endswith("_images"))
+    if split not in splits:
+        found = ", ".join(splits) or f"none (its arrays: {', '.join(file) or 'none'})"
+        raise ValueError(f"split: got {split!r}, but {path} has {found}")
+    images = _check_images(file[f"{split}_images"], f"{path}: {split}_images")
+    name = f"npz:{path}/{split}"
+    if f"{split}_labels" not in file:
+        return ArraySource(images, np.full(len(images), -1), (), name)
+    labels = {
+        key: _check_labels(file[key], f"{path}: {key}") for key in file if key.endswith("_labels")
+    }
+    own = labels[f"{split}_labels"]
+    if len(own) != len(images):
+        raise ValueError(f"{path}: {split} has {len(images)} images but {len(own)} labels")
+    greatest = max(int(values.max(initial=-1)) for values in labels.values())
+    return ArraySource(images, own, _class_names(file, greatest + 1, path), name)
+
+
+def _class_names(file: np.lib.npyio.NpzFile, used: int, path: str) -> tuple[str, ...]:
+    if "class_names" not in file:
+        return tuple(str(label) for label in range(used))
+    names = tuple(str(name) for name in file["class_names"])
+    if len(names) < used:
+        raise ValueError(f"{path}: {len(names)} class_names, but labels reach {used - 1}")
+    return names
+
+
+def _check_images(images: np.ndarray, what: str) -> np.ndarray:
+    grey = images.ndim == 3 or (images.ndim == 4 and images.shape[-1] == 1)
+    colour = images.ndim == 4 and images.shape[-1] == 3
+    if images.dtype != np.uint8 or not (grey or colour):
+        raise ValueError(
+            f"{what}: got {images.dtype} {images.shape}, expected uint8 (N, h, w) or (N, h, w, 1|3)"
+        )
+    if not len(images):
+        raise ValueError(f"{what}: holds no images")
+    return images
+
+
+def _check_labels(labels: np.ndarray, what: str) -> np.ndarray:
+    flat = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+    if flat.ndim != 1 or not np.issubdtype(flat.dtype, np.integer):
+        raise ValueError(
+            f"{what}: got {labels.dtype} {labels.shape}, expected integers (N,) or (N, 1)"
+        )
+    if flat.min(initial=0) < 0:
+        raise ValueError(f"{what}: got a label {flat.min()}, expected 0 or greater")
+    return flat.astype(np.int64)

@@ -1,0 +1,67 @@
+"""How images are prepared: pipelines written as strings, "resize(256)|center_crop(224)|normalize".
+
+Operations are listed by `registry.names()`; a module that registers some is imported here.
+"""
+
+import ast
+from dataclasses import dataclass
+
+import numpy as np
+
+from vit_jax_xfer.data import geometry, pixels  # noqa: F401 - geometry registers its ops
+from vit_jax_xfer.data.registry import Op, build
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Operations applied in order; picklable. `text` is the string it was parsed from."""
+
+    text: str
+    ops: tuple[Op, ...]
+
+    def __call__(self, example: dict, rng: np.random.Generator) -> dict:
+        """The example with its image prepared: float32 (h, w, 3), other entries unchanged.
+
+        An image that is still bytes after the last op is divided by 255, as by `to_float`.
+        """
+        image = example["image"]
+        for op in self.ops:
+            image = op(image, rng)
+        return {**example, "image": pixels.to_float(image)}
+
+
+def parse(pipeline: str) -> Pipeline:
+    """Reads ops separated by |, each a name with optional arguments: "resize(64)|flip|normalize".
+
+    Arguments are Python literals, by position or name; nothing is evaluated. Raises ValueError for
+    an unknown op (with the nearest name) and for bad arguments (with the op's signature).
+    """
+    try:
+        body = ast.parse(pipeline.strip(), mode="eval").body
+    except SyntaxError as error:
+        raise ValueError(f"pipeline: cannot read {pipeline!r} ({error.msg})") from error
+    return Pipeline(pipeline, tuple(_op(node, pipeline) for node in _flatten(body)))
+
+
+def _flatten(node: ast.expr) -> list[ast.expr]:
+    # "a|b|c" parses as the Python expression (a | b) | c.
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+        return [*_flatten(node.left), *_flatten(node.right)]
+    return [node]
+
+
+def _op(node: ast.expr, pipeline: str) -> Op:
+    if isinstance(node, ast.Name):
+        return build(node.id, [], {})
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+        raise ValueError(
+            f"pipeline: got {ast.unparse(node)!r} in {pipeline!r}, expected name or name(arguments)"
+        )
+    try:
+        args = [ast.literal_eval(arg) for arg in node.args]
+        kwargs = {str(word.arg): ast.literal_eval(word.value) for word in node.keywords}
+    except ValueError as error:
+        raise ValueError(
+            f"pipeline: {ast.unparse(node)}: arguments must be literals such as 224 or (0.08, 1.0)"
+        ) from error
+    return build(node.func.id, args, kwargs)
