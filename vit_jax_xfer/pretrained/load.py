@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 
 from vit_jax_xfer.pretrained import mae, vit
 from vit_jax_xfer.pretrained.description import from_description
@@ -53,4 +55,5 @@ def _load_own(
     if given:
         raise ValueError(f"{path}: a model of this project has its fields; drop {', '.join(given)}")
     variables, description = load_model(path)
+    variables = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), variables)
     return from_description(description), variables
