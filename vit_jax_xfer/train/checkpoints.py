@@ -2,7 +2,7 @@
 
 `Checkpoints` holds the states of one run: written in the background, complete or invisible, and
 restored onto any mesh. `save_model` and `load_model` hold a finished model: an Orbax checkpoint
-`variables/` beside a `model.json` that describes it.
+`variables/` beside a `model.json` that describes it. Both keep a checksum of each array.
 """
 
 import functools
@@ -19,10 +19,11 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jax.experimental import multihost_utils
 
+from vit_jax_xfer.train import tree_check
+
 PyTree = Any
 
-_DIFFERENCES_SHOWN = 5
-_ITEM_NAMES = {"state", "extra"}
+_ITEM_NAMES = {"state", "extra", "checksums"}
 
 
 class CheckpointError(RuntimeError):
@@ -134,7 +135,9 @@ class Checkpoints:
         if step in manager.all_steps():
             return False
         args = ocp.args.Composite(
-            state=ocp.args.StandardSave(state), extra=ocp.args.JsonSave(extra)
+            state=ocp.args.StandardSave(state),
+            extra=ocp.args.JsonSave(extra),
+            checksums=ocp.args.JsonSave(tree_check.checksums(state)),
         )
         # An empty dict, because Orbax warns about None. It never outranks a real metric.
         results = {name: float(value) for name, value in (metrics or {}).items()}
@@ -156,10 +159,12 @@ class Checkpoints:
 
         Raises:
           FileNotFoundError: no checkpoint there, or not of this step.
-          ValueError: the checkpoint has other parameters, shapes or dtypes.
+          ValueError: the checkpoint has other parameters, shapes or dtypes, or a leaf of
+            `abstract_state` has no sharding.
           CheckpointError: the checkpoint is damaged. The message names the steps that remain;
             none of them is taken silently.
         """
+        _require_shardings(abstract_state)
         steps = self.steps()
         step = max(steps, default=None) if step is None else step
         if step not in steps:
@@ -170,12 +175,15 @@ class Checkpoints:
             found = manager.item_metadata(step)["state"].tree
         except Exception as error:
             raise self._damaged(step, steps, error) from error
-        _check_same_arrays(path, found, abstract_state, dtypes=True)
+        tree_check.check_same_arrays(path, found, abstract_state)
         args = ocp.args.Composite(
-            state=ocp.args.StandardRestore(abstract_state), extra=ocp.args.JsonRestore()
+            state=ocp.args.StandardRestore(abstract_state),
+            extra=ocp.args.JsonRestore(),
+            checksums=ocp.args.JsonRestore(),
         )
         try:
             restored = manager.restore(step, args=args)
+            tree_check.check_checksums(restored["state"], restored["checksums"])
         except Exception as error:
             raise self._damaged(step, steps, error) from error
         return restored["state"], restored["extra"]
@@ -215,7 +223,11 @@ class Checkpoints:
             preservation_policy=self._preservation,
             **ranked,
         )
-        handlers = {"state": ocp.StandardCheckpointHandler(), "extra": ocp.JsonCheckpointHandler()}
+        handlers = {
+            "state": ocp.StandardCheckpointHandler(),
+            "extra": ocp.JsonCheckpointHandler(),
+            "checksums": ocp.JsonCheckpointHandler(),
+        }
         try:
             manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=handlers)
         except Exception as error:
@@ -263,7 +275,7 @@ class Checkpoints:
 
 
 def save_model(directory: str | os.PathLike, variables: PyTree, description: dict) -> None:
-    """Writes a finished model: `variables/` (Orbax) and `model.json`.
+    """Writes a finished model: `variables/` (Orbax), `model.json` and `checksums.json`.
 
     The directory appears whole or not at all: it is written beside its place and renamed. A model
     that is there already stays until the new one is complete.
@@ -284,6 +296,7 @@ def save_model(directory: str | os.PathLike, variables: PyTree, description: dic
         raise FileExistsError(f"{target} exists and is no model directory: not overwritten")
     written, replaced = _beside(target, "writing"), _beside(target, "replaced")
     first = jax.process_index() == 0
+    sums = tree_check.checksums(variables)
     _barrier(f"save_model_begin:{target}")
     try:
         if first:
@@ -293,6 +306,7 @@ def save_model(directory: str | os.PathLike, variables: PyTree, description: dic
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(written / "variables", variables)
         if first:
+            (written / "checksums.json").write_text(json.dumps(sums) + "\n")
             (written / "model.json").write_text(text)
             if target.exists():
                 replaced.rmtree(missing_ok=True)
@@ -300,6 +314,8 @@ def save_model(directory: str | os.PathLike, variables: PyTree, description: dic
             written.rename(target)
             replaced.rmtree(missing_ok=True)
     except Exception as error:
+        if first:
+            written.rmtree(missing_ok=True)  # it may be what fills the disk
         raise CheckpointError(f"cannot write the model {target}: {_one_line(error)}") from error
     _barrier(f"save_model_end:{target}")
 
@@ -310,36 +326,26 @@ def load_model(directory: str | os.PathLike, abstract: PyTree | None = None) -> 
     Args:
       directory: the model directory.
       abstract: None, or a tree of jax.ShapeDtypeStructs with shardings to read straight onto a
-        mesh; a leaf with another dtype is cast.
+        mesh.
 
     Returns:
       (variables, description): a nested dict of numpy arrays, or jax.Arrays as `abstract` asks.
 
     Raises:
       FileNotFoundError: `directory` is no model directory.
-      ValueError: `abstract` has other parameters or shapes than the file.
+      ValueError: `abstract` has other parameters, shapes or dtypes than the file.
       CheckpointError: the model is damaged.
     """
+    if abstract is not None:
+        _require_shardings(abstract)
     source = _complete_model(_absolute(directory))
     if source is None:
         raise FileNotFoundError(f"{directory} is no model directory (model.json and variables/)")
     try:
         description = json.loads((source / "model.json").read_text())
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-            found = checkpointer.metadata(source / "variables").item_metadata.tree
-            if abstract is not None:
-                _check_same_arrays(source, found, abstract, dtypes=False)
-            wanted = found if abstract is None else abstract
-            as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
-            args = (
-                jax.tree.map(lambda _: as_numpy, found)
-                if abstract is None
-                else ocp.checkpoint_utils.construct_restore_args(abstract)
-            )
-            variables = checkpointer.restore(
-                source / "variables", ocp.args.PyTreeRestore(item=wanted, restore_args=args)
-            )
-    except _OtherArraysError:
+        variables = _read_variables(source / "variables", abstract)
+        tree_check.check_checksums(variables, json.loads((source / "checksums.json").read_text()))
+    except tree_check.OtherArraysError:
         raise
     except Exception as error:
         raise CheckpointError(f"model {directory} is damaged: {_one_line(error)}") from error
@@ -351,43 +357,23 @@ def is_model_directory(path: str | os.PathLike) -> bool:
     return _complete_model(_absolute(path)) is not None
 
 
-class _OtherArraysError(ValueError):
-    """The arrays of a checkpoint are not those that were asked for."""
+def _read_variables(path: epath.Path, abstract: PyTree | None) -> PyTree:
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        found = checkpointer.metadata(path).item_metadata.tree
+        if abstract is None:
+            wanted = found
+            args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), found)
+        else:
+            tree_check.check_same_arrays(path, found, abstract)
+            wanted = abstract
+            args = ocp.checkpoint_utils.construct_restore_args(abstract)
+        return checkpointer.restore(path, ocp.args.PyTreeRestore(item=wanted, restore_args=args))
 
 
-def _check_same_arrays(path: epath.Path, found: PyTree, wanted: PyTree, *, dtypes: bool) -> None:
-    """Raises ValueError, naming the first differences, before Orbax can pad, cast or print."""
-    have, want = _arrays_by_name(found), _arrays_by_name(wanted)
-    lines = []
-    for name in dict.fromkeys([*want, *have]):
-        (shape, dtype), (shape_wanted, dtype_wanted) = (
-            have.get(name, (None, None)),
-            want.get(name, (None, None)),
-        )
-        if shape_wanted is None:
-            lines.append(f"{name}: {shape} {dtype} in the file, not wanted")
-        elif shape is None:
-            lines.append(f"{name}: not in the file, {shape_wanted} {dtype_wanted} wanted")
-        elif shape != shape_wanted or (dtypes and dtype != dtype_wanted):
-            wanting = f"{shape_wanted} {dtype_wanted} wanted"
-            lines.append(f"{name}: {shape} {dtype} in the file, {wanting}")
-    if lines:
-        shown = lines[:_DIFFERENCES_SHOWN]
-        if len(lines) > len(shown):
-            shown.append(f"... and {len(lines) - len(shown)} more")
-        count = f"{len(lines)} of {len(want)} arrays differ"
-        raise _OtherArraysError("\n  ".join([f"{path} holds another model: {count}", *shown]))
-
-
-def _arrays_by_name(tree: PyTree) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
-    """Name ("params/head/kernel") to (shape, dtype); a typed PRNG key counts as its raw words."""
-    arrays = {}
-    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            leaf = jax.eval_shape(jax.random.key_data, leaf)
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        arrays[name] = (tuple(leaf.shape), np.dtype(leaf.dtype))
-    return arrays
+def _require_shardings(abstract: PyTree) -> None:
+    # Without one Orbax takes that of the file, whose devices need not exist here.
+    if any(getattr(leaf, "sharding", None) is None for leaf in jax.tree.leaves(abstract)):
+        raise ValueError("every leaf must be a jax.ShapeDtypeStruct with a sharding")
 
 
 def _complete_model(target: epath.Path) -> epath.Path | None:
@@ -415,5 +401,7 @@ def _barrier(name: str) -> None:
 
 
 def _one_line(error: Exception) -> str:
-    first = str(error).strip().split("\n")[0]
-    return f"{type(error).__name__}: {first[:300]}"
+    text = str(error).strip().split("\n")[0]
+    if len(text) > 300:  # tensorstore ends with the cause ("No space left on device")
+        text = f"{text[:80]} ... {text[-200:]}"
+    return f"{type(error).__name__}: {text}"

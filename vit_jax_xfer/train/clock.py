@@ -32,7 +32,6 @@ class Clock:
         self._images_per_step = images_per_step
         self._interval = interval
         self._now = now
-        self._waited = 0.0
         self.restore({"elapsed": 0.0, "step": 0})
 
     @property
@@ -54,6 +53,7 @@ class Clock:
         self._step = int(state["step"])
         self._started = self._last_line = self._now()
         self._first_tick: tuple[int, float] | None = None
+        self._open_window()
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:

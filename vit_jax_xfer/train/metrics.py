@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Literal, Self
 
+import jax
+
 FILE_NAME = "metrics.jsonl"
 
 Row = dict
@@ -68,7 +70,9 @@ class MetricWriter:
         """
         if self._file is None:
             return
-        numbers = {name: float(value) for name, value in values.items()}
+        # One transfer for all, and an explicit one: a training loop may forbid implicit ones.
+        fetched = jax.device_get(dict(values))
+        numbers = {name: float(value) for name, value in fetched.items()}
         finite = {name: x if math.isfinite(x) else None for name, x in numbers.items()}
         row = {"step": int(step), "time": time.time(), "kind": kind, "values": finite}
         if None in finite.values():
@@ -124,9 +128,7 @@ def _parse(path: pathlib.Path) -> list[Row]:
             row = json.loads(line)
             row["step"], row["kind"], row["values"]
         except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(
-                f"{path}, line {number} is no metrics row: {line[:80]!r}"
-            ) from error
+            raise ValueError(f"{path}, line {number} is no metrics row: {line[:80]!r}") from error
         rows.append(row)
     return rows
 

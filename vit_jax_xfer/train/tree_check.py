@@ -1,0 +1,111 @@
+"""Whether a tree of arrays that was read is the one that was wanted, and the one that was written.
+
+Orbax answers the first question with a page of text, and the second not at all: a byte that
+changed inside an array's data is handed back without a word.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+PyTree = Any
+
+_DIFFERENCES_SHOWN = 5
+
+
+class OtherArraysError(ValueError):
+    """The arrays that were found are not those that were asked for."""
+
+
+class ChecksumError(RuntimeError):
+    """An array has other bits than when it was written."""
+
+
+def check_same_arrays(where: str, found: PyTree, wanted: PyTree) -> None:
+    """Raises unless both trees have the same names, shapes and dtypes.
+
+    Args:
+      where: what `found` was read from, for the message.
+      found: leaves with `shape` and `dtype`, as in the file (a PRNG key as its raw words).
+      wanted: leaves with `shape` and `dtype`.
+
+    Raises:
+      OtherArraysError: a ValueError that names the first few differences, one a line.
+    """
+    have, want = _describe(found), _describe(wanted)
+    lines = []
+    for name in dict.fromkeys([*want, *have]):
+        if name not in want:
+            lines.append(f"{name}: {have[name]} in the file, not wanted")
+        elif name not in have:
+            lines.append(f"{name}: not in the file, {want[name]} wanted")
+        elif have[name] != want[name]:
+            lines.append(f"{name}: {have[name]} in the file, {want[name]} wanted")
+    if lines:
+        shown = lines[:_DIFFERENCES_SHOWN]
+        if len(lines) > len(shown):
+            shown.append(f"... and {len(lines) - len(shown)} more")
+        count = f"{len(lines)} of {len(want)} arrays differ"
+        raise OtherArraysError("\n  ".join([f"{where} holds another model: {count}", *shown]))
+
+
+def checksums(tree: PyTree) -> dict[str, int]:
+    """Name of each array to the sum of its bits as 32-bit words, modulo 2^32.
+
+    Computed where the arrays are: on their devices, or by numpy. Integer sums depend on no order,
+    so the result is the same on any number of devices and on all processes.
+    """
+    sums = {
+        # JAX would round a float64 of numpy before it could be summed.
+        name: _sum_of_bits_numpy(leaf) if isinstance(leaf, np.ndarray) else _sum_of_bits(leaf)
+        for name, leaf in _named_leaves(tree).items()
+    }
+    return {name: int(value) for name, value in jax.device_get(sums).items()}
+
+
+def check_checksums(tree: PyTree, expected: Mapping[str, int]) -> None:
+    """Raises ChecksumError, naming the first array, unless `checksums(tree) == expected`."""
+    for name, value in checksums(tree).items():
+        if expected.get(name) != value:
+            raise ChecksumError(f"the bits of {name} have changed since it was written")
+
+
+def _named_leaves(tree: PyTree) -> dict[str, Any]:
+    """Leaves by name, as in "params/head/kernel"; the same for a dict and a dataclass."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+        for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
+    }
+
+
+def _is_key(array: Any) -> bool:
+    return jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key)
+
+
+def _describe(tree: PyTree) -> dict[str, str]:
+    def one(leaf) -> str:
+        if _is_key(leaf):
+            leaf = jax.eval_shape(jax.random.key_data, leaf)
+        return f"{tuple(leaf.shape)} {np.dtype(leaf.dtype)}"
+
+    return {name: one(leaf) for name, leaf in _named_leaves(tree).items()}
+
+
+def _sum_of_bits_numpy(array: np.ndarray) -> np.uint32:
+    word = f"u{min(array.dtype.itemsize, 4)}"
+    return np.ascontiguousarray(array).reshape(-1).view(word).sum(dtype=np.uint32)
+
+
+# One compilation for each different shape, dtype and sharding: far fewer than there are arrays.
+@jax.jit
+def _sum_of_bits(array: jax.Array) -> jax.Array:
+    if _is_key(array):
+        array = jax.random.key_data(array)
+    if array.dtype == jnp.bool_:
+        array = array.astype(jnp.uint8)
+    word = f"uint{8 * min(array.dtype.itemsize, 4)}"
+    words = jax.lax.bitcast_convert_type(array, jnp.dtype(word))
+    return jnp.sum(words.astype(jnp.uint32), dtype=jnp.uint32)
