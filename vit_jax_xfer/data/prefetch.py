@@ -1,8 +1,9 @@
 """Runs row makers ahead of the training loop with grain: threads, worker processes, batches."""
 
+import gc
 import math
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,15 +19,14 @@ class BatchStream(Iterator[Batch]):
     gives the same; after `close`, ValueError.
     """
 
-    def __init__(self, batches: Any, image_shape: tuple[int, int, int]):
+    def __init__(self, dataset: Any, image_shape: tuple[int, int, int]):
         self.image_shape = image_shape
-        self._batches = batches
-        # The next batch is joined while the caller uses this one. Not grain's own thread prefetch:
-        # its iterators print tracebacks at interpreter exit, even closed ones (0.2.18).
+        self._batches = _iterate(dataset)
+        # The next batch is joined while the caller uses this one.
         self._pool = ThreadPoolExecutor(1)
-        self._pending = self._pool.submit(next, batches, None)
+        self._pending = self._pool.submit(next, self._batches, None)
         # Runs at interpreter exit too, where grain's workers would complain if left to themselves.
-        self._finalizer = weakref.finalize(self, _close, self._pool, batches)
+        self._finalizer = weakref.finalize(self, _close, self._pool, self._batches)
 
     def __next__(self) -> Batch:
         if not self._finalizer.alive:
@@ -48,8 +48,21 @@ class BatchStream(Iterator[Batch]):
         self.close()
 
 
-def _close(pool: ThreadPoolExecutor, batches: Any) -> None:
-    # In this order: grain's iterator must not be closed under the thread that reads it.
+def _iterate(dataset: Any) -> Generator[Batch, None, None]:
+    batches = iter(dataset)
+    try:
+        while (batch := next(batches, None)) is not None:
+            yield batch
+    finally:
+        batches.close()
+        # grain's iterators are reference cycles with a __del__ that fails noisily when it first
+        # runs while the interpreter is torn down, even after close (0.2.18).
+        del batches
+        gc.collect()
+
+
+def _close(pool: ThreadPoolExecutor, batches: Generator[Batch, None, None]) -> None:
+    # In this order: a generator must not be closed while the thread is inside it.
     pool.shutdown(wait=True)
     batches.close()
 
@@ -86,7 +99,7 @@ def prefetch(
         )
     # After the workers, so that their number cannot change which rows share a batch.
     dataset = dataset.batch(groups_per_batch, batch_fn=_join)
-    return BatchStream(iter(dataset), image_shape)
+    return BatchStream(dataset, image_shape)
 
 
 def _join(groups: list[Batch]) -> Batch:

@@ -29,7 +29,6 @@ class TfdsSource:
     def __getitem__(self, index: int) -> dict:
         record = self.records[index]
         image = record[self.image_key]
-        # Decoding here and not in tfds: one decoder for all sources, and an error with a name.
         if not isinstance(image, np.ndarray):
             image = decode_image(bytes(image), f"{self.name} record {index}")
         if image.shape[-1] == 1:
@@ -54,48 +53,46 @@ def open_tfds(path: str, split: str, data_dir: str | None) -> TfdsSource:
     """
     import tensorflow_datasets as tfds
 
-    builder = _builder(path, data_dir)
-    image_key, label_key = _feature_keys(builder.info, path)
-    features = builder.info.features
-    is_encoded = isinstance(features[image_key], tfds.features.Image)
-    decoders = {image_key: tfds.decode.SkipDecoding()} if is_encoded else None
-    try:
-        records = builder.as_data_source(split=split, decoders=decoders)
-    except (ValueError, KeyError) as error:
-        found = ", ".join(builder.info.splits) or "none"
-        raise ValueError(f"split: got {split!r}, but tfds:{path} has {found} ({error})") from error
-    names = tuple(features[label_key].names) if label_key else ()
-    return TfdsSource(records, image_key, label_key, names, f"tfds:{path}/{split}")
-
-
-def _builder(path: str, data_dir: str | None):
-    import tensorflow_datasets as tfds
-
     try:
         builder = tfds.builder(path, data_dir=data_dir)
     except Exception as error:  # tfds: DatasetNotFoundError, ValueError, AssertionError, …
         reason = (str(error).splitlines() or [repr(error)])[0]
         raise ValueError(f"spec: tfds has no data set {path!r} ({reason})") from error
+    image_key, label_key = _feature_keys(builder.info, path)
+    try:
+        records = builder.as_data_source(split=split)
+    except Exception as error:  # tfds: AssertionError, NotImplementedError, ValueError, KeyError, …
+        raise ValueError(_why_not_opened(builder, path, split, data_dir)) from error
+    if isinstance(builder.info.features[image_key], tfds.features.Image):
+        # tfds leaves grey images in colour sets without channels, and decodes by OpenCV where it
+        # is installed. Set after opening, because tfds.testing.mock_data needs TensorFlow where
+        # as_data_source gets decoders; the mock's images come as arrays all the same.
+        records.decoders = {image_key: tfds.decode.SkipDecoding()}
+    names = tuple(builder.info.features[label_key].names) if label_key else ()
+    return TfdsSource(records, image_key, label_key, names, f"tfds:{path}/{split}")
+
+
+def _why_not_opened(builder, path: str, split: str, data_dir: str | None) -> str:
     formats = {format_.value for format_ in builder.info.available_file_formats()}
-    if not builder.is_prepared() or "array_record" not in formats:
-        raise ValueError(
-            f"spec: tfds:{path} is not prepared as array_record in {builder.data_dir}; run (with "
-            f"TensorFlow installed) tfds build {path} --file_format=array_record"
-            f"{f' --data_dir={data_dir}' if data_dir else ''}"
-        )
-    return builder
+    if builder.is_prepared() and "array_record" in formats:
+        return f"split: got {split!r}, but tfds:{path} has {', '.join(builder.info.splits)}"
+    flag = f" --data_dir={data_dir}" if data_dir else ""
+    return (
+        f"spec: tfds:{path} is not prepared as array_record in {builder.data_dir}; run (with "
+        f"TensorFlow installed) tfds build {path} --file_format=array_record{flag}"
+    )
 
 
 def _feature_keys(info, path: str) -> tuple[str, str | None]:
     import tensorflow_datasets as tfds
 
     features = info.features
-    if info.supervised_keys and len(info.supervised_keys) == 2:
-        image, label = info.supervised_keys
-        if isinstance(features.get(label), tfds.features.ClassLabel):
-            return image, label
     images = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
     labels = [k for k, feature in features.items() if isinstance(feature, tfds.features.ClassLabel)]
+    if info.supervised_keys and len(info.supervised_keys) == 2:
+        image, label = info.supervised_keys
+        if image in images and label in labels:
+            return image, label
     image = "image" if "image" in features else images[0] if len(images) == 1 else None
     if image is None:
         raise ValueError(
