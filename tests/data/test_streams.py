@@ -234,7 +234,7 @@ def test_exit_without_close_is_quiet(tmp_path, end):
         "if __name__ == '__main__':\n"
         "    make = lambda workers: train_stream(open_source('digits'), 'flip', batch_size=64,\n"
         "                                        seed=0, workers=workers)\n"
-        "    plain, stream = make(0), make(2)\n"
+        "    plain, stream = make(0), make(1)\n"
         "    next(plain), next(stream), next(stream)\n"
         f"    {end}\n"
     )
