@@ -1,4 +1,4 @@
-"""Test settings: CPU, eight fake devices, exact float32 products, a compilation cache, shared data."""
+"""Test settings: CPU, eight fake devices, exact products, a compilation cache, shared data."""
 
 import os
 import pathlib

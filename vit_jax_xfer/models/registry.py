@@ -76,6 +76,25 @@ def build(module: type[nn.Module], fields: dict[str, Any]) -> nn.Module:
     return MaskedAutoencoder(encoder=build(VisionTransformer, rest), **own)
 
 
+def field_types(name: str) -> dict[str, type]:
+    """The fields that `create_model(name, …)` takes, and the type of each."""
+    module = _MODELS[name][0] if name in _MODELS else VisionTransformer
+    types = _types(VisionTransformer)
+    return {**types, **_types(MaskedAutoencoder)} if module is MaskedAutoencoder else types
+
+
+def _types(module: type[nn.Module]) -> dict[str, type]:
+    """Field types as a command line needs them: a dtype by its name, an image side as a number."""
+    simple = {"int": int, "float": float, "str": str, "bool": bool}
+    types: dict[str, type] = {}
+    for name, field in module.__dataclass_fields__.items():
+        if name in ("parent", "name", "encoder"):
+            continue
+        kind = str(getattr(field.type, "__name__", field.type)).split(" | ")[0]
+        types[name] = simple.get(kind, str)
+    return types
+
+
 def check_fields(module: type[nn.Module], fields: dict[str, Any]) -> None:
     """ValueError that names a field which `module` does not have, and the nearest that it has."""
     known = [f for f in module.__dataclass_fields__ if f not in ("parent", "name")]

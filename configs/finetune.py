@@ -1,0 +1,40 @@
+"""Fine-tuning: the student starts from the pre-trained weights. What transfer should reach.
+
+    python -m vit_jax_xfer.main --config=configs/finetune.py:digits,labels=5 \\
+        --workdir=runs/finetune --config.init_from=runs/mae/model
+
+Full form: ViT-L/16 on ImageNet, MAE's fine-tuning (50 epochs, layer decay 0.75; MAE reports 85.9,
+2411.09702 85.7). Mixup, CutMix and RandAugment are not in this project yet. Not run here.
+Forms: digits, fashion, cifar10; labels=N a class (0 = all), seed=N.
+"""
+
+from ml_collections import ConfigDict
+
+from vit_jax_xfer.config import default_config
+from vit_jax_xfer.forms import parse_arg, use_few_labels, use_form
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """`arg`: a small form with its numbers, "" for ImageNet."""
+    form, numbers = parse_arg(arg, labels=5, seed=0)
+    config = default_config(
+        "classification",
+        "vit_large_patch16",
+        settings={"label_smoothing": 0.1},
+        pool="avg",
+        drop_path=0.2,
+        dtype="bfloat16",
+        head_init_std=2e-5,
+    )
+    config.init_from = "mae_pretrain_vit_large.pth"
+    config.epochs, config.batch_size = 50.0, 1024
+    config.optim.lr, config.optim.lr_for_batch = 1e-3, 256
+    config.optim.end_lr = 1e-6
+    config.optim.warmup_epochs = 5.0
+    config.optim.layer_decay = 0.75
+    config.eval.every = 5000
+    if form:
+        use_form(config, form)
+        use_few_labels(config, **numbers)
+        config.init_from = "runs/mae/model"
+    return config

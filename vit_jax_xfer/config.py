@@ -1,0 +1,112 @@
+"""The fields of a config, with their defaults: what every file in configs/ starts from.
+
+A config is an ml-collections ConfigDict, locked: an unknown field is an error that names the
+nearest. `--config.optim.lr=3e-4` overrides a field; None fields take a value of their type.
+"""
+
+import dataclasses
+from typing import Any
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from vit_jax_xfer.tasks.settings import SETTINGS
+
+
+def default_config(task: str, model: str, *, settings: dict[str, Any], **fields: Any) -> ConfigDict:
+    """A complete config for one task on one model (see `model_config` for `fields`).
+
+    settings: the task's own fields that differ from their defaults.
+    """
+    config = ConfigDict()
+    config.seed = 0
+    config.task = task_config(task, **settings)
+    config.model = model_config(model, **fields)
+    # Start from these weights: a run's `model` folder, or a file that load_pretrained reads.
+    config.init_from = ""
+    config.init_num_heads = 0  # where its shapes can't tell and 64 channels a head is wrong
+
+    config.steps = placeholder(int)  # exactly one of steps and epochs
+    config.epochs = placeholder(float)
+    config.batch_size = 1024  # of all devices together
+
+    config.data = ConfigDict()
+    config.data.source = "tfds:imagenet2012"  # digits | tfds:NAME | folder:PATH | npz:FILE
+    config.data.split = "train"
+    config.data.per_class = 0  # labelled images a class, 0 = all
+    config.data.subset_seed = 0  # which images those are
+    config.data.pipeline = "random_resized_crop(224)|flip|normalize"
+    config.data.workers = 0  # processes that decode and augment; 0 = threads of this one
+    config.data.tfds_dir = ""  # where prepared tfds sets lie; "" = tfds' own default
+
+    # A second stream of images, without labels, for tasks with a teacher. "" = none.
+    config.unlabeled = ConfigDict()
+    config.unlabeled.source = ""
+    config.unlabeled.split = "train"
+    config.unlabeled.pipeline = ""  # "" = as data.pipeline
+    config.unlabeled.batch_size = 0
+
+    config.eval = ConfigDict()
+    config.eval.source = ""  # "" = as data.source
+    config.eval.split = "validation"
+    config.eval.pipeline = "resize(256)|center_crop(224)|normalize"
+    config.eval.batch_size = 0  # 0 = as batch_size
+    config.eval.every = 0  # steps between evaluations; 0 = at the end only
+
+    config.optim = ConfigDict()
+    config.optim.lr = 1e-3  # the peak
+    config.optim.end_lr = 0.0
+    config.optim.lr_for_batch = 0  # the peak is for this batch size and grows with it; 0 = as it is
+    config.optim.warmup_steps = placeholder(int)  # at most one of the two
+    config.optim.warmup_epochs = placeholder(float)
+    config.optim.weight_decay = 0.05
+    config.optim.b1 = 0.9
+    config.optim.b2 = 0.999
+    config.optim.layer_decay = 1.0  # each layer towards the input learns slower by this factor
+    config.optim.lr_rules = ((".*", 1.0),)  # (name pattern, factor), first match; 0 freezes
+    config.optim.clip_norm = 0.0  # of the gradient; 0 = no clipping
+    config.optim.accumulate = 1  # parts of a batch that go through one after the other
+    config.optim.ema = 0.0  # decay of an average of the parameters; 0 = none
+
+    config.mesh = ConfigDict()  # devices = data × fsdp × tensor; one of them may be -1
+    config.mesh.data = -1
+    config.mesh.fsdp = 1
+    config.mesh.tensor = 1
+    config.mesh.fsdp_min_elements = 2**18  # smaller parameters stay whole on every device
+
+    config.checkpoint = ConfigDict()
+    config.checkpoint.every = 0  # steps; 0 = at evaluations and at the end
+    config.checkpoint.keep_last = 1
+    config.checkpoint.keep_best = 1
+    config.checkpoint.best_metric = "top1"  # of the evaluation; higher is better; "" = none
+
+    config.log = ConfigDict()
+    config.log.every = 50  # steps between rows of metrics.jsonl
+    config.log.progress_seconds = 5.0
+    config.log.tensorboard = True
+    return config.lock()
+
+
+def task_config(name: str, **settings: Any) -> ConfigDict:
+    """`config.task`: the task's name and its settings."""
+    if name not in SETTINGS:
+        raise ValueError(f"task.name: {name!r} is none of {', '.join(SETTINGS)}")
+    return ConfigDict({"name": name, **dataclasses.asdict(SETTINGS[name](**settings))})
+
+
+def model_config(name: str, **fields: Any) -> ConfigDict:
+    """`config.model`: a model's name, and its fields, of which None leaves the named model's own.
+
+    num_classes and image_size, if None, are those of the training data.
+    """
+    from vit_jax_xfer.models.registry import field_types
+
+    config = ConfigDict({"name": name})
+    for field, kind in field_types(name).items():
+        config[field] = placeholder(kind)
+    with config.unlocked():
+        for field, value in fields.items():
+            if field not in config:
+                raise ValueError(f"model {name!r} has no field {field!r}")
+            config[field] = value
+    return config

@@ -1,0 +1,63 @@
+"""The job: python -m vit_jax_xfer.main --config=configs/scratch.py:digits --workdir=runs/scratch
+
+Trains what the config says in the work folder, or goes on where a run there was stopped. Any field
+of the config can be set on the command line: --config.optim.lr=3e-4. An unknown field is an error.
+"""
+
+import sys
+
+from absl import app, flags
+from ml_collections import config_flags
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config",
+    None,
+    "A file of configs/, with the form after a colon: configs/attention_distill.py:digits. "
+    "Fields are set with --config.FIELD=VALUE.",
+    lock_config=True,
+)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "The folder of the run: checkpoints, metrics, the finished model."
+)
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "HOST:PORT of the first of several processes; found by itself on TPU pods."
+)
+_PROCESSES = flags.DEFINE_integer("processes", None, "How many processes there are.")
+_PROCESS = flags.DEFINE_integer("process", None, "Which of them this one is, from 0.")
+_DEBUG = flags.DEFINE_bool("debug", False, "Show where an error came from, not its line alone.")
+
+STOPPED = 143  # what a shell reports for a process that SIGTERM ended: 128 + 15
+
+
+def main(argv: list[str]) -> int:
+    """Runs the config; 0 when it finished, 1 with one line on stderr when it can't run."""
+    if len(argv) > 1:
+        return _fail(f"unexpected arguments: {' '.join(argv[1:])}")
+    import jax
+
+    from vit_jax_xfer.train.checkpoints import CheckpointError
+    from vit_jax_xfer.train.launch import connect
+    from vit_jax_xfer.train.loop import run
+    from vit_jax_xfer.train.stopping import NonFiniteLoss
+
+    connect(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+    try:
+        result = run(_CONFIG.value, _WORKDIR.value)
+    except (ValueError, FileNotFoundError, CheckpointError, NonFiniteLoss) as error:
+        if _DEBUG.value:
+            raise
+        return _fail(str(error)) if jax.process_index() == 0 else 1
+    if not result["finished"]:
+        print(f"stopped before step {result['step']}; the same command goes on from there")
+        return STOPPED
+    return 0
+
+
+def _fail(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["config", "workdir"])
+    app.run(main)

@@ -1,0 +1,66 @@
+"""Attention transfer: a student's attention is its teacher's, by copy or by loss (2411.09702)."""
+
+import dataclasses
+
+import jax
+
+from vit_jax_xfer.tasks.base import Variables
+from vit_jax_xfer.tasks.teaching import TeacherSettings, TeachingTask
+from vit_jax_xfer.transfer.forward import paired_forward
+from vit_jax_xfer.transfer.spec import Transfer
+
+
+@dataclasses.dataclass(frozen=True)
+class AttentionTransferSettings(TeacherSettings):
+    """The fields of `config.task` for "attention_transfer"."""
+
+    mode: str = "distill"  # distill | distill_q | distill_k | distill_v | copy | copy_q | …
+    layers: tuple[int, ...] | None = None  # None = all; negative counts from the end
+    heads: tuple[int, ...] | None = None  # None = all
+    weight: float = 3.0
+    materialize: bool = False  # build the maps rather than hand over q and k
+    share_drop_path: bool = False  # drop the student's branches in the teacher too
+
+
+@dataclasses.dataclass
+class AttentionTransfer(TeachingTask):
+    """The teacher's attention, copied into the student or distilled into its own."""
+
+    def __post_init__(self) -> None:
+        s = self.settings
+        self.transfer = Transfer(
+            s.mode,
+            None if s.layers is None else tuple(s.layers),
+            None if s.heads is None else tuple(s.heads),
+            s.materialize,
+        )
+
+    def teach(
+        self,
+        variables: Variables,
+        frozen: Variables,
+        images: jax.Array,
+        train: bool,
+        rngs: dict[str, jax.Array] | None,
+    ) -> tuple[jax.Array, jax.Array]:
+        return paired_forward(
+            self.transfer,
+            self.model,
+            variables,
+            self.teacher,
+            frozen,
+            images,
+            train=train,
+            rngs=rngs,
+            share_drop_path=self.settings.share_drop_path,
+        )
+
+    def predict(self, variables: Variables, frozen: Variables, images: jax.Array) -> jax.Array:
+        if not self.transfer.copies:
+            return super().predict(variables, frozen, images)
+        # A student that computes with its teacher's attention needs the teacher for good.
+        return self.teach(variables, frozen, images, False, None)[0]
+
+    def check(self, image_shape: tuple[int, ...]) -> None:
+        self.model.num_tokens(image_shape)
+        self.transfer.check(self.model, self.teacher, image_shape)

@@ -1,0 +1,91 @@
+"""What attention transfer is compared with: distilling the teacher's logits, or its features."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from vit_jax_xfer.models.collections import layer_values
+from vit_jax_xfer.models.extract import resolve_layers
+from vit_jax_xfer.tasks.base import Variables
+from vit_jax_xfer.tasks.teaching import TeacherSettings, TeachingTask
+from vit_jax_xfer.transfer.losses import mean_square
+
+Rngs = dict[str, jax.Array] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class LogitDistillationSettings(TeacherSettings):
+    """The fields of `config.task` for "logit_distillation"."""
+
+    temperature: float = 1.0
+
+
+@dataclasses.dataclass
+class LogitDistillation(TeachingTask):
+    """Cross-entropy with the teacher's softened classes (Hinton et al. 2015, 1503.02531)."""
+
+    def teach(
+        self, variables: Variables, frozen: Variables, images: jax.Array, train: bool, rngs: Rngs
+    ) -> tuple[jax.Array, jax.Array]:
+        logits = self.model.apply(variables, images, train, rngs=rngs)
+        teacher = jax.lax.stop_gradient(self.teacher.apply(frozen, images))
+        temperature = self.settings.temperature
+        targets = jax.nn.softmax(teacher.astype(jnp.float32) / temperature)
+        own = jax.nn.log_softmax(logits.astype(jnp.float32) / temperature)
+        # The square keeps the gradient's size the same at any temperature.
+        return logits, -(targets * own).sum(axis=-1) * temperature**2
+
+    def check(self, image_shape: tuple[int, ...]) -> None:
+        # Nothing but classes is compared, so the tokens may differ.
+        for model in (self.model, self.teacher):
+            model.num_tokens(image_shape)
+        if self.teacher.num_classes != self.model.num_classes:
+            raise ValueError(
+                f"task.teacher: it knows {self.teacher.num_classes} classes and the student "
+                f"{self.model.num_classes}; logit distillation needs a fine-tuned teacher"
+            )
+        if self.settings.temperature <= 0:
+            raise ValueError(f"task.temperature: {self.settings.temperature} is not positive")
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureDistillationSettings(TeacherSettings):
+    """The fields of `config.task` for "feature_distillation"."""
+
+    layers: tuple[int, ...] | None = None  # None = all
+    normalize: bool = True  # standardise each token before comparing
+
+
+@dataclasses.dataclass
+class FeatureDistillation(TeachingTask):
+    """Mean square between the residual streams after each block (2411.09702, appendix)."""
+
+    def teach(
+        self, variables: Variables, frozen: Variables, images: jax.Array, train: bool, rngs: Rngs
+    ) -> tuple[jax.Array, jax.Array]:
+        layers = resolve_layers(self.settings.layers, self.model.depth)
+        logits, own = self.model.apply(variables, images, train, rngs=rngs, mutable=["residual"])
+        _, other = self.teacher.apply(frozen, images, mutable=["residual"])
+        pairs = zip(
+            layer_values(own["residual"], ("stream",), layers),
+            layer_values(other["residual"], ("stream",), layers),
+            strict=True,
+        )
+        return logits, sum(mean_square(self._scaled(a), self._scaled(b)) for a, b in pairs)
+
+    def _scaled(self, stream: jax.Array) -> jax.Array:
+        stream = stream.astype(jnp.float32)
+        if not self.settings.normalize:
+            return stream
+        return jax.nn.standardize(stream, axis=-1, epsilon=1e-6)
+
+    def check(self, image_shape: tuple[int, ...]) -> None:
+        super().check(image_shape)
+        resolve_layers(self.settings.layers, self.model.depth)
+        for field in ("width", "depth"):
+            if getattr(self.teacher, field) != getattr(self.model, field):
+                raise ValueError(
+                    f"task.teacher: its {field} {getattr(self.teacher, field)} differs from the "
+                    f"student's {getattr(self.model, field)}"
+                )

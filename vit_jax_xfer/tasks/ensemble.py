@@ -1,0 +1,72 @@
+"""An ensemble: finished models whose class probabilities are averaged. Nothing is trained."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from vit_jax_xfer.evaluate.classification import classification_sums
+from vit_jax_xfer.tasks.base import Aux, Batch, Task, Variables
+
+
+@dataclasses.dataclass(frozen=True)
+class EnsembleSettings:
+    """The fields of `config.task` for "ensemble"."""
+
+    members: tuple[str, ...] = ()  # work folders of runs, or files that load_pretrained reads
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """A finished model: predict(variables, images) → logits (B, K)."""
+
+    name: str
+    model: nn.Module
+    variables: Variables
+    predict: Callable[[Variables, jax.Array], jax.Array]
+
+
+@dataclasses.dataclass
+class Ensemble(Task):
+    """The mean of the members' probabilities (2411.09702: the student with a fine-tuned model)."""
+
+    members: Sequence[Member]
+    settings: EnsembleSettings
+    trains: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.members) < 2:
+            raise ValueError(f"task.members: expected two or more, got {len(self.members)}")
+        classes = {member.name: member.model.num_classes for member in self.members}
+        if len(set(classes.values())) > 1:
+            raise ValueError(f"task.members: numbers of classes differ: {classes}")
+        self.model = self.members[0].model
+        self.frozen = {f"member_{i}": member.variables for i, member in enumerate(self.members)}
+
+    def init(self, key: jax.Array) -> Variables:
+        return {"params": {}}
+
+    def loss(
+        self, variables: Variables, frozen: Variables, batch: Batch, key: jax.Array
+    ) -> tuple[jax.Array, Aux]:
+        raise ValueError("an ensemble trains nothing: set config.steps = 0")
+
+    def evaluate(
+        self, variables: Variables, frozen: Variables, batch: Batch
+    ) -> dict[str, jax.Array]:
+        logits = self.predict(variables, frozen, batch["image"])
+        return classification_sums(logits, batch["label"], batch["mask"])
+
+    def predict(self, variables: Variables, frozen: Variables, images: jax.Array) -> jax.Array:
+        """The log of the mean probability, (B, K)."""
+        log_probs = [
+            jax.nn.log_softmax(member.predict(frozen[f"member_{i}"], images).astype(jnp.float32))
+            for i, member in enumerate(self.members)
+        ]
+        return jax.nn.logsumexp(jnp.stack(log_probs), axis=0) - jnp.log(len(log_probs))
+
+    def check(self, image_shape: tuple[int, ...]) -> None:
+        for member in self.members:
+            member.model.num_tokens(image_shape)

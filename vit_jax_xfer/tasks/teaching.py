@@ -1,0 +1,98 @@
+"""What all tasks with a teacher share: its variables, unlabelled images, the sum of losses."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from vit_jax_xfer.evaluate.classification import classification_sums
+from vit_jax_xfer.models.vit import VisionTransformer
+from vit_jax_xfer.tasks.base import (
+    Aux,
+    Batch,
+    Task,
+    Variables,
+    smoothed_cross_entropy,
+)
+from vit_jax_xfer.tasks.classification import init_vit, top1
+
+
+@dataclasses.dataclass(frozen=True)
+class TeacherSettings:
+    """Where the teacher comes from, and how much it weighs: fields of every task with one."""
+
+    teacher: str = ""  # a run's `model` folder, or any file that load_pretrained reads
+    teacher_num_heads: int = 0  # where shapes can't tell and 64 channels a head is wrong
+    weight: float = 1.0  # of the teacher's loss beside the labels' cross-entropy
+    label_smoothing: float = 0.0
+    unlabeled_weight: float = 1.0  # of an unlabelled image's loss beside a labelled one's
+
+
+@dataclasses.dataclass
+class TeachingTask(Task):
+    """Cross-entropy on labelled images plus a teacher's loss on labelled and unlabelled ones.
+
+    A subclass gives `teach`: the student's logits and the teacher's loss of each image.
+    """
+
+    model: VisionTransformer
+    settings: Any
+    teacher: VisionTransformer
+    frozen: Variables  # the teacher's variables
+    initial: Variables | None = None
+
+    def init(self, key: jax.Array) -> Variables:
+        return init_vit(self.model, key)
+
+    def teach(
+        self,
+        variables: Variables,
+        frozen: Variables,
+        images: jax.Array,
+        train: bool,
+        rngs: dict[str, jax.Array] | None,
+    ) -> tuple[jax.Array, jax.Array]:
+        """Logits (B, K) of the student and the teacher's loss of each image, (B,) float32."""
+        raise TypeError("a teaching task says how it teaches")
+
+    def loss(
+        self, variables: Variables, frozen: Variables, batch: Batch, key: jax.Array
+    ) -> tuple[jax.Array, Aux]:
+        labelled = batch["image"].shape[0]
+        images, weights = batch["image"], jnp.ones(labelled)
+        if "unlabeled" in batch:
+            images = jnp.concatenate([images, batch["unlabeled"]])
+            extra = jnp.full(batch["unlabeled"].shape[0], self.settings.unlabeled_weight)
+            weights = jnp.concatenate([weights, extra])
+        logits, losses = self.teach(variables, frozen, images, True, {"dropout": key})
+        logits = logits[:labelled]
+        label_loss = smoothed_cross_entropy(
+            logits, batch["label"], self.settings.label_smoothing
+        ).mean()
+        teacher_loss = (losses * weights).sum() / weights.sum()
+        metrics = {
+            "label_loss": label_loss,
+            "teacher_loss": teacher_loss,
+            "top1": top1(logits, batch["label"]),
+        }
+        return label_loss + self.settings.weight * teacher_loss, Aux(metrics)
+
+    def evaluate(
+        self, variables: Variables, frozen: Variables, batch: Batch
+    ) -> dict[str, jax.Array]:
+        logits, losses = self.teach(variables, frozen, batch["image"], False, None)
+        sums = classification_sums(logits, batch["label"], batch["mask"])
+        return {**sums, "teacher_loss": jnp.where(batch["mask"], losses, 0).sum()}
+
+    def predict(self, variables: Variables, frozen: Variables, images: jax.Array) -> jax.Array:
+        return self.model.apply(variables, images)
+
+    def check(self, image_shape: tuple[int, ...]) -> None:
+        self.model.num_tokens(image_shape)
+        shapes = self.teacher.num_tokens(image_shape), self.model.num_tokens(image_shape)
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"task.teacher: it makes {shapes[0]} tokens of an image and the student "
+                f"{shapes[1]}; choose the same model.patch_size and class_token"
+            )

@@ -1,0 +1,41 @@
+"""A data set through a task: sums over images on the device, divided once at the end."""
+
+from collections.abc import Iterable
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from vit_jax_xfer.tasks.base import Batch, Task, Variables
+from vit_jax_xfer.train.sharding import replicated, to_device
+
+
+class Evaluator:
+    """Runs `task.evaluate` over batches on a mesh; compiled at the first call."""
+
+    def __init__(self, task: Task, mesh: Mesh):
+        self._mesh = mesh
+
+        def sums(variables: Variables, frozen: Variables, batch: Batch) -> dict[str, jax.Array]:
+            return task.evaluate(variables, frozen, batch)
+
+        self._sums = jax.jit(sums, out_shardings=replicated(mesh))
+
+    def __call__(
+        self, variables: Variables, frozen: Variables, batches: Iterable[dict[str, np.ndarray]]
+    ) -> dict[str, float]:
+        """Each sum divided by the number of images, as floats.
+
+        batches: this process's rows, padded to one size, with "mask" false on padding.
+        """
+        totals = []
+        for number, rows in enumerate(batches):
+            local = len(rows["mask"])
+            start = (number * jax.process_count() + jax.process_index()) * local
+            rows = {**rows, "index": np.arange(start, start + local, dtype=np.int32)}
+            totals.append(self._sums(variables, frozen, to_device(rows, self._mesh)))
+        # Batches are added up in float64: a float32 total loses digits over a large data set.
+        host = [jax.device_get(sums) for sums in totals]
+        added = {name: sum(float(sums[name]) for sums in host) for name in host[0]}
+        count = added.pop("count")
+        return {name: value / count for name, value in added.items()}

@@ -1,0 +1,135 @@
+"""AdamW with warm-up and cosine, layer-wise decay, clipping and freezing, from name rules.
+
+The arithmetic is optax's. A learning-rate scale of 0 freezes: no gradient, moments or decay.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from vit_jax_xfer.train.rules import Rules, named_leaves
+
+PyTree = Any
+
+# What weight decay leaves alone: vectors by role, and tokens and tables (MAE, BEiT).
+DECAY_RULES: tuple[tuple[str, bool], ...] = (
+    (r"(.*/)?(bias|scale)", False),
+    (r"(.*/)?(cls_token|mask_token|pos_embed|decoder_pos_embed)", False),
+    (r".*", True),
+)
+
+
+def learning_rate(peak: float, end: float, warmup_steps: int, total_steps: int) -> optax.Schedule:
+    """Linear from 0 over the warm-up, then half a cosine down to `end` at the last step."""
+    if total_steps and not 0 <= warmup_steps < total_steps:
+        raise ValueError(
+            f"optim.warmup: {warmup_steps} steps of warm-up do not fit in {total_steps} steps"
+        )
+    return optax.warmup_cosine_decay_schedule(
+        init_value=0.0 if warmup_steps else peak,
+        peak_value=peak,
+        warmup_steps=warmup_steps,
+        decay_steps=max(total_steps, 1),
+        end_value=end,
+    )
+
+
+def layer_decay_rules(depth: int, decay: float) -> list[tuple[str, Any]]:
+    """Scales that shrink towards the input (BEiT 2106.08254, as MAE counts the layers).
+
+    Embeddings have decay^(depth+1), block i decay^(depth-i), the last norm and the head 1. The
+    value for stacked blocks is an array (depth,).
+    """
+    if decay == 1.0:
+        return [(".*", 1.0)]
+    embeddings = decay ** (depth + 1)
+    stacked = np.array([decay ** (depth - i) for i in range(depth)], np.float32)
+    return [
+        (r"(cls_token|pos_embed|patch_embed/.*)", embeddings),
+        *((rf"blocks_{i}/.*", float(stacked[i])) for i in range(depth)),
+        (r"blocks/.*", stacked),
+        (r".*", 1.0),
+    ]
+
+
+def scale_tree(
+    params: PyTree, depth: int, layer_decay: float, lr_rules: Sequence[tuple[str, float]]
+) -> PyTree:
+    """The factor on each parameter's learning rate: layer decay times the config's own rules."""
+    by_layer = Rules(layer_decay_rules(depth, layer_decay), "optim.layer_decay").tree(params)
+    by_name = Rules([*lr_rules, (".*", 1.0)], "optim.lr_rules")
+    names = [pattern for pattern, _ in by_name.rules[:-1]]
+    unused = [p.pattern for p in names if not _matches_any(p, params)]
+    if unused:
+        raise ValueError(f"optim.lr_rules: {unused[0]!r} matches no parameter")
+    own = by_name.tree(params)
+    return jax.tree.map(
+        lambda layer, name, leaf: _column(layer * name, leaf.ndim), by_layer, own, params
+    )
+
+
+def frozen_tree(scales: PyTree) -> PyTree:
+    """True for parameters whose learning rate is scaled by 0."""
+    return jax.tree.map(lambda scale: not np.any(scale), scales)
+
+
+def make_optimizer(
+    schedule: optax.Schedule,
+    scales: PyTree,
+    *,
+    weight_decay: float,
+    b1: float,
+    b2: float,
+    clip_norm: float | None,
+) -> optax.GradientTransformation:
+    """AdamW (1711.05101) as PyTorch computes it: decay times learning rate times layer scale."""
+    decays = Rules(DECAY_RULES, "weight decay").tree(scales)
+    adamw = optax.chain(
+        optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity(),
+        optax.scale_by_adam(b1=b1, b2=b2),
+        optax.add_decayed_weights(weight_decay, mask=lambda tree: _like(decays, tree)),
+        optax.scale_by_learning_rate(schedule),
+        # Last, so that it scales the decay as well.
+        optax.stateless(lambda updates, _: _times(updates, scales)),
+    )
+    frozen = frozen_tree(scales)
+    if not any(jax.tree.leaves(frozen)):
+        return adamw
+    return optax.transforms.selective_transform(adamw, freeze_mask=frozen)
+
+
+def _matches_any(pattern: re.Pattern[str], params: PyTree) -> bool:
+    return any(pattern.fullmatch(name) for name, _ in named_leaves(params))
+
+
+def _column(scale: Any, ndim: int) -> Any:
+    """A vector of layer scales, shaped to multiply a stacked parameter."""
+    array = np.asarray(scale, np.float32)
+    return array.reshape(array.shape + (1,) * (ndim - array.ndim)) if array.ndim else float(array)
+
+
+def _is_masked(leaf: Any) -> bool:
+    return isinstance(leaf, optax.MaskedNode)
+
+
+def _like(values: PyTree, tree: PyTree) -> PyTree:
+    """`values` with the holes that freezing left in `tree`."""
+    return jax.tree.map(
+        lambda leaf, value: leaf if _is_masked(leaf) else value, tree, values, is_leaf=_is_masked
+    )
+
+
+def _times(updates: PyTree, scales: PyTree) -> PyTree:
+    return jax.tree.map(
+        lambda update, scale: (
+            update if _is_masked(update) else update * jnp.asarray(scale, update.dtype)
+        ),
+        updates,
+        scales,
+        is_leaf=_is_masked,
+    )

@@ -1,0 +1,51 @@
+"""When things happen in a run: its length, its warm-up, its evaluations and checkpoints."""
+
+import dataclasses
+
+from ml_collections import ConfigDict
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """All in steps."""
+
+    total_steps: int
+    warmup_steps: int
+    eval_every: int  # 0 = at the end only
+    save_every: int  # 0 = with the evaluations
+
+    def evaluates_at(self, step: int) -> bool:
+        """Whether the state before `step` is evaluated."""
+        return step == self.total_steps or _divides(self.eval_every, step)
+
+    def saves_at(self, step: int) -> bool:
+        """Whether the state before `step` is saved."""
+        return step == self.total_steps or _divides(self.save_every or self.eval_every, step)
+
+
+def learning_rates(config: ConfigDict) -> tuple[float, float]:
+    """Peak and end of the learning rate, scaled with the batch size where the config says so."""
+    optim = config.optim
+    scale = config.batch_size / optim.lr_for_batch if optim.lr_for_batch else 1.0
+    # The published recipes scale the peak alone: their floor is absolute.
+    return optim.lr * scale, optim.end_lr
+
+
+def _divides(every: int, step: int) -> bool:
+    return every > 0 and step > 0 and step % every == 0
+
+
+def make_plan(config: ConfigDict, steps_per_epoch: float) -> Plan:
+    """Steps from a config that counts in steps or in epochs; ValueError unless it says one."""
+    c = config
+    if (c.steps is None) == (c.epochs is None):
+        raise ValueError(f"steps, epochs: set exactly one; got {c.steps} and {c.epochs}")
+    total = c.steps if c.steps is not None else round(c.epochs * steps_per_epoch)
+    if total < 1 and c.task["name"] != "ensemble":
+        raise ValueError(f"steps, epochs: {total} steps are none; the run needs at least one")
+    if None not in (c.optim.warmup_steps, c.optim.warmup_epochs):
+        raise ValueError("optim.warmup_steps, optim.warmup_epochs: set at most one")
+    warmup = c.optim.warmup_steps or 0
+    if c.optim.warmup_epochs is not None:
+        warmup = round(c.optim.warmup_epochs * steps_per_epoch)
+    return Plan(total, warmup, c.eval.every, c.checkpoint.every)

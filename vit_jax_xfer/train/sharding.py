@@ -1,0 +1,147 @@
+"""Where arrays live: a (data, fsdp, tensor) mesh, and each parameter's place on it by name rules.
+
+The same code serves one device and many processes. Axes are of type Auto: the compiler propagates
+shardings and inserts collectives.
+"""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from vit_jax_xfer.train.rules import Rules, name_of, named_leaves
+
+PyTree = Any
+AXES = ("data", "fsdp", "tensor")
+BATCH = P(("data", "fsdp"))
+
+# Which dimension, counted from the end, the tensor axis splits (Megatron, 1909.08053): heads, and
+# the hidden layer of the MLP. Counting from the end serves stacked blocks too.
+TENSOR_RULES: tuple[tuple[str, int | None], ...] = (
+    (r"(.*/)?attention/qkv/(kernel|bias)", -2),
+    (r"(.*/)?attention/proj/kernel", -3),
+    (r"(.*/)?mlp/fc1/(kernel|bias)", -1),
+    (r"(.*/)?mlp/fc2/kernel", -2),
+    (r".*", None),
+)
+
+
+def make_mesh(data: int, fsdp: int, tensor: int) -> Mesh:
+    """A mesh of all devices; one size may be -1 and takes what the others leave."""
+    sizes, count = [data, fsdp, tensor], jax.device_count()
+    if sizes.count(-1) > 1 or any(size < 1 and size != -1 for size in sizes):
+        raise ValueError(
+            f"mesh: sizes must be positive, one of them may be -1; got {_sizes(sizes)}"
+        )
+    fixed = int(np.prod([size for size in sizes if size != -1]))
+    if -1 in sizes and count % fixed == 0:
+        sizes[sizes.index(-1)] = count // fixed
+    if -1 in sizes or int(np.prod(sizes)) != count:
+        raise ValueError(f"mesh: {_sizes(sizes)} does not fill the {count} devices at hand")
+    if sizes[0] * sizes[1] % jax.process_count():
+        raise ValueError(
+            f"mesh: data × fsdp = {sizes[0] * sizes[1]} must be a multiple of the "
+            f"{jax.process_count()} processes, so that each loads its own images"
+        )
+    return jax.make_mesh(tuple(sizes), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def _sizes(sizes: list[int]) -> str:
+    return ", ".join(f"{axis}={size}" for axis, size in zip(AXES, sizes, strict=True))
+
+
+def check_batch_size(mesh: Mesh, batch_size: int, field: str, accumulate: int = 1) -> None:
+    """ValueError, before anything runs, unless the mesh divides the batch."""
+    shards = mesh.shape["data"] * mesh.shape["fsdp"] * accumulate
+    if batch_size < 1 or batch_size % shards:
+        parts = f"data × fsdp = {shards // accumulate}"
+        if accumulate > 1:
+            parts += f", times optim.accumulate = {accumulate}"
+        raise ValueError(f"{field}: {batch_size} is not a multiple of the mesh's {parts}")
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The whole array on every device."""
+    return NamedSharding(mesh, P())
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """The first axis split over data and fsdp."""
+    return NamedSharding(mesh, BATCH)
+
+
+def param_shardings(shapes: PyTree, mesh: Mesh, min_elements: int) -> PyTree:
+    """A NamedSharding for each parameter of a tree of shapes.
+
+    The tensor axis goes where TENSOR_RULES say. The fsdp axis takes the largest dimension that it
+    divides and that is still free; arrays below `min_elements` are not worth its collectives.
+    """
+    tensor = Rules(TENSOR_RULES, "sharding")
+
+    def place(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> NamedSharding:
+        name = name_of(path)
+        axes: list[str | None] = [None] * len(leaf.shape)
+        dim = tensor.of(name)
+        if dim is not None and mesh.shape["tensor"] > 1:
+            if leaf.shape[dim] % mesh.shape["tensor"]:
+                raise ValueError(
+                    f"mesh.tensor: {mesh.shape['tensor']} does not divide {leaf.shape[dim]}, "
+                    f"dimension {dim} of {name} {leaf.shape}"
+                )
+            axes[dim] = "tensor"
+        if mesh.shape["fsdp"] > 1 and int(np.prod(leaf.shape)) >= min_elements:
+            free = [
+                i
+                for i, size in enumerate(leaf.shape)
+                if axes[i] is None and size % mesh.shape["fsdp"] == 0
+            ]
+            if free:
+                axes[max(free, key=lambda i: leaf.shape[i])] = "fsdp"
+        return NamedSharding(mesh, P(*axes))
+
+    return jax.tree_util.tree_map_with_path(place, shapes)
+
+
+def to_device(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """A process's rows of a batch → global arrays, split over the mesh."""
+    sharding = batch_sharding(mesh)
+    return {
+        name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()
+    }
+
+
+def place(tree: PyTree, shardings: PyTree) -> PyTree:
+    """Host arrays, the same on every process, → arrays with these shardings."""
+
+    def put(leaf: Any, sharding: NamedSharding) -> jax.Array:
+        if jax.process_count() == 1:
+            return jax.device_put(leaf, sharding)
+        array = np.asarray(leaf)
+        return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+    return jax.tree.map(put, tree, shardings)
+
+
+def sharding_table(shapes: PyTree, shardings: PyTree) -> str:
+    """One line a kind of parameter: how many, shape, where its dimensions lie."""
+    groups: dict[tuple[str, str, str], int] = {}
+    for (name, leaf), (_, sharding) in zip(
+        named_leaves(shapes), named_leaves(shardings), strict=True
+    ):
+        general = "/".join(
+            part.rstrip("0123456789") + "*" if part[-1:].isdigit() and "_" in part else part
+            for part in name.split("/")
+        )
+        spec = tuple(sharding.spec) + (None,) * (len(leaf.shape) - len(sharding.spec))
+        where = ", ".join(str(axis) if axis else "·" for axis in spec) or "·"
+        if all(axis is None for axis in spec):
+            where = "on every device"
+        key = (general, "×".join(map(str, leaf.shape)) or "scalar", where)
+        groups[key] = groups.get(key, 0) + 1
+    width = max((len(name) for name, _, _ in groups), default=0)
+    return "\n".join(
+        f"  {name:<{width}}  {f'{number} ×' if number > 1 else '':>5} {shape:<16} {where}"
+        for (name, shape, where), number in groups.items()
+    )

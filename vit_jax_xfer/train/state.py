@@ -1,0 +1,155 @@
+"""The training state, how it starts on the mesh, and one step of it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from optax.microbatching import reshape_batch_axis
+
+from vit_jax_xfer.tasks.base import Aux, Batch, Task, Variables
+from vit_jax_xfer.train.sharding import param_shardings, replicated
+
+PyTree = Any
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that a step changes; a checkpoint holds just this.
+
+    step: () int32, the number of steps taken. collections: what the network keeps beside its
+    parameters. ema: an average of the parameters, {} where the run keeps none.
+    """
+
+    step: jax.Array
+    params: PyTree
+    collections: Variables
+    opt_state: optax.OptState
+    ema: PyTree
+
+    def variables(self, ema: bool = False) -> Variables:
+        """What the network is applied with."""
+        return {"params": self.ema if ema else self.params, **self.collections}
+
+
+def new_state(variables: Variables, tx: optax.GradientTransformation, ema: bool) -> TrainState:
+    """The state before the first step."""
+    variables = dict(variables)
+    params = variables.pop("params")
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        collections=variables,
+        opt_state=tx.init(params),
+        # A copy: the same buffer cannot be donated twice.
+        ema=jax.tree.map(jnp.copy, params) if ema else {},
+    )
+
+
+def state_shardings(
+    shapes: TrainState, tx: optax.GradientTransformation, mesh: Mesh, min_elements: int
+) -> TrainState:
+    """Shardings of a whole state: moments and averages lie where their parameters do."""
+    params = param_shardings(shapes.params, mesh, min_elements)
+
+    def masked(leaf: Any) -> bool:
+        return isinstance(leaf, optax.MaskedNode)
+
+    opt_state = optax.tree.map_params(
+        tx,
+        lambda leaf, sharding: leaf if masked(leaf) else sharding,
+        shapes.opt_state,
+        params,
+        transform_non_params=lambda _: replicated(mesh),
+        is_leaf=masked,
+    )
+    return TrainState(
+        step=replicated(mesh),
+        params=params,
+        collections=param_shardings(shapes.collections, mesh, min_elements),
+        opt_state=opt_state,
+        ema=params if shapes.ema else {},
+    )
+
+
+def make_train_step(
+    task: Task,
+    tx: optax.GradientTransformation,
+    frozen_params: PyTree,
+    *,
+    seed: int,
+    ema_decay: float,
+    accumulate: int,
+) -> Callable[[TrainState, Variables, Batch], tuple[TrainState, dict[str, jax.Array]]]:
+    """A step (state, frozen, batch) → (state, metrics); all its randomness comes of (seed, step).
+
+    frozen_params: a tree of bools, True for parameters that get no gradient. ema_decay: 0 keeps no
+    average. accumulate: the batch goes through in this many parts, whose gradients are averaged.
+    """
+
+    def loss_fn(
+        params: PyTree, collections: Variables, frozen: Variables, batch: Batch, key: jax.Array
+    ) -> tuple[jax.Array, Aux]:
+        params = jax.tree.map(
+            lambda param, still: jax.lax.stop_gradient(param) if still else param,
+            params,
+            frozen_params,
+        )
+        return task.loss({"params": params, **collections}, frozen, batch, key)
+
+    gradient = jax.value_and_grad(loss_fn, has_aux=True)
+
+    def step(
+        state: TrainState, frozen: Variables, batch: Batch
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        if accumulate == 1:
+            (loss, aux), grads = gradient(state.params, state.collections, frozen, batch, key)
+        else:
+            loss, aux, grads = _accumulated(gradient, accumulate, state, frozen, batch, key)
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema = optax.incremental_update(params, state.ema, 1 - ema_decay) if ema_decay else {}
+        metrics = {"loss": loss, "grad_norm": optax.global_norm(grads), **aux.metrics}
+        new = TrainState(
+            state.step + 1, params, {**state.collections, **aux.updates}, opt_state, ema
+        )
+        return new, metrics
+
+    return step
+
+
+def _accumulated(
+    gradient: Callable[..., tuple[tuple[jax.Array, Aux], PyTree]],
+    parts: int,
+    state: TrainState,
+    frozen: Variables,
+    batch: Batch,
+    key: jax.Array,
+) -> tuple[jax.Array, Aux, PyTree]:
+    """Loss, metrics and gradient averaged over `parts` of the batch, one after the other."""
+    # Strided parts, so that each device keeps its own rows and no batch is gathered.
+    batches = jax.tree.map(lambda x: reshape_batch_axis(x, x.shape[0] // parts), batch)
+
+    def part(collections: Variables, inputs: tuple[jax.Array, Batch]) -> tuple[Variables, Any]:
+        index, rows = inputs
+        part_key = jax.random.fold_in(key, index)
+        (loss, aux), grads = gradient(state.params, collections, frozen, rows, part_key)
+        return {**collections, **aux.updates}, (loss, aux.metrics, grads)
+
+    def body(carry: Any, inputs: Any) -> tuple[Any, None]:
+        collections, total = carry
+        collections, values = part(collections, inputs)
+        return (collections, jax.tree.map(jnp.add, total, values)), None
+
+    first = (jnp.zeros((), jnp.int32), jax.tree.map(lambda x: x[0], batches))
+    shapes = jax.eval_shape(part, state.collections, first)[1]
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    (collections, total), _ = jax.lax.scan(
+        body, (state.collections, zeros), (jnp.arange(parts), batches)
+    )
+    loss, metrics, grads = jax.tree.map(lambda value: value / parts, total)
+    return loss, Aux(metrics, collections), grads

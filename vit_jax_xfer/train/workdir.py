@@ -1,0 +1,64 @@
+"""The folder of a run: its config is written once, and another run's folder is never touched."""
+
+import hashlib
+import json
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from vit_jax_xfer.train.console import say
+
+# A resumed run must agree in these; in others (length, cadence, mesh, …) it may differ.
+FIXED = ("seed", "task", "model", "init_from", "batch_size", "data", "unlabeled", "optim")
+
+
+def claim_workdir(workdir: str, config: ConfigDict) -> pathlib.Path:
+    """Makes the folder and writes `config.json`, or checks the one there.
+
+    ValueError, before anything is changed, where the folder holds another run.
+    """
+    folder = pathlib.Path(workdir).expanduser().absolute()
+    path = folder / "config.json"
+    wanted = json.loads(config.to_json(default=str))
+    if path.is_file():
+        changed = _differences(json.loads(path.read_text()), wanted)
+        fixed = [text for name, text in changed if name.split(".")[0] in FIXED]
+        if fixed:
+            raise ValueError(
+                f"workdir: {folder} holds a run with other settings ({'; '.join(fixed[:3])}); "
+                "choose another --workdir, or remove this one"
+            )
+        if changed:
+            say("resuming with changed settings: " + "; ".join(text for _, text in changed))
+    elif folder.is_dir() and any((folder / name).exists() for name in ("checkpoints", "model")):
+        raise ValueError(f"workdir: {folder} holds checkpoints but no config.json; choose another")
+    if jax.process_index() == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / ".config.json.writing"
+        temporary.write_text(json.dumps(wanted, indent=2) + "\n")
+        temporary.rename(path)
+    return folder
+
+
+def fingerprint(tree: Any) -> str:
+    """A digest of every array of a tree, which tells one teacher from another."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(tree):
+        array = np.asarray(leaf)
+        digest.update(repr((array.shape, array.dtype.name)).encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()[:16]
+
+
+def _differences(old: Any, new: Any, prefix: str = "") -> list[tuple[str, str]]:
+    """(field, "field: old → new") of every field in which two configs differ."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        found = []
+        for name in sorted({*old, *new}):
+            found += _differences(old.get(name), new.get(name), f"{prefix}{name}.")
+        return found
+    name = prefix.rstrip(".")
+    return [] if old == new else [(name, f"{name}: {old!r} → {new!r}")]
