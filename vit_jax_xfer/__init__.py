@@ -1,0 +1,48 @@
+"""Attention transfer, token filtering and feature lifting for Vision Transformers in JAX/Flax.
+
+    import vit_jax_xfer as vjx
+    model, variables = vjx.load_pretrained("mae_pretrain_vit_base.pth")
+    maps = vjx.extract(model, variables, images, attention=True).attention
+
+Needs jax and flax alone; each name below is imported when it is first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "create_model": "vit_jax_xfer.models.registry",
+    "list_models": "vit_jax_xfer.models.registry",
+    "VisionTransformer": "vit_jax_xfer.models.vit",
+    "MaskedAutoencoder": "vit_jax_xfer.models.mae",
+    "mae_forward": "vit_jax_xfer.models.mae",
+    "extract": "vit_jax_xfer.models.extract",
+    "Extracted": "vit_jax_xfer.models.extract",
+    "FAMILIES": "vit_jax_xfer.pretrained",
+    "load_pretrained": "vit_jax_xfer.pretrained",
+    "transfer_forward": "vit_jax_xfer.transfer.forward",
+}
+
+__all__ = sorted(_WHERE)
+
+if TYPE_CHECKING:
+    from vit_jax_xfer.models.extract import Extracted, extract
+    from vit_jax_xfer.models.mae import MaskedAutoencoder, mae_forward
+    from vit_jax_xfer.models.registry import create_model, list_models
+    from vit_jax_xfer.models.vit import VisionTransformer
+    from vit_jax_xfer.pretrained import FAMILIES, load_pretrained
+    from vit_jax_xfer.transfer.forward import transfer_forward
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_WHERE[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_WHERE])
