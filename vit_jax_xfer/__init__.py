@@ -25,7 +25,18 @@ _WHERE = {
     "transfer_forward": "vit_jax_xfer.transfer.forward",
 }
 
-__all__ = sorted(_WHERE)
+__all__ = [
+    "FAMILIES",
+    "Extracted",
+    "MaskedAutoencoder",
+    "VisionTransformer",
+    "create_model",
+    "extract",
+    "list_models",
+    "load_pretrained",
+    "mae_forward",
+    "transfer_forward",
+]
 
 if TYPE_CHECKING:
     from vit_jax_xfer.models.extract import Extracted, extract

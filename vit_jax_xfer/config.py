@@ -5,6 +5,7 @@ nearest. `--config.optim.lr=3e-4` overrides a field; None fields take a value of
 """
 
 import dataclasses
+import difflib
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -110,3 +111,21 @@ def model_config(name: str, **fields: Any) -> ConfigDict:
                 raise ValueError(f"model {name!r} has no field {field!r}")
             config[field] = value
     return config
+
+
+def check_field(config: ConfigDict, name: str) -> None:
+    """ValueError, with the nearest name, unless "optim.lr" is a field of the config."""
+    section, parts = config, name.split(".")
+    for depth, part in enumerate(parts):
+        if isinstance(section, ConfigDict) and part in section:
+            section = section[part]
+            continue
+        known = list(section) if isinstance(section, ConfigDict) else []
+        near = [".".join(["config", *parts[:depth], max(known, key=lambda k: _likeness(part, k))])]
+        raise ValueError(f"there is no field config.{name}; did you mean {near[0]}?")
+
+
+def _likeness(typed: str, known: str) -> float:
+    """How near two names are, from 0 to 1; the start of a long name is near to it too."""
+    ratios = (difflib.SequenceMatcher(None, typed, k).ratio() for k in (known, known[: len(typed)]))
+    return max(ratios)

@@ -4,10 +4,12 @@ Trains what the config says in the work folder, or goes on where a run there was
 of the config can be set on the command line: --config.optim.lr=3e-4. An unknown field is an error.
 """
 
+import pathlib
+import re
 import sys
 
 from absl import app, flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
@@ -33,6 +35,9 @@ def main(argv: list[str]) -> int:
     """Runs the config; 0 when it finished, 1 with one line on stderr when it can't run."""
     if len(argv) > 1:
         return _fail(f"unexpected arguments: {' '.join(argv[1:])}")
+    if not _CONFIG.value or not _WORKDIR.value:
+        missing = "--workdir=FOLDER" if _CONFIG.value else "--config=configs/FILE.py"
+        return _fail(f"{missing} is missing; --help shows an example")
     import jax
 
     from vit_jax_xfer.train.checkpoints import CheckpointError
@@ -43,7 +48,7 @@ def main(argv: list[str]) -> int:
     connect(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
     try:
         result = run(_CONFIG.value, _WORKDIR.value)
-    except (ValueError, FileNotFoundError, CheckpointError, NonFiniteLoss) as error:
+    except (ValueError, OSError, CheckpointError, NonFiniteLoss) as error:
         if _DEBUG.value:
             raise
         return _fail(str(error)) if jax.process_index() == 0 else 1
@@ -53,11 +58,39 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+def parse_flags(argv: list[str]) -> list[str]:
+    """The arguments that are no flags; a wrong flag ends the program with one line."""
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        sys.exit(_fail(str(error)))
+
+
+class _ConfigFile(config_flags.ConfigFileFlagParser):
+    """Loads a config file. What is wrong with it, or with a field's name, becomes one line."""
+
+    def parse(self, path: str) -> ConfigDict:
+        from vit_jax_xfer.config import check_field
+
+        if not pathlib.Path(path.partition(":")[0]).is_file():
+            raise ValueError("no such file")
+        try:
+            config = super().parse(path)
+        except ValueError as error:  # its text is a traceback, which ends with the cause
+            raise ValueError(str(error).strip().splitlines()[-1]) from error
+        # Here, because ml-collections ends in a traceback over a field that does not exist.
+        for override in re.findall(r"^--?(?:no)?config\.([^=\n[]+)", "\n".join(sys.argv), re.M):
+            check_field(config, override)
+        return config
+
+
+flags.FLAGS["config"].parser = _ConfigFile("config")
+
+
 def _fail(message: str) -> int:
     print(f"error: {message}", file=sys.stderr)
     return 1
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from vit_jax_xfer.models.block import layer_norm
-from vit_jax_xfer.models.patches import grid_of, patchify
+from vit_jax_xfer.models.patches import check_images, grid_of, patchify
 from vit_jax_xfer.models.positions import resize_positions, sincos_2d
 from vit_jax_xfer.models.stack import make_blocks, run_blocks
 from vit_jax_xfer.models.vit import VisionTransformer
@@ -32,6 +32,11 @@ class MaskedAutoencoder(nn.Module):
             raise ValueError(
                 "encoder: masked pre-training takes one with pool='none', num_classes=0 and a "
                 f"class token; got pool={encoder.pool!r}, class_token={encoder.class_token}"
+            )
+        if self.decoder_width % self.decoder_num_heads:
+            raise ValueError(
+                f"decoder_num_heads: {self.decoder_num_heads} does not divide decoder_width "
+                f"{self.decoder_width}"
             )
         dense = {"kernel_init": nn.initializers.xavier_uniform(), "dtype": encoder.dtype}
         self.decoder_embed = nn.Dense(self.decoder_width, **dense)
@@ -62,6 +67,7 @@ class MaskedAutoencoder(nn.Module):
     def __call__(
         self, images: jax.Array, noise: jax.Array, mask_ratio: float = 0.75, train: bool = False
     ) -> tuple[jax.Array, jax.Array]:
+        check_images(images)
         grid = grid_of(images.shape[1:3], self.encoder.patch_size)
         number = grid[0] * grid[1]
         if noise.shape != (images.shape[0], number):

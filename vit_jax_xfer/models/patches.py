@@ -33,6 +33,12 @@ def grid_of(image_size: int | tuple[int, int], patch_size: int) -> tuple[int, in
     return height // patch_size, width // patch_size
 
 
+def check_images(images: jax.Array) -> None:
+    """ValueError unless images are (B, H, W, 3)."""
+    if images.ndim != 4 or images.shape[-1] != 3:
+        raise ValueError(f"images: expected shape (B, H, W, 3), got {tuple(images.shape)}")
+
+
 class PatchEmbed(nn.Module):
     """A linear layer on each patch: images (B, h·p, w·p, c) → tokens (B, h·w, width).
 

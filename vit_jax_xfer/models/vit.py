@@ -10,9 +10,9 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from vit_jax_xfer.models.block import layer_norm
+from vit_jax_xfer.models.block import KERNEL_INITS, layer_norm
 from vit_jax_xfer.models.drop_path import branch_factors
-from vit_jax_xfer.models.patches import PatchEmbed, grid_of
+from vit_jax_xfer.models.patches import PatchEmbed, check_images, grid_of
 from vit_jax_xfer.models.positions import resize_positions, sincos_2d
 from vit_jax_xfer.models.stack import REMAT_POLICIES, make_blocks, run_blocks
 
@@ -131,8 +131,7 @@ class VisionTransformer(nn.Module):
 
     def embed(self, images: jax.Array) -> jax.Array:
         """Patch tokens with their positions and the class token before them: (B, T, C)."""
-        if images.ndim != 4 or images.shape[-1] != 3:
-            raise ValueError(f"images: expected shape (B, H, W, 3), got {tuple(images.shape)}")
+        check_images(images)
         grid = grid_of(images.shape[1:3], self.patch_size)
         positions = self.positions(grid).astype(self.dtype)
         prefix = self.prefix_tokens
@@ -181,6 +180,7 @@ class VisionTransformer(nn.Module):
             "pool": ("cls", "avg", "none"),
             "position": ("learned", "sincos"),
             "position_resize": ("bicubic", "bicubic_antialias"),
+            "kernel_init": tuple(KERNEL_INITS),
             "remat": tuple(REMAT_POLICIES),
         }
         for field, allowed in choices.items():

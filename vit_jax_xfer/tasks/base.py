@@ -40,6 +40,8 @@ class Task(abc.ABC):
     initial: Variables | None = None
     # Whether a run needs labels, so that missing ones are reported before it starts.
     needs_labels: bool = True
+    # Whether its loss uses the second stream, of images without labels.
+    uses_unlabeled: bool = False
     # Whether there is anything to train.
     trains: bool = True
 

@@ -1,5 +1,6 @@
 """From a config to a task: the network, what it starts from, and its teacher."""
 
+import dataclasses
 import json
 import pathlib
 from collections.abc import Mapping
@@ -56,8 +57,13 @@ def build_task(config: ConfigDict, image_shape: tuple[int, int, int], num_classe
 
 def task_settings(config: Mapping[str, Any]) -> Any:
     """The settings object of `config.task`."""
-    fields = {key: config[key] for key in config if key != "name"}
-    return SETTINGS[config["name"]](**fields)
+    name, fields = config["name"], {key: config[key] for key in config if key != "name"}
+    if name not in SETTINGS:
+        raise ValueError(f"task.name: {name!r} is none of {', '.join(SETTINGS)}")
+    known = [field.name for field in dataclasses.fields(SETTINGS[name])]
+    if unknown := sorted(set(fields) - set(known)):
+        raise ValueError(f"task.{unknown[0]}: {name} has no such field; choose a config file of it")
+    return SETTINGS[name](**fields)
 
 
 def build_model(

@@ -41,6 +41,7 @@ class TeachingTask(Task):
     teacher: VisionTransformer
     frozen: Variables  # the teacher's variables
     initial: Variables | None = None
+    uses_unlabeled: bool = True
 
     def init(self, key: jax.Array) -> Variables:
         return init_vit(self.model, key)

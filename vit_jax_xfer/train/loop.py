@@ -37,7 +37,7 @@ from vit_jax_xfer.train.sharding import (
 )
 from vit_jax_xfer.train.state import TrainState, make_train_step, new_state, state_shardings
 from vit_jax_xfer.train.stopping import StopSignal, check_finite
-from vit_jax_xfer.train.workdir import claim_workdir, fingerprint
+from vit_jax_xfer.train.workdir import check_workdir, claim_workdir, fingerprint
 
 Result = dict[str, Any]
 
@@ -63,13 +63,14 @@ def run(config: ConfigDict, workdir: str | os.PathLike[str]) -> Result:
     task = build_task(config, inputs.image_shape(), inputs.num_classes)
     task.check(inputs.eval_shape())
     check_labels(task, inputs)
-    folder = claim_workdir(os.fspath(workdir), config)
+    folder = check_workdir(os.fspath(workdir), config)
 
     # --- the teacher, sharded as parameters are --------------------------------------------------
     frozen_shardings = param_shardings(task.frozen, mesh, config.mesh.fsdp_min_elements)
     frozen = place(task.frozen, frozen_shardings)
     evaluator = Evaluator(task, mesh)
     if not task.trains:
+        claim_workdir(folder, config)
         return evaluate_only(task, frozen, evaluator, inputs, folder)
 
     # --- shapes before arrays, shardings before either exists ------------------------------------
@@ -125,6 +126,8 @@ def run(config: ConfigDict, workdir: str | os.PathLike[str]) -> Result:
     )
     teacher = fingerprint(task.frozen)
     start = checkpoints.latest_step()
+    if start is not None and start > plan.total_steps:
+        raise ValueError(f"steps: {folder} is at step {start} already, past {plan.total_steps}")
     if start is None:
         place_initial = param_shardings(initial, mesh, config.mesh.fsdp_min_elements)
         state = jax.jit(init, out_shardings=shardings)(
@@ -138,7 +141,8 @@ def run(config: ConfigDict, workdir: str | os.PathLike[str]) -> Result:
         clock.restore(extra["clock"])
         say(f"resuming at step {start} from {folder}")
 
-    # --- steps -----------------------------------------------------------------------------------
+    # --- steps: only now, past all that can be wrong, is the folder written to -------------------
+    claim_workdir(folder, config)
     writer = MetricWriter(
         folder,
         tensorboard=config.log.tensorboard,
@@ -257,7 +261,9 @@ def save_result(folder: Any, task: Task, state: TrainState, result: Result) -> N
 
 
 def check_labels(task: Task, inputs: Inputs) -> None:
-    """ValueError for data without labels, or of other classes, where a task needs them."""
+    """ValueError for images that a task has no use for, and for labels that it needs and lacks."""
+    if inputs.unlabeled is not None and not task.uses_unlabeled:
+        raise ValueError("unlabeled.source: only a task with a teacher learns from such images")
     if not task.needs_labels:
         return
     classes = task.model.num_classes

@@ -26,10 +26,6 @@ DECAY_RULES: tuple[tuple[str, bool], ...] = (
 
 def learning_rate(peak: float, end: float, warmup_steps: int, total_steps: int) -> optax.Schedule:
     """Linear from 0 over the warm-up, then half a cosine down to `end` at the last step."""
-    if total_steps and not 0 <= warmup_steps < total_steps:
-        raise ValueError(
-            f"optim.warmup: {warmup_steps} steps of warm-up do not fit in {total_steps} steps"
-        )
     return optax.warmup_cosine_decay_schedule(
         init_value=0.0 if warmup_steps else peak,
         peak_value=peak,

@@ -54,6 +54,8 @@ def _sizes(sizes: list[int]) -> str:
 
 def check_batch_size(mesh: Mesh, batch_size: int, field: str, accumulate: int = 1) -> None:
     """ValueError, before anything runs, unless the mesh divides the batch."""
+    if accumulate < 1:
+        raise ValueError(f"optim.accumulate: {accumulate} parts are none; 1 = the batch at once")
     shards = mesh.shape["data"] * mesh.shape["fsdp"] * accumulate
     if batch_size < 1 or batch_size % shards:
         parts = f"data × fsdp = {shards // accumulate}"

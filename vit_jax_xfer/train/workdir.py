@@ -15,14 +15,12 @@ from vit_jax_xfer.train.console import say
 FIXED = ("seed", "task", "model", "init_from", "batch_size", "data", "unlabeled", "optim")
 
 
-def claim_workdir(workdir: str, config: ConfigDict) -> pathlib.Path:
-    """Makes the folder and writes `config.json`, or checks the one there.
-
-    ValueError, before anything is changed, where the folder holds another run.
-    """
+def check_workdir(workdir: str, config: ConfigDict) -> pathlib.Path:
+    """The folder as a path; ValueError where it holds another run. Changes nothing."""
     folder = pathlib.Path(workdir).expanduser().absolute()
-    path = folder / "config.json"
-    wanted = json.loads(config.to_json(default=str))
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"workdir: {folder} is a file, not a folder")
+    path, wanted = folder / "config.json", _plain(config)
     if path.is_file():
         changed = _differences(json.loads(path.read_text()), wanted)
         fixed = [text for name, text in changed if name.split(".")[0] in FIXED]
@@ -35,12 +33,16 @@ def claim_workdir(workdir: str, config: ConfigDict) -> pathlib.Path:
             say("resuming with changed settings: " + "; ".join(text for _, text in changed))
     elif folder.is_dir() and any((folder / name).exists() for name in ("checkpoints", "model")):
         raise ValueError(f"workdir: {folder} holds checkpoints but no config.json; choose another")
+    return folder
+
+
+def claim_workdir(folder: pathlib.Path, config: ConfigDict) -> None:
+    """Makes the folder, which `check_workdir` has passed, and writes `config.json`."""
     if jax.process_index() == 0:
         folder.mkdir(parents=True, exist_ok=True)
         temporary = folder / ".config.json.writing"
-        temporary.write_text(json.dumps(wanted, indent=2) + "\n")
-        temporary.rename(path)
-    return folder
+        temporary.write_text(json.dumps(_plain(config), indent=2) + "\n")
+        temporary.rename(folder / "config.json")
 
 
 def fingerprint(tree: Any) -> str:
@@ -51,6 +53,10 @@ def fingerprint(tree: Any) -> str:
         digest.update(repr((array.shape, array.dtype.name)).encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()[:16]
+
+
+def _plain(config: ConfigDict) -> dict[str, Any]:
+    return json.loads(config.to_json(default=str))
 
 
 def _differences(old: Any, new: Any, prefix: str = "") -> list[tuple[str, str]]:

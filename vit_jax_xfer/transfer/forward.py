@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from vit_jax_xfer.models.collections import give_attention, layer_values
 from vit_jax_xfer.models.extract import encoder_of
+from vit_jax_xfer.models.patches import check_images
 from vit_jax_xfer.models.vit import VisionTransformer
 from vit_jax_xfer.transfer import losses
 from vit_jax_xfer.transfer.spec import Transfer
@@ -70,6 +71,7 @@ def paired_forward(
     share_drop_path: bool = False,
 ) -> tuple[jax.Array, jax.Array]:
     """As `transfer_forward`, with the loss of each image: logits (B, K), loss (B,) float32."""
+    check_images(images)
     student, student_variables = encoder_of(student, student_variables)
     teacher, teacher_variables = encoder_of(teacher, teacher_variables)
     transfer.check(student, teacher, images.shape)

@@ -67,7 +67,9 @@ def _forward(
     scale = student_q.shape[-1] ** -0.5
     # The fused kernels round their log-sum-exp to the inputs' type, so this one call is portable.
     kernel = kernels.choose(student_q, student_k, student_k, implementation, blockwise_above)
-    blockwise = kernel == "blockwise" or student_k.shape[1] > blockwise_above
+    blockwise = kernel == "blockwise" or (
+        kernel == "cudnn" and student_k.shape[1] > blockwise_above
+    )
     own_keys, logsumexp = kernels.attention_with_logsumexp(
         student_q, student_k, student_k, scale=scale, blockwise=blockwise
     )

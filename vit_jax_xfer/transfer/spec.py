@@ -81,13 +81,18 @@ class Transfer:
         self.resolve_layers(student)
         self._check_heads(student)
         dims = student.width // student.num_heads, teacher.width // teacher.num_heads
-        whole_map = self.part == "map" and (self.materialize or self.heads is None)
+        # The layers of a scan are alike: with some left out, each takes the teacher's by a mask.
+        masked = self.heads is not None or (
+            student.scan and len(self.resolve_layers(student)) < student.depth
+        )
+        whole_map = self.part == "map" and (self.materialize or not masked)
         # A map has no head dimension, and neither has a distilled one; tensors that must be put
         # in place of the student's, or be compared with them, do.
         if dims[0] != dims[1] and not whole_map and self.mode != "distill":
             raise ValueError(
                 f"mode: {self.mode!r} needs heads of one size; the teacher's have {dims[1]} "
                 f"channels and the student's {dims[0]}"
+                + ("; materialize=True moves maps, which fit" if self.part == "map" else "")
             )
 
     def _check_heads(self, student: VisionTransformer) -> None:
