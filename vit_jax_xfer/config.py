@@ -114,18 +114,27 @@ def model_config(name: str, **fields: Any) -> ConfigDict:
 
 
 def check_field(config: ConfigDict, name: str) -> None:
-    """ValueError, with the nearest name, unless "optim.lr" is a field of the config."""
-    section, parts = config, name.split(".")
-    for depth, part in enumerate(parts):
-        if isinstance(section, ConfigDict) and part in section:
-            section = section[part]
-            continue
-        known = list(section) if isinstance(section, ConfigDict) else []
-        near = [".".join(["config", *parts[:depth], max(known, key=lambda k: _likeness(part, k))])]
-        raise ValueError(f"there is no field config.{name}; did you mean {near[0]}?")
+    """ValueError, with the nearest name, unless `name`, such as "optim.lr", is a config's field."""
+    names = field_names(config)
+    if name not in names:
+        near = max(names, key=lambda known: _likeness(name, known))
+        raise ValueError(f"there is no field config.{name}; did you mean config.{near}?")
+
+
+def field_names(config: ConfigDict, prefix: str = "") -> list[str]:
+    """Every field as it stands on a command line, "optim.lr", sections included."""
+    names = []
+    for key, value in config.items():
+        names.append(prefix + key)
+        if isinstance(value, ConfigDict):
+            names += field_names(value, f"{prefix}{key}.")
+    return names
 
 
 def _likeness(typed: str, known: str) -> float:
-    """How near two names are, from 0 to 1; the start of a long name is near to it too."""
-    ratios = (difflib.SequenceMatcher(None, typed, k).ratio() for k in (known, known[: len(typed)]))
-    return max(ratios)
+    """How near two dotted names are: the last part counts most, and its start may do."""
+    section, _, last = typed.rpartition(".")
+    known_section, _, known_last = known.rpartition(".")
+    starts = (known_last, known_last[: len(last)])
+    same_last = max(difflib.SequenceMatcher(None, last, start).ratio() for start in starts)
+    return 3 * same_last + difflib.SequenceMatcher(None, section, known_section).ratio()

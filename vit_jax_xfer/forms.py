@@ -69,7 +69,7 @@ def parse_arg(arg: str | None, **numbers: int) -> tuple[str, dict[str, int]]:
         name, equals, value = part.partition("=")
         if not equals and name in FORMS:
             form = name
-        elif equals and name in numbers:
+        elif name in numbers and value.isdecimal():
             numbers[name] = int(value)
         else:
             known = [*FORMS, *(f"{number}=N" for number in numbers)]

@@ -4,6 +4,7 @@ Trains what the config says in the work folder, or goes on where a run there was
 of the config can be set on the command line: --config.optim.lr=3e-4. An unknown field is an error.
 """
 
+import logging
 import pathlib
 import re
 import sys
@@ -38,6 +39,8 @@ def main(argv: list[str]) -> int:
     if not _CONFIG.value or not _WORKDIR.value:
         missing = "--workdir=FOLDER" if _CONFIG.value else "--config=configs/FILE.py"
         return _fail(f"{missing} is missing; --help shows an example")
+    # absl shows INFO, and JAX tells there of every backend that this machine does not have.
+    logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)
     import jax
 
     from vit_jax_xfer.train.checkpoints import CheckpointError
@@ -66,8 +69,11 @@ def parse_flags(argv: list[str]) -> list[str]:
         sys.exit(_fail(str(error)))
 
 
-class _ConfigFile(config_flags.ConfigFileFlagParser):
+class _ConfigFile(flags.ArgumentParser):
     """Loads a config file. What is wrong with it, or with a field's name, becomes one line."""
+
+    def __init__(self, loader: flags.ArgumentParser):
+        self._loader = loader
 
     def parse(self, path: str) -> ConfigDict:
         from vit_jax_xfer.config import check_field
@@ -75,16 +81,17 @@ class _ConfigFile(config_flags.ConfigFileFlagParser):
         if not pathlib.Path(path.partition(":")[0]).is_file():
             raise ValueError("no such file")
         try:
-            config = super().parse(path)
+            config = self._loader.parse(path)
         except ValueError as error:  # its text is a traceback, which ends with the cause
-            raise ValueError(str(error).strip().splitlines()[-1]) from error
+            cause = str(error).strip().splitlines()[-1]
+            raise ValueError(cause.removeprefix("ValueError: ")) from error
         # Here, because ml-collections ends in a traceback over a field that does not exist.
         for override in re.findall(r"^--?(?:no)?config\.([^=\n[]+)", "\n".join(sys.argv), re.M):
             check_field(config, override)
         return config
 
 
-flags.FLAGS["config"].parser = _ConfigFile("config")
+flags.FLAGS["config"].parser = _ConfigFile(flags.FLAGS["config"].parser)
 
 
 def _fail(message: str) -> int:
