@@ -113,7 +113,7 @@ def make_train_step(
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema = optax.incremental_update(params, state.ema, 1 - ema_decay) if ema_decay else {}
-        metrics = {"loss": loss, "grad_norm": optax.global_norm(grads), **aux.metrics}
+        metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads), **aux.metrics}
         new = TrainState(
             state.step + 1, params, {**state.collections, **aux.updates}, opt_state, ema
         )
