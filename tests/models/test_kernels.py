@@ -1,0 +1,149 @@
+"""Attention kernels: every form computes the same, its statistics are wide, the choice is fixed."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vit_jax_xfer.models import kernels
+
+# More queries than two blocks of 8 and not a multiple; keys as many, values of their own size.
+TOKENS, HEADS, DIM, VALUE_DIM = 21, 2, 4, 6
+
+
+def draw(seed, dim, dtype=np.float64, scale=1.0):
+    values = np.random.default_rng(seed).standard_normal((2, TOKENS, HEADS, dim))
+    return jnp.asarray(scale * values, dtype)
+
+
+def reference(q, k, v, scale):
+    """Output (B, T, H, e) and log-sum-exp (B, H, T) in numpy, float64."""
+    q, k, v = (np.asarray(x.astype(jnp.float32), np.float64) for x in (q, k, v))
+    scores = scale * np.einsum("bthd,bshd->bhts", q, k)
+    highest = scores.max(-1, keepdims=True)
+    weights = np.exp(scores - highest)
+    total = weights.sum(-1, keepdims=True)
+    out = np.einsum("bhts,bshe->bthe", weights / total, v)
+    return out, (highest + np.log(total))[..., 0], weights / total
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(kernels, "QUERY_BLOCK", 8)
+
+
+@pytest.mark.parametrize("blockwise", [False, True])
+@pytest.mark.parametrize("scale", [0.5, 30.0])
+def test_output_and_logsumexp(blockwise, scale):
+    q, k, v = draw(0, DIM, np.float32), draw(1, DIM, np.float32), draw(2, VALUE_DIM, np.float32)
+    out, logsumexp = kernels.attention_with_logsumexp(q, k, v, scale=scale, blockwise=blockwise)
+    wanted, wanted_logsumexp, _ = reference(q, k, v, scale)
+    assert out.shape == (2, TOKENS, HEADS, VALUE_DIM)
+    np.testing.assert_allclose(out, wanted, rtol=1e-4, atol=1e-5)
+    # Scores reach hundreds at the larger scale: without the maximum taken out, exp overflows.
+    np.testing.assert_allclose(logsumexp, wanted_logsumexp, rtol=2e-6)
+
+
+def test_map_times_values_is_attention():
+    q, k, v = draw(0, DIM, np.float32), draw(1, DIM, np.float32), draw(2, VALUE_DIM, np.float32)
+    wanted, _, wanted_map = reference(q, k, v, DIM**-0.5)
+    weights = kernels.attention_map(q, k)
+    np.testing.assert_allclose(weights, wanted_map, rtol=1e-5)
+    np.testing.assert_allclose(kernels.apply_map(weights, v), wanted, rtol=1e-4, atol=1e-6)
+    for name in ("plain", "blockwise"):
+        out = kernels.dot_product_attention(q, k, v, implementation=name)
+        np.testing.assert_allclose(out, wanted, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("gradient_of", ["out", "logsumexp"])
+def test_gradients_agree(gradient_of):
+    with jax.enable_x64(True):
+        inputs = draw(0, DIM), draw(1, DIM), draw(2, VALUE_DIM)
+        index = ("out", "logsumexp").index(gradient_of)
+
+        def total(form, q, k, v):
+            value = form(q, k, v)[index]
+            return (value * jnp.cos(jnp.arange(value.size)).reshape(value.shape)).sum()
+
+        def maps(q, k, v):
+            scores = kernels.attention_scores(q, k)
+            out = kernels.apply_map(kernels.attention_map(q, k), v)
+            return out, jax.nn.logsumexp(scores, axis=-1)
+
+        wanted = jax.grad(partial(total, maps), (0, 1, 2))(*inputs)
+        for blockwise in (False, True):
+            form = partial(kernels.attention_with_logsumexp, scale=DIM**-0.5, blockwise=blockwise)
+            for got, want in zip(
+                jax.grad(partial(total, form), (0, 1, 2))(*inputs), wanted, strict=True
+            ):
+                assert got.dtype == jnp.float64
+                np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("blockwise", [False, True])
+def test_bfloat16_inputs_keep_wide_statistics(blockwise):
+    # Scores near 1000: a bfloat16 among them would be off by up to 4.
+    q, k = draw(0, DIM, jnp.bfloat16, 10.0), draw(1, DIM, jnp.bfloat16, 10.0)
+    v = draw(2, VALUE_DIM, jnp.bfloat16)
+    wanted, wanted_logsumexp, wanted_map = reference(q, k, v, DIM**-0.5)
+    out, logsumexp = kernels.attention_with_logsumexp(q, k, v, scale=DIM**-0.5, blockwise=blockwise)
+    assert logsumexp.dtype == jnp.float32
+    np.testing.assert_allclose(logsumexp, wanted_logsumexp, rtol=1e-6, atol=1e-5)
+    weights = kernels.attention_map(q, k)
+    assert weights.dtype == jnp.float32
+    np.testing.assert_allclose(weights, wanted_map, rtol=1e-4, atol=1e-9)
+    assert out.dtype == jnp.bfloat16
+    # Weights and output are rounded to 8 bits: 2⁻⁸ of the largest value each.
+    np.testing.assert_allclose(
+        out.astype(jnp.float32), wanted, atol=2**-7 * np.abs(np.asarray(v, np.float32)).max()
+    )
+
+
+def shaped(tokens, dim=64, dtype=jnp.bfloat16):
+    return jax.ShapeDtypeStruct((1, tokens, 2, dim), dtype)
+
+
+@pytest.mark.parametrize(
+    ("backend", "q", "v", "requested", "chosen"),
+    [
+        ("cpu", shaped(100), shaped(100), "auto", "plain"),
+        ("cpu", shaped(101), shaped(101), "auto", "blockwise"),
+        ("cpu", shaped(101), shaped(101), "plain", "plain"),
+        ("cpu", shaped(10), shaped(10), "blockwise", "blockwise"),
+        ("cpu", shaped(10), shaped(10), "cudnn", "cudnn"),
+        ("gpu", shaped(10), shaped(10), "auto", "cudnn"),
+        ("gpu", shaped(999), shaped(999), "auto", "cudnn"),
+        ("gpu", shaped(10), shaped(10), "plain", "plain"),
+        ("gpu", shaped(10, dtype=jnp.float32), shaped(10, dtype=jnp.float32), "auto", "plain"),
+        ("gpu", shaped(10, 136), shaped(10, 136), "auto", "plain"),
+        ("gpu", shaped(10, 36), shaped(10, 36), "auto", "plain"),
+        # Distillation's values are the student's keys, whose heads may differ from the teacher's.
+        ("gpu", shaped(10), shaped(10, 32), "auto", "plain"),
+        ("gpu", shaped(101), shaped(101, 32), "auto", "blockwise"),
+    ],
+)
+def test_choice(monkeypatch, backend, q, v, requested, chosen):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    assert kernels.choose(q, q, v, requested, blockwise_above=100) == chosen
+
+
+def test_unknown_implementation():
+    x = draw(0, DIM, np.float32)
+    with pytest.raises(ValueError, match="attention implementation 'flash' is unknown"):
+        kernels.dot_product_attention(x, x, x, implementation="flash")
+
+
+def test_threshold_selects_the_form():
+    """Above the threshold a scan over blocks is in the program, below it is not."""
+    x = draw(0, DIM, np.float32)
+
+    def program(above):
+        attend = partial(kernels.dot_product_attention, blockwise_above=above)
+        return str(jax.make_jaxpr(attend)(x, x, x))
+
+    assert "scan" in program(TOKENS - 1)
+    assert f"{TOKENS},{TOKENS}" not in program(TOKENS - 1)
+    assert "scan" not in program(TOKENS)
+    assert f"{TOKENS},{TOKENS}" in program(TOKENS)
