@@ -56,7 +56,7 @@ def fingerprint(tree: Any) -> str:
 
 
 def _plain(config: ConfigDict) -> dict[str, Any]:
-    return json.loads(config.to_json(default=str))
+    return json.loads(config.to_json())
 
 
 def _differences(old: Any, new: Any, prefix: str = "") -> list[tuple[str, str]]:
