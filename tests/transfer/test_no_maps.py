@@ -1,0 +1,115 @@
+"""Map-free distillation: no array of tokens × tokens in the compiled step, memory linear."""
+
+import math
+import re
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from vit_jax_xfer.models import kernels
+from vit_jax_xfer.models.vit import VisionTransformer
+from vit_jax_xfer.transfer.forward import transfer_forward
+
+# 1 + 11·15 tokens: no other dimension is 166, nor is the padded length, 6 blocks of 32.
+IMAGE, TOKENS, BATCH, HEADS = (22, 30), 166, 3, 2
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(kernels, "QUERY_BLOCK", 32)
+
+
+def model(image_size=IMAGE, **fields):
+    sizes = {"patch_size": 2, "width": 8, "depth": 1, "num_heads": HEADS, "mlp_dim": 8}
+    return VisionTransformer(image_size=image_size, num_classes=3, **{**sizes, **fields})
+
+
+def compiled_step(image_size=IMAGE, materialize=False, mode="distill", **fields):
+    """The compiled gradient of transfer loss and logits in the student's variables."""
+    student = teacher = model(image_size, **fields)
+    images = jax.ShapeDtypeStruct((BATCH, *image_size, 3), jnp.float32)
+    variables = jax.eval_shape(student.init, jax.random.key(0), images)
+
+    def total(variables, teacher_variables, images):
+        logits, loss = transfer_forward(
+            student,
+            variables,
+            teacher,
+            teacher_variables,
+            images,
+            mode=mode,
+            materialize=materialize,
+        )
+        return loss + jnp.square(logits).sum()
+
+    lowered = jax.jit(jax.grad(total)).lower(variables, variables, images)
+    # Unoptimised machine code is the same program of arrays, and is there sooner.
+    return lowered.compile(compiler_options={"xla_backend_optimization_level": 0})
+
+
+def array_shapes(program: str) -> set[tuple[int, ...]]:
+    """The shapes of all arrays in a program's text."""
+    found = re.findall(r"\b(?:f16|bf16|f32|f64|pred|s32|u32)\[([\d,]*)\]", program)
+    return {tuple(int(n) for n in dims.split(",") if n) for dims in found}
+
+
+def maps_in(compiled) -> list[tuple[int, ...]]:
+    """Arrays that are a map by their dimensions, or by holding as much as the maps of a layer."""
+    whole = BATCH * HEADS * TOKENS * TOKENS
+    return [
+        shape
+        for shape in array_shapes(compiled.as_text())
+        if sum(n >= TOKENS for n in shape) >= 2 or math.prod(shape) >= whole
+    ]
+
+
+@pytest.mark.parametrize(
+    ("mode", "fields"),
+    [
+        ("distill", {"attention": "blockwise"}),
+        ("distill", {"blockwise_above": 100, "depth": 2, "scan": True, "remat": "full"}),
+        ("copy", {"blockwise_above": 100}),
+    ],
+)
+def test_no_map_is_built(mode, fields):
+    compiled = compiled_step(mode=mode, **fields)
+    assert any(TOKENS in shape for shape in array_shapes(compiled.as_text()))
+    assert maps_in(compiled) == []
+
+
+@pytest.mark.parametrize(
+    ("materialize", "fields"), [(True, {"attention": "blockwise"}), (False, {"attention": "plain"})]
+)
+def test_the_search_finds_maps_where_they_are(materialize, fields):
+    assert (BATCH, HEADS, TOKENS, TOKENS) in maps_in(
+        compiled_step(materialize=materialize, **fields)
+    )
+
+
+def test_memory_grows_with_the_tokens_not_their_square():
+    """From 133 to 529 tokens: about 4 times for blocks, about 16 times for maps."""
+
+    def memory(image_size, **options):
+        compiled = compiled_step(image_size, **options)
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    small, large = (22, 24), (44, 48)
+    linear = [memory(size, attention="blockwise") for size in (small, large)]
+    square = [memory(size, attention="plain", materialize=True) for size in (small, large)]
+    assert linear[1] < 6 * linear[0]
+    assert square[1] > 10 * square[0]
+    assert linear[1] < square[1] / 4
+
+
+def test_a_plain_forward_returns_no_map():
+    network = model()
+    images = jax.ShapeDtypeStruct((BATCH, *IMAGE, 3), jnp.float32)
+    variables = jax.eval_shape(network.init, jax.random.key(0), images)
+    assert jax.eval_shape(network.apply, variables, images).shape == (BATCH, 3)
+    _, out = jax.eval_shape(
+        lambda variables, images: network.apply(variables, images, mutable=["qkv"]),
+        variables,
+        images,
+    )
+    assert not any(x.shape.count(TOKENS) > 1 for x in jax.tree.leaves(out))
