@@ -27,5 +27,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.checkpoint.best_metric = ""
     if form:
         use_form(config, form)
-    config.batch_size = 250
+    config.batch_size = 256
     return config

@@ -95,7 +95,7 @@ def use_few_labels(config: ConfigDict, labels: int, seed: int) -> None:
     config.seed = seed
     config.data.per_class, config.data.subset_seed = labels, seed
     config.epochs, config.steps, config.batch_size = None, 800, 64
-    config.eval.batch_size = 250
+    config.eval.batch_size = 256  # padded, so that meshes divide it
     config.optim.lr, config.optim.lr_for_batch, config.optim.end_lr = 1e-3, 0, 0.0
     config.optim.warmup_epochs, config.optim.warmup_steps = None, 50
     config.optim.b2, config.optim.weight_decay = 0.999, 0.05

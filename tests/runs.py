@@ -1,0 +1,146 @@
+"""Tiny runs for tests: the shipped configs shrunk to seconds, in this process or in others."""
+
+import dataclasses
+import functools
+import hashlib
+import importlib.util
+import json
+import operator
+import os
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+ROOT = pathlib.Path(__file__).parent.parent
+CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
+
+# Every field that makes a digits config tiny; the model's are the same for teacher and student.
+TINY: dict[str, Any] = {
+    "model.width": 16,
+    "model.depth": 2,
+    "model.num_heads": 2,
+    "steps": 3,
+    "batch_size": 16,
+    "eval.batch_size": 32,
+    "eval.split": "test[:80]",
+    "optim.warmup_steps": 1,
+    "log.every": 1,
+    "log.tensorboard": False,
+    "log.progress_seconds": 1000.0,
+}
+TINY_DECODER = {"model.decoder_width": 16, "model.decoder_depth": 1, "model.decoder_num_heads": 2}
+
+
+def load_config(name: str, arg: str | None = "digits"):
+    """What configs/NAME.py gives for an argument, as the command gets it."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "configs" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config(arg)
+
+
+def tiny_fields(name: str, **fields: Any) -> dict[str, Any]:
+    """Overrides of a config for a tiny run; in `fields` "__" stands for a dot."""
+    given = {key.replace("__", "."): value for key, value in fields.items()}
+    tiny = {**TINY, **(TINY_DECODER if name == "masked_pretraining" else {})}
+    if name == "ensemble":
+        tiny = {key: value for key, value in tiny.items() if key.split(".")[0] in ("eval", "log", "batch_size")}
+    return {**tiny, **given}
+
+
+def tiny_config(name: str, arg: str = "digits", **fields: Any):
+    """A config of configs/ for a tiny run in this process."""
+    config = load_config(name, arg)
+    for field, value in tiny_fields(name, **fields).items():
+        *sections, last = field.split(".")
+        functools.reduce(operator.getitem, sections, config)[last] = value
+    return config
+
+
+def command(name: str, workdir: Any, arg: str = "digits", **fields: Any) -> list[str]:
+    """The command line of a tiny run."""
+    flags = [f"--config.{key}={value}" for key, value in tiny_fields(name, **fields).items()]
+    config = f"--config={ROOT / 'configs' / name}.py:{arg}"
+    return [sys.executable, "-m", "vit_jax_xfer.main", config, f"--workdir={workdir}", *flags]
+
+
+def start(arguments: list[str], devices: int = 8) -> subprocess.Popen:
+    """Starts a command on its own fake devices, both outputs piped as text."""
+    env = {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices), "PYTHONUNBUFFERED": "1"}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(arguments, stdout=pipe, stderr=pipe, text=True, env=env, cwd=ROOT)
+
+
+@dataclasses.dataclass
+class Ended:
+    """What a process left."""
+
+    code: int
+    out: str
+    err: str
+
+
+def finish(process: subprocess.Popen, timeout: float = 120) -> Ended:
+    """Waits for a process of `start`; kills it where it hangs."""
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, err = process.communicate()
+        raise AssertionError(f"no end after {timeout} s:\n{out}\n{err}") from None
+    return Ended(process.returncode, out, err)
+
+
+def one_device_mesh(*sizes: int) -> jax.sharding.Mesh:
+    """In place of `make_mesh`: the first device alone, whatever is asked for."""
+    axis_types = (jax.sharding.AxisType.Auto,) * 3
+    devices = np.array(jax.devices()[:1]).reshape(1, 1, 1)
+    return jax.sharding.Mesh(devices, ("data", "fsdp", "tensor"), axis_types=axis_types)
+
+
+def checkpoint_arrays(workdir: Any, step: int) -> dict[str, np.ndarray]:
+    """Every array of a checkpoint by name: parameters, moments, averages, counters."""
+    path = pathlib.Path(workdir).absolute() / "checkpoints" / str(step) / "state"
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        found = checkpointer.metadata(path).item_metadata.tree
+        args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), found)
+        tree = checkpointer.restore(path, ocp.args.PyTreeRestore(item=found, restore_args=args))
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+def assert_same_bits(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> None:
+    """The same arrays under the same names, bit for bit."""
+    assert left.keys() == right.keys()
+    assert any("opt_state" in name for name in left) and any("params" in name for name in left)
+    for name, array in left.items():
+        assert array.dtype == right[name].dtype and array.tobytes() == right[name].tobytes(), name
+
+
+def rows(workdir: Any) -> list[tuple[int, str, dict[str, float]]]:
+    """The rows of metrics.jsonl without their times; each must be there once."""
+    text = (pathlib.Path(workdir) / "metrics.jsonl").read_text()
+    found = [json.loads(line) for line in text.splitlines()]
+    keys = [(row["step"], row["kind"]) for row in found]
+    assert len(set(keys)) == len(keys)
+    return [(row["step"], row["kind"], row["values"]) for row in found]
+
+
+def losses(workdir: Any) -> list[float]:
+    """The training loss of every step."""
+    return [values["loss"] for _, kind, values in rows(workdir) if kind == "train"]
+
+
+def file_hashes(folder: Any) -> dict[str, str]:
+    """Every file under a folder by name, with a digest of its bytes."""
+    folder = pathlib.Path(folder)
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
