@@ -1,0 +1,96 @@
+"""Networks by name: what is listed, what it is made of, what is refused."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from vit_jax_xfer.models.extract import encoder_of, extract
+from vit_jax_xfer.models.mae import MaskedAutoencoder
+from vit_jax_xfer.models.registry import create_model, field_types, list_models
+from vit_jax_xfer.models.vit import VisionTransformer
+
+# Published: DeiT (2012.12877) table 1 in millions, ViT (2010.11929); exact counts from timm.
+PARAMETERS = {
+    "vit_tiny_patch16": 5_717_416,
+    "vit_small_patch16": 22_050_664,
+    "vit_base_patch16": 86_567_656,
+    "vit_large_patch16": 304_326_632,
+    "vit_huge_patch14": 632_045_800,
+}
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_published_parameter_counts(name):
+    # Scanned, for the same number of parameters is traced sooner.
+    model = create_model(name, image_size=224, num_classes=1000, scan=True)
+    images = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+    assert sum(math.prod(x.shape) for x in jax.tree.leaves(shapes)) == PARAMETERS[name]
+
+
+def test_names_are_sorted_and_filtered():
+    names = list_models()
+    assert names == sorted(names)
+    assert set(PARAMETERS) < set(names)
+    assert list_models("vit_base_*") == [f"vit_base_patch{p}" for p in (14, 16, 32, 8)]
+    assert all(name.startswith("vit_") for name in list_models("vit_*"))
+    assert list_models("mae_vit_huge*") == ["mae_vit_huge_patch14", "mae_vit_huge_patch16"]
+    assert list_models("resnet*") == []
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_every_name_is_a_network_whose_heads_fit(name):
+    model = create_model(name)
+    assert isinstance(model, MaskedAutoencoder if name.startswith("mae_") else VisionTransformer)
+    encoder, _ = encoder_of(model, {"params": {"encoder": {}}})
+    assert encoder.width % encoder.num_heads == 0
+    assert name.endswith(f"patch{encoder.patch_size}")
+
+
+def test_fields_by_keyword():
+    model = create_model("vit_micro_patch4", image_size=(16, 24), depth=1, num_classes=7)
+    assert (model.grid, model.depth, model.num_classes, model.width) == ((4, 6), 1, 7, 64)
+    masked = create_model("mae_vit_micro_patch4", depth=1, decoder_depth=3)
+    assert (masked.encoder.depth, masked.decoder_depth) == (1, 3)
+    assert (masked.encoder.pool, masked.encoder.num_classes) == ("none", 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "message"),
+    [
+        ("vit_bas_patch16", {}, "model 'vit_bas_patch16' is unknown; .*'vit_base_patch16'"),
+        ("resnet50", {}, "model 'resnet50' is unknown"),
+        ("vit_micro_patch4", {"depht": 3}, "no field 'depht'; did you mean 'depth'"),
+        ("vit_micro_patch4", {"parent": None}, "no field 'parent'"),
+        (
+            "vit_micro_patch4",
+            {"decoder_depth": 3},
+            "VisionTransformer has no field 'decoder_depth'",
+        ),
+        ("mae_vit_micro_patch4", {"decoder_widht": 3}, "did you mean 'decoder_width'"),
+        ("mae_vit_micro_patch4", {"num_head": 3}, "did you mean 'num_heads'"),
+    ],
+)
+def test_unknown_names_come_with_the_nearest(name, fields, message):
+    with pytest.raises(ValueError, match=message):
+        create_model(name, **fields)
+
+
+def test_types_of_fields():
+    types = field_types("mae_vit_micro_patch4")
+    assert types["decoder_width"] is types["mlp_dim"] is int
+    assert types["drop_path"] is float
+    assert types["scan"] is bool
+    assert not {"encoder", "parent", "name"} & set(types)
+    assert "decoder_width" not in field_types("vit_micro_patch4")
+
+
+def test_what_is_kept_belongs_to_networks_that_drop_tokens():
+    model = create_model("vit_micro_patch4", image_size=8, depth=1)
+    images = jnp.zeros((1, 8, 8, 3))
+    with pytest.raises(ValueError, match="kept: VisionTransformer drops no tokens"):
+        extract(model, {}, images, kept=[jnp.zeros((1, 2), jnp.int32)])
+    with pytest.raises(ValueError, match="layers: 1 .* depth 1"):
+        extract(model, {}, images, layers=[1])

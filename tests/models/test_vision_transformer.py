@@ -1,0 +1,155 @@
+"""The vision transformer: fields, precision, other image sizes, rematerialisation, refusals."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vit_jax_xfer.models.extract import extract
+from vit_jax_xfer.models.positions import resize_positions, sincos_2d
+from vit_jax_xfer.models.vit import VisionTransformer
+
+FIELDS = {"patch_size": 4, "width": 24, "depth": 2, "num_heads": 3, "num_classes": 5}
+MODEL = VisionTransformer(image_size=16, **FIELDS)
+IMAGES = np.random.default_rng(0).standard_normal((2, 16, 16, 3)).astype(np.float32)
+OTHER = np.random.default_rng(1).standard_normal((2, 12, 20, 3)).astype(np.float32)
+
+
+def shapes_of(model, images=IMAGES):
+    return jax.eval_shape(model.init, jax.random.key(0), images)
+
+
+def draw(model, images=IMAGES, seed=1):
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(
+        lambda x: jnp.asarray(0.3 * rng.standard_normal(x.shape), x.dtype),
+        shapes_of(model, images),
+    )
+
+
+@pytest.mark.parametrize("antialias", [False, True])
+@pytest.mark.parametrize("class_token", [False, True])
+def test_another_size_equals_explicit_resizing(antialias, class_token):
+    kind = "bicubic_antialias" if antialias else "bicubic"
+    fields = {**FIELDS, "pool": "avg", "class_token": class_token, "position_resize": kind}
+    model = VisionTransformer(image_size=16, **fields)
+    variables = draw(model)
+    params = variables["params"]
+    table = resize_positions(params["pos_embed"], (4, 4), (3, 5), int(class_token), antialias)
+    native = VisionTransformer(image_size=(12, 20), **fields)
+    wanted = native.apply({"params": {**params, "pos_embed": table}}, OTHER)
+    np.testing.assert_allclose(model.apply(variables, OTHER), wanted, rtol=1e-5, atol=1e-6)
+    out = extract(model, variables, OTHER)
+    assert out.patch_tokens.shape == (2, 3, 5, 24)
+    assert out.num_prefix_tokens == class_token
+    assert model.num_tokens(OTHER.shape) == out.tokens.shape[1] == 15 + class_token
+
+
+def test_sincos_positions_are_no_parameter_and_fit_any_size():
+    model = MODEL.clone(position="sincos")
+    variables = draw(model)
+    assert "pos_embed" not in variables["params"]
+    for images, grid in ((IMAGES, (4, 4)), (OTHER, (3, 5))):
+        table = {"pos_embed": jnp.asarray(sincos_2d(grid, 24))}
+        learned = MODEL.clone(image_size=images.shape[1:3])
+        wanted = learned.apply({"params": {**variables["params"], **table}}, images)
+        np.testing.assert_allclose(model.apply(variables, images), wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_pooling():
+    variables = draw(MODEL)
+    out = extract(MODEL, variables, IMAGES)
+    np.testing.assert_array_equal(out.pooled, out.tokens[:, 0])
+    np.testing.assert_array_equal(out.cls, out.tokens[:, 0])
+    np.testing.assert_array_equal(out.patch_tokens.reshape(2, 16, 24), out.tokens[:, 1:])
+    # The mean leaves the class token out. With the norm before it, nothing comes after.
+    mean = MODEL.clone(pool="avg", pool_norm=False)
+    out = extract(mean, variables, IMAGES)
+    np.testing.assert_allclose(out.pooled, out.tokens[:, 1:].mean(axis=1), rtol=1e-5, atol=1e-6)
+    assert shapes_of(mean)["params"].keys() == variables["params"].keys()
+    after = shapes_of(MODEL.clone(pool="avg"))["params"]
+    assert variables["params"].keys() ^ after.keys() == {"norm", "head_norm"}
+    features = MODEL.clone(num_classes=0)
+    headless = {"params": {k: v for k, v in variables["params"].items() if k != "head"}}
+    out = extract(features, headless, IMAGES)
+    assert out.logits is None
+    np.testing.assert_array_equal(features.apply(headless, IMAGES), out.pooled)
+    out = extract(features.clone(pool="none"), headless, IMAGES)
+    assert out.pooled is None
+    assert features.clone(pool="none").apply(headless, IMAGES).shape == (2, 17, 24)
+
+
+@pytest.mark.parametrize("attention", ["plain", "blockwise"])
+def test_bfloat16(attention):
+    """Parameters and logits stay float32; the result is the float32 one to bfloat16's digits."""
+    model = MODEL.clone(dtype=jnp.bfloat16, attention=attention)
+    assert {x.dtype for x in jax.tree.leaves(shapes_of(model))} == {jnp.dtype(jnp.float32)}
+    variables = draw(model)
+    wanted = MODEL.apply(variables, IMAGES)
+    logits, out = model.apply(variables, IMAGES, mutable=["qkv"])
+    assert logits.dtype == jnp.float32
+    assert {x.dtype for x in jax.tree.leaves(out)} == {jnp.dtype(jnp.bfloat16)}
+    error = np.abs(logits - wanted).max() / np.abs(wanted).max()
+    assert 1e-4 < error < 0.05
+    gradient = jax.eval_shape(jax.grad(lambda v: model.apply(v, IMAGES).sum()), variables)
+    assert {x.dtype for x in jax.tree.leaves(gradient)} == {jnp.dtype(jnp.float32)}
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_rematerialisation_changes_no_gradient(scan):
+    variables = draw(MODEL.clone(scan=scan))
+
+    @partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+    def gradients(variables):
+        models = [MODEL.clone(scan=scan, remat=remat) for remat in ("none", "full", "dots")]
+        return [jax.grad(lambda v, m=m: m.apply(v, IMAGES).sum())(variables) for m in models]
+
+    none, *others = gradients(variables)
+    for other in others:
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), other, none)
+
+
+@pytest.mark.parametrize("remat", ["none", "full", "dots"])
+def test_rematerialisation_is_in_the_program(remat):
+    model = MODEL.clone(remat=remat)
+    program = str(jax.make_jaxpr(lambda v: model.apply(v, IMAGES))(draw(model)))
+    assert ("remat" in program or "checkpoint" in program) == (remat != "none")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"num_heads": 5}, "num_heads: 5 does not divide width 24"),
+        ({"pool": "max"}, "pool: 'max' is none of"),
+        ({"class_token": False}, "pool='cls' needs class_token=True"),
+        ({"pool": "none"}, "pool='none' goes with num_classes=0"),
+        ({"position": "rotary"}, "position: 'rotary' is none of"),
+        ({"position_resize": "nearest"}, "position_resize: 'nearest' is none of"),
+        ({"kernel_init": "zeros"}, "kernel_init: 'zeros' is none of"),
+        ({"remat": "all"}, "remat: 'all' is none of"),
+        ({"attention": "flash"}, "attention implementation 'flash' is unknown"),
+        ({"image_size": 18}, "image_size: 18×18 pixels .* 4-pixel patches"),
+        ({"position": "sincos", "width": 30}, "width: 30 is not a multiple of 4"),
+    ],
+)
+def test_fields_are_checked(fields, message):
+    with pytest.raises(ValueError, match=message):
+        shapes_of(MODEL.clone(**fields))
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (IMAGES[0], r"images: expected shape \(B, H, W, 3\), got \(16, 16, 3\)"),
+        (IMAGES[0, 0], r"images: .* got \(16, 3\)"),
+        (IMAGES.transpose(0, 3, 1, 2), r"images: .* got \(2, 3, 16, 16\)"),
+        (IMAGES[:, :15], "15×16 pixels are not a whole number of 4-pixel patches"),
+    ],
+)
+def test_images_are_checked(images, message):
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(MODEL.apply, shapes_of(MODEL), images)
+    with pytest.raises(ValueError, match=message):
+        extract(MODEL, draw(MODEL), images)
