@@ -41,9 +41,9 @@ FORMS: dict[str, Form] = {
         train_pipeline="random_crop(28, padding=2)|flip|normalize(0.5, 0.5)",
         eval_pipeline="normalize(0.5, 0.5)",
         patch_size=4,
-        width=96,
-        depth=6,
-        num_heads=6,
+        width=64,
+        depth=4,
+        num_heads=4,
     ),
     # 32×32 pixels, likewise
     "cifar10": Form(
@@ -52,9 +52,9 @@ FORMS: dict[str, Form] = {
         train_pipeline="random_crop(32, padding=4)|flip|normalize(0.5, 0.5)",
         eval_pipeline="normalize(0.5, 0.5)",
         patch_size=4,
-        width=96,
-        depth=6,
-        num_heads=6,
+        width=64,
+        depth=4,
+        num_heads=4,
     ),
 }
 
