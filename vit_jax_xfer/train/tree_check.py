@@ -58,12 +58,12 @@ def checksums(tree: PyTree) -> dict[str, int]:
     Computed where the arrays are: on their devices, or by numpy. Integer sums depend on no order,
     so the result is the same on any number of devices and on all processes.
     """
-    sums = {
-        # JAX would round a float64 of numpy before it could be summed.
-        name: _sum_of_bits_numpy(leaf) if isinstance(leaf, np.ndarray) else _sum_of_bits(leaf)
+    return {
+        # JAX would round a float64 of numpy before it could be summed. The int waits for each sum:
+        # many of them at once, over split arrays, can lock up XLA's CPU devices for good.
+        name: int(_sum_of_bits_numpy(leaf) if isinstance(leaf, np.ndarray) else _sum_of_bits(leaf))
         for name, leaf in _named_leaves(tree).items()
     }
-    return {name: int(value) for name, value in jax.device_get(sums).items()}
 
 
 def check_checksums(tree: PyTree, expected: Mapping[str, int]) -> None:
