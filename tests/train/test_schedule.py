@@ -27,8 +27,8 @@ def test_steps_and_epochs():
         ({"steps": 2, "epochs": 1.0}, "steps, epochs: set exactly one; got 2 and 1.0"),
         ({"steps": 0}, "steps, epochs: 0 steps are none"),
         ({"epochs": 0.01}, "steps, epochs: 0 steps are none"),
-        ({"steps": 5, "optim__warmup_steps": 5}, "optim.warmup: 5 .* do not fit in 5 steps"),
-        ({"steps": 5, "optim__warmup_steps": -1}, "optim.warmup: -1"),
+        ({"steps": 5, "optim__warmup_steps": 5}, "optim.warmup_steps: 5 .* do not fit in 5 steps"),
+        ({"steps": 5, "optim__warmup_steps": -1}, "optim.warmup_steps: -1"),
         (
             {"steps": 5, "optim__warmup_steps": 1, "optim__warmup_epochs": 0.1},
             "optim.warmup_steps, optim.warmup_epochs: set at most one",

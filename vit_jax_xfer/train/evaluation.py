@@ -7,7 +7,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from vit_jax_xfer.tasks.base import Batch, Task, Variables
+from vit_jax_xfer.train.inputs import Inputs
 from vit_jax_xfer.train.sharding import replicated, to_device
+from vit_jax_xfer.train.state import TrainState
 
 
 class Evaluator:
@@ -39,3 +41,22 @@ class Evaluator:
         added = {name: sum(float(sums[name]) for sums in host) for name in host[0]}
         count = added.pop("count")
         return {name: value / count for name, value in added.items()}
+
+
+def evaluate_state(
+    evaluator: Evaluator, state: TrainState, frozen: Variables, inputs: Inputs
+) -> dict[str, float]:
+    """The evaluation set through a state's parameters, and through their average ("ema_…")."""
+    results = {}
+    for prefix, ema in (("", False), ("ema_", True)):
+        if ema and not state.ema:
+            continue
+        with inputs.eval_stream() as batches:
+            found = evaluator(state.variables(ema), frozen, batches)
+        results.update({prefix + name: value for name, value in found.items()})
+    return results
+
+
+def show(results: dict[str, float]) -> str:
+    """Metrics on one line."""
+    return "  ".join(f"{name} {value:.4g}" for name, value in results.items())

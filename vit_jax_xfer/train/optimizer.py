@@ -5,14 +5,17 @@ The arithmetic is optax's. A learning-rate scale of 0 freezes: no gradient, mome
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from ml_collections import ConfigDict
 
+from vit_jax_xfer.tasks.base import Task
 from vit_jax_xfer.train.rules import Rules, named_leaves
+from vit_jax_xfer.train.schedule import Plan, learning_rates
 
 PyTree = Any
 
@@ -24,15 +27,44 @@ DECAY_RULES: tuple[tuple[str, bool], ...] = (
 )
 
 
+class Optimizer(NamedTuple):
+    """What a config's `optim` describes.
+
+    frozen: a tree like the parameters, True for those whose learning rate is scaled by 0.
+    """
+
+    tx: optax.GradientTransformation
+    schedule: optax.Schedule
+    frozen: PyTree
+
+
+def optimizer_of(task: Task, config: ConfigDict, plan: Plan) -> Optimizer:
+    """The optimizer of a config for the parameters of its task; allocates nothing."""
+    optim = config.optim
+    params = jax.eval_shape(task.init, jax.random.key(config.seed))["params"]
+    depth = getattr(task.model, "encoder", task.model).depth
+    scales = scale_tree(params, depth, optim.layer_decay, optim.lr_rules)
+    schedule = learning_rate(*learning_rates(config), plan.warmup_steps, plan.total_steps)
+    tx = make_optimizer(
+        schedule,
+        scales,
+        weight_decay=optim.weight_decay,
+        b1=optim.b1,
+        b2=optim.b2,
+        clip_norm=optim.clip_norm,
+    )
+    return Optimizer(tx, schedule, frozen_tree(scales))
+
+
 def learning_rate(peak: float, end: float, warmup_steps: int, total_steps: int) -> optax.Schedule:
     """Linear from 0 over the warm-up, then half a cosine down to `end` at the last step."""
-    return optax.warmup_cosine_decay_schedule(
-        init_value=0.0 if warmup_steps else peak,
-        peak_value=peak,
-        warmup_steps=warmup_steps,
-        decay_steps=max(total_steps, 1),
-        end_value=end,
+    cosine = optax.cosine_decay_schedule(
+        peak, total_steps - warmup_steps, alpha=end / peak if peak else 0.0
     )
+    if not warmup_steps:
+        return cosine
+    warmup = optax.linear_schedule(0.0, peak, warmup_steps)
+    return optax.join_schedules([warmup, cosine], [warmup_steps])
 
 
 def layer_decay_rules(depth: int, decay: float) -> list[tuple[str, Any]]:

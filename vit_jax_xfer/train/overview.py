@@ -35,7 +35,14 @@ def overview(
     if jax.tree.leaves(teacher):
         parts.append(f"{count_parameters(teacher):,} more in the teacher")
     lines = [f"parameters: {', '.join(parts)}", f"memory a device: {_memory(compiled)}"]
-    return "\n".join([*lines, "sharding:", sharding_table(shapes, shardings)])
+    if any(axis for sharding in jax.tree.leaves(shardings) for axis in sharding.spec):
+        return "\n".join([*lines, "sharding:", sharding_table(shapes, shardings)])
+    return "\n".join([*lines, f"sharding: every parameter whole on {_devices(shardings)}"])
+
+
+def _devices(shardings: Any) -> str:
+    count = next(iter(jax.tree.leaves(shardings))).mesh.size
+    return "the one device" if count == 1 else f"each of {count} devices, the batch split over them"
 
 
 def _memory(compiled: jax.stages.Compiled) -> str:

@@ -49,7 +49,9 @@ def make_plan(config: ConfigDict, steps_per_epoch: float) -> Plan:
     if c.optim.warmup_epochs is not None:
         warmup = round(c.optim.warmup_epochs * steps_per_epoch)
     if total and not 0 <= warmup < total:
-        raise ValueError(f"optim.warmup: {warmup} steps of warm-up do not fit in {total} steps")
+        raise ValueError(
+            f"optim.warmup_steps: {warmup} steps of warm-up do not fit in {total} steps"
+        )
     if c.log.every < 1:
         raise ValueError(f"log.every: expected 1 or more, got {c.log.every}")
     return Plan(total, warmup, c.eval.every, c.checkpoint.every)
