@@ -11,7 +11,9 @@ import numpy as np
 from vit_jax_xfer import data
 from vit_jax_xfer.explain.attention_maps import jensen_shannon, received
 from vit_jax_xfer.explain.pictures import heat, sheet, to_pixels
-from vit_jax_xfer.models.extract import extract
+from vit_jax_xfer.models.collections import give_attention, stack_layers
+from vit_jax_xfer.models.extract import Extracted, extract
+from vit_jax_xfer.models.vit import VisionTransformer
 from vit_jax_xfer.pretrained import load_pretrained
 
 IMAGES = 8
@@ -36,7 +38,7 @@ def write_report(root: pathlib.Path, results: dict[str, Any], arguments: dict[st
         f"A vision transformer was pre-trained for {arguments['teacher_steps']} steps on 1,297 "
         "images of digits without their labels. Then students of the same shape were trained for "
         f"{arguments['student_steps']} steps on {arguments['labels']} labelled images a class, "
-        f"{arguments['seeds']} times with other images and other weights. Test: 500 images.",
+        f"{times(arguments['seeds'])}. Test: 500 images.",
         "",
         *table,
         "",
@@ -44,9 +46,9 @@ def write_report(root: pathlib.Path, results: dict[str, Any], arguments: dict[st
         f"The teacher's pre-training took {results['teacher']['seconds']:.0f} s.",
         "",
         "A student from scratch learns from the labelled images alone; everything else here knows "
-        "the teacher, which has seen all 1,297 images. Eight-pixel digits and "
-        f"{arguments['seeds']} seeds show that the mechanism works. They say nothing of "
-        "its size on photographs: for those figures see the paper (2411.09702).",
+        "the teacher, which has seen all 1,297 images. Digits of 8 × 8 pixels show that the "
+        "mechanism works. They say nothing of how much it brings on photographs: for that see the "
+        "paper (2411.09702).",
         "",
         "## What they look at",
         "",
@@ -66,6 +68,11 @@ def write_report(root: pathlib.Path, results: dict[str, Any], arguments: dict[st
     ]
     (root / "report.md").write_text("\n".join(lines) + "\n")
     return "\n".join(table)
+
+
+def times(seeds: int) -> str:
+    """How often a student was trained, in words."""
+    return "once" if seeds == 1 else f"{seeds} times, each with other images and other weights"
 
 
 def summary_table(results: dict[str, Any]) -> list[str]:
@@ -94,15 +101,32 @@ def attention_maps(root: pathlib.Path) -> dict[str, Any]:
     for arm in ("scratch", "fine-tune", "attention distill"):
         folders[arm] = root / f"{arm.replace(' ', '_')}_seed0"
     found = {
-        name: extract(*load_pretrained(folder / "model"), images, attention=True)
+        name: extract(*load_pretrained(folder / "model"), images, attention=True, qkv=True)
         for name, folder in folders.items()
     }
     shown = {name: out.attention for name, out in found.items()}
-    # With all layers copied, the student's maps are the teacher's: the very same arrays.
-    shown["attention copy"] = shown["teacher"]
-    first = next(iter(found.values()))
+    first = found["teacher"]
+    student = load_pretrained(root / "attention_copy_seed0" / "model")
+    shown["attention copy"] = copied_maps(*student, images, first)
     grid = first.patch_tokens.shape[1:3]
     return {"images": images, "grid": grid, "prefix": first.num_prefix_tokens, "maps": shown}
+
+
+def copied_maps(
+    student: VisionTransformer, variables: Any, images: np.ndarray, teacher: Extracted
+) -> jax.Array:
+    """The maps (L, B, H, T, T) of a student that is given its teacher's q and k."""
+    layers = range(student.depth)
+    given = give_attention(
+        {"q": teacher.q, "k": teacher.k},
+        layers,
+        depth=student.depth,
+        num_heads=student.num_heads,
+        heads=None,
+        scan=student.scan,
+    )
+    _, out = student.apply({**variables, "given": given}, images, mutable=["attention"])
+    return stack_layers(out["attention"], ("attention", "map"))
 
 
 def draw_maps(maps: dict[str, Any], path: pathlib.Path) -> None:
