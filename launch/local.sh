@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Several processes of one run on this machine, as a pod would have them on several.
+#
+#   launch/local.sh 2 --config=configs/scratch.py:digits --workdir=runs/two
+#
+# Each process has JAX_NUM_CPU_DEVICES devices on a CPU (default 1). The first prints; Ctrl-C or
+# SIGTERM stops all cleanly, and if one fails the others are stopped.
+set -euo pipefail
+
+if [[ $# -lt 2 || ! $1 =~ ^[1-9][0-9]*$ ]]; then
+  echo "usage: launch/local.sh PROCESSES --config=FILE --workdir=FOLDER [...]" >&2
+  exit 2
+fi
+processes=$1
+shift
+python=${PYTHON:-python}
+port=$("$python" -c 'import socket; s = socket.socket(); s.bind(("localhost", 0)); print(s.getsockname()[1])')
+export JAX_NUM_CPU_DEVICES=${JAX_NUM_CPU_DEVICES:-1}
+
+pids=()
+for ((i = 0; i < processes; i++)); do
+  "$python" -m vit_jax_xfer.main --coordinator="localhost:$port" --processes="$processes" \
+    --process="$i" "$@" &
+  pids+=($!)
+done
+trap 'kill -TERM "${pids[@]}" 2>/dev/null || true' INT TERM
+
+status=0
+for ((left = processes; left > 0; left--)); do
+  # A trapped signal ends `wait -n` early, with a status above 128: then wait again.
+  code=0
+  wait -n "${pids[@]}" || code=$?
+  if ((code > 128)) && ((code != 143)) && [[ -n $(jobs -rp) ]]; then
+    ((left++))
+    continue
+  fi
+  if ((code != 0)); then
+    status=$code
+    ((code == 143)) || kill -TERM $(jobs -rp) 2>/dev/null || true
+  fi
+done
+exit "$status"
