@@ -44,6 +44,7 @@ def main(argv: list[str]) -> int:
     import jax
 
     from vit_jax_xfer.train.checkpoints import CheckpointError
+    from vit_jax_xfer.train.console import say
     from vit_jax_xfer.train.launch import connect
     from vit_jax_xfer.train.loop import run
     from vit_jax_xfer.train.stopping import NonFiniteLoss
@@ -54,9 +55,11 @@ def main(argv: list[str]) -> int:
     except (ValueError, OSError, CheckpointError, NonFiniteLoss) as error:
         if _DEBUG.value:
             raise
-        return _fail(str(error)) if jax.process_index() == 0 else 1
+        # Another process than the first may be the only one that knows what is wrong.
+        which = f"process {jax.process_index()}: " if jax.process_index() else ""
+        return _fail(which + str(error))
     if not result["finished"]:
-        print(f"stopped before step {result['step']}; the same command goes on from there")
+        say(f"stopped before step {result['step']}; the same command goes on from there")
         return STOPPED
     return 0
 

@@ -159,6 +159,8 @@ class VisionTransformer(nn.Module):
         """The blocks and the final norm (none with a norm after pooling): (B, T, C) → (B, T, C)."""
         keep = None
         if train and self.drop_path > 0:
+            if not self.has_rng("dropout"):
+                raise ValueError("rngs: train=True with drop_path > 0 needs {'dropout': key}")
             key = self.make_rng("dropout")
             keep = branch_factors(key, self.depth, tokens.shape[0], self.drop_path)
         tokens = run_blocks(self.blocks, tokens, self.depth, keep)
