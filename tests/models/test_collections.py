@@ -10,12 +10,13 @@ from vit_jax_xfer.models.extract import extract
 from vit_jax_xfer.models.vit import VisionTransformer
 from vit_jax_xfer.pretrained.layout import stack_blocks
 
-IMAGES = np.random.default_rng(0).standard_normal((2, 16, 16, 3)).astype(np.float32)
+# The shapes of the published cases: run op by op, equal shapes are compiled once for all files.
+IMAGES = np.random.default_rng(0).standard_normal((3, 32, 32, 3)).astype(np.float32)
 MODEL = VisionTransformer(
-    image_size=16, patch_size=4, width=24, depth=3, num_heads=3, num_classes=5
+    image_size=32, patch_size=8, width=48, depth=3, num_heads=3, num_classes=10
 )
 SCANNED = MODEL.clone(scan=True)
-TOKENS, HEADS, DIM = 17, 3, 8
+BATCH, TOKENS, HEADS, DIM = 3, 17, 3, 16
 
 
 def draw(seed):
@@ -58,12 +59,12 @@ def test_values_and_layouts(outputs):
     assert out["attention"].keys() == {"blocks_0", "blocks_1", "blocks_2"}
     for i in range(3):
         weights = out["attention"][f"blocks_{i}"]["attention"]["map"]
-        assert weights.shape == (2, HEADS, TOKENS, TOKENS)
+        assert weights.shape == (BATCH, HEADS, TOKENS, TOKENS)
         assert weights.dtype == jnp.float32
         np.testing.assert_allclose(weights.sum(-1), 1, rtol=1e-5)
         qkv = out["qkv"][f"blocks_{i}"]["attention"]
         assert {name: x.shape for name, x in qkv.items()} == dict.fromkeys(
-            "qkv", (2, TOKENS, HEADS, DIM)
+            "qkv", (BATCH, TOKENS, HEADS, DIM)
         )
         # q and k come before the scale, with the bias.
         scores = np.einsum("bthd,bshd->bhts", qkv["q"], qkv["k"]) / np.sqrt(DIM)

@@ -1,5 +1,7 @@
 """Masked pre-training: which patches are seen, what is painted, what counts."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,8 +39,9 @@ def variables():
     return jax.tree.map(lambda x: jnp.asarray(0.3 * rng.standard_normal(x.shape), x.dtype), shapes)
 
 
-def forward(variables, images=IMAGES, noise=NOISE, **options):
-    return mae_forward(MODEL, variables, images, noise=noise, **options)
+@partial(jax.jit, static_argnames="norm_pix_loss")
+def forward(variables, images=IMAGES, noise=NOISE, norm_pix_loss=True):
+    return mae_forward(MODEL, variables, images, noise=noise, norm_pix_loss=norm_pix_loss)
 
 
 def test_patches_are_cut_and_put_back():
@@ -55,7 +58,7 @@ def test_patches_are_cut_and_put_back():
 )
 def test_the_least_noisy_patches_are_seen(variables, ratio, visible):
     assert visible_patches(16, ratio) == visible
-    _, mask = MODEL.apply(variables, IMAGES, NOISE, ratio)
+    mask = jax.jit(lambda v: MODEL.apply(v, IMAGES, NOISE, ratio)[1])(variables)
     threshold = np.sort(NOISE, axis=1)[:, visible - 1 : visible]
     assert mask.dtype == jnp.float32
     np.testing.assert_array_equal(mask, threshold < NOISE)

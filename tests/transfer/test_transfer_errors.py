@@ -1,6 +1,6 @@
 """Pairs and parts that do not fit are refused, and the argument is named."""
 
-from functools import partial
+from functools import cache, partial
 
 import jax
 import numpy as np
@@ -14,12 +14,18 @@ STUDENT = VisionTransformer(num_classes=3, **FIELDS)
 IMAGES = np.zeros((1, 8, 8, 3), np.float32)
 
 
+@cache
+def shapes_of(model):
+    return jax.eval_shape(model.init, jax.random.key(0), IMAGES)
+
+
 def run(images=IMAGES, student=None, teacher=None, **options):
     """The shapes that come out, or the error, without computing anything."""
     student, teacher = STUDENT.clone(**(student or {})), STUDENT.clone(**(teacher or {}))
-    shapes = [jax.eval_shape(m.init, jax.random.key(0), IMAGES) for m in (student, teacher)]
     return jax.eval_shape(
-        lambda s, t: partial(transfer_forward, **options)(student, s, teacher, t, images), *shapes
+        lambda s, t: partial(transfer_forward, **options)(student, s, teacher, t, images),
+        shapes_of(student),
+        shapes_of(teacher),
     )
 
 

@@ -12,9 +12,10 @@ from vit_jax_xfer.pretrained.layout import stack_blocks
 from vit_jax_xfer.transfer.forward import paired_forward, transfer_forward
 from vit_jax_xfer.transfer.spec import MODES, Transfer
 
-IMAGES = np.random.default_rng(0).standard_normal((2, 16, 16, 3)).astype(np.float32)
+# The shapes of the published cases: run op by op, equal shapes are compiled once for all files.
+IMAGES = np.random.default_rng(0).standard_normal((3, 32, 32, 3)).astype(np.float32)
 MODEL = VisionTransformer(
-    image_size=16, patch_size=4, width=24, depth=3, num_heads=3, num_classes=5
+    image_size=32, patch_size=8, width=48, depth=3, num_heads=3, num_classes=10
 )
 COPIES = [mode for mode in MODES if mode.startswith("copy")]
 
@@ -97,7 +98,11 @@ def test_copied_heads_alone_get_no_gradient(pair, materialize):
 
 
 @pytest.mark.parametrize(
-    "options", [*({"mode": mode} for mode in MODES), {"mode": "copy", "materialize": True}]
+    "options",
+    [
+        *({"mode": mode} for mode in ("distill", "distill_k", "copy", "copy_v")),
+        *({"mode": mode, "materialize": True} for mode in ("distill", "copy")),
+    ],
 )
 def test_no_gradient_reaches_the_teacher(pair, options):
     of_student, of_teacher = gradients(*pair, **options)
@@ -106,8 +111,9 @@ def test_no_gradient_reaches_the_teacher(pair, options):
     assert of_qkv(of_student, 0).any()
 
 
-@pytest.mark.parametrize("mode", ["distill", "distill_q", "distill_k", "distill_v"])
-@pytest.mark.parametrize("materialize", [False, True])
+@pytest.mark.parametrize(
+    ("mode", "materialize"), [("distill", False), ("distill", True), ("distill_v", False)]
+)
 def test_a_student_equal_to_its_teacher_has_nothing_to_learn(pair, mode, materialize):
     def loss(student, teacher):
         return transfer_forward(
@@ -132,10 +138,11 @@ def test_the_loss_is_the_mean_over_images(pair):
     student, teacher = pair
     forward = partial(paired_forward, Transfer("distill"), MODEL, student, MODEL, teacher)
     logits, per_image = forward(IMAGES)
-    assert per_image.shape == (2,)
+    assert per_image.shape == (3,)
     whole = transfer_forward(MODEL, student, MODEL, teacher, IMAGES)
     np.testing.assert_allclose(whole[1], per_image.mean(), rtol=1e-6)
-    for i in range(2):
-        alone = forward(IMAGES[i : i + 1])
-        np.testing.assert_allclose(alone[1][0], per_image[i], rtol=1e-5)
-        np.testing.assert_allclose(alone[0][0], logits[i], rtol=1e-4, atol=1e-5)
+    # An image has no part in what comes of the others.
+    other_logits, other = forward(IMAGES * np.array([1, 1, -1], np.float32)[:, None, None, None])
+    np.testing.assert_allclose(other[:2], per_image[:2], rtol=1e-5)
+    np.testing.assert_allclose(other_logits[:2], logits[:2], rtol=1e-4, atol=1e-5)
+    assert abs(other[2] - per_image[2]) > 1e-3
