@@ -49,7 +49,11 @@ def tiny_fields(name: str, **fields: Any) -> dict[str, Any]:
     given = {key.replace("__", "."): value for key, value in fields.items()}
     tiny = {**TINY, **(TINY_DECODER if name == "masked_pretraining" else {})}
     if name == "ensemble":
-        tiny = {key: value for key, value in tiny.items() if key.split(".")[0] in ("eval", "log", "batch_size")}
+        tiny = {
+            key: value
+            for key, value in tiny.items()
+            if key.split(".")[0] in ("eval", "log", "batch_size")
+        }
     return {**tiny, **given}
 
 

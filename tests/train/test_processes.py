@@ -1,0 +1,117 @@
+"""Two processes on one machine: they train, stop together, go on, and equal a single one."""
+
+import contextlib
+import signal
+import socket
+import time
+
+import numpy as np
+import pytest
+
+from tests.runs import checkpoint_arrays, command, finish, losses, rows, start
+
+STEPS = 120
+FIELDS = {
+    "steps": STEPS,
+    "checkpoint__every": 10,
+    "checkpoint__keep_last": 2,
+    "mesh__data": 2,
+    "mesh__fsdp": 2,
+    "mesh__fsdp_min_elements": 64,
+    "log__progress_seconds": 0.0,
+}
+
+
+def free_port():
+    with socket.socket() as server:
+        server.bind(("localhost", 0))
+        return server.getsockname()[1]
+
+
+@contextlib.contextmanager
+def both(workdir, **fields):
+    """Two processes with two devices each, on the same work folder."""
+    group = [f"--coordinator=localhost:{free_port()}", "--processes=2"]
+    arguments = command("scratch", workdir, **{**FIELDS, **fields})
+    pair = [start([*arguments, *group, f"--process={i}"], devices=2) for i in range(2)]
+    try:
+        yield pair
+    finally:
+        for process in pair:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory):
+    """A run of both, which a signal to the second alone stopped, and then to its end."""
+    folder = tmp_path_factory.mktemp("two")
+    with both(folder) as pair:
+        for _ in range(1200):
+            if any(path.name.isdigit() for path in folder.glob("checkpoints/*")):
+                break
+            time.sleep(0.05)
+        pair[1].send_signal(signal.SIGTERM)
+        stopped = [finish(process) for process in pair]
+    left = sorted(int(path.name) for path in folder.glob("checkpoints/*") if path.name.isdigit())
+    with both(folder) as pair:
+        ended = [finish(process) for process in pair]
+    return folder, stopped, left, ended
+
+
+@pytest.fixture(scope="module")
+def one_process(tmp_path_factory):
+    """The same run in a single process with four devices."""
+    folder = tmp_path_factory.mktemp("one")
+    ended = finish(start(command("scratch", folder, **FIELDS), devices=4))
+    assert ended.code == 0, ended
+    return folder
+
+
+def test_a_signal_to_one_stops_both_with_one_checkpoint(two_processes):
+    _, stopped, left, _ = two_processes
+    assert [process.code for process in stopped] == [143, 143], stopped
+    assert 0 < left[-1] < STEPS and left[-1] % 10 == 0
+
+
+def test_both_go_on_to_the_end_and_one_of_them_talks(two_processes):
+    folder, _, left, ended = two_processes
+    assert [process.code for process in ended] == [0, 0], ended
+    assert f"resuming at step {left[-1]}" in ended[0].out
+    assert f"step {STEPS}/{STEPS} evaluation" in ended[0].out
+    assert not [line for line in ended[1].out.splitlines() if "[Gloo]" not in line]
+    assert (folder / "model" / "model.json").is_file()
+
+
+def test_two_processes_equal_one(two_processes, one_process):
+    folder = two_processes[0]
+    np.testing.assert_allclose(losses(folder), losses(one_process), rtol=0, atol=1e-6)
+    assert [row[:2] for row in rows(folder)] == [row[:2] for row in rows(one_process)]
+    (evaluated, wanted) = (rows(run)[-1][2] for run in (folder, one_process))
+    for name, value in wanted.items():
+        assert evaluated[name] == pytest.approx(value, abs=1e-6), name
+    arrays, others = (checkpoint_arrays(run, STEPS) for run in (folder, one_process))
+    assert arrays.keys() == others.keys()
+    for name, array in others.items():
+        np.testing.assert_allclose(arrays[name], array, rtol=0, atol=1e-5, err_msg=name)
+
+
+def test_a_single_process_goes_on_from_the_checkpoint_of_two(two_processes):
+    folder = two_processes[0]
+    before = losses(folder)
+    ended = finish(start(command("scratch", folder, **{**FIELDS, "steps": STEPS + 3}), devices=4))
+    assert ended.code == 0, ended
+    assert f"resuming at step {STEPS}" in ended.out
+    assert losses(folder)[:STEPS] == before and len(losses(folder)) == STEPS + 3
+
+
+def test_mesh_and_flags_that_do_not_go_with_the_processes(tmp_path):
+    ended = finish(start([*command("scratch", tmp_path / "run"), "--processes=2"]))
+    assert ended.code == 1
+    assert ended.err == "error: --coordinator, --processes and --process go together\n"
+    fields = {"mesh__data": 1, "mesh__fsdp": 1, "mesh__tensor": 4}
+    with both(tmp_path / "run", **fields) as pair:
+        first, second = (finish(process) for process in pair)
+    assert (first.code, second.code) == (1, 1)
+    assert "error: mesh: data × fsdp = 1 must be a multiple of the 2 processes" in first.err
+    assert not (tmp_path / "run").exists()
