@@ -10,10 +10,10 @@ import pytest
 
 from tests.runs import checkpoint_arrays, command, finish, losses, rows, start
 
-STEPS = 120
+STEPS = 60
 FIELDS = {
     "steps": STEPS,
-    "checkpoint__every": 10,
+    "checkpoint__every": 20,
     "checkpoint__keep_last": 2,
     "mesh__data": 2,
     "mesh__fsdp": 2,

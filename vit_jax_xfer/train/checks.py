@@ -27,7 +27,7 @@ def check_task(task: Task, inputs: Inputs, config: ConfigDict) -> None:
     if task.needs_labels:
         _check_labels(task, inputs)
     if task.trains and config.checkpoint.best_metric:
-        _check_metric(config.checkpoint.best_metric, task, inputs)
+        _check_metric(config.checkpoint.best_metric, task, inputs, averages=config.optim.ema > 0)
 
 
 def _check_labels(task: Task, inputs: Inputs) -> None:
@@ -41,7 +41,7 @@ def _check_labels(task: Task, inputs: Inputs) -> None:
             )
 
 
-def _check_metric(name: str, task: Task, inputs: Inputs) -> None:
+def _check_metric(name: str, task: Task, inputs: Inputs, averages: bool) -> None:
     batch = {
         "image": jax.ShapeDtypeStruct((1, *inputs.eval_shape()), np.float32),
         "label": jax.ShapeDtypeStruct((1,), np.int32),
@@ -50,6 +50,8 @@ def _check_metric(name: str, task: Task, inputs: Inputs) -> None:
     }
     variables = jax.eval_shape(task.init, jax.random.key(0))
     known = set(jax.eval_shape(task.evaluate, variables, task.frozen, batch)) - {"count"}
-    if name.removeprefix("ema_") not in known:
+    if averages:
+        known |= {f"ema_{metric}" for metric in known}
+    if name not in known:
         names = ", ".join(sorted(known))
         raise ValueError(f"checkpoint.best_metric: {name!r} is none of the evaluation's {names}")
