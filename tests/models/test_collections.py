@@ -85,7 +85,9 @@ def test_scanned_equals_unscanned(variables, outputs):
             np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("scan", "heads"), [(False, None), (False, [2, 0]), (True, [2, 0])])
+@pytest.mark.parametrize(
+    ("scan", "heads"), [(False, None), (False, [2, 0]), (True, None), (True, [2, 0])]
+)
 @pytest.mark.parametrize("names", [("map",), ("q", "k"), ("v",)])
 def test_given_values_are_used_where_they_are_given(variables, scan, heads, names):
     """The student's own record shows foreign values in the chosen layers and heads alone."""
