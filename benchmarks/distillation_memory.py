@@ -2,7 +2,6 @@
 
     python -m benchmarks.distillation_memory --run
 
-
 Prints one JSON object a case: temporary memory by the compiler, and, with --run, the seconds of one
 real step. No weights are needed: memory doesn't hang on them.
 """

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from vit_jax_xfer.config import default_config
 from vit_jax_xfer.forms import parse_arg, use_few_labels, use_form
+from vit_jax_xfer.recipes import fine_tune
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -30,13 +31,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
         pool="avg",
         dtype="bfloat16",
     )
-    config.epochs, config.batch_size = 100.0, 2048
-    config.optim.lr, config.optim.lr_for_batch = 1e-3, 256
+    fine_tune(config, epochs=100.0, batch_size=2048)
     config.optim.end_lr = 2e-3
-    config.optim.warmup_epochs = 5.0
-    config.optim.layer_decay = 0.75
     config.optim.ema = 0.9999
-    config.eval.every = 5000
     if form:
         use_form(config, form)
         use_few_labels(config, **numbers)

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from vit_jax_xfer.config import default_config
 from vit_jax_xfer.forms import parse_arg, use_few_labels, use_form
+from vit_jax_xfer.recipes import fine_tune
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -27,12 +28,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         head_init_std=2e-5,
     )
     config.init_from = "mae_pretrain_vit_large.pth"
-    config.epochs, config.batch_size = 50.0, 1024
-    config.optim.lr, config.optim.lr_for_batch = 1e-3, 256
-    config.optim.end_lr = 1e-6
-    config.optim.warmup_epochs = 5.0
-    config.optim.layer_decay = 0.75
-    config.eval.every = 5000
+    fine_tune(config, epochs=50.0, batch_size=1024)
     if form:
         use_form(config, form)
         use_few_labels(config, **numbers)

@@ -11,7 +11,8 @@ Forms: digits, fashion, cifar10; labels=N a class (0 = all), seed=N, unlabeled=1
 from ml_collections import ConfigDict
 
 from vit_jax_xfer.config import default_config
-from vit_jax_xfer.forms import parse_arg, use_few_labels, use_form, use_unlabeled
+from vit_jax_xfer.forms import parse_arg, use_few_labels, use_form
+from vit_jax_xfer.recipes import train_from_scratch
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -25,19 +26,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
         drop_path=0.2,
         dtype="bfloat16",
     )
-    config.epochs, config.batch_size = 200.0, 2048
-    config.optim.lr, config.optim.lr_for_batch = 1e-4, 256
-    config.optim.end_lr = 1e-6
-    config.optim.b2 = 0.95
-    config.optim.weight_decay = 0.3
-    config.optim.warmup_epochs = 20.0
-    config.optim.ema = 0.9999
-    config.eval.every = 5000
-    unlabeled = numbers.pop("unlabeled")
+    train_from_scratch(config, epochs=200.0, batch_size=2048)
     if form:
         use_form(config, form)
         use_few_labels(config, **numbers)
-        if unlabeled:
-            use_unlabeled(config)
         config.task.teacher = "runs/finetune/model"
     return config

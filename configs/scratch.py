@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from vit_jax_xfer.config import default_config
 from vit_jax_xfer.forms import parse_arg, use_few_labels, use_form
+from vit_jax_xfer.recipes import train_from_scratch
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -25,14 +26,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         drop_path=0.2,
         dtype="bfloat16",
     )
-    config.epochs, config.batch_size = 300.0, 4096
-    config.optim.lr, config.optim.lr_for_batch = 1e-4, 256
-    config.optim.end_lr = 1e-6
-    config.optim.b2 = 0.95
-    config.optim.weight_decay = 0.3
-    config.optim.warmup_epochs = 20.0
-    config.optim.ema = 0.9999
-    config.eval.every = 5000
+    train_from_scratch(config, epochs=300.0, batch_size=4096)
     if form:
         use_form(config, form)
         use_few_labels(config, **numbers)

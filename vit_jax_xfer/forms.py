@@ -90,8 +90,11 @@ def use_form(config: ConfigDict, form: str) -> None:
         config.model[field] = getattr(small, field)
 
 
-def use_few_labels(config: ConfigDict, labels: int, seed: int) -> None:
-    """The small forms' training on `labels` images a class: a few hundred steps, no frills."""
+def use_few_labels(config: ConfigDict, labels: int, seed: int, unlabeled: int = 0) -> None:
+    """The small forms' training on `labels` images a class: a few hundred steps, no frills.
+
+    unlabeled: 1 adds all training images, without labels, as a second stream.
+    """
     config.seed = seed
     config.data.per_class, config.data.subset_seed = labels, seed
     config.epochs, config.steps, config.batch_size = None, 800, 64
@@ -104,9 +107,6 @@ def use_few_labels(config: ConfigDict, labels: int, seed: int) -> None:
     config.model.drop_path, config.model.dtype = None, None
     if "label_smoothing" in config.task:
         config.task.label_smoothing = 0.0
-
-
-def use_unlabeled(config: ConfigDict) -> None:
-    """All training images of the form, without labels, as a second stream."""
-    config.unlabeled.source = config.data.source
-    config.unlabeled.batch_size = config.batch_size
+    if unlabeled:
+        config.unlabeled.source = config.data.source
+        config.unlabeled.batch_size = config.batch_size

@@ -1,0 +1,28 @@
+"""The published ImageNet recipes that several configs share. Sources: each function's docstring."""
+
+from ml_collections import ConfigDict
+
+
+def train_from_scratch(config: ConfigDict, epochs: float, batch_size: int) -> None:
+    """AdamW as MAE's authors train ViTs from scratch (2111.06377), and 2411.09702 distils.
+
+    Base learning rate 1e-4 for 256 images, decay 0.3, β₂ 0.95, 20 epochs of warm-up, EMA 0.9999.
+    """
+    config.epochs, config.batch_size = epochs, batch_size
+    config.optim.lr, config.optim.lr_for_batch, config.optim.end_lr = 1e-4, 256, 1e-6
+    config.optim.b2, config.optim.weight_decay = 0.95, 0.3
+    config.optim.warmup_epochs = 20.0
+    config.optim.ema = 0.9999
+    config.eval.every = 5000
+
+
+def fine_tune(config: ConfigDict, epochs: float, batch_size: int) -> None:
+    """AdamW as MAE's authors fine-tune ViT-L (2111.06377), and 2411.09702 copies.
+
+    Base learning rate 1e-3 for 256 images, layer decay 0.75, decay 0.05, 5 epochs of warm-up.
+    """
+    config.epochs, config.batch_size = epochs, batch_size
+    config.optim.lr, config.optim.lr_for_batch, config.optim.end_lr = 1e-3, 256, 1e-6
+    config.optim.layer_decay, config.optim.weight_decay = 0.75, 0.05
+    config.optim.warmup_epochs = 5.0
+    config.eval.every = 5000
