@@ -1,0 +1,105 @@
+"""Every file of configs/: complete, locked, sane in the full form and in each small one."""
+
+import json
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from tests.runs import CONFIGS, load_config
+from vit_jax_xfer import data
+from vit_jax_xfer.config import check_field, default_config, field_names
+from vit_jax_xfer.forms import FORMS, parse_arg
+from vit_jax_xfer.tasks.build import build_model, task_settings
+from vit_jax_xfer.train.checks import check_batch_sizes
+from vit_jax_xfer.train.schedule import learning_rates, make_plan
+from vit_jax_xfer.train.sharding import make_mesh
+
+SIDES = {"": (500, 375), "digits": (8, 8), "fashion": (28, 28), "cifar10": (32, 32)}
+SIZES = {"": 1_281_167, "digits": 1297, "fashion": 60_000, "cifar10": 50_000}
+
+
+@pytest.mark.parametrize("form", ["", *FORMS])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_form_is_complete_and_fits_together(name, form):
+    config = load_config(name, form)
+    assert config.is_locked
+    check_batch_sizes(make_mesh(8, 1, 1), config)
+    task_settings(config.task)
+    plan = make_plan(config, SIZES[form] / config.batch_size)
+    assert name == "ensemble" or plan.total_steps >= 800
+    peak, end = learning_rates(config)
+    assert 0 <= end <= peak <= 0.02
+    example = {"image": np.zeros((*SIDES[form], 3), np.uint8), "label": 0}
+    shapes = set()
+    for pipeline in (config.data.pipeline, config.eval.pipeline):
+        prepared = data.parse_pipeline(pipeline)(example, np.random.default_rng(0))
+        shapes.add(prepared["image"].shape)
+    (shape,) = shapes
+    model = build_model(config.model, shape, 10)
+    vit = getattr(model, "encoder", model)
+    assert vit.num_tokens(shape) == vit.prefix_tokens + (shape[0] // vit.patch_size) ** 2
+    assert json.loads(config.to_json())["task"]["name"] == config.task.name
+
+
+def test_full_recipes_are_the_published_ones():
+    distill, copy = load_config("attention_distill", ""), load_config("attention_copy", "")
+    assert learning_rates(distill) == (pytest.approx(8e-4), 1e-6)
+    assert learning_rates(copy) == (pytest.approx(8e-3), 2e-3)
+    assert tuple(distill.task.layers) == tuple(range(18)) and copy.task.layers is None
+    assert learning_rates(load_config("finetune", "")) == (pytest.approx(4e-3), 1e-6)
+
+
+def test_arguments_of_a_config():
+    config = load_config("attention_distill", "digits,labels=20,seed=4,unlabeled=1")
+    assert (config.data.per_class, config.data.subset_seed, config.seed) == (20, 4, 4)
+    assert (config.unlabeled.source, config.unlabeled.batch_size) == ("digits", config.batch_size)
+    assert load_config("scratch", None).data.source == load_config("scratch", "").data.source
+    assert load_config("finetuned_teacher", "").task.teacher.endswith(".pth")
+
+
+@pytest.mark.parametrize("arg", ["digit", "digits,label=3", "labels", "labels=x", "unlabeled=1"])
+def test_wrong_arguments_are_errors(arg):
+    with pytest.raises(ValueError, match="config argument .* is none of digits, fashion"):
+        parse_arg(arg, labels=5)
+
+
+@pytest.mark.parametrize("field", ["optim.learning_rate", "task.mode", "stepz"])
+def test_a_locked_config_takes_no_other_field(field):
+    with pytest.raises((AttributeError, KeyError)):
+        load_config("scratch").update_from_flattened_dict({field: 1})
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("optim.lrr", "optim.lr"),
+        ("optm.lr", "optim.lr"),
+        ("lr", "optim.lr"),
+        ("task.lable", "task.label_smoothing"),
+        ("batchsize", "batch_size"),
+        ("model.depht", "model.depth"),
+        ("log.tensorbord", "log.tensorboard"),
+    ],
+)
+def test_the_nearest_field_is_named(typed, meant):
+    with pytest.raises(
+        ValueError, match=rf"no field config.{typed}; did you mean config.{meant}\?"
+    ):
+        check_field(load_config("scratch"), typed)
+
+
+def test_every_field_is_known_under_its_name():
+    config = load_config("attention_distill")
+    for name in field_names(config):
+        check_field(config, name)
+    assert {"task.layers", "model.drop_path", "mesh", "steps"} < set(field_names(config))
+
+
+def test_unknown_names_in_a_config_file():
+    with pytest.raises(ValueError, match="task.name: 'classify' is none of classification"):
+        default_config("classify", "vit_micro_patch2", settings={})
+    with pytest.raises(ValueError, match="'vit_micro_patch2' has no field 'widht'"):
+        default_config("classification", "vit_micro_patch2", settings={}, widht=3)
+    with pytest.raises(ValueError, match="none has no such field|no such field"):
+        task_settings(ConfigDict({"name": "classification", "mode": "copy"}))
