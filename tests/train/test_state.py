@@ -67,13 +67,15 @@ def test_parts_of_a_batch_make_the_whole(parts):
     assert_trees_close(whole.params, split.params, 2e-5)
 
 
-def test_each_part_drops_other_branches():
-    _, once, _ = one_step(classification(drop_path=0.5))
-    _, again, _ = one_step(classification(drop_path=0.5))
-    _, split, _ = one_step(classification(drop_path=0.5), accumulate=2)
-    assert_trees_close(once.params, again.params, 0)
-    with pytest.raises(AssertionError):
-        assert_trees_close(once.params, split.params, 1e-5)
+def test_each_part_has_its_own_randomness():
+    step = jax.jit(
+        make_train_step(Given(), optax.sgd(1.0), {"w": False}, seed=3, ema_decay=0.0, accumulate=2)
+    )
+    state = new_state({"params": {"w": jnp.zeros(15)}}, optax.sgd(1.0), ema=False)
+    _, metrics = step(state, {}, {"grad": jnp.zeros((2, 15))})
+    key = jax.random.fold_in(jax.random.key(3), 0)
+    draws = [float(jax.random.uniform(jax.random.fold_in(key, part))) for part in (0, 1)]
+    assert float(metrics["draw"]) == pytest.approx(np.mean(draws))
 
 
 def test_a_step_counts_itself_and_its_number_feeds_the_randomness():
@@ -110,7 +112,8 @@ class Given(Task):
         return {"params": {"w": jnp.zeros(15)}}
 
     def loss(self, variables, frozen, batch, key):
-        return (variables["params"]["w"] * batch["grad"]).sum(), Aux({})
+        draw = jax.random.uniform(key)
+        return (variables["params"]["w"] * batch["grad"]).sum(), Aux({"draw": draw})
 
     def evaluate(self, variables, frozen, batch):
         return {}
