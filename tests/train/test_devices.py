@@ -10,7 +10,7 @@ from tests.runs import losses, one_device_mesh, rows, tiny_config
 from vit_jax_xfer import data
 from vit_jax_xfer.pretrained import load_pretrained
 from vit_jax_xfer.tasks.build import build_task
-from vit_jax_xfer.train import loop
+from vit_jax_xfer.train import evaluation, loop
 from vit_jax_xfer.train.evaluation import Evaluator
 from vit_jax_xfer.train.sharding import make_mesh, param_shardings, place
 
@@ -123,3 +123,14 @@ def test_evaluation_hangs_neither_on_the_batch_nor_on_the_devices(name, folder, 
         for metric, value in found[0].items():
             assert math.isclose(other[metric], value, rel_tol=1e-6), metric
     assert np.isfinite(found[0]["loss"])
+
+
+def test_images_are_numbered_over_all_processes(monkeypatch):
+    evaluator = Evaluator(None, make_mesh(8, 1, 1))
+    monkeypatch.setattr(evaluator, "_sums", lambda variables, frozen, batch: {"count": 4})
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    seen = []
+    monkeypatch.setattr(evaluation, "to_device", lambda rows, mesh: seen.extend(rows["index"]))
+    evaluator({}, {}, [{"mask": np.ones(4, bool)}] * 2)
+    assert seen == [4, 5, 6, 7, 12, 13, 14, 15]
