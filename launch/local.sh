@@ -26,17 +26,12 @@ done
 trap 'kill -TERM "${pids[@]}" 2>/dev/null || true' INT TERM
 
 status=0
-for ((left = processes; left > 0; left--)); do
-  # A trapped signal ends `wait -n` early, with a status above 128: then wait again.
+while [[ -n $(jobs -rp) ]]; do
   code=0
-  wait -n "${pids[@]}" || code=$?
-  if ((code > 128)) && ((code != 143)) && [[ -n $(jobs -rp) ]]; then
-    ((left++))
-    continue
-  fi
-  if ((code != 0)); then
-    status=$code
-    ((code == 143)) || kill -TERM $(jobs -rp) 2>/dev/null || true
-  fi
+  wait -n || code=$?
+  # A trapped signal ends `wait -n` early, while all of them still run.
+  ((code == 0 || (code > 128 && code != 143))) && continue
+  status=$code
+  ((code == 143)) || kill -TERM $(jobs -rp) 2>/dev/null || true
 done
 exit "$status"

@@ -39,8 +39,8 @@ def main(argv: list[str]) -> int:
     if not _CONFIG.value or not _WORKDIR.value:
         missing = "--workdir=FOLDER" if _CONFIG.value else "--config=configs/FILE.py"
         return _fail(f"{missing} is missing; --help shows an example")
-    # absl shows INFO, and JAX tells there of every backend that this machine does not have.
-    logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)
+    # absl shows INFO, and JAX tells there of every backend that is not here, and of each connection.
+    logging.getLogger("jax._src").setLevel(logging.WARNING)
     import jax
 
     from vit_jax_xfer.train.checkpoints import CheckpointError

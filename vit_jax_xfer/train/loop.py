@@ -51,6 +51,12 @@ def run(config: ConfigDict, workdir: str | os.PathLike[str]) -> Result:
     evaluation, and whether the run reached its end or was asked to stop. ValueError, before any
     step runs, for what is wrong with the config, the data or the folder.
     """
+    # From the start: until then a signal would be lost on several processes, where JAX catches it.
+    with StopSignal() as stop:
+        return _run(config, workdir, stop)
+
+
+def _run(config: ConfigDict, workdir: str | os.PathLike[str], stop: StopSignal) -> Result:
     # --- mesh ------------------------------------------------------------------------------------
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
     check_batch_sizes(mesh, config)
@@ -125,7 +131,6 @@ def run(config: ConfigDict, workdir: str | os.PathLike[str]) -> Result:
     with (
         contextlib.closing(writer),
         checkpoints,
-        StopSignal() as stop,
         inputs.train_stream(start) as stream,
     ):
         for step in range(start, plan.total_steps + 1):
