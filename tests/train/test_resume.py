@@ -23,7 +23,7 @@ from tests.runs import (
 from vit_jax_xfer.train import loop
 
 # Long enough that a signal after the first checkpoint arrives before the end.
-STEPS = 240
+STEPS = 160
 FIELDS = {
     "steps": STEPS,
     "checkpoint__every": 40,
