@@ -5,7 +5,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
-# Two to a core: tests wait for subprocesses and files as much as they compute.
+# One a core; each takes whole files, whose fixtures are runs.
 WORKERS ?= 2
 
 # XLA's CPU backend takes its scratch memory anew in every step. With huge pages, and kept by the
@@ -20,7 +20,7 @@ quickstart: $(VENV)/installed
 	$(RUN) -m vit_jax_xfer.quickstart $(ARGS)
 
 test: lint
-	$(RUN) -m pytest -n $(WORKERS) --dist loadscope $(ARGS)
+	$(RUN) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 lint: $(VENV)/installed-test
 	$(RUN) -m ruff check .

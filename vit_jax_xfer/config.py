@@ -79,7 +79,7 @@ def default_config(task: str, model: str, *, settings: dict[str, Any], **fields:
     config.checkpoint.every = 0  # steps; 0 = at evaluations and at the end
     config.checkpoint.keep_last = 1
     config.checkpoint.keep_best = 1
-    config.checkpoint.best_metric = "top1"  # of the evaluation; higher is better; "" = none
+    config.checkpoint.best_metric = "top1"  # of the evaluation, the higher the better; "" = none
 
     config.log = ConfigDict()
     config.log.every = 50  # steps between rows of metrics.jsonl

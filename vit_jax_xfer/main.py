@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
     logging.getLogger("jax._src").setLevel(logging.WARNING)
     import jax
 
-    from vit_jax_xfer.train.checkpoints import CheckpointError
+    from vit_jax_xfer.storage.checkpoints import CheckpointError
     from vit_jax_xfer.train.console import say
     from vit_jax_xfer.train.launch import connect
     from vit_jax_xfer.train.loop import run

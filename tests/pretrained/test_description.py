@@ -39,7 +39,7 @@ def test_what_cannot_be_written_or_built_is_named():
 
 def test_a_model_directory_of_this_project(tmp_path):
     checkpoints = pytest.importorskip(
-        "vit_jax_xfer.train.checkpoints", reason="needs the training part's checkpoints"
+        "vit_jax_xfer.storage.checkpoints", reason="needs the training part's checkpoints"
     )
     variables = SMALL.init(jax.random.key(0), np.zeros((1, 16, 8, 3), np.float32))
     checkpoints.save_model(tmp_path / "model", variables, describe(SMALL))

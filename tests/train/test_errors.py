@@ -47,7 +47,10 @@ def error_of(tmp_path, monkeypatch, capfd):
         ({"optim__accumulate": 3}, "batch_size: 16 .* optim.accumulate = 3"),
         ({"mesh__fsdp": 3}, "mesh: data=-1, fsdp=3, tensor=1 does not fill the 8 devices"),
         ({"mesh__tensor": 4}, "mesh.tensor: 4 does not divide 2"),
-        ({"optim__warmup_steps": 3}, "optim.warmup_steps: 3 steps of warm-up do not fit in 3 steps"),
+        (
+            {"optim__warmup_steps": 3},
+            "optim.warmup_steps: 3 steps of warm-up do not fit in 3 steps",
+        ),
         ({"epochs": 2.0}, "steps, epochs: set exactly one; got 3 and 2.0"),
         ({"optim__lr_rules": (("hed/.*", 1.0),)}, "optim.lr_rules: 'hed/"),
         ({"checkpoint__best_metric": "topl"}, "checkpoint.best_metric: 'topl' is none of .*top1"),

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from tests.runs import rows, tiny_config
+from vit_jax_xfer.storage.checkpoints import Checkpoints
 from vit_jax_xfer.train import loop
-from vit_jax_xfer.train.checkpoints import Checkpoints
 
 
 @pytest.fixture(scope="module")

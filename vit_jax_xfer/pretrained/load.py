@@ -49,7 +49,7 @@ def _load_own(
     path: Path, family: str | None, fields: Mapping[str, Any]
 ) -> tuple[nn.Module, dict[str, Any]]:
     """A model directory of this project, which knows its family and all its fields."""
-    from vit_jax_xfer.train.checkpoints import load_model
+    from vit_jax_xfer.storage.checkpoints import load_model
 
     given = [*(["family"] if family else []), *fields]
     if given:

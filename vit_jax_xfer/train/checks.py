@@ -22,6 +22,8 @@ def check_batch_sizes(mesh: Mesh, config: ConfigDict) -> None:
 def check_task(task: Task, inputs: Inputs, config: ConfigDict) -> None:
     """ValueError for images that a task has no use for, labels that it lacks, unknown metrics."""
     task.check(inputs.eval_shape())
+    if not 0 <= config.optim.ema < 1:
+        raise ValueError(f"optim.ema: expected a decay from 0 to below 1, got {config.optim.ema}")
     if inputs.unlabeled is not None and not task.uses_unlabeled:
         raise ValueError("unlabeled.source: only a task with a teacher learns from such images")
     if task.needs_labels:

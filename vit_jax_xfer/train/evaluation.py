@@ -36,6 +36,8 @@ class Evaluator:
             start = (number * jax.process_count() + jax.process_index()) * local
             rows = {**rows, "index": np.arange(start, start + local, dtype=np.int32)}
             totals.append(self._sums(variables, frozen, to_device(rows, self._mesh)))
+            # Two batches in flight keep the device busy; more would pile up in its memory.
+            jax.block_until_ready(totals[-2:-1])
         # Batches are added up in float64: a float32 total loses digits over a large data set.
         host = [jax.device_get(sums) for sums in totals]
         added = {name: sum(float(sums[name]) for sums in host) for name in host[0]}

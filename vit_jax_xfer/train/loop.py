@@ -15,9 +15,9 @@ import jax
 from ml_collections import ConfigDict
 
 from vit_jax_xfer.pretrained.description import describe
+from vit_jax_xfer.storage.checkpoints import Checkpoints, save_model
 from vit_jax_xfer.tasks.base import Task, Variables
 from vit_jax_xfer.tasks.build import build_task
-from vit_jax_xfer.train.checkpoints import Checkpoints, save_model
 from vit_jax_xfer.train.checks import check_batch_sizes, check_task
 from vit_jax_xfer.train.clock import Clock
 from vit_jax_xfer.train.console import say

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
+from vit_jax_xfer.storage.checkpoints import Checkpoints
 from vit_jax_xfer.tasks.base import Task, Variables
-from vit_jax_xfer.train.checkpoints import Checkpoints
 from vit_jax_xfer.train.console import say
 from vit_jax_xfer.train.schedule import Plan
 from vit_jax_xfer.train.sharding import param_shardings, place

@@ -5,7 +5,7 @@ import math
 import jax
 import optax
 
-from vit_jax_xfer.train.checkpoints import Checkpoints
+from vit_jax_xfer.storage.checkpoints import Checkpoints
 from vit_jax_xfer.train.clock import Clock
 from vit_jax_xfer.train.metrics import MetricWriter
 from vit_jax_xfer.train.stopping import check_finite

@@ -13,6 +13,8 @@ from vit_jax_xfer.train.console import say
 
 # A resumed run must agree in these; in others (length, cadence, mesh, …) it may differ.
 FIXED = ("seed", "task", "model", "init_from", "batch_size", "data", "unlabeled", "optim")
+# Of those, what changes no number; a teacher is known by its fingerprint, not by its path.
+FREE = ("data.workers", "data.tfds_dir", "task.teacher", "task.members")
 
 
 def check_workdir(workdir: str, config: ConfigDict) -> pathlib.Path:
@@ -20,19 +22,20 @@ def check_workdir(workdir: str, config: ConfigDict) -> pathlib.Path:
     folder = pathlib.Path(workdir).expanduser().absolute()
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"workdir: {folder} is a file, not a folder")
-    path, wanted = folder / "config.json", _plain(config)
-    if path.is_file():
-        changed = _differences(json.loads(path.read_text()), wanted)
-        fixed = [text for name, text in changed if name.split(".")[0] in FIXED]
-        if fixed:
-            raise ValueError(
-                f"workdir: {folder} holds a run with other settings ({'; '.join(fixed[:3])}); "
-                "choose another --workdir, or remove this one"
-            )
-        if changed:
-            say("resuming with changed settings: " + "; ".join(text for _, text in changed))
-    elif folder.is_dir() and any((folder / name).exists() for name in ("checkpoints", "model")):
+    if not any((folder / name).exists() for name in ("checkpoints", "model")):
+        return folder  # nothing to lose: a run that failed before its first checkpoint, or none
+    path = folder / "config.json"
+    if not path.is_file():
         raise ValueError(f"workdir: {folder} holds checkpoints but no config.json; choose another")
+    changed = _differences(json.loads(path.read_text()), _plain(config))
+    fixed = [text for name, text in changed if name.split(".")[0] in FIXED and name not in FREE]
+    if fixed:
+        raise ValueError(
+            f"workdir: {folder} holds a run with other settings ({'; '.join(fixed[:3])}); "
+            "choose another --workdir, or remove this one"
+        )
+    if changed:
+        say("resuming with changed settings: " + "; ".join(text for _, text in changed))
     return folder
 
 

@@ -19,8 +19,8 @@ import optax
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from vit_jax_xfer.train import checkpoints
-from vit_jax_xfer.train.checkpoints import CheckpointError, Checkpoints
+from vit_jax_xfer.storage import checkpoints
+from vit_jax_xfer.storage.checkpoints import CheckpointError, Checkpoints
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -309,7 +309,7 @@ def test_extra_must_be_json(tmp_path):
 
 WRITER = """
 import sys, jax, jax.numpy as jnp
-from vit_jax_xfer.train.checkpoints import Checkpoints, save_model
+from vit_jax_xfer.storage.checkpoints import Checkpoints, save_model
 make = jax.jit(lambda i: {f"w{k}": jnp.full((128, 1024), i + k, jnp.float32) for k in range(12)})
 ckpt = Checkpoints(sys.argv[1] + "/ckpt", keep_last=1)
 start = (ckpt.latest_step() or 0) + 1
@@ -425,7 +425,7 @@ import sys
 from absl import logging
 logging.use_absl_handler(); logging.set_verbosity(logging.INFO)
 import jax, jax.numpy as jnp
-from vit_jax_xfer.train import checkpoints
+from vit_jax_xfer.storage import checkpoints
 variables, description = checkpoints.load_model(sys.argv[1] + "/model")
 with checkpoints.Checkpoints(sys.argv[1] + "/ckpt", best_metric="top1") as ckpt:
     ckpt.save(1, {"x": jnp.ones(3)}, {})

@@ -19,7 +19,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jax.experimental import multihost_utils
 
-from vit_jax_xfer.train import tree_check
+from vit_jax_xfer.storage import tree_check
 
 PyTree = Any
 
