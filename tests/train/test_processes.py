@@ -79,7 +79,9 @@ def test_both_go_on_to_the_end_and_one_of_them_talks(two_processes):
     assert [process.code for process in ended] == [0, 0], ended
     assert f"resuming at step {left[-1]}" in ended[0].out
     assert f"step {STEPS}/{STEPS} evaluation" in ended[0].out
-    assert not [line for line in ended[1].out.splitlines() if "[Gloo]" not in line]
+    # Gloo itself talks, from threads that cut each other's lines.
+    talk = [line for line in ended[1].out.splitlines() if "connected" not in line]
+    assert not [line for line in talk if line.strip("[Gloo] Rank0123456789")]
     assert (folder / "model" / "model.json").is_file()
 
 

@@ -110,7 +110,8 @@ port, index, directory = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 jax.config.update("jax_num_cpu_devices", 2)
 jax.distributed.initialize(f"localhost:{port}", 2, index)
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from vit_jax_xfer.train import checkpoints, stopping
+from vit_jax_xfer.storage import checkpoints
+from vit_jax_xfer.train import stopping
 
 sharding = NamedSharding(Mesh(np.array(jax.devices()), ("data",)), PartitionSpec("data"))
 make = jax.jit(lambda step: {"x": jnp.arange(8.0) + step}, out_shardings=sharding)
