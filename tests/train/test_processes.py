@@ -1,6 +1,7 @@
 """Two processes on one machine: they train, stop together, go on, and equal a single one."""
 
 import contextlib
+import re
 import signal
 import socket
 import time
@@ -79,9 +80,8 @@ def test_both_go_on_to_the_end_and_one_of_them_talks(two_processes):
     assert [process.code for process in ended] == [0, 0], ended
     assert f"resuming at step {left[-1]}" in ended[0].out
     assert f"step {STEPS}/{STEPS} evaluation" in ended[0].out
-    # Gloo itself talks, from threads that cut each other's lines.
-    talk = [line for line in ended[1].out.splitlines() if "connected" not in line]
-    assert not [line for line in talk if line.strip("[Gloo] Rank0123456789")]
+    # Gloo itself talks, from threads that cut each other's lines, so its lines can't be counted.
+    assert not re.search("step|parameters|sharding|resuming|finished", ended[1].out), ended[1].out
     assert (folder / "model" / "model.json").is_file()
 
 
