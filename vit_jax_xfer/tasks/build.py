@@ -138,5 +138,8 @@ def _load(field: str, path: str, num_heads: int = 0) -> tuple[nn.Module, Variabl
     fields = {"num_heads": num_heads} if num_heads else {}
     try:
         return load_pretrained(path, **fields)
-    except (ValueError, FileNotFoundError) as error:
+    except FileNotFoundError as error:
+        hint = "a finished run has a model/ folder, a downloaded file its own path"
+        raise ValueError(f"{field}: {error}; {hint}") from None
+    except ValueError as error:
         raise ValueError(f"{field}: {error}") from None
