@@ -5,7 +5,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
-# One a core; each takes whole files, whose fixtures are runs.
+# One a core; each takes whole files, whose fixtures are runs, the slow ones before the end.
 WORKERS ?= 2
 
 # XLA on a CPU takes its scratch memory anew in every step. With huge pages a small training step
@@ -20,7 +20,7 @@ quickstart: $(VENV)/installed
 	$(RUN) -m vit_jax_xfer.quickstart $(ARGS)
 
 test: lint
-	$(RUN) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	$(RUN) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 15 $(ARGS)
 
 lint: $(VENV)/installed-test
 	$(RUN) -m ruff check .
