@@ -119,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--labels", type=int, default=5, help="labelled images a class")
     parser.add_argument("--seeds", type=int, default=2, help="repetitions of every student")
     parser.add_argument("--teacher-steps", type=int, default=1000, help="of pre-training")
-    parser.add_argument("--student-steps", type=int, default=600, help="of each student")
+    parser.add_argument("--student-steps", type=int, default=500, help="of each student")
     return parser
 
 

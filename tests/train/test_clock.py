@@ -122,3 +122,16 @@ def test_only_the_first_process_speaks(capsys, monkeypatch, time):
     console.say("hello")
     Clock(total_steps=1, images_per_step=1, now=time).report({"loss": 1.0})
     assert capsys.readouterr().out == ""
+
+
+def test_a_last_line_that_follows_at_once_shows_the_rate_of_the_run():
+    now = [0.0]
+    clock = Clock(10, 8, interval=5.0, now=lambda: now[0])
+    for step in range(1, 10):
+        now[0] += 1.0
+        clock.tick(step)
+    assert "8 img/s" in clock.line({})
+    now[0] += 0.001
+    clock.tick(10)
+    last = clock.line({})
+    assert "9 img/s" in last and "data wait" not in last

@@ -90,9 +90,14 @@ class Clock:
         parts += [f"{name} {_format_value(value)}" for name, value in metrics.items()]
         now = self._now()
         steps, seconds = self._step - self._window_step, now - self._window_time
+        # The last line may follow another at once: a rate over milliseconds says nothing.
+        short = seconds < 0.2 * self._interval
+        if self._first_tick is not None and short:
+            first_step, first_time = self._first_tick
+            steps, seconds = self._step - first_step, now - first_time
         if self._first_tick is not None and steps > 0 and seconds > 0:
             parts.append(f"{steps * self._images_per_step / seconds:.0f} img/s")
-            parts.append(f"data wait {100 * self._waited / seconds:.0f}%")
+            parts += [] if short else [f"data wait {100 * self._waited / seconds:.0f}%"]
         parts.append(f"elapsed {format_duration(self.elapsed)}")
         left = self.seconds_left()
         if left is not None:
