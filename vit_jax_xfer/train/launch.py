@@ -1,5 +1,6 @@
 """One program on several processes: how they find each other."""
 
+import importlib.util
 import os
 
 import jax
@@ -9,20 +10,32 @@ def connect(coordinator: str | None, processes: int | None, process: int | None)
     """Joins the other processes; must come before anything asks JAX for a device.
 
     coordinator: HOST:PORT of process 0, with `processes` and `process`; None lets JAX tell on TPU
-    pods, SLURM and Open MPI, and means a single process elsewhere.
+    pods, SLURM and Open MPI, and means a single process elsewhere. SystemExit when only some of the
+    three are given.
     """
     given = [coordinator, processes, process]
     if any(value is not None for value in given):
         if None in given:
             raise SystemExit("error: --coordinator, --processes and --process go together")
         jax.distributed.initialize(coordinator, processes, process)
-    elif _several_tasks():
+    elif _scheduled_tasks() > 1:
         jax.distributed.initialize()
+    elif _has_tpu():
+        # A pod's hosts know each other through the machine's metadata; a lone TPU may have none.
+        try:
+            jax.distributed.initialize()
+        except (ValueError, RuntimeError) as error:
+            print(f"no other TPU hosts found ({error}); going on alone")
 
 
-def _several_tasks() -> bool:
-    if int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_JOB_ID" in os.environ:
-        return True
-    if "OMPI_MCA_orte_hnp_uri" in os.environ:
-        return True
-    return len(os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")) > 1
+def _scheduled_tasks() -> int:
+    """How many tasks a scheduler says there are."""
+    for name in ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"):
+        if name in os.environ:
+            return int(os.environ[name])
+    return 1
+
+
+def _has_tpu() -> bool:
+    platforms = os.environ.get("JAX_PLATFORMS", "tpu")
+    return "tpu" in platforms and importlib.util.find_spec("libtpu") is not None

@@ -1,0 +1,56 @@
+"""Which processes a run joins, told from flags, the scheduler's variables and the hardware."""
+
+import importlib.util
+
+import jax
+import pytest
+
+from vit_jax_xfer.train.launch import connect
+
+
+@pytest.fixture
+def joined(monkeypatch) -> list[tuple]:
+    """The calls of `jax.distributed.initialize`, which does nothing here."""
+    calls = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *given: calls.append(given))
+    for name in ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    return calls
+
+
+def test_flags_are_passed_on_and_go_together(joined):
+    connect("host:1", 2, 0)
+    assert joined == [("host:1", 2, 0)]
+    with pytest.raises(SystemExit, match="go together"):
+        connect("host:1", None, 0)
+
+
+@pytest.mark.parametrize("name", ["SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"])
+def test_a_scheduler_with_several_tasks_is_joined(joined, monkeypatch, name):
+    monkeypatch.setenv(name, "1")
+    connect(None, None, None)
+    assert joined == []
+    monkeypatch.setenv(name, "2")
+    connect(None, None, None)
+    assert joined == [()]
+
+
+def test_a_tpu_is_joined_unless_the_run_is_on_another_platform(joined, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == "libtpu" or None)
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    connect(None, None, None)
+    assert joined == []
+    monkeypatch.delenv("JAX_PLATFORMS")
+    connect(None, None, None)
+    assert joined == [()]
+
+
+def test_a_lone_tpu_goes_on_alone(joined, monkeypatch, capsys):
+    def fail():
+        raise ValueError("coordinator_address should be defined")
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(jax.distributed, "initialize", fail)
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    connect(None, None, None)
+    assert "going on alone" in capsys.readouterr().out
