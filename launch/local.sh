@@ -31,7 +31,7 @@ while [[ -n $(jobs -rp) ]]; do
   wait -n || code=$?
   # A trapped signal ends `wait -n` early, while all of them still run.
   ((code == 0 || (code > 128 && code != 143))) && continue
-  status=$code
+  ((status != 0)) || status=$code
   ((code == 143)) || kill -TERM $(jobs -rp) 2>/dev/null || true
 done
 exit "$status"
