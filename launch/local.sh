@@ -26,12 +26,19 @@ done
 trap 'kill -TERM "${pids[@]}" 2>/dev/null || true' INT TERM
 
 status=0
-while [[ -n $(jobs -rp) ]]; do
+while :; do
   code=0
   wait -n || code=$?
-  # A trapped signal ends `wait -n` early, while all of them still run.
-  ((code == 0 || (code > 128 && code != 143))) && continue
-  ((status != 0)) || status=$code
-  ((code == 143)) || kill -TERM $(jobs -rp) 2>/dev/null || true
+  case $code in
+    0) ;;
+    127) break ;; # all have ended
+    130 | 143) # asked to stop, or `wait` interrupted by the trap
+      ((status != 0)) || status=143
+      ;;
+    *)
+      ((status != 0 && status != 143)) || status=$code
+      kill -TERM $(jobs -rp) 2>/dev/null || true
+      ;;
+  esac
 done
 exit "$status"
