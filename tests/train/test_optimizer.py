@@ -162,3 +162,9 @@ def test_clipping_scales_the_whole_gradient():
     for got, want in ((moments(0.5, grads), tenth), (moments(6.0, grads), grads)):
         for name in params:
             np.testing.assert_allclose(got[name], 0.1 * want[name], rtol=1e-6)
+
+
+def test_layer_decay_reaches_the_encoder_of_masked_pretraining_and_spares_its_decoder():
+    names = ("encoder/pos_embed", "encoder/blocks_0/norm1/scale", "decoder_blocks_0/norm1/scale")
+    rules = Rules(optimizer.layer_decay_rules(2, 0.5), "optim.layer_decay")
+    assert [rules.of(name) for name in names] == [0.125, 0.25, 1.0]

@@ -34,7 +34,7 @@ def start_from(source: nn.Module, variables: dict[str, Any], model: nn.Module) -
         params = {**params, **_positions(source, params, model)}
         if model.position == "sincos":
             params.pop("pos_embed", None)
-    has = bool(getattr(source, "scan", False) or getattr(source, "encoder", source).scan)
+    has = getattr(source, "encoder", source).scan
     wants = getattr(model, "encoder", model).scan
     if has != wants:
         params = stack_blocks(params) if wants else unstack_blocks(params)

@@ -70,17 +70,17 @@ def learning_rate(peak: float, end: float, warmup_steps: int, total_steps: int) 
 def layer_decay_rules(depth: int, decay: float) -> list[tuple[str, Any]]:
     """Scales that shrink towards the input (BEiT 2106.08254, as MAE counts the layers).
 
-    Embeddings have decay^(depth+1), block i decay^(depth-i), the last norm and the head 1. The
-    value for stacked blocks is an array (depth,).
+    Embeddings have decay^(depth+1), block i decay^(depth-i), the last norm, the head and a decoder
+    1. The value for stacked blocks is an array (depth,).
     """
     if decay == 1.0:
         return [(".*", 1.0)]
     embeddings = decay ** (depth + 1)
     stacked = np.array([decay ** (depth - i) for i in range(depth)], np.float32)
     return [
-        (r"(cls_token|pos_embed|patch_embed/.*)", embeddings),
-        *((rf"blocks_{i}/.*", float(stacked[i])) for i in range(depth)),
-        (r"blocks/.*", stacked),
+        (r"(encoder/)?(cls_token|pos_embed|patch_embed/.*)", embeddings),
+        *((rf"(encoder/)?blocks_{i}/.*", float(stacked[i])) for i in range(depth)),
+        (r"(encoder/)?blocks/.*", stacked),
         (r".*", 1.0),
     ]
 
