@@ -3,9 +3,11 @@
 | collection  | a block writes (out) or reads (in)                                            |
 |-------------|-------------------------------------------------------------------------------|
 | `attention` | out: `map` (B, H, T, T) float32, after the softmax                            |
-| `qkv`       | out: `q`, `k`, `v` (B, T, H, d), before the scale, bias included              |
+| `qkv`       | out: `q`, `k`, `v` (B, T, H, d), before the scale; q and k are those of the   |
+|             | scores, so QK norm and rotary positions are in them; `bias` (H, T, T) where   |
+|             | the network adds one to the scores                                            |
 | `residual`  | out: `stream` (B, T, C), the residual stream after the block                  |
-| `given`     | in: any of `map`, `q`, `k`, `v` as above, to use instead of the block's own;  |
+| `given`     | in: any of `map`, `q`, `k`, `v`, `bias` as above, instead of the block's own; |
 |             | `heads` (H,) bool says for which heads (absent: for all)                      |
 
 A block writes a collection only when the caller made it mutable, and reads `given` only where it

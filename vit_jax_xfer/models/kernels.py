@@ -8,10 +8,11 @@ Softmax and its statistics are float32 (float64 for float64 input), whatever the
 | `plain`     | einsum, softmax, einsum; division at the end    | B·H·T·S                      |
 | `blockwise` | `plain` on blocks of queries, rematerialised    | B·H·block·S                  |
 | `cudnn`     | the fused kernel of `jax.nn`, NVIDIA GPUs only  | B·T·H·d                      |
-| `auto`      | `cudnn` where it can, else `plain` up to `blockwise_above` keys, then `blockwise` |
+| `auto`      | `cudnn` where it can (no bias), else `plain` up to `blockwise_above` keys, then `blockwise` |
 """
 
-from typing import Literal, get_args
+from collections.abc import Callable
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +26,12 @@ QUERY_BLOCK = 256
 
 
 def choose(
-    q: jax.Array, k: jax.Array, v: jax.Array, requested: str, blockwise_above: int
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    requested: str,
+    blockwise_above: int,
+    biased: bool = False,
 ) -> Literal["plain", "blockwise", "cudnn"]:
     """Names the kernel that runs for these arrays; `requested` other than "auto" is final."""
     if requested not in IMPLEMENTATIONS:
@@ -34,7 +40,8 @@ def choose(
         )
     if requested != "auto":
         return requested  # type: ignore[return-value]
-    if _cudnn_fits(q, k, v):
+    # The fused kernel's derivative of a bias costs a map for every image, so a bias goes portable.
+    if not biased and _cudnn_fits(q, k, v):
         return "cudnn"
     return "blockwise" if k.shape[1] > blockwise_above else "plain"
 
@@ -43,21 +50,33 @@ def dot_product_attention(
     q: jax.Array,
     k: jax.Array,
     v: jax.Array,
+    bias: jax.Array | None = None,
     *,
     scale: float | None = None,
     implementation: str = "auto",
     blockwise_above: int = 1024,
 ) -> jax.Array:
-    """softmax(scale · q kᵀ) v, (B, T, H, e) in v's dtype; `scale` defaults to 1/√d."""
+    """softmax(scale · q kᵀ + bias) v, (B, T, H, e) in v's dtype; `scale` defaults to 1/√d.
+
+    bias: (H, T, S), the same for all images, or None.
+    """
     scale = q.shape[-1] ** -0.5 if scale is None else scale
-    kernel = choose(q, k, v, implementation, blockwise_above)
+    kernel = choose(q, k, v, implementation, blockwise_above, biased=bias is not None)
     if kernel == "cudnn":
-        return jax.nn.dot_product_attention(q, k, v, scale=scale, implementation="cudnn")
-    return attention_with_logsumexp(q, k, v, scale=scale, blockwise=kernel == "blockwise")[0]
+        wide = None if bias is None else bias[None].astype(q.dtype)
+        return jax.nn.dot_product_attention(q, k, v, wide, scale=scale, implementation="cudnn")
+    blockwise = kernel == "blockwise"
+    return attention_with_logsumexp(q, k, v, bias, scale=scale, blockwise=blockwise)[0]
 
 
 def attention_with_logsumexp(
-    q: jax.Array, k: jax.Array, v: jax.Array, *, scale: float, blockwise: bool
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    bias: jax.Array | None = None,
+    *,
+    scale: float,
+    blockwise: bool,
 ) -> tuple[jax.Array, jax.Array]:
     """Attention (B, T, H, e) in v's dtype and each row's log Σ exp(score), (B, H, T) float32.
 
@@ -67,21 +86,27 @@ def attention_with_logsumexp(
     """
     q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q, k, v))
     if blockwise:
-        out, logsumexp = _blockwise(q, k, v, scale)
+        out, logsumexp = _blockwise(q, k, v, bias, scale)
     else:
-        out, logsumexp = _rows(q, k, v, scale)
+        out, logsumexp = _rows(q, k, v, bias, scale)
     return jnp.swapaxes(out, 1, 2), logsumexp
 
 
-def attention_map(q: jax.Array, k: jax.Array, *, scale: float | None = None) -> jax.Array:
-    """softmax(scale · q kᵀ), (B, H, T, S) float32: the map itself, for those who ask to see it."""
-    return jax.nn.softmax(attention_scores(q, k, scale=scale), axis=-1)
+def attention_map(
+    q: jax.Array, k: jax.Array, bias: jax.Array | None = None, *, scale: float | None = None
+) -> jax.Array:
+    """softmax(scale · q kᵀ + bias), (B, H, T, S) float32: the map, for those who ask to see it."""
+    return jax.nn.softmax(attention_scores(q, k, bias, scale=scale), axis=-1)
 
 
-def attention_scores(q: jax.Array, k: jax.Array, *, scale: float | None = None) -> jax.Array:
-    """scale · q kᵀ before the softmax, (B, H, T, S) float32."""
+def attention_scores(
+    q: jax.Array, k: jax.Array, bias: jax.Array | None = None, *, scale: float | None = None
+) -> jax.Array:
+    """scale · q kᵀ + bias before the softmax, (B, H, T, S) float32."""
     scale = q.shape[-1] ** -0.5 if scale is None else scale
-    return scale * jnp.einsum("bthd,bshd->bhts", q, k, preferred_element_type=_wide(q.dtype))
+    wide = _wide(q.dtype)
+    scores = scale * jnp.einsum("bthd,bshd->bhts", q, k, preferred_element_type=wide)
+    return scores if bias is None else scores + bias.astype(wide)
 
 
 def apply_map(weights: jax.Array, v: jax.Array) -> jax.Array:
@@ -92,10 +117,14 @@ def apply_map(weights: jax.Array, v: jax.Array) -> jax.Array:
     return out.astype(v.dtype)
 
 
-def _rows(q: jax.Array, k: jax.Array, v: jax.Array, scale: float) -> tuple[jax.Array, jax.Array]:
+def _rows(
+    q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array | None, scale: float
+) -> tuple[jax.Array, jax.Array]:
     """All rows at once, in (B, H, T, d) layout, which XLA's CPU backend runs about 2.5 × faster."""
     wide = _wide(q.dtype)
     scores = scale * jnp.einsum("bhtd,bhsd->bhts", q, k, preferred_element_type=wide)
+    if bias is not None:
+        scores = scores + bias.astype(wide)
     highest = jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))
     weights = jnp.exp(scores - highest)
     total = weights.sum(axis=-1, keepdims=True)
@@ -105,23 +134,45 @@ def _rows(q: jax.Array, k: jax.Array, v: jax.Array, scale: float) -> tuple[jax.A
 
 
 def _blockwise(
-    q: jax.Array, k: jax.Array, v: jax.Array, scale: float
+    q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array | None, scale: float
 ) -> tuple[jax.Array, jax.Array]:
     """`_rows` over blocks of queries; the backward pass recomputes each block's weights."""
-    batch, heads, length, dim = q.shape
+    return over_query_blocks(
+        lambda q_block, bias_block: _rows(q_block, k, v, bias_block, scale), q, bias
+    )
+
+
+def over_query_blocks(function: Callable[..., Any], *rows: jax.Array | None) -> Any:
+    """`function` on blocks of QUERY_BLOCK queries, one after the other, its results put together.
+
+    rows: arrays (…, T, C), of which `function` gets (…, block, C), padded with zeros; None stays.
+    It returns arrays (B, H, block, …). The backward pass computes each block again, so that only
+    its inputs are kept.
+    """
+    first = next(x for x in rows if x is not None)
+    length = first.shape[-2]
     block = min(QUERY_BLOCK, length)
-    blocks = -(-length // block)
-    q = jnp.pad(q, ((0, 0), (0, 0), (0, blocks * block - length), (0, 0)))
-    q = jnp.moveaxis(q.reshape(batch, heads, blocks, block, dim), 2, 0)
+    number = -(-length // block)
+
+    def split(x: jax.Array | None) -> jax.Array | None:
+        if x is None:
+            return None
+        padding = [(0, 0)] * x.ndim
+        padding[-2] = (0, number * block - length)
+        x = jnp.pad(x, padding)
+        return jnp.moveaxis(x.reshape(*x.shape[:-2], number, block, x.shape[-1]), -3, 0)
+
+    def join(x: jax.Array) -> jax.Array:
+        x = jnp.moveaxis(x, 0, 2)
+        x = x.reshape(*x.shape[:2], number * block, *x.shape[4:])
+        return x[:, :, :length]
 
     @jax.checkpoint
-    def step(_: None, q_block: jax.Array) -> tuple[None, tuple[jax.Array, jax.Array]]:
-        return None, _rows(q_block, k, v, scale)
+    def step(_: None, blocks: tuple[jax.Array | None, ...]) -> tuple[None, Any]:
+        return None, function(*blocks)
 
-    _, (out, logsumexp) = jax.lax.scan(step, None, q)
-    out = jnp.moveaxis(out, 0, 2).reshape(batch, heads, blocks * block, v.shape[-1])
-    logsumexp = jnp.moveaxis(logsumexp, 0, 2).reshape(batch, heads, blocks * block)
-    return out[:, :, :length], logsumexp[:, :, :length]
+    _, results = jax.lax.scan(step, None, tuple(split(x) for x in rows))
+    return jax.tree.map(join, results)
 
 
 def _cudnn_fits(q: jax.Array, k: jax.Array, v: jax.Array) -> bool:

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vit_jax_xfer.models.block import layer_norm
+from vit_jax_xfer.models.design import BlockDesign, layer_norm
 from vit_jax_xfer.models.patches import check_images, grid_of, patchify
 from vit_jax_xfer.models.positions import resize_positions, sincos_2d
 from vit_jax_xfer.models.stack import make_blocks, run_blocks
@@ -33,6 +33,15 @@ class MaskedAutoencoder(nn.Module):
                 "encoder: masked pre-training takes one with pool='none', num_classes=0 and a "
                 f"class token; got pool={encoder.pool!r}, class_token={encoder.class_token}"
             )
+        if (
+            encoder.prefix_tokens != 1
+            or encoder.relative_bias != "none"
+            or encoder.rotary != "none"
+        ):
+            raise ValueError(
+                "encoder: masked pre-training drops tokens, which needs absolute positions and a "
+                "class token alone; turn off registers, relative_bias and rotary"
+            )
         if self.decoder_width % self.decoder_num_heads:
             raise ValueError(
                 f"decoder_num_heads: {self.decoder_num_heads} does not divide decoder_width "
@@ -49,10 +58,7 @@ class MaskedAutoencoder(nn.Module):
                 "decoder_pos_embed",
                 lambda _: jnp.asarray(sincos_2d((h, w), self.decoder_width)),
             )
-        self.decoder_blocks = make_blocks(
-            self.decoder_depth,
-            scan=encoder.scan,
-            remat=encoder.remat,
+        design = BlockDesign(
             num_heads=self.decoder_num_heads,
             mlp_dim=self.decoder_mlp_dim or 4 * self.decoder_width,
             norm_eps=encoder.norm_eps,
@@ -60,6 +66,9 @@ class MaskedAutoencoder(nn.Module):
             dtype=encoder.dtype,
             implementation=encoder.attention,
             blockwise_above=encoder.blockwise_above,
+        )
+        self.decoder_blocks = make_blocks(
+            self.decoder_depth, design, scan=encoder.scan, remat=encoder.remat
         )
         self.decoder_norm = layer_norm(encoder.norm_eps, encoder.dtype)
         self.decoder_pred = nn.Dense(encoder.patch_size**2 * 3, **dense)

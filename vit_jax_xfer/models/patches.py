@@ -48,6 +48,7 @@ class PatchEmbed(nn.Module):
 
     width: int
     patch_size: int
+    bias: bool = True
     kernel_init: str = "torch_conv"
     dtype: Any = jnp.float32
 
@@ -57,10 +58,12 @@ class PatchEmbed(nn.Module):
         kernel = self.param(
             "kernel", _INITS[self.kernel_init], (p, p, channels, self.width), jnp.float32
         )
-        bias = self.param("bias", nn.initializers.zeros, (self.width,), jnp.float32)
         patches = patchify(images.astype(self.dtype), p)
-        kernel = kernel.reshape(p * p * channels, self.width).astype(self.dtype)
-        return patches @ kernel + bias.astype(self.dtype)
+        tokens = patches @ kernel.reshape(p * p * channels, self.width).astype(self.dtype)
+        if not self.bias:
+            return tokens
+        bias = self.param("bias", nn.initializers.zeros, (self.width,), jnp.float32)
+        return tokens + bias.astype(self.dtype)
 
 
 def _xavier_flat(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:

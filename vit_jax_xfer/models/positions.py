@@ -4,6 +4,7 @@ Sources: MAE (2111.06377) for the table; PyTorch's bicubic interpolation for the
 """
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -37,12 +38,14 @@ def resize_positions(
     prefix_tokens: int = 1,
     antialias: bool = False,
     scale: tuple[float, float] | None = None,
+    weights: Callable[[int, int], np.ndarray] | None = None,
 ) -> jax.Array:
     """Bicubic resizing of (1, P + h·w, C) to (1, P + h2·w2, C) float32; the P prefix rows stay.
 
     Equals torch's interpolate(mode="bicubic", align_corners=False) with the same antialias.
     scale: its `scale_factor` (down, across) where the publisher passes one that is not exactly
     new/old (DINO's n + 0.1), since it moves the sampling points; None = new/old.
+    weights: another interpolation, (old, new) → matrix (new, old), in place of the bicubic one.
     ValueError when positions do not have P + h·w tokens.
     """
     (old_h, old_w), (new_h, new_w) = old_grid, new_grid
@@ -53,15 +56,54 @@ def resize_positions(
         )
     positions = jnp.asarray(positions, jnp.float32)
     prefix, table = positions[:, :prefix_tokens], positions[:, prefix_tokens:]
-    down, across = scale or (new_h / old_h, new_w / old_w)
+    if weights is None:
+        down, across = scale or (new_h / old_h, new_w / old_w)
+        rows = _weights(old_h, new_h, down, antialias)
+        columns = _weights(old_w, new_w, across, antialias)
+    else:
+        rows, columns = weights(old_h, new_h), weights(old_w, new_w)
     table = jnp.einsum(
         "ih,jw,bhwc->bijc",
-        _weights(old_h, new_h, down, antialias),
-        _weights(old_w, new_w, across, antialias),
+        rows,
+        columns,
         table.reshape(table.shape[0], old_h, old_w, -1),
         precision=jax.lax.Precision.HIGHEST,
     )
     return jnp.concatenate([prefix, table.reshape(table.shape[0], new_h * new_w, -1)], axis=1)
+
+
+# How publishers fit a stored table to another grid.
+RESIZES: tuple[str, ...] = ("bicubic", "bicubic_antialias", "bicubic_offset", "bilinear_corners")
+
+
+def fit_positions(
+    positions: jax.Array | np.ndarray,
+    old_grid: tuple[int, int],
+    new_grid: tuple[int, int],
+    prefix_tokens: int,
+    how: str,
+) -> jax.Array:
+    """A stored table (1, P + h·w, C) on another grid, float32, as its publisher does it.
+
+    how: "bicubic" and "bicubic_antialias", PyTorch's interpolate; "bicubic_offset", the same
+    without antialias at a scale of (n + 0.1) / n_old (DINO, iBOT, DINOv2 without registers);
+    "bilinear_corners", corner cells on corner cells (the JAX ViT and big_vision).
+    """
+    if tuple(old_grid) == tuple(new_grid):
+        return jnp.asarray(positions, jnp.float32)
+    if how == "bilinear_corners":
+        return resize_positions(positions, old_grid, new_grid, prefix_tokens, weights=_corners)
+    scale = None
+    if how == "bicubic_offset":
+        scale = tuple((new + 0.1) / old for new, old in zip(new_grid, old_grid, strict=True))
+    antialias = how == "bicubic_antialias"
+    return resize_positions(positions, old_grid, new_grid, prefix_tokens, antialias, scale)
+
+
+def _corners(old: int, new: int) -> np.ndarray:
+    """The matrix (new, old) float32 of linear interpolation from first cell to last."""
+    places = np.linspace(0, old - 1, new)
+    return np.maximum(0, 1 - np.abs(places[:, None] - np.arange(old))).astype(np.float32)
 
 
 def _weights(old: int, new: int, scale: float, antialias: bool) -> np.ndarray:

@@ -88,7 +88,7 @@ def _types(module: type[nn.Module]) -> dict[str, type]:
     simple = {"int": int, "float": float, "str": str, "bool": bool}
     types: dict[str, type] = {}
     for name, field in module.__dataclass_fields__.items():
-        if name in ("parent", "name", "encoder"):
+        if name in ("parent", "name", "encoder", "preprocessing"):
             continue
         kind = str(getattr(field.type, "__name__", field.type)).split(" | ")[0]
         types[name] = simple.get(kind, str)

@@ -7,6 +7,8 @@ import jax
 
 from vit_jax_xfer.models.block import Block
 from vit_jax_xfer.models.collections import SCANNED
+from vit_jax_xfer.models.design import BlockDesign
+from vit_jax_xfer.models.placement import Placement
 
 REMAT_POLICIES: dict[str, Any] = {
     # keep every activation of a block
@@ -18,27 +20,32 @@ REMAT_POLICIES: dict[str, Any] = {
 }
 
 
-def make_blocks(depth: int, *, scan: bool, remat: str, **fields: Any) -> Block | list[Block]:
-    """`depth` blocks with these fields: a list, or the single block that `run_blocks` scans."""
+def make_blocks(depth: int, design: BlockDesign, *, scan: bool, remat: str) -> Block | list[Block]:
+    """`depth` blocks of one design: a list, or the single block that `run_blocks` scans."""
     block = Block
     if remat != "none":
         # Under scan nothing can be merged across iterations, so the costly guard is not needed.
         block = nn.remat(Block, policy=REMAT_POLICIES[remat], prevent_cse=not scan)
-    return block(**fields) if scan else [block(**fields) for _ in range(depth)]
+    return block(design) if scan else [block(design) for _ in range(depth)]
 
 
 def run_blocks(
-    blocks: Block | list[Block], tokens: jax.Array, depth: int, keep: jax.Array | None = None
+    blocks: Block | list[Block],
+    tokens: jax.Array,
+    depth: int,
+    keep: jax.Array | None = None,
+    place: Placement | None = None,
 ) -> jax.Array:
     """Tokens (B, T, C) through all blocks. keep: (depth, 2, B) factors of stochastic depth."""
     if isinstance(blocks, nn.Module):
         scanned = nn.scan(
-            lambda block, carry, factors: (block(carry, factors), None),
+            lambda block, carry, factors, place: (block(carry, factors, place), None),
             variable_axes=dict.fromkeys(SCANNED, 0),
             split_rngs={"params": True},
+            in_axes=(0, nn.broadcast),
             length=depth,
         )
-        return scanned(blocks, tokens, keep)[0]
+        return scanned(blocks, tokens, keep, place)[0]
     for i, block in enumerate(blocks):
-        tokens = block(tokens, None if keep is None else keep[i])
+        tokens = block(tokens, None if keep is None else keep[i], place)
     return tokens

@@ -1,6 +1,7 @@
 """The vision transformer: one model, whose families are fields.
 
-Sources: ViT (2010.11929); average pooling with its own norm, MAE (2111.06377).
+Sources: ViT (2010.11929); average pooling with its own norm, MAE (2111.06377); each native part of
+a published family names its own source below.
 """
 
 from typing import Any
@@ -10,11 +11,23 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from vit_jax_xfer.models.block import KERNEL_INITS, layer_norm
+from vit_jax_xfer.models.design import CHOICES, BlockDesign, layer_norm
 from vit_jax_xfer.models.drop_path import branch_factors
 from vit_jax_xfer.models.patches import PatchEmbed, check_images, grid_of
-from vit_jax_xfer.models.positions import resize_positions, sincos_2d
+from vit_jax_xfer.models.placement import Placement
+from vit_jax_xfer.models.pooling import AttentionPool
+from vit_jax_xfer.models.positions import RESIZES, fit_positions, sincos_2d
+from vit_jax_xfer.models.relative import gather_bias, resize_table, table_rows
+from vit_jax_xfer.models.rotary import make_rotation
 from vit_jax_xfer.models.stack import REMAT_POLICIES, make_blocks, run_blocks
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    **CHOICES,
+    "pool": ("cls", "avg", "map", "none"),
+    "position": ("learned", "sincos", "none"),
+    "position_resize": RESIZES,
+    "remat": tuple(REMAT_POLICIES),
+}
 
 
 @flax.struct.dataclass
@@ -43,20 +56,42 @@ class VisionTransformer(nn.Module):
     num_heads: int = 12
     mlp_dim: int | None = None  # None = 4 · width
     num_classes: int = 1000  # 0 = no head
-    pool: str = "cls"  # what the head sees: cls | avg (mean of patch tokens) | none
+    pool: str = "cls"  # what the head sees: cls | avg (mean of patch tokens) | map | none
     pool_norm: bool | None = None  # norm after pooling and none before (MAE); None = pool == "avg"
     class_token: bool = True
-    position: str = "learned"  # learned | sincos (fixed, no parameter)
-    position_resize: str = "bicubic"  # bicubic | bicubic_antialias, both as PyTorch computes them
+    position: str = "learned"  # learned | sincos (fixed, no parameter) | none
+    position_resize: str = "bicubic"  # as publishers do it, see positions.fit_positions
     norm_eps: float = 1e-6
     drop_path: float = 0.0  # chance of the last block's branches; grows linearly from 0
     kernel_init: str = "truncated_normal"  # truncated_normal | xavier_uniform
     head_init_std: float = 0.02  # MAE fine-tunes from 2e-5
+
+    # Native parts of published families, off by default.
+    layer_scale: float | None = None  # a factor a channel on each branch, its start (2103.17239)
+    registers: int = 0  # tokens without position after the class token (2309.16588)
+    class_position: bool = True  # False: the class token has no position (DeiT III, 2204.07118)
+    distillation_token: bool = False  # a second class token with a head of its own (2012.12877)
+    distillation_head: bool | None = None  # its head, averaged in; None = if there is the token
+    mask_token: bool = False  # stands for masked patches, see `forward` (iBOT, DINOv2; 2304.07193)
+    patch_bias: bool = True  # False: patches are projected without one (CLIP, 2103.00020)
+    pre_norm: bool = False  # norm before the first block (CLIP)
+    activation: str = "gelu"  # gelu | gelu_tanh (SigLIP, 2303.15343) | quick_gelu (OpenAI's CLIP)
+    mlp: str = "plain"  # plain | swiglu (2002.05202; DINOv2 giant, DINOv3, EVA-02)
+    mlp_norm: bool = False  # norm of the hidden features (EVA-02 base and large, 2303.11331)
+    qkv_bias: str = "full"  # full | no_key (BEiT, EVA-02) | masked_key (DINOv3) | none
+    qk_norm: bool = False  # norm of queries and keys, a head at a time (2302.05442)
+    attention_norm: bool = False  # norm before the attention's last projection (EVA-02's CLIP)
+    relative_bias: str = "none"  # none | block | shared: offsets' bias in the logits (BEiT)
+    relative_resize: str = "geometric"  # geometric | bilinear, see relative.resize_table
+    rotary: str = "none"  # none | dinov3 | eva02: axial rotary positions, see rotary.py
+    rotary_base: float = 100.0  # of the wavelengths: 100 in DINOv3, 10000 in EVA-02
+    rotary_grid: int | None = None  # side of the grid that eva02 counts cells on; None = native
+    head_bias: bool = True  # False: a projection without one (CLIP)
+    preprocessing: Any = None  # how its images are prepared; travels along
+
     dtype: Any = jnp.float32  # of activations; parameters and softmax stay float32
     attention: str = "auto"  # auto | plain | blockwise | cudnn, see kernels.py
-    blockwise_above: int = (
-        1024  # tokens above which a backend without a fused kernel goes blockwise
-    )
+    blockwise_above: int = 1024  # tokens above which portable backends go blockwise
     remat: str = "none"  # none | full | dots
     scan: bool = False  # one compiled block, scanned over layers
 
@@ -64,19 +99,49 @@ class VisionTransformer(nn.Module):
         self._check_fields()
         xavier = self.kernel_init == "xavier_uniform"
         self.patch_embed = PatchEmbed(
-            self.width, self.patch_size, "xavier_uniform" if xavier else "torch_conv", self.dtype
+            self.width,
+            self.patch_size,
+            self.patch_bias,
+            "xavier_uniform" if xavier else "torch_conv",
+            self.dtype,
         )
-        table_init = nn.initializers.truncated_normal(0.02)
+        self._setup_tables()
+        self.blocks = make_blocks(self.depth, self._design(), scan=self.scan, remat=self.remat)
+        if self.pre_norm:
+            self.norm_pre = layer_norm(self.norm_eps, self.dtype)
+        if self.norm_after_pool:
+            self.head_norm = layer_norm(self.norm_eps, self.dtype)
+        else:
+            self.norm = layer_norm(self.norm_eps, self.dtype)
+        if self.pool == "map":
+            self.attention_pool = AttentionPool(self._design())
+        if self.num_classes:
+            self.head = self._linear_head()
+            if self.has_distillation_head:
+                self.distillation_classifier = self._linear_head()
+
+    def _setup_tables(self) -> None:
+        """The parameters that are tokens or positions."""
+        init = nn.initializers.truncated_normal(0.02)
         if self.class_token:
-            self.cls_token = self.param("cls_token", table_init, (1, 1, self.width))
+            self.cls_token = self.param("cls_token", init, (1, 1, self.width))
+        if self.distillation_token:
+            self.dist_token = self.param("dist_token", init, (1, 1, self.width))
+        if self.registers:
+            shape = (1, self.registers, self.width)
+            self.register_tokens = self.param("register_tokens", init, shape)
+        if self.mask_token:
+            self.masked = self.param("mask_token", init, (1, 1, self.width))
         if self.position == "learned":
             h, w = self.grid
-            shape = (1, self.prefix_tokens + h * w, self.width)
-            self.pos_embed = self.param("pos_embed", table_init, shape)
-        self.blocks = make_blocks(
-            self.depth,
-            scan=self.scan,
-            remat=self.remat,
+            shape = (1, self.prefix_positions + h * w, self.width)
+            self.pos_embed = self.param("pos_embed", init, shape)
+        if self.relative_bias == "shared":
+            shape = (table_rows(self.grid), self.num_heads)
+            self.shared_bias = self.param("relative_bias", init, shape)
+
+    def _design(self) -> BlockDesign:
+        return BlockDesign(
             num_heads=self.num_heads,
             mlp_dim=self.mlp_dim or 4 * self.width,
             norm_eps=self.norm_eps,
@@ -84,14 +149,23 @@ class VisionTransformer(nn.Module):
             dtype=self.dtype,
             implementation=self.attention,
             blockwise_above=self.blockwise_above,
+            qkv_bias=self.qkv_bias,
+            qk_norm=self.qk_norm,
+            attention_norm=self.attention_norm,
+            relative_bias=self.relative_bias,
+            relative_resize=self.relative_resize,
+            grid=self.grid,
+            layer_scale=self.layer_scale,
+            activation=self.activation,
+            mlp=self.mlp,
+            mlp_norm=self.mlp_norm,
         )
-        if self.norm_after_pool:
-            self.head_norm = layer_norm(self.norm_eps, self.dtype)
-        else:
-            self.norm = layer_norm(self.norm_eps, self.dtype)
-        if self.num_classes:
-            init = nn.initializers.truncated_normal(self.head_init_std)
-            self.head = nn.Dense(self.num_classes, kernel_init=init, dtype=self.dtype)
+
+    def _linear_head(self) -> nn.Dense:
+        init = nn.initializers.truncated_normal(self.head_init_std)
+        return nn.Dense(
+            self.num_classes, use_bias=self.head_bias, kernel_init=init, dtype=self.dtype
+        )
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -99,14 +173,30 @@ class VisionTransformer(nn.Module):
         return grid_of(self.image_size, self.patch_size)
 
     @property
+    def class_tokens(self) -> int:
+        """Class and distillation tokens, which come first."""
+        return int(self.class_token) + int(self.distillation_token)
+
+    @property
     def prefix_tokens(self) -> int:
-        """Tokens before the patch tokens."""
-        return int(self.class_token)
+        """Tokens before the patch tokens: class, distillation, registers."""
+        return self.class_tokens + self.registers
+
+    @property
+    def prefix_positions(self) -> int:
+        """Rows of the position table before those of the patches."""
+        return self.class_tokens if self.class_position else 0
 
     @property
     def norm_after_pool(self) -> bool:
         """Whether the last norm sits after the pooling rather than before it."""
         return self.pool == "avg" if self.pool_norm is None else self.pool_norm
+
+    @property
+    def has_distillation_head(self) -> bool:
+        """Whether a second head reads the distillation token."""
+        asked = self.distillation_head
+        return self.distillation_token and self.num_classes > 0 and asked is not False
 
     def num_tokens(self, image_shape: tuple[int, ...]) -> int:
         """Tokens that an image (…, H, W, 3) becomes, prefix tokens included."""
@@ -120,42 +210,83 @@ class VisionTransformer(nn.Module):
                 return value
         return out.tokens
 
-    def forward(self, images: jax.Array, train: bool = False) -> ViTOutput:
-        """Every stage of the result. train=True drops branches (rngs={"dropout": key})."""
-        tokens = self.encode(self.embed(images), train)
+    def forward(
+        self, images: jax.Array, train: bool = False, mask: jax.Array | None = None
+    ) -> ViTOutput:
+        """Every stage of the result. train=True drops branches (rngs={"dropout": key}).
+
+        mask: (B, N) bool, patches that the mask token stands for (needs mask_token=True).
+        """
+        tokens = self.embed(images, mask)
+        place = self.placement(grid_of(images.shape[1:3], self.patch_size))
+        tokens = self.encode(tokens, train, place)
         pooled = self._pool(tokens)
         logits = None
         if self.num_classes:
-            logits = self.head(pooled).astype(jnp.promote_types(jnp.float32, pooled.dtype))
+            logits = self._classify(tokens, pooled)
         return ViTOutput(tokens, pooled, logits)
 
-    def embed(self, images: jax.Array) -> jax.Array:
-        """Patch tokens with their positions and the class token before them: (B, T, C)."""
+    def embed(self, images: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+        """Patch tokens with their positions and the prefix tokens before them: (B, T, C)."""
         check_images(images)
-        grid = grid_of(images.shape[1:3], self.patch_size)
-        positions = self.positions(grid).astype(self.dtype)
-        prefix = self.prefix_tokens
-        tokens = self.patch_embed(images) + positions[:, prefix:]
-        if not self.class_token:
-            return tokens
-        cls = self.cls_token.astype(self.dtype) + positions[:, :1]
-        return jnp.concatenate([jnp.repeat(cls, tokens.shape[0], axis=0), tokens], axis=1)
+        tokens = self.patch_embed(images)
+        if mask is not None:
+            if not self.mask_token:
+                raise ValueError("mask: this network has no mask token; build it with one")
+            tokens = jnp.where(mask[..., None], self.masked.astype(self.dtype), tokens)
+        prefix = self._prefix()
+        if self.position != "none":
+            grid = grid_of(images.shape[1:3], self.patch_size)
+            positions = self.positions(grid).astype(self.dtype)
+            rows = positions.shape[1] - grid[0] * grid[1]
+            tokens = tokens + positions[:, rows:]
+            prefix = [
+                token + positions[:, i : i + 1] if i < rows else token
+                for i, token in enumerate(prefix)
+            ]
+        if self.registers:
+            prefix.append(self.register_tokens.astype(self.dtype))
+        batch = tokens.shape[0]
+        prefix = [jnp.broadcast_to(token, (batch, *token.shape[1:])) for token in prefix]
+        return jnp.concatenate([*prefix, tokens], axis=1) if prefix else tokens
+
+    def _prefix(self) -> list[jax.Array]:
+        """The class and distillation tokens that there are, (1, 1, C) each."""
+        tokens = [self.cls_token] if self.class_token else []
+        tokens += [self.dist_token] if self.distillation_token else []
+        return [token.astype(self.dtype) for token in tokens]
 
     def positions(self, grid: tuple[int, int]) -> jax.Array:
-        """Position embeddings (1, prefix + h·w, C) float32 for a grid of patches."""
+        """Position embeddings (1, rows + h·w, C) float32 for a grid of patches."""
         if self.position == "sincos":
-            return jnp.asarray(sincos_2d(grid, self.width, self.prefix_tokens))
-        if grid == self.grid:
-            return self.pos_embed
-        return resize_positions(
-            self.pos_embed,
-            self.grid,
-            grid,
-            prefix_tokens=self.prefix_tokens,
-            antialias=self.position_resize == "bicubic_antialias",
+            return jnp.asarray(sincos_2d(grid, self.width, self.prefix_positions))
+        return fit_positions(
+            self.pos_embed, self.grid, grid, self.prefix_positions, self.position_resize
         )
 
-    def encode(self, tokens: jax.Array, train: bool = False) -> jax.Array:
+    def placement(self, grid: tuple[int, int]) -> Placement | None:
+        """What attention needs to know of an image's grid; None where it needs nothing."""
+        if self.rotary == "none" and self.relative_bias == "none":
+            return None
+        rotation = bias = None
+        if self.rotary != "none":
+            reference = (self.rotary_grid,) * 2 if self.rotary_grid else self.grid
+            rotation = make_rotation(
+                self.rotary,
+                grid,
+                reference,
+                self.width // self.num_heads,
+                self.rotary_base,
+                self.prefix_tokens,
+            )
+        if self.relative_bias == "shared":
+            table = resize_table(self.shared_bias, self.grid, grid, self.relative_resize)
+            bias = gather_bias(table, grid, self.prefix_tokens)
+        return Placement(rotation, bias, grid, self.prefix_tokens)
+
+    def encode(
+        self, tokens: jax.Array, train: bool = False, place: Placement | None = None
+    ) -> jax.Array:
         """The blocks and the final norm (none with a norm after pooling): (B, T, C) → (B, T, C)."""
         keep = None
         if train and self.drop_path > 0:
@@ -163,7 +294,9 @@ class VisionTransformer(nn.Module):
                 raise ValueError("rngs: train=True with drop_path > 0 needs {'dropout': key}")
             key = self.make_rng("dropout")
             keep = branch_factors(key, self.depth, tokens.shape[0], self.drop_path)
-        tokens = run_blocks(self.blocks, tokens, self.depth, keep)
+        if self.pre_norm:
+            tokens = self.norm_pre(tokens)
+        tokens = run_blocks(self.blocks, tokens, self.depth, keep, place)
         return tokens if self.norm_after_pool else self.norm(tokens)
 
     def _pool(self, tokens: jax.Array) -> jax.Array | None:
@@ -171,21 +304,24 @@ class VisionTransformer(nn.Module):
             return None
         if self.pool == "cls":
             pooled = tokens[:, 0]
+        elif self.pool == "map":
+            pooled = self.attention_pool(tokens)
         else:
             # A mean over thousands of tokens needs more digits than bf16 has.
             pooled = tokens[:, self.prefix_tokens :].astype(jnp.float32).mean(axis=1)
             pooled = pooled.astype(tokens.dtype)
         return self.head_norm(pooled) if self.norm_after_pool else pooled
 
+    def _classify(self, tokens: jax.Array, pooled: jax.Array) -> jax.Array:
+        """Logits (B, K), at least float32; DeiT's are the mean of its two heads'."""
+        logits = self.head(pooled)
+        if self.has_distillation_head:
+            second = self.distillation_classifier(tokens[:, int(self.class_token)])
+            logits = (logits + second) / 2
+        return logits.astype(jnp.promote_types(jnp.float32, pooled.dtype))
+
     def _check_fields(self) -> None:
-        choices = {
-            "pool": ("cls", "avg", "none"),
-            "position": ("learned", "sincos"),
-            "position_resize": ("bicubic", "bicubic_antialias"),
-            "kernel_init": tuple(KERNEL_INITS),
-            "remat": tuple(REMAT_POLICIES),
-        }
-        for field, allowed in choices.items():
+        for field, allowed in _CHOICES.items():
             if getattr(self, field) not in allowed:
                 raise ValueError(f"{field}: {getattr(self, field)!r} is none of {allowed}")
         if self.width % self.num_heads:
@@ -194,3 +330,5 @@ class VisionTransformer(nn.Module):
             raise ValueError("pool='cls' needs class_token=True")
         if self.pool == "none" and (self.num_classes or self.norm_after_pool):
             raise ValueError("pool='none' goes with num_classes=0 and without pool_norm")
+        if self.distillation_head and not (self.distillation_token and self.num_classes):
+            raise ValueError("distillation_head: needs distillation_token and num_classes")
