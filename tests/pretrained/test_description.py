@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from vit_jax_xfer.models.mae import MaskedAutoencoder
+from vit_jax_xfer.models.preprocessing import CLIP, Preprocessing
 from vit_jax_xfer.models.vit import VisionTransformer
 from vit_jax_xfer.pretrained import load_pretrained
 from vit_jax_xfer.pretrained.description import describe, from_description
@@ -22,6 +23,37 @@ ENCODER = SMALL.clone(num_classes=0, pool="none", dtype=jnp.bfloat16)
 def test_json_and_back(model):
     description = json.loads(json.dumps(describe(model)))
     assert from_description(description) == model
+
+
+@pytest.mark.parametrize("wrap", [lambda model: model, MaskedAutoencoder])
+@pytest.mark.parametrize(
+    "preprocessing",
+    [
+        None,
+        Preprocessing(*CLIP, interpolation="lanczos", crop=0.1 + 0.2),
+        Preprocessing((0.1, 0.2, 0.3), (1 / 3, 1.0, 2.0), crop_mode="squash", size=(16, 8)),
+    ],
+)
+def test_preprocessing_travels_along(preprocessing, wrap):
+    model = wrap(ENCODER.clone(preprocessing=preprocessing))
+    description = json.loads(json.dumps(describe(model)))
+    again = from_description(description)
+    assert again == model
+    assert hash(again) == hash(from_description(description))  # so jit compiles once
+
+
+def test_what_a_field_may_hold_is_a_closed_list():
+    with pytest.raises(ValueError, match="description: class 'Preprocessing' is none of Vision"):
+        from_description({"class": "Preprocessing", "fields": {}})
+    described = describe(SMALL)
+    for value, message in (
+        ({"class": "os.system", "fields": {}}, "class 'os.system' is none of .*Preprocessing"),
+        ({"class": "Preprocessing", "fields": {"zoom": 2}}, "Preprocessing has no field zoom"),
+        ({"class": "Preprocessing", "fields": {"std": 0}}, "missing|std"),
+    ):
+        fields = {**described["fields"], "preprocessing": value}
+        with pytest.raises((TypeError, ValueError), match=message):
+            from_description({**described, "fields": fields})
 
 
 def test_what_cannot_be_written_or_built_is_named():

@@ -43,6 +43,26 @@ def parse(pipeline: str) -> Pipeline:
     return Pipeline(pipeline, tuple(_op(node, pipeline) for node in _flatten(body)))
 
 
+def normalisation_of(
+    pipeline: str,
+) -> tuple[tuple[float, float, float], tuple[float, float, float]] | None:
+    """The (mean, std) that the pipeline's images end in; 0 and 1 where nothing normalises them.
+
+    Of pixels in [0, 1], red, green, blue. None with two `normalize`: neither tells it alone.
+    """
+    found = [op for op in parse(pipeline).ops if isinstance(op, pixels.Normalize)]
+    if len(found) > 1:
+        return None
+    mean, std = (found[0].mean, found[0].std) if found else (0.0, 1.0)
+    return _three(mean), _three(std)
+
+
+def _three(value: float | tuple[float, ...] | list[float]) -> tuple[float, float, float]:
+    """A number, or one or three in a tuple, as three."""
+    red, green, blue = np.broadcast_to(value, 3).tolist()
+    return float(red), float(green), float(blue)
+
+
 def _flatten(node: ast.expr) -> list[ast.expr]:
     # "a|b|c" parses as the Python expression (a | b) | c.
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):

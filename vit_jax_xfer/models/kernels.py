@@ -8,7 +8,8 @@ Softmax and its statistics are float32 (float64 for float64 input), whatever the
 | `plain`     | einsum, softmax, einsum; division at the end    | B·H·T·S                      |
 | `blockwise` | `plain` on blocks of queries, rematerialised    | B·H·block·S                  |
 | `cudnn`     | the fused kernel of `jax.nn`, NVIDIA GPUs only  | B·T·H·d                      |
-| `auto`      | `cudnn` where it can (no bias), else `plain` up to `blockwise_above` keys, then `blockwise` |
+| `auto`      | `cudnn` where it can and no bias is added, else `plain` up to `blockwise_above`
+|             | keys, then `blockwise`                                                          |
 """
 
 from collections.abc import Callable

@@ -17,6 +17,7 @@ from vit_jax_xfer.models.patches import PatchEmbed, check_images, grid_of
 from vit_jax_xfer.models.placement import Placement
 from vit_jax_xfer.models.pooling import AttentionPool
 from vit_jax_xfer.models.positions import RESIZES, fit_positions, sincos_2d
+from vit_jax_xfer.models.preprocessing import Preprocessing
 from vit_jax_xfer.models.relative import gather_bias, resize_table, table_rows
 from vit_jax_xfer.models.rotary import make_rotation
 from vit_jax_xfer.models.stack import REMAT_POLICIES, make_blocks, run_blocks
@@ -87,7 +88,7 @@ class VisionTransformer(nn.Module):
     rotary_base: float = 100.0  # of the wavelengths: 100 in DINOv3, 10000 in EVA-02
     rotary_grid: int | None = None  # side of the grid that eva02 counts cells on; None = native
     head_bias: bool = True  # False: a projection without one (CLIP)
-    preprocessing: Any = None  # how its images are prepared; travels along
+    preprocessing: Preprocessing | None = None  # how its images are prepared; travels along
 
     dtype: Any = jnp.float32  # of activations; parameters and softmax stay float32
     attention: str = "auto"  # auto | plain | blockwise | cudnn, see kernels.py
@@ -229,6 +230,7 @@ class VisionTransformer(nn.Module):
     def embed(self, images: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         """Patch tokens with their positions and the prefix tokens before them: (B, T, C)."""
         check_images(images)
+        grid = grid_of(images.shape[1:3], self.patch_size)
         tokens = self.patch_embed(images)
         if mask is not None:
             if not self.mask_token:
@@ -236,7 +238,6 @@ class VisionTransformer(nn.Module):
             tokens = jnp.where(mask[..., None], self.masked.astype(self.dtype), tokens)
         prefix = self._prefix()
         if self.position != "none":
-            grid = grid_of(images.shape[1:3], self.patch_size)
             positions = self.positions(grid).astype(self.dtype)
             rows = positions.shape[1] - grid[0] * grid[1]
             tokens = tokens + positions[:, rows:]

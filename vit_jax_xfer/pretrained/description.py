@@ -12,36 +12,46 @@ CLASSES: dict[str, str] = {
     "VisionTransformer": "vit_jax_xfer.models.vit",
     "MaskedAutoencoder": "vit_jax_xfer.models.mae",
 }
+# Plain dataclasses that a model's field may hold; none of them is a model by itself.
+_VALUES: dict[str, str] = {"Preprocessing": "vit_jax_xfer.models.preprocessing"}
 
 
 def describe(model: nn.Module) -> dict[str, Any]:
-    """{"class": …, "fields": {…}} of plain JSON values: dtypes by name, modules nested.
+    """{"class": …, "fields": {…}} of plain JSON values: dtypes by name, modules and values nested.
 
     ValueError for a class that is not in CLASSES or a field that JSON can't hold.
     """
     name = type(model).__name__
     if name not in CLASSES:
         raise ValueError(f"model: a {name} can't be described, only {', '.join(CLASSES)}")
-    return {
-        "class": name,
-        "fields": {field: _plain(field, getattr(model, field)) for field in _fields(type(model))},
-    }
+    return _written(model)
 
 
 def from_description(description: dict[str, Any]) -> nn.Module:
     """The module that `describe` wrote down. ValueError for a class or a field that is unknown."""
+    return _built(description, CLASSES)
+
+
+def _written(value: Any) -> dict[str, Any]:
+    """The class and the fields of a module or a dataclass."""
+    fields = {field: _plain(field, getattr(value, field)) for field in _fields(type(value))}
+    return {"class": type(value).__name__, "fields": fields}
+
+
+def _built(description: dict[str, Any], classes: dict[str, str]) -> Any:
+    """The inverse of _written, for a class that is in `classes`."""
     name, fields = description.get("class"), description.get("fields", {})
-    if name not in CLASSES:
-        raise ValueError(f"description: class {name!r} is none of {', '.join(CLASSES)}")
-    model_class = getattr(importlib.import_module(CLASSES[name]), name)
-    unknown = sorted(set(fields) - set(_fields(model_class)))
+    if name not in classes:
+        raise ValueError(f"description: class {name!r} is none of {', '.join(classes)}")
+    found = getattr(importlib.import_module(classes[name]), name)
+    unknown = sorted(set(fields) - set(_fields(found)))
     if unknown:
         raise ValueError(f"description: {name} has no field {', '.join(unknown)}")
-    return model_class(**{field: _value(field, value) for field, value in fields.items()})
+    return found(**{field: _value(field, value) for field, value in fields.items()})
 
 
-def _fields(model_class: type[nn.Module]) -> list[str]:
-    return [name for name in model_class.__dataclass_fields__ if name not in ("parent", "name")]
+def _fields(found: type) -> list[str]:
+    return [name for name in found.__dataclass_fields__ if name not in ("parent", "name")]
 
 
 def _is_dtype(field: str) -> bool:
@@ -52,6 +62,8 @@ def _plain(field: str, value: Any) -> Any:
     """A field's value as JSON holds it."""
     if isinstance(value, nn.Module):
         return describe(value)
+    if type(value).__name__ in _VALUES:
+        return _written(value)
     if value is None:
         return None
     if _is_dtype(field):
@@ -68,7 +80,7 @@ def _plain(field: str, value: Any) -> Any:
 def _value(field: str, value: Any) -> Any:
     """The inverse of _plain; lists become tuples, which a module can hash."""
     if isinstance(value, dict):
-        return from_description(value)
+        return _built(value, {**CLASSES, **_VALUES})
     if isinstance(value, list):
         return tuple(_value(field, one) for one in value)
     return jnp.dtype(value) if value is not None and _is_dtype(field) else value

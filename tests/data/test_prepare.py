@@ -1,0 +1,153 @@
+"""preprocess: any images to the batch that a model wants, as other libraries prepare it."""
+
+import json
+import types
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vit_jax_xfer.data.prepare import preprocess
+from vit_jax_xfer.models.preprocessing import IMAGENET, INCEPTION, Preprocessing, from_hugging_face
+
+SMALL = Preprocessing(*IMAGENET, size=28)  # resized to 32
+# No crop's margin is 3 modulo 4, whose half Hugging Face rounds down and torchvision (and we) up.
+SIZES = [(60, 60), (45, 90), (90, 60), (24, 36)]
+
+
+def picture(height, width, seed=0):
+    """Something with edges and slopes, uint8 (height, width, 3)."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (height // 5 + 1, width // 5 + 1, 3), dtype=np.uint8)
+    image = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.NEAREST))
+    return np.clip(image + rng.normal(0, 12, image.shape), 0, 255).astype(np.uint8)
+
+
+IMAGES = [picture(*size, seed) for seed, size in enumerate(SIZES)]
+
+
+def test_against_the_steps_by_hand():
+    made = preprocess(SMALL, IMAGES[1])
+    resized = Image.fromarray(IMAGES[1]).resize((64, 32), Image.Resampling.BICUBIC)
+    cut = np.asarray(resized.crop((18, 2, 46, 30)), np.float64) / 255
+    np.testing.assert_allclose(made[0], (cut - IMAGENET[0]) / IMAGENET[1], atol=1e-5)
+    assert made.shape == (1, 28, 28, 3)
+    assert made.dtype == np.float32
+
+
+def test_every_form_of_an_image_gives_the_same(tmp_path):
+    image = Image.fromarray(IMAGES[0])
+    path = tmp_path / "a.png"
+    image.save(path)
+    whole = preprocess(SMALL, [IMAGES[0], image, path, str(path), IMAGES[2]])
+    assert whole.shape == (5, 28, 28, 3)
+    for row in whole[1:4]:
+        np.testing.assert_array_equal(row, whole[0])
+    np.testing.assert_array_equal(preprocess(SMALL, path), whole[:1])
+    np.testing.assert_array_equal(preprocess(SMALL, np.stack([IMAGES[0]] * 2)[1]), whole[:1])
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "CMYK"])
+def test_modes_become_rgb(mode, tmp_path):
+    image = Image.fromarray(IMAGES[0]).convert(mode)
+    expected = preprocess(SMALL, np.asarray(image.convert("RGB")))
+    np.testing.assert_array_equal(preprocess(SMALL, image), expected)
+    path = tmp_path / ("a.tiff" if mode == "CMYK" else "a.png")
+    image.save(path)
+    np.testing.assert_array_equal(preprocess(SMALL, path), expected)
+
+
+def test_files_are_read_as_the_sources_read_them(tmp_path):
+    """An EXIF orientation, which no source applies, changes nothing here either."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(IMAGES[1]).save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(
+        preprocess(SMALL, tmp_path / "a.png"), preprocess(SMALL, IMAGES[1])
+    )
+
+
+def test_models_and_sizes():
+    model = types.SimpleNamespace(preprocessing=SMALL)
+    wrapped = types.SimpleNamespace(encoder=model)
+    expected = preprocess(SMALL, IMAGES)
+    np.testing.assert_array_equal(preprocess(model, IMAGES), expected)
+    np.testing.assert_array_equal(preprocess(wrapped, IMAGES), expected)
+    assert preprocess(model, IMAGES, size=14).shape == (4, 14, 14, 3)
+    assert preprocess(wrapped, IMAGES, size=(14, 28)).shape == (4, 14, 28, 3)
+
+
+def test_a_network_and_its_masked_autoencoder():
+    from vit_jax_xfer.models.mae import MaskedAutoencoder
+    from vit_jax_xfer.models.vit import VisionTransformer
+
+    fields = {"width": 16, "depth": 1, "num_heads": 2, "num_classes": 0, "pool": "none"}
+    model = VisionTransformer(**fields)
+    if not hasattr(model, "preprocessing"):
+        pytest.skip("VisionTransformer has no field preprocessing yet")
+    for empty in (model, MaskedAutoencoder(model)):
+        with pytest.raises(ValueError, match="model.preprocessing is None; pass a Preprocessing"):
+            preprocess(empty, IMAGES)
+    model = model.clone(preprocessing=SMALL)
+    assert hash(model) == hash(model.clone())
+    expected = preprocess(SMALL, IMAGES)
+    np.testing.assert_array_equal(preprocess(model, IMAGES), expected)
+    np.testing.assert_array_equal(preprocess(MaskedAutoencoder(model), IMAGES), expected)
+
+
+def test_errors(tmp_path):
+    torn = tmp_path / "torn.jpg"
+    Image.fromarray(IMAGES[1]).save(torn)
+    torn.write_bytes(torn.read_bytes()[:-600])
+    for path in (torn, tmp_path / "none.png"):
+        with pytest.raises(ValueError, match=f"cannot read image .*{path.name}: ") as caught:
+            preprocess(SMALL, [IMAGES[0], path])
+        assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match="cannot read image .*torn.jpg: "):
+        preprocess(SMALL, Image.open(torn))
+    with pytest.raises(ValueError, match="model.preprocessing is None; pass a Preprocessing"):
+        preprocess(types.SimpleNamespace(), IMAGES)
+    with pytest.raises(ValueError, match=r"images\[1\]: got float32 of shape \(8, 8, 3\)"):
+        preprocess(SMALL, [IMAGES[0], np.ones((8, 8, 3), np.float32)])
+    with pytest.raises(ValueError, match=r"images: got uint8 of shape \(8, 8\)"):
+        preprocess(SMALL, np.ones((8, 8), np.uint8))
+    with pytest.raises(ValueError, match=r"images\[0\]: mode I;16, expected 8 bits"):
+        preprocess(SMALL, [Image.new("I;16", (8, 8))])
+    with pytest.raises(ValueError, match="images: got an empty list"):
+        preprocess(SMALL, [])
+    with pytest.raises(ValueError, match="size: got 0"):
+        preprocess(SMALL, IMAGES, size=0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        ("CLIP", {"size": {"shortest_edge": 30}, "crop_size": 28}),
+        ("CLIP", {"size": 28, "crop_size": 28}),
+        ("CLIP", {"size": {"shortest_edge": 36}, "crop_size": {"height": 20, "width": 36}}),
+        ("Bit", {"size": {"shortest_edge": 32}, "crop_size": 28, "resample": 1}),
+        ("ViT", {"size": 28}),
+        ("ViT", {"size": {"height": 20, "width": 28}, "do_normalize": False}),
+        ("DeiT", {"size": 32, "crop_size": 28, "image_mean": [0.4, 0.5, 0.6]}),
+        ("Siglip", {"size": {"height": 28, "width": 28}}),
+        ("Siglip", {"size": {"height": 28, "width": 28}, "rescale_factor": 1 / 127.5}),
+    ],
+)
+def test_equals_hugging_face(kind, fields):
+    transformers = pytest.importorskip("transformers", reason="needs transformers")
+    try:
+        processor = getattr(transformers, f"{kind}ImageProcessorPil")(**fields)
+    except (AttributeError, ImportError) as error:
+        pytest.skip(f"needs transformers 5 and its image processors: {error}")
+    said = json.loads(processor.to_json_string())
+    preprocessing = from_hugging_face(said)
+    expected = [processor(Image.fromarray(image))["pixel_values"][0] for image in IMAGES]
+    np.testing.assert_allclose(
+        preprocess(preprocessing, IMAGES).transpose(0, 3, 1, 2), np.stack(expected), atol=1e-5
+    )
+
+
+def test_squash_sees_the_whole_image():
+    made = preprocess(Preprocessing(*INCEPTION, crop=1.0, crop_mode="squash", size=16), IMAGES[1])
+    resized = Image.fromarray(IMAGES[1]).resize((16, 16), Image.Resampling.BICUBIC)
+    np.testing.assert_allclose(made[0], np.asarray(resized) / 127.5 - 1, atol=1e-6)

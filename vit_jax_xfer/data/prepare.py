@@ -1,0 +1,72 @@
+"""Images of any kind and size → the batch that a model wants, as its publisher prepared it."""
+
+import dataclasses
+import os
+from typing import Any
+
+import numpy as np
+
+from vit_jax_xfer.data.sources.decode import decode_image
+from vit_jax_xfer.data.transforms import parse
+
+
+def preprocess(model: Any, images: Any, size: int | tuple[int, int] | None = None) -> np.ndarray:
+    """Images resized, cropped and normalised as `model.preprocessing` says: (B, H, W, 3) float32.
+
+    model: a network, a masked autoencoder, or a Preprocessing itself.
+    images: a path, a PIL image, a uint8 array (H, W, 3), or a list of these; sizes may differ.
+    Grey, palette and alpha images become RGB; EXIF rotation is not applied, as in all sources.
+    size: pixels, or (height, width), in place of the native size; the share cut off stays.
+    ValueError when the model has no preprocessing, and for an image that can't be read, by name.
+    """
+    preprocessing = _preprocessing(model)
+    if size is not None:
+        preprocessing = dataclasses.replace(preprocessing, size=size)
+    pipeline = parse(preprocessing.pipeline())
+    several = isinstance(images, list | tuple)
+    listed = list(images) if several else [images]
+    if not listed:
+        raise ValueError("images: got an empty list, expected at least one image")
+    rng = np.random.default_rng(0)  # ops take one; none of these draws from it
+    prepared = []
+    for index, image in enumerate(listed):
+        pixels = _bytes(image, f"images[{index}]" if several else "images")
+        prepared.append(pipeline({"image": pixels}, rng)["image"])
+    return np.stack(prepared)
+
+
+def _preprocessing(model: Any) -> Any:
+    # Told by what it has, not by its class: `data` imports nothing of `models`.
+    if hasattr(model, "pipeline"):
+        return model
+    if not hasattr(model, "preprocessing"):
+        model = getattr(model, "encoder", model)
+    found = getattr(model, "preprocessing", None)
+    if found is None:
+        raise ValueError("model.preprocessing is None; pass a Preprocessing")
+    return found
+
+
+def _bytes(image: Any, name: str) -> np.ndarray:
+    """One image in any accepted form as uint8 (h, w, 3)."""
+    if isinstance(image, str | os.PathLike):
+        return decode_image(os.fspath(image), os.fspath(image))
+    if hasattr(image, "convert"):
+        return _from_pil(image, name)
+    array = np.asarray(image)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[-1] != 3 or not array.size:
+        raise ValueError(
+            f"{name}: got {array.dtype} of shape {array.shape}, expected a path, a PIL image or "
+            "uint8 of shape (height, width, 3)"
+        )
+    return array
+
+
+def _from_pil(image: Any, name: str) -> np.ndarray:
+    if image.mode in ("I", "F") or image.mode.startswith("I;"):
+        raise ValueError(f"{name}: mode {image.mode}, expected 8 bits per channel")
+    try:
+        return np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError) as error:  # PIL decodes here, not when it opens
+        where = getattr(image, "filename", "") or name
+        raise ValueError(f"cannot read image {where}: {error}") from error
