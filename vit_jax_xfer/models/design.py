@@ -24,7 +24,7 @@ ACTIVATIONS: dict[str, Any] = {
 CHOICES: dict[str, tuple[str, ...]] = {
     "kernel_init": tuple(KERNEL_INITS),
     "activation": tuple(ACTIVATIONS),
-    "mlp": ("plain", "swiglu"),
+    "mlp": ("plain", "swiglu", "geglu"),
     "qkv_bias": ("full", "no_key", "masked_key", "none"),
     "relative_bias": ("none", "block", "shared"),
     "relative_resize": ("geometric", "bilinear"),

@@ -10,7 +10,8 @@ class Mlp(nn.Module):
     """Two dense layers with an activation between them: (…, C) → (…, C).
 
     "swiglu" multiplies a third layer's SiLU in place of the activation (2002.05202; DINOv2's
-    giant, DINOv3, EVA-02); `mlp_norm` normalises the hidden features (EVA-02, 2303.11331).
+    giant, DINOv3, EVA-02), "geglu" its activation; `mlp_norm` normalises the hidden features
+    (EVA-02, 2303.11331).
     """
 
     design: BlockDesign
@@ -20,10 +21,11 @@ class Mlp(nn.Module):
         design = self.design
         dense = {"kernel_init": KERNEL_INITS[design.kernel_init], "dtype": design.dtype}
         hidden = nn.Dense(design.mlp_dim, name="fc1", **dense)(x)
-        if design.mlp == "swiglu":
-            hidden = hidden * nn.silu(nn.Dense(design.mlp_dim, name="gate", **dense)(x))
+        activation = nn.silu if design.mlp == "swiglu" else ACTIVATIONS[design.activation]
+        if design.mlp == "plain":
+            hidden = activation(hidden)
         else:
-            hidden = ACTIVATIONS[design.activation](hidden)
+            hidden = hidden * activation(nn.Dense(design.mlp_dim, name="gate", **dense)(x))
         if design.mlp_norm:
             hidden = layer_norm(design.norm_eps, design.dtype, "norm")(hidden)
         return nn.Dense(x.shape[-1], name="fc2", **dense)(hidden)

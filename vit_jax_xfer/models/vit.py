@@ -24,7 +24,7 @@ from vit_jax_xfer.models.stack import REMAT_POLICIES, make_blocks, run_blocks
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     **CHOICES,
-    "pool": ("cls", "avg", "map", "none"),
+    "pool": ("cls", "avg", "avg_all", "cls_avg", "map", "none"),
     "position": ("learned", "sincos", "none"),
     "position_resize": RESIZES,
     "remat": tuple(REMAT_POLICIES),
@@ -57,7 +57,7 @@ class VisionTransformer(nn.Module):
     num_heads: int = 12
     mlp_dim: int | None = None  # None = 4 · width
     num_classes: int = 1000  # 0 = no head
-    pool: str = "cls"  # what the head sees: cls | avg (mean of patch tokens) | map | none
+    pool: str = "cls"  # what the head sees: cls | avg | avg_all | cls_avg | map | none, see _pool
     pool_norm: bool | None = None  # norm after pooling and none before (MAE); None = pool == "avg"
     class_token: bool = True
     position: str = "learned"  # learned | sincos (fixed, no parameter) | none
@@ -77,7 +77,7 @@ class VisionTransformer(nn.Module):
     patch_bias: bool = True  # False: patches are projected without one (CLIP, 2103.00020)
     pre_norm: bool = False  # norm before the first block (CLIP)
     activation: str = "gelu"  # gelu | gelu_tanh (SigLIP, 2303.15343) | quick_gelu (OpenAI's CLIP)
-    mlp: str = "plain"  # plain | swiglu (2002.05202; DINOv2 giant, DINOv3, EVA-02)
+    mlp: str = "plain"  # plain | swiglu (2002.05202; DINOv2 giant, DINOv3, EVA-02) | geglu
     mlp_norm: bool = False  # norm of the hidden features (EVA-02 base and large, 2303.11331)
     qkv_bias: str = "full"  # full | no_key (BEiT, EVA-02) | masked_key (DINOv3) | none
     qk_norm: bool = False  # norm of queries and keys, a head at a time (2302.05442)
@@ -88,6 +88,7 @@ class VisionTransformer(nn.Module):
     rotary_base: float = 100.0  # of the wavelengths: 100 in DINOv3, 10000 in EVA-02
     rotary_grid: int | None = None  # side of the grid that eva02 counts cells on; None = native
     head_bias: bool = True  # False: a projection without one (CLIP)
+    pre_logits: bool = False  # a dense layer and tanh before the head (ViT's 21k files, 2010.11929)
     preprocessing: Preprocessing | None = None  # how its images are prepared; travels along
 
     dtype: Any = jnp.float32  # of activations; parameters and softmax stay float32
@@ -116,6 +117,8 @@ class VisionTransformer(nn.Module):
             self.norm = layer_norm(self.norm_eps, self.dtype)
         if self.pool == "map":
             self.attention_pool = AttentionPool(self._design())
+        if self.pre_logits:
+            self.representation = nn.Dense(self.width, dtype=self.dtype)
         if self.num_classes:
             self.head = self._linear_head()
             if self.has_distillation_head:
@@ -301,6 +304,11 @@ class VisionTransformer(nn.Module):
         return tokens if self.norm_after_pool else self.norm(tokens)
 
     def _pool(self, tokens: jax.Array) -> jax.Array | None:
+        """What the head sees, (B, C).
+
+        cls: the class token. avg: the mean of the patch tokens. avg_all: of all tokens (FLIP).
+        cls_avg: both, (B, 2C) (DINOv2's linear heads). map: attention pooling (SigLIP).
+        """
         if self.pool == "none":
             return None
         if self.pool == "cls":
@@ -308,10 +316,13 @@ class VisionTransformer(nn.Module):
         elif self.pool == "map":
             pooled = self.attention_pool(tokens)
         else:
+            patches = tokens if self.pool == "avg_all" else tokens[:, self.prefix_tokens :]
             # A mean over thousands of tokens needs more digits than bf16 has.
-            pooled = tokens[:, self.prefix_tokens :].astype(jnp.float32).mean(axis=1)
-            pooled = pooled.astype(tokens.dtype)
-        return self.head_norm(pooled) if self.norm_after_pool else pooled
+            pooled = patches.astype(jnp.float32).mean(axis=1).astype(tokens.dtype)
+            if self.pool == "cls_avg":
+                pooled = jnp.concatenate([tokens[:, 0], pooled], axis=-1)
+        pooled = self.head_norm(pooled) if self.norm_after_pool else pooled
+        return jnp.tanh(self.representation(pooled)) if self.pre_logits else pooled
 
     def _classify(self, tokens: jax.Array, pooled: jax.Array) -> jax.Array:
         """Logits (B, K), at least float32; DeiT's are the mean of its two heads'."""
@@ -327,8 +338,8 @@ class VisionTransformer(nn.Module):
                 raise ValueError(f"{field}: {getattr(self, field)!r} is none of {allowed}")
         if self.width % self.num_heads:
             raise ValueError(f"num_heads: {self.num_heads} does not divide width {self.width}")
-        if self.pool == "cls" and not self.class_token:
-            raise ValueError("pool='cls' needs class_token=True")
+        if self.pool in ("cls", "cls_avg") and not self.class_token:
+            raise ValueError(f"pool={self.pool!r} needs class_token=True")
         if self.pool == "none" and (self.num_classes or self.norm_after_pool):
             raise ValueError("pool='none' goes with num_classes=0 and without pool_norm")
         if self.distillation_head and not (self.distillation_token and self.num_classes):

@@ -1,5 +1,10 @@
-"""Other people's checkpoints → this project's variables, one file per family."""
+"""Other people's checkpoints → this project's variables, and back.
 
-from vit_jax_xfer.pretrained.load import FAMILIES, load_pretrained, to_publisher_names
+A file is read (files), its names are brought to common ones (dialects, common, flax_names), what
+they tell is read off (reading), the family is told (families), and the model is filled (fill).
+"""
+
+from vit_jax_xfer.pretrained.load import FAMILIES, load_pretrained
+from vit_jax_xfer.pretrained.publish import to_publisher_names
 
 __all__ = ["FAMILIES", "load_pretrained", "to_publisher_names"]

@@ -1,13 +1,10 @@
-"""A model's fields from the shapes in a file, and what the caller says beside them."""
+"""Fields that a file can't tell alone: how what it tells goes with what the caller says."""
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
-from vit_jax_xfer.models.patches import grid_of
-from vit_jax_xfer.models.positions import resize_positions, sincos_2d
+# Published widths whose heads are not 64 wide: SO400M, huge, giant, gigantic.
+_WIDE_HEADS = {1152: 16, 1280: 16, 1408: 16, 1664: 16}
 
 
 def agree(told: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -18,76 +15,44 @@ def agree(told: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     return {**told, **given}
 
 
-def heads(field: str, given: int | None, width: int, fallback: int | None) -> int:
-    """The number of heads, which no shape tells: the given one, else the fallback.
+def number_of_heads(
+    field: str,
+    given: int | None,
+    stored: int | None,
+    width: int,
+    published: Mapping[int, int],
+    usual: bool = True,
+) -> int:
+    """The number of heads, which PyTorch's shapes don't tell.
 
-    ValueError naming the field when there is neither, or when it does not divide the width.
+    The caller's, else the configuration's, else that of published models of this width: the
+    family's own, or the usual one. ValueError naming the field when there is none, when it does
+    not divide the width, or when the caller's differs from the stored one.
     """
-    number = fallback if given is None else given
+    if given is not None and stored is not None and given != stored:
+        raise ValueError(f"{field}: got {given}, but the file has {stored}")
+    number = given or stored or published.get(width)
+    if number is None and usual:
+        number = usual_heads(width)
+    if given == 0 or (number is not None and (number < 1 or width % number)):
+        raise ValueError(
+            f"{field}: {given if given == 0 else number} does not divide width {width}"
+        )
     if number is None:
         raise ValueError(f"{field}: shapes don't tell it for width {width}; pass {field}=")
-    if number < 1 or width % number:
-        raise ValueError(f"{field}: {number} does not divide width {width}")
     return number
 
 
-def shape_of(state: Mapping[str, np.ndarray], name: str, dims: int) -> tuple[int, ...]:
-    """The shape of an array that fields are read from. ValueError unless it is there with dims."""
-    if name not in state:
-        raise ValueError(f"{name}: not in the file, and the model's size is read from it")
-    shape = state[name].shape
-    if len(shape) != dims:
-        raise ValueError(f"{name}: found shape {shape}, wanted {dims} axes")
-    return shape
+def usual_heads(width: int) -> int | None:
+    """Heads of the published models of this width; None where sizes differ between publishers."""
+    if width < 192 or width % 64:
+        return _WIDE_HEADS.get(width)
+    return _WIDE_HEADS.get(width, width // 64)
 
 
-def count_blocks(names: Iterable[str], template: str) -> int:
-    """How many blocks there are: one more than the highest number in `template`'s place `{i}`."""
-    pattern = re.compile(re.escape(template).replace(r"\{i\}", r"(\d+)"))
-    numbers = [int(match[1]) for match in map(pattern.match, names) if match]
-    return max(numbers, default=-1) + 1
-
-
-def stored_grid(
-    tokens: int, prefix_tokens: int, image_size: int | tuple[int, int] | None, patch_size: int
-) -> tuple[int, int]:
-    """The grid (h, w) that a table of `tokens` positions was made for: a square one.
-
-    A table that fits no square is taken for the given image size where that has as many patches.
-    ValueError otherwise.
-    """
-    number = tokens - prefix_tokens
-    side = round(max(number, 0) ** 0.5)
-    if number > 0 and side * side == number:
-        return side, side
-    if image_size is not None:
-        grid = grid_of(image_size, patch_size)
-        if grid[0] * grid[1] == number:
-            return grid
-    raise ValueError(
-        f"pos_embed: {tokens} positions are not {prefix_tokens} and a square grid of patches; "
-        "pass the image_size=(height, width) they were made for"
-    )
-
-
-def fit_positions(
-    table: np.ndarray,
-    old_grid: tuple[int, int],
-    new_grid: tuple[int, int],
-    prefix_tokens: int,
-    resize: str,
-) -> np.ndarray:
-    """A stored table (1, P + h·w, C) for another grid. resize: the model's `position_resize`."""
-    if old_grid == new_grid:
-        return table
-    antialias = resize == "bicubic_antialias"
-    return np.asarray(resize_positions(table, old_grid, new_grid, prefix_tokens, antialias))
-
-
-def is_sincos(table: np.ndarray) -> bool:
-    """Whether (1, 1 + n·n, C) is MAE's fixed table, which never trained and so tells its files."""
-    if table.ndim != 3 or table.shape[2] % 4:
-        return False
-    side = round(max(table.shape[1] - 1, 0) ** 0.5)
-    fixed = sincos_2d((side, side), table.shape[2])
-    return fixed.shape == table.shape and bool(np.allclose(table, fixed, atol=1e-4))
+def classes_of(found: int, given: int | None) -> int:
+    """The classes of the file's head; 0 where there is none or the caller drops it."""
+    if given not in (None, 0, found):
+        what = f"a head of {found} classes" if found else "no head"
+        raise ValueError(f"num_classes: got {given}, but the file has {what}; 0 loads without one")
+    return found if given is None else given

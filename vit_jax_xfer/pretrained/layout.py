@@ -1,7 +1,8 @@
 """How a publisher lays one parameter out, and how blocks are stacked for a scan.
 
 A `Layout` changes both ways: `load` takes the publisher's arrays and our shape, `save` takes our
-array. `save` also tells which shapes a file must have, so no layout states shapes.
+array. `save` also tells which shapes a file must have, so no layout states shapes. A parameter
+may be a share of a publisher's array (`part`).
 PyTorch keeps a linear layer as (out, in) and a convolution as (out, in, h, w).
 """
 
@@ -18,10 +19,20 @@ Params = dict[str, Any]
 
 
 class Layout(NamedTuple):
-    """load(their arrays, our shape) → our array; save(our array) → their arrays, in that order."""
+    """load(their arrays, our shape) → our array; save(our array) → their arrays, in that order.
+
+    share: (which, of how many) equal parts along the first axis of their one array this is.
+    """
 
     load: Callable[[Sequence[np.ndarray], Shape], np.ndarray]
     save: Callable[[np.ndarray], tuple[np.ndarray, ...]]
+    share: tuple[int, int] = (0, 1)
+
+    def take(self, array: np.ndarray) -> np.ndarray:
+        """This parameter's share of the publisher's array."""
+        which, number = self.share
+        size = array.shape[0] // number if number > 1 else 0
+        return array[which * size : (which + 1) * size] if number > 1 else array
 
 
 def single(
@@ -65,6 +76,41 @@ SPLIT_QKV_BIAS = Layout(
     lambda theirs, shape: np.stack(theirs).reshape(shape),
     lambda ours: tuple(ours[i].reshape(-1) for i in range(3)),
 )
+
+
+# q and v apart, each (C,) ↔ (2, H, d): attention without a bias of the keys
+QV_BIAS = Layout(
+    lambda theirs, shape: np.stack(theirs).reshape(shape),
+    lambda ours: tuple(ours[i].reshape(-1) for i in range(2)),
+)
+
+# q (C, C), and k and v together (2C, C) ↔ (C, 3, H, d); biases likewise
+Q_KV_KERNEL = Layout(
+    lambda theirs, shape: np.concatenate(theirs).T.reshape(shape),
+    lambda ours: (ours[:, 0].reshape(len(ours), -1).T, ours[:, 1:].reshape(len(ours), -1).T),
+)
+Q_KV_BIAS = Layout(
+    lambda theirs, shape: np.concatenate(theirs).reshape(shape),
+    lambda ours: (ours[0].reshape(-1), ours[1:].reshape(-1)),
+)
+
+# A token or a table without the leading axes of ours: (C,) ↔ (1, 1, C), (N, C) ↔ (1, N, C)
+TOKEN = single(lambda theirs, shape: theirs[None, None], lambda ours: ours[0, 0])
+TABLE = single(lambda theirs, shape: theirs[None], lambda ours: ours[0])
+
+# Flax's attention: q, k, v apart, each (C, H, d) ↔ (C, 3, H, d), biases (H, d) ↔ (3, H, d)
+FLAX_QKV_KERNEL = Layout(
+    lambda theirs, shape: np.stack(theirs, axis=1),
+    lambda ours: tuple(ours[:, i] for i in range(3)),
+)
+FLAX_QKV_BIAS = Layout(
+    lambda theirs, shape: np.stack(theirs), lambda ours: tuple(ours[i] for i in range(3))
+)
+
+
+def part(layout: Layout, which: int, number: int) -> Layout:
+    """The layout of a parameter that is one of `number` equal parts of a publisher's array."""
+    return layout._replace(share=(which, number))
 
 
 def stack_blocks(params: Params, like: Mapping[str, Any] | None = None) -> Params:

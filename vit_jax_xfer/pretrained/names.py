@@ -2,8 +2,8 @@
 
 import functools
 import re
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,8 +19,8 @@ class Rule(NamedTuple):
 
     `{i}` in a name stands for a block's number. Several names are arrays that one parameter is
     made of; none is a parameter whose value the layout alone knows.
-    Where several rules fit a parameter, the first whose names the file has is taken, and export
-    takes the first.
+    Where several rules fit a parameter, the first whose names the file has with shapes that fit is
+    taken; export takes the first.
     """
 
     ours: str
@@ -56,31 +56,36 @@ def from_publisher(
     shapes: Mapping[str, Shape],
     rules: Sequence[Rule],
     ignored: Sequence[str] = (),
-) -> State:
+    finish: Callable[[np.ndarray], Any] = np.asarray,
+    shown: Callable[[str], str] = str,
+) -> dict[str, Any]:
     """{our path: array} for every path of `shapes`, from a file's names.
 
     ignored: regular expressions of whole names that the file may carry to no use (buffers).
+    finish: what becomes of each array at once, so that a lazy file never lies in memory whole.
+    shown: a name as errors show it, where the file was renamed before.
     One ValueError lists names left over, parameters not filled and shapes that disagree.
     """
-    filled: State = {}
+    filled: dict[str, Any] = {}
     used: set[str] = set()
     missing, unequal = [], []
     for path, shape in shapes.items():
-        found = _names_for(path, rules, state)
+        found = _choose(path, rules, state, shape)
         if found is None:
             missing.append(f"{path} (no name in this family)")
             continue
         names, layout = found
         used.update(names)
         absent = [name for name in names if name not in state]
-        missing += [f"{path} (from {name})" for name in absent]
+        missing += [f"{path} (from {shown(name)})" for name in absent]
         if absent:
             continue
         wrong = _wrong_shapes(state, names, layout, shape)
-        unequal += wrong
+        unequal += [f"{shown(name)}: {what}" for name, what in wrong]
         if not wrong:
-            filled[path] = layout.load([state[name] for name in names], shape)
-    left = [name for name in state if name not in used and not _any_match(name, ignored)]
+            arrays = [layout.take(state[name]) for name in names]
+            filled[path] = finish(layout.load(arrays, shape))
+    left = [shown(name) for name in state if name not in used and not any_match(name, ignored)]
     _fail_on(left=left, missing=missing, unequal=unequal)
     return filled
 
@@ -91,45 +96,43 @@ def to_publisher(params: Mapping[str, np.ndarray], rules: Sequence[Rule]) -> Sta
     ValueError listing the parameters that the publisher has no name for.
     """
     state: State = {}
+    shares: dict[str, dict[int, np.ndarray]] = {}
     missing = []
     for path, value in params.items():
-        found = _names_for(path, rules, None)
+        found = next(iter(candidates(path, rules)), None)
         if found is None:
             missing.append(path)
             continue
         names, layout = found
-        state.update(zip(names, layout.save(np.asarray(value)), strict=True))
+        arrays = layout.save(np.asarray(value))
+        if layout.share[1] > 1:
+            shares.setdefault(names[0], {})[layout.share[0]] = arrays[0]
+        else:
+            state.update(zip(names, arrays, strict=True))
+    for name, parts in shares.items():
+        state[name] = np.concatenate([parts[i] for i in sorted(parts)])
     if missing:
         raise ValueError(f"parameters without a name in this family: {_listed(missing)}")
     return state
 
 
-def unknown_names(
-    state: Mapping[str, np.ndarray], rules: Sequence[Rule], ignored: Sequence[str] = ()
-) -> list[str]:
-    """The file's names that no rule mentions and that are not to be ignored."""
-    theirs = {name for r in rules for name in r.theirs}
-    return [
-        name
-        for name in state
-        if not _any_match(name, ignored) and not any(_pattern(t).fullmatch(name) for t in theirs)
-    ]
-
-
-def _names_for(
-    path: str, rules: Sequence[Rule], state: Mapping[str, np.ndarray] | None
-) -> tuple[tuple[str, ...], Layout] | None:
-    """The publisher's names for our path: the first rule whose names are there, else the first."""
-    first = None
+def candidates(path: str, rules: Sequence[Rule]) -> Iterator[tuple[tuple[str, ...], Layout]]:
+    """The publisher's names for our path, and their layout: one for each rule that covers it."""
     for ours, theirs, layout in rules:
         match = _pattern(ours).fullmatch(path)
-        if match is None:
-            continue
-        names = tuple(name.replace("{i}", match.groupdict().get("i", "")) for name in theirs)
-        if state is None or all(name in state for name in names):
-            return names, layout
-        first = first or (names, layout)
-    return first
+        if match is not None:
+            number = match.groupdict().get("i", "")
+            yield tuple(name.replace("{i}", number) for name in theirs), layout
+
+
+def _choose(
+    path: str, rules: Sequence[Rule], state: Mapping[str, np.ndarray], shape: Shape
+) -> tuple[tuple[str, ...], Layout] | None:
+    """The rule whose names are there with fitting shapes, else with any, else the first."""
+    found = list(candidates(path, rules))
+    there = [one for one in found if all(name in state for name in one[0])]
+    fitting = [one for one in there if len(there) > 1 and not _wrong_shapes(state, *one, shape)]
+    return next(iter([*fitting, *there, *found]), None)
 
 
 @functools.cache
@@ -138,20 +141,33 @@ def _pattern(template: str) -> re.Pattern[str]:
     return re.compile(re.escape(template).replace(r"\{i\}", r"(?P<i>\d+)"))
 
 
-def _any_match(name: str, patterns: Sequence[str]) -> bool:
+def any_match(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a pattern matches the whole name."""
     return any(re.fullmatch(pattern, name) for pattern in patterns)
+
+
+def shape_in(state: Mapping[str, Any], name: str) -> Shape:
+    """The shape of one of a file's arrays, which a lazy file tells without reading it."""
+    lazy = getattr(state, "shape", None)
+    return lazy(name) if lazy is not None else state[name].shape
 
 
 def _wrong_shapes(
     state: Mapping[str, np.ndarray], names: Sequence[str], layout: Layout, shape: Shape
-) -> list[str]:
-    """What to say of the arrays whose shape is not the one our parameter needs."""
+) -> list[tuple[str, str]]:
+    """(name, what is wrong) of the arrays whose shape is not the one our parameter needs."""
     # A zero-strided array stands in for ours, so this allocates nothing.
-    wanted = [array.shape for array in layout.save(np.broadcast_to(np.float32(0), shape))]
+    try:
+        wanted = [array.shape for array in layout.save(np.broadcast_to(np.float32(0), shape))]
+    except (ValueError, IndexError):  # a layout for another number of axes
+        return [(names[0], f"found {shape_in(state, names[0])}, wanted another layout")]
+    if layout.share[1] > 1:
+        wanted = [(layout.share[1] * want[0], *want[1:]) for want in wanted]
+    found = [shape_in(state, name) for name in names]
     return [
-        f"{name}: found {state[name].shape}, wanted {want}"
-        for name, want in zip(names, wanted, strict=True)
-        if state[name].shape != want
+        (name, f"found {have}, wanted {want}")
+        for name, have, want in zip(names, found, wanted, strict=True)
+        if have != want
     ]
 
 

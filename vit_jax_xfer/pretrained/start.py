@@ -1,9 +1,10 @@
 """One model's weights as the start of another: fine-tuning, probing, going on.
 
-Everything but the last norm and the head must come across whole; those two start afresh where the
-source lacks them or has them for another use.
+Everything but the last norm, the pooling and the head must come across whole; those start afresh
+where the source lacks them or has them for another use.
 """
 
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -12,11 +13,20 @@ import jax.numpy as jnp
 
 from vit_jax_xfer.models.extract import encoder_of
 from vit_jax_xfer.models.mae import MaskedAutoencoder
-from vit_jax_xfer.models.positions import resize_positions, sincos_2d
+from vit_jax_xfer.models.positions import fit_positions, sincos_2d
+from vit_jax_xfer.models.relative import resize_table
 from vit_jax_xfer.models.vit import VisionTransformer
 from vit_jax_xfer.pretrained.layout import stack_blocks, unstack_blocks
 
-FRESH = ("norm", "head_norm", "head")
+FRESH = (
+    "norm",
+    "head_norm",
+    "head",
+    "representation",
+    "distillation_classifier",
+    "attention_pool",
+    "mask_token",
+)
 
 
 def start_from(source: nn.Module, variables: dict[str, Any], model: nn.Module) -> dict[str, Any]:
@@ -31,7 +41,7 @@ def start_from(source: nn.Module, variables: dict[str, Any], model: nn.Module) -
         raise ValueError("masked pre-training goes on only from a model with its decoder")
     params = dict(variables["params"])
     if isinstance(model, VisionTransformer):
-        params = {**params, **_positions(source, params, model)}
+        params = {**_relative(source, params, model), **_positions(source, params, model)}
         if model.position == "sincos":
             params.pop("pos_embed", None)
     has = getattr(source, "encoder", source).scan
@@ -88,17 +98,38 @@ def _positions(
         if source.position != "sincos":
             raise ValueError("position: the source has learned positions, the model fixed ones")
         return {}
-    if source.prefix_tokens != model.prefix_tokens:
+    if model.position == "none" or source.position == "none":
+        return {}  # a difference is named with the other parameters
+    if source.prefix_positions != model.prefix_positions:
         raise ValueError(
-            f"class_token: the source has {source.prefix_tokens} prefix tokens, the model "
-            f"{model.prefix_tokens}"
+            f"class_token, class_position: the source has positions of {source.prefix_positions} "
+            f"tokens before the patches, the model of {model.prefix_positions}"
         )
+    rows = model.prefix_positions
     if source.position == "sincos":
-        return {"pos_embed": jnp.asarray(sincos_2d(model.grid, model.width, model.prefix_tokens))}
-    if source.grid == model.grid:
-        return {}
-    return {
-        "pos_embed": resize_positions(
-            params["pos_embed"], source.grid, model.grid, prefix_tokens=model.prefix_tokens
+        return {"pos_embed": jnp.asarray(sincos_2d(model.grid, model.width, rows))}
+    fitted = fit_positions(
+        params["pos_embed"], source.grid, model.grid, rows, source.position_resize
+    )
+    return {"pos_embed": fitted}
+
+
+def _relative(
+    source: VisionTransformer, params: dict[str, Any], model: VisionTransformer
+) -> dict[str, Any]:
+    """The parameters with their tables of relative positions on the model's grid."""
+    if "none" in (source.relative_bias, model.relative_bias) or source.grid == model.grid:
+        return params
+
+    def fit(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
+        if path[-1].key != "relative_bias":
+            return leaf
+        fit_one = partial(
+            resize_table,
+            old_grid=source.grid,
+            new_grid=model.grid,
+            how=source.relative_resize,
         )
-    }
+        return jax.vmap(fit_one)(leaf) if leaf.ndim == 3 else fit_one(leaf)
+
+    return jax.tree_util.tree_map_with_path(fit, params)

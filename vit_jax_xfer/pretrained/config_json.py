@@ -1,0 +1,76 @@
+"""What a Hugging Face directory's config.json says beside the weights: transformers' and timm's."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from vit_jax_xfer.models.preprocessing import Preprocessing, from_hugging_face
+
+_ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "quick_gelu": "quick_gelu",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+}
+
+
+def config_fields(config: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A VisionTransformer's fields from a config.json, as far as shapes don't tell them."""
+    if config is None:
+        return {}
+    if "pretrained_cfg" in config or "architecture" in config:
+        return _timm_fields(config)
+    config = config.get("vision_config") or config
+    fields: dict[str, Any] = {}
+    for ours, theirs in (
+        ("num_heads", "num_attention_heads"),
+        ("norm_eps", "layer_norm_eps"),
+        ("rotary_base", "rope_theta"),
+        ("decoder_num_heads", "decoder_num_attention_heads"),
+    ):
+        if config.get(theirs) is not None:
+            fields[ours] = config[theirs]
+    # Newer versions keep it among other parameters of the rotary positions.
+    rotary = (config.get("rope_parameters") or {}).get("rope_theta")
+    if rotary is not None:
+        fields["rotary_base"] = rotary
+    activation = config.get("hidden_act")
+    # A gated MLP's SiLU needs no field.
+    if activation in _ACTIVATIONS:
+        fields["activation"] = _ACTIVATIONS[activation]
+    elif activation not in (None, "silu"):
+        raise ValueError(f"config.json: hidden_act {activation!r} is none that a ViT here has")
+    if config.get("model_type", "").startswith("dinov3") and config.get("image_size"):
+        fields["image_size"] = config["image_size"]
+    return fields
+
+
+def config_preprocessing(
+    config: Mapping[str, Any] | None, preprocessor: Mapping[str, Any] | None, size: Any
+) -> Preprocessing | None:
+    """How images are prepared by a directory's own files; None where it doesn't say."""
+    if preprocessor is not None:
+        return from_hugging_face(dict(preprocessor), size)
+    published = (config or {}).get("pretrained_cfg")
+    if not published or "mean" not in published:
+        return None
+    pixels = published.get("input_size", (3, size, size))[1:]
+    return Preprocessing(
+        mean=tuple(published["mean"]),
+        std=tuple(published["std"]),
+        interpolation=published.get("interpolation", "bicubic"),
+        crop=published.get("crop_pct", 0.875),
+        crop_mode="squash" if published.get("crop_mode") == "squash" else "center",
+        size=pixels[0] if pixels[0] == pixels[1] else tuple(pixels),
+    )
+
+
+def _timm_fields(config: Mapping[str, Any]) -> dict[str, Any]:
+    """timm's config.json: little, since its models' names stand for the rest."""
+    architecture = config.get("architecture", "")
+    tag = (config.get("pretrained_cfg") or {}).get("tag", "")
+    quick = "quickgelu" in architecture or tag.startswith("openai")
+    if "_clip_" in architecture and not quick:
+        return {"activation": "gelu"}  # OpenCLIP's trainings; OpenAI's weights want the quick one
+    return {}

@@ -1,0 +1,77 @@
+"""A recognised file's arrays, put into its model's variables."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vit_jax_xfer.models.patches import grid_of
+from vit_jax_xfer.models.positions import fit_positions
+from vit_jax_xfer.models.relative import resize_table
+from vit_jax_xfer.pretrained.layout import stack_blocks, unstack_blocks
+from vit_jax_xfer.pretrained.names import from_publisher
+from vit_jax_xfer.pretrained.recognise import Recognised
+
+
+def fill(found: Recognised) -> dict[str, Any]:
+    """{"params": …} as float32 jax arrays. ValueError unless the file fills the model whole."""
+    shapes = param_shapes(found.model)
+    flat = {path: leaf.shape for path, leaf in flatten(jax.eval_shape(unstack_blocks, shapes))}
+    filled = from_publisher(
+        _fitted(found),
+        flat,
+        found.rules,
+        found.ignored,
+        # A copy: a later write to the caller's arrays must not reach the model.
+        finish=lambda array: jnp.array(array, jnp.float32),
+        shown=found.shown,
+    )
+    tree = flax.traverse_util.unflatten_dict(filled, sep="/")
+    return {"params": stack_blocks(tree, like=shapes)}
+
+
+def param_shapes(model: nn.Module) -> dict[str, Any]:
+    """The shapes of a model's parameters, without making them."""
+    encoder = getattr(model, "encoder", model)
+    size = encoder.image_size
+    height, width = (size, size) if isinstance(size, int) else size
+    inputs = [jax.ShapeDtypeStruct((1, height, width, 3), jnp.float32)]
+    if encoder is not model:  # an autoencoder also takes the noise that chooses masked patches
+        h, w = encoder.grid
+        inputs.append(jax.ShapeDtypeStruct((1, h * w), jnp.float32))
+    return jax.eval_shape(model.init, jax.random.key(0), *inputs)["params"]
+
+
+def flatten(params: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """(path, leaf) of every parameter, "blocks_0/norm1/scale"."""
+    return list(flax.traverse_util.flatten_dict(params, sep="/").items())
+
+
+def _fitted(found: Recognised) -> Mapping[str, np.ndarray]:
+    """The file with its tables of positions on the model's grid."""
+    encoder = getattr(found.model, "encoder", found.model)
+    if found.stored_size is None:
+        return found.state
+    old = grid_of(found.stored_size, encoder.patch_size)
+    if old == encoder.grid:
+        return found.state
+    fitted = {}
+    prefix = encoder.prefix_positions
+    for name in ("pos_embed", "pos_embedding", "decoder_pos_embed"):
+        if name in found.state:
+            table = found.state[name]
+            table = table if table.ndim == 3 else table[None]
+            rows = 1 if name == "decoder_pos_embed" else prefix
+            new = fit_positions(table, old, encoder.grid, rows, encoder.position_resize)
+            fitted[name] = np.asarray(new)
+    if encoder.relative_bias != "none":
+        for name in found.state:
+            if name.endswith("relative_position_bias_table"):
+                table = found.state[name]
+                new = resize_table(table, old, encoder.grid, encoder.relative_resize)
+                fitted[name] = np.asarray(new)
+    return found.state.replaced(fitted)

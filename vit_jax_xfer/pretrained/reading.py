@@ -1,0 +1,206 @@
+"""What a file's names and shapes tell of the network in it."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from vit_jax_xfer.models.patches import grid_of
+from vit_jax_xfer.models.relative import OTHERS, table_rows
+from vit_jax_xfer.pretrained.names import Rule, candidates, shape_in
+
+Fields = dict[str, Any]
+_FIRST = "blocks_0/"
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """A file, seen through the name map: which of our parameters are there, in which shapes."""
+
+    state: Mapping[str, np.ndarray]
+    rules: Sequence[Rule]
+
+    def has(self, path: str) -> bool:
+        """Whether the file has all that our parameter is made of."""
+        return self._names(path) is not None
+
+    def shape(self, path: str) -> tuple[int, ...]:
+        """Our shape of a parameter that is one array in the file. ValueError where there is none.
+
+        Only for layouts that don't need our shape to tell it: kernels of attention do.
+        """
+        found = self._names(path)
+        if found is None:
+            wanted = next((names for names, _ in candidates(path, self.rules)), (path,))
+            raise ValueError(
+                f"{' + '.join(wanted)}: not in the file, and the model's size is read from it"
+            )
+        names, layout = found
+        stand_ins = [
+            layout.take(np.broadcast_to(np.float32(0), shape_in(self.state, name)))
+            for name in names
+        ]
+        try:
+            return layout.load(stand_ins, ()).shape
+        except ValueError:
+            raise ValueError(
+                f"{names[0]}: found shape {stand_ins[0].shape}, wanted another number of axes"
+            ) from None
+
+    def array(self, path: str) -> np.ndarray:
+        """A parameter that is stored as it is, up to leading axes of 1."""
+        names, layout = self._names(path)
+        return layout.load([self.state[names[0]]], ())
+
+    def size(self, path: str) -> int:
+        """How many numbers the file has for a parameter, 0 where it has none."""
+        found = self._names(path)
+        if found is None:
+            return 0
+        names, layout = found
+        return sum(int(np.prod(shape_in(self.state, n))) for n in names) // layout.share[1]
+
+    def count(self, template: str) -> int:
+        """How many of "…_{i}/…" there are, from 0 on without a gap."""
+        number = 0
+        while self.has(template.replace("{i}", str(number))):
+            number += 1
+        return number
+
+    def _names(self, path: str) -> tuple[tuple[str, ...], Any] | None:
+        there = [
+            (names, layout)
+            for names, layout in candidates(path, self.rules)
+            if all(name in self.state for name in names)
+        ]
+        for names, layout in there:
+            same_names = sum(names == other for other, _ in there)
+            if same_names == 1 or self._fits(names, layout):
+                return names, layout
+        return None
+
+    def _fits(self, names: tuple[str, ...], layout: Any) -> bool:
+        """Whether tokens and tables, which are stored with or without leading axes, have three."""
+        stand_in = np.broadcast_to(np.float32(0), shape_in(self.state, names[0]))
+        return layout.load([stand_in], ()).ndim == 3
+
+
+def told(reading: Reading, image_size: Any = None) -> Fields:
+    """A VisionTransformer's fields, as far as a file tells them.
+
+    image_size: the caller's, which decides where positions fit no square grid.
+    """
+    width = reading.shape(f"{_FIRST}norm1/scale")[0]
+    patch_size = reading.shape("patch_embed/kernel")[0]
+    bias = reading.size(f"{_FIRST}attention/qkv/bias") // width
+    fields = {
+        "width": width,
+        "patch_size": patch_size,
+        "depth": reading.count("blocks_{i}/norm1/scale"),
+        "mlp_dim": reading.shape(f"{_FIRST}mlp/fc2/kernel")[0],
+        "class_token": reading.has("cls_token"),
+        "distillation_token": reading.has("dist_token"),
+        "registers": reading.shape("register_tokens")[1] if reading.has("register_tokens") else 0,
+        "mask_token": reading.has("mask_token"),
+        "patch_bias": reading.has("patch_embed/bias"),
+        "pre_norm": reading.has("norm_pre/scale"),
+        "pre_logits": reading.has("representation/kernel"),
+        "mlp": _mlp(reading, width),
+        "mlp_norm": reading.has(f"{_FIRST}mlp/norm/scale"),
+        "qkv_bias": {0: "none", 2: "no_key"}.get(bias, "full"),
+        "qk_norm": reading.has(f"{_FIRST}attention/q_norm/scale"),
+        "attention_norm": reading.has(f"{_FIRST}attention/norm/scale"),
+    }
+    return {
+        **fields,
+        **_relative(reading, patch_size, image_size),
+        **_positions(reading, fields, image_size),
+        **_head(reading, fields),
+    }
+
+
+def _mlp(reading: Reading, width: int) -> str:
+    """The kind of MLP. Published gated ones take the SiLU, and 8/3 of the width or more.
+
+    A packed one of twice the width is timm's GluMlp at the usual ratio of 4, to which its
+    VisionTransformer gives its own activation.
+    """
+    if not reading.has(f"{_FIRST}mlp/gate/kernel"):
+        return "plain"
+    packed_by_timm = "blocks.0.mlp.fc1.weight" in reading.state
+    twice = reading.shape(f"{_FIRST}mlp/fc2/kernel")[0] == 2 * width
+    return "geglu" if packed_by_timm and twice else "swiglu"
+
+
+def _relative(reading: Reading, patch_size: int, image_size: Any) -> Fields:
+    """Where the table of relative positions is, and which square grid, or given one, it fits."""
+    for kind, path in (("block", f"{_FIRST}attention/relative_bias"), ("shared", "relative_bias")):
+        if not reading.has(path):
+            continue
+        rows = reading.shape(path)[0]
+        side = round((round(max(rows - OTHERS, 0) ** 0.5) + 1) / 2)
+        if table_rows((side, side)) == rows:
+            return {"relative_bias": kind, "image_size": side * patch_size}
+        if image_size is not None and table_rows(grid_of(image_size, patch_size)) == rows:
+            return {"relative_bias": kind, "image_size": image_size}
+        raise ValueError(
+            f"relative_position_bias_table: {rows} rows fit no square grid of patches; pass the "
+            "image_size=(height, width) they were made for"
+        )
+    return {"relative_bias": "none"}
+
+
+def _positions(reading: Reading, fields: Fields, image_size: Any) -> Fields:
+    """Whether there is a table, for which grid, and whether the first tokens have rows in it."""
+    if not reading.has("pos_embed"):
+        return {"position": "none"}
+    tokens = reading.shape("pos_embed")[1]
+    prefix = int(fields["class_token"]) + int(fields["distillation_token"])
+    with_rows = stored_grid(tokens - prefix, image_size, fields["patch_size"])
+    without = stored_grid(tokens, image_size, fields["patch_size"])
+    if with_rows is None and without is None:
+        raise ValueError(
+            f"pos_embed: {tokens} positions are not {prefix} and a square grid of patches; pass "
+            "the image_size=(height, width) they were made for"
+        )
+    h, w = with_rows or without
+    p = fields["patch_size"]
+    return {
+        "position": "learned",
+        "class_position": with_rows is not None,
+        "image_size": h * p if h == w else (h * p, w * p),
+    }
+
+
+def stored_grid(number: int, image_size: Any, patch_size: int) -> tuple[int, int] | None:
+    """The grid (h, w) of so many positions: a square one, or that of the given image size."""
+    side = round(max(number, 0) ** 0.5)
+    if number > 0 and side * side == number:
+        return side, side
+    if image_size is not None:
+        grid = grid_of(image_size, patch_size)
+        if grid[0] * grid[1] == number:
+            return grid
+    return None
+
+
+def _head(reading: Reading, fields: Fields) -> Fields:
+    """Pooling, and the head with its classes."""
+    classes = reading.shape("head/kernel")[-1] if reading.has("head/kernel") else 0
+    after = reading.has("head_norm/scale")
+    if reading.has("attention_pool/probe"):
+        pool = "map"
+    elif after:
+        pool = "avg"
+    elif classes and reading.shape("head/kernel")[0] == 2 * fields["width"]:
+        pool = "cls_avg"
+    else:
+        pool = "cls" if fields["class_token"] else "avg"
+    return {
+        "pool": pool,
+        "pool_norm": None if after == (pool == "avg") else after,
+        "num_classes": classes,
+        "head_bias": reading.has("head/bias") if classes else True,
+        "distillation_head": reading.has("distillation_classifier/kernel"),
+    }
