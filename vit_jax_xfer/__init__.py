@@ -20,6 +20,9 @@ _WHERE = {
     "mae_forward": "vit_jax_xfer.models.mae",
     "extract": "vit_jax_xfer.models.extract",
     "Extracted": "vit_jax_xfer.models.extract",
+    "Preprocessing": "vit_jax_xfer.models.preprocessing",
+    "student_like": "vit_jax_xfer.models.student",
+    "preprocess": "vit_jax_xfer.data.prepare",
     "FAMILIES": "vit_jax_xfer.pretrained",
     "load_pretrained": "vit_jax_xfer.pretrained",
     "transfer_forward": "vit_jax_xfer.transfer.forward",
@@ -29,19 +32,25 @@ __all__ = [
     "FAMILIES",
     "Extracted",
     "MaskedAutoencoder",
+    "Preprocessing",
     "VisionTransformer",
     "create_model",
     "extract",
     "list_models",
     "load_pretrained",
     "mae_forward",
+    "preprocess",
+    "student_like",
     "transfer_forward",
 ]
 
 if TYPE_CHECKING:
+    from vit_jax_xfer.data.prepare import preprocess
     from vit_jax_xfer.models.extract import Extracted, extract
     from vit_jax_xfer.models.mae import MaskedAutoencoder, mae_forward
+    from vit_jax_xfer.models.preprocessing import Preprocessing
     from vit_jax_xfer.models.registry import create_model, list_models
+    from vit_jax_xfer.models.student import student_like
     from vit_jax_xfer.models.vit import VisionTransformer
     from vit_jax_xfer.pretrained import FAMILIES, load_pretrained
     from vit_jax_xfer.transfer.forward import transfer_forward

@@ -55,6 +55,17 @@ def save_file(path: Path, model: nn.Module, variables: Mapping[str, Any]) -> Non
     write_safetensors(path, flat, {_KEY: json.dumps(describe(model))})
 
 
+def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
+    """{name: array} as an .npz file, beside its place first, so that it is never half."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            np.savez(file, **arrays)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def write_safetensors(
     path: Path, arrays: Mapping[str, Any], metadata: Mapping[str, str] | None = None
 ) -> None:

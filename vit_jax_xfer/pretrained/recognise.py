@@ -161,6 +161,8 @@ def _settle(evidence: Evidence, family: Family, checkpoint: Checkpoint, given: F
     settled["num_classes"] = classes_of(fields["num_classes"], given.get("num_classes"))
     if not settled["num_classes"]:
         settled["distillation_head"], settled["head_bias"] = None, True
+    elif not settled["distillation_token"]:
+        settled["distillation_head"] = None
     return settled
 
 

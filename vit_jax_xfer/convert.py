@@ -1,0 +1,168 @@
+"""Checkpoints from one form into another: python -m vit_jax_xfer.convert SOURCE OUT
+
+Reads everything that load_pretrained reads, prints what it recognised, and writes OUT: a model
+directory of this project (Orbax), or a .safetensors or .npz file, in this project's names or back
+in a publisher's.
+"""
+
+import argparse
+import ast
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+FORMS = (".safetensors", ".npz")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Converts; 0 when OUT is written, 1 with one line on stderr when it can't be."""
+    parsed = _parser().parse_args(arguments)
+    # Imported late, so that --help answers at once.
+    from vit_jax_xfer.storage.checkpoints import CheckpointError
+
+    try:
+        convert(
+            pathlib.Path(parsed.source),
+            pathlib.Path(parsed.out),
+            family=parsed.family,
+            weights=parsed.weights,
+            names=parsed.names,
+            overwrite=parsed.overwrite,
+            fields=_fields(parsed.field),
+        )
+    except (ValueError, OSError, ImportError, CheckpointError) as error:
+        hint = " (here: --field NAME=VALUE)" if "pass " in str(error) else ""
+        print(f"error: {error}{hint}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def convert(
+    source: pathlib.Path,
+    out: pathlib.Path,
+    *,
+    family: str | None = None,
+    weights: str | None = None,
+    names: str | None = None,
+    overwrite: bool = False,
+    fields: dict[str, Any] | None = None,
+) -> None:
+    """Reads `source`, says what it is, and writes `out`.
+
+    family, weights, fields: as in `load_pretrained`. names: None for this project's own, or one of
+    pretrained.publish.NAMES, for a .safetensors or .npz file.
+    ValueError or OSError naming what does not fit; `out` is then as it was.
+    """
+    from vit_jax_xfer.pretrained.load import load_and_tell
+    from vit_jax_xfer.pretrained.overview import overview
+
+    _check_out(source, out, names, overwrite)
+    # This project's own models have no family: there it only says whose names to write.
+    own = names is not None and _is_own(source)
+    model, variables, found = load_and_tell(
+        source, None if own else family, weights, **(fields or {})
+    )
+    print(overview(source, model, variables, found))
+    if names is None:
+        _write_own(out, model, variables)
+    else:
+        family = family or (found.family.name if found else None)
+        if family is None:
+            raise ValueError(f"--family: say whose names to write; {source} is this project's own")
+        _write_published(out, variables, family, names)
+    print(f"wrote {out}")
+
+
+def _check_out(source: pathlib.Path, out: pathlib.Path, names: str | None, overwrite: bool) -> None:
+    """Everything that can be known to be wrong with OUT before the source is read."""
+    if out.exists() and source.exists() and out.resolve() == source.resolve():
+        raise ValueError(f"{out}: is the source itself")
+    if out.exists() and not overwrite:
+        raise ValueError(f"{out}: exists; --overwrite replaces it")
+    if names is not None and out.suffix not in FORMS:
+        raise ValueError(
+            f"{out}: a publisher's names go into a file that ends in {' or '.join(FORMS)}"
+        )
+    if names is None and out.suffix == ".npz":
+        raise ValueError(f"{out}: .npz is for publishers' names; pass --names, as google")
+    if out.suffix in FORMS and out.is_dir():
+        raise ValueError(f"{out}: is a folder")
+
+
+def _is_own(source: pathlib.Path) -> bool:
+    from vit_jax_xfer.pretrained.own import is_own
+
+    return is_own(source)
+
+
+def _write_own(out: pathlib.Path, model: Any, variables: Any) -> None:
+    from vit_jax_xfer.pretrained.description import describe
+    from vit_jax_xfer.pretrained.own import save_file
+    from vit_jax_xfer.storage.checkpoints import save_model
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if out.suffix == ".safetensors":
+        save_file(out, model, variables)
+    else:
+        save_model(out, variables, describe(model))
+
+
+def _write_published(out: pathlib.Path, variables: Any, family: str, names: str) -> None:
+    from vit_jax_xfer.pretrained.own import write_npz, write_safetensors
+    from vit_jax_xfer.pretrained.publish import to_publisher_names
+
+    state = to_publisher_names(variables, family, names)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if out.suffix == ".npz":
+        write_npz(out, state)
+    else:
+        write_safetensors(out, state, {"format": "pt"})
+
+
+def _fields(pairs: Sequence[str]) -> dict[str, Any]:
+    """--field NAME=VALUE, values as Python writes them, or plain words."""
+    fields = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name.isidentifier():
+            raise ValueError(f"--field: got {pair!r}, expected NAME=VALUE, as num_heads=12")
+        try:
+            fields[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            fields[name] = value
+    return fields
+
+
+def _parser() -> argparse.ArgumentParser:
+    from vit_jax_xfer.pretrained.families import FAMILIES
+    from vit_jax_xfer.pretrained.publish import NAMES
+
+    parser = argparse.ArgumentParser(
+        prog="python -m vit_jax_xfer.convert",
+        description=__doc__.split("\n\n", 1)[1],
+        epilog="Example: python -m vit_jax_xfer.convert dinov2_vitb14_pretrain.pth teachers/dinov2",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("source", metavar="SOURCE", help="a file, or a Hugging Face directory")
+    parser.add_argument(
+        "out", metavar="OUT", help="a folder (Orbax), or a file that ends in .safetensors or .npz"
+    )
+    parser.add_argument("--family", choices=sorted(FAMILIES), help="told from the names if absent")
+    parser.add_argument(
+        "--weights", help="which network of several: teacher, student, momentum_encoder, …"
+    )
+    parser.add_argument("--names", choices=NAMES, help="write in these names, not this project's")
+    parser.add_argument(
+        "--field",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a field that the file can't tell, as num_heads=6; may be repeated",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
