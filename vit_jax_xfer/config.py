@@ -6,9 +6,9 @@ nearest. `--config.optim.lr=3e-4` overrides a field; None fields take a value of
 
 import dataclasses
 import difflib
-from typing import Any
+from typing import Any, get_args, get_origin
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 from ml_collections.config_dict import placeholder
 
 from vit_jax_xfer.tasks.settings import SETTINGS
@@ -92,18 +92,34 @@ def task_config(name: str, **settings: Any) -> ConfigDict:
     """`config.task`: the task's name and its settings."""
     if name not in SETTINGS:
         raise ValueError(f"task.name: {name!r} is none of {', '.join(SETTINGS)}")
-    return ConfigDict({"name": name, **dataclasses.asdict(SETTINGS[name](**settings))})
+    chosen = SETTINGS[name](**settings)
+    fields = dataclasses.fields(chosen)
+    values = {field.name: _overridable(field, getattr(chosen, field.name)) for field in fields}
+    return ConfigDict({"name": name, **values})
+
+
+def _overridable(field: dataclasses.Field, value: Any) -> Any:
+    """A setting's value, as a reference where its declared type allows more than its value's."""
+    kinds = [kind for kind in get_args(field.type) if kind is not type(None)]
+    if len(kinds) > 1:
+        return FieldReference(value, field_type=object)
+    return placeholder(get_origin(kinds[0]) or kinds[0]) if value is None else value
 
 
 def model_config(name: str, **fields: Any) -> ConfigDict:
     """`config.model`: a model's name, and its fields, of which None leaves the named model's own.
 
-    num_classes and image_size, if None, are those of the training data.
+    num_classes and image_size, if None, are those of the training data. The name "student_like" is
+    a student of the task's teacher's size, with its native `parts` ("a,b" or a tuple; "" = all).
     """
-    from vit_jax_xfer.models.registry import field_types
+    from vit_jax_xfer.models.registry import STUDENT_LIKE, field_types
 
     config = ConfigDict({"name": name})
-    for field, kind in field_types(name).items():
+    types = field_types(name)
+    if not name.startswith("mae_"):
+        # Every config with a plain student can turn to one like its teacher by the name alone.
+        types = {**types, **field_types(STUDENT_LIKE)}
+    for field, kind in types.items():
         config[field] = placeholder(kind)
     with config.unlocked():
         for field, value in fields.items():

@@ -82,6 +82,45 @@ def test_gradients_agree(gradient_of):
                 np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-13)
 
 
+@pytest.mark.parametrize("scale", [DIM**-0.5, 20.0])
+def test_a_bias_and_its_gradient(scale):
+    """Every form adds the same (H, T, S) to all images' scores; its gradient sums over them."""
+    with jax.enable_x64(True):
+        inputs = draw(0, DIM), draw(1, DIM), draw(2, VALUE_DIM)
+        bias = jnp.asarray(np.random.default_rng(3).standard_normal((HEADS, TOKENS, TOKENS)))
+        weights = jnp.asarray(np.random.default_rng(4).standard_normal((2, TOKENS, HEADS, 6)))
+
+        def maps(q, k, v, bias):
+            return kernels.apply_map(kernels.attention_map(q, k, bias, scale=scale), v)
+
+        def form(blockwise):
+            return lambda *x: kernels.attention_with_logsumexp(
+                *x, scale=scale, blockwise=blockwise
+            )[0]
+
+        def results(attend):
+            def total(*x):
+                out = attend(*x)
+                return (out * weights).sum(), out
+
+            (_, out), gradients = jax.value_and_grad(total, (0, 1, 2, 3), has_aux=True)(
+                *inputs, bias
+            )
+            return out, *gradients
+
+        q, k, v = (np.asarray(x) for x in inputs)
+        scores = scale * np.einsum("bthd,bshd->bhts", q, k) + np.asarray(bias)
+        scores = np.exp(scores - scores.max(-1, keepdims=True))
+        wanted = np.einsum("bhts,bshe->bthe", scores / scores.sum(-1, keepdims=True), v)
+        reference = results(maps)
+        np.testing.assert_allclose(reference[0], wanted, rtol=1e-10)
+        assert reference[4].shape == (HEADS, TOKENS, TOKENS)
+        for blockwise in (False, True):
+            for got, want in zip(results(form(blockwise)), reference, strict=True):
+                assert got.dtype == jnp.float64
+                np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize("blockwise", [False, True])
 def test_bfloat16_inputs_keep_wide_statistics(blockwise):
     # Scores near 1000: a bfloat16 among them would be off by up to 4.

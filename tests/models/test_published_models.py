@@ -1,9 +1,6 @@
 """Networks equal their publishers' code: timm's vision transformers and MAE's pre-training."""
 
-import importlib.util
-import json
 from functools import partial
-from typing import Any
 
 import jax
 import numpy as np
@@ -13,26 +10,10 @@ import vit_jax_xfer as vjx
 from vit_jax_xfer.pretrained import to_publisher_names
 
 
-@pytest.fixture(scope="module")
-def case(shared):
-    """case(name) → (meta, arrays, state)."""
-    path = shared / "golden/weights.py"
-    spec = importlib.util.spec_from_file_location("golden_weights", path)
-    weights: Any = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(weights)
-
-    def load(name):
-        folder = shared / "golden" / name
-        meta = json.loads((folder / "spec.json").read_text())["meta"]
-        return meta, np.load(folder / "io.npz"), weights.state_dict(folder)
-
-    return load
-
-
 @pytest.mark.parametrize("fields", [{}, {"scan": True}, {"attention": "blockwise"}])
 @pytest.mark.parametrize("name", ["supervised_cls", "mae_gap"])
-def test_timm(case, name, fields):
-    meta, arrays, state = case(f"timm/{name}")
+def test_timm(golden_case, name, fields):
+    meta, arrays, state = golden_case(f"timm/{name}")
     model, variables = vjx.load_pretrained(state, num_heads=meta["num_heads"], **fields)
     out = vjx.extract(model, variables, arrays["image"], attention="attention" not in fields)
     np.testing.assert_allclose(out.tokens, arrays["tokens"], rtol=1e-4, atol=1e-5)
@@ -44,8 +25,8 @@ def test_timm(case, name, fields):
 @pytest.mark.parametrize(
     ("name", "fields"), [("normpix_0", {}), ("normpix_1", {}), ("normpix_1", {"scan": True})]
 )
-def test_masked_pretraining(case, name, fields):
-    meta, arrays, state = case(f"mae_pretrain/{name}")
+def test_masked_pretraining(golden_case, name, fields):
+    meta, arrays, state = golden_case(f"mae_pretrain/{name}")
     model, variables = vjx.load_pretrained(
         state, num_heads=meta["heads"], decoder_num_heads=meta["decoder"]["heads"], **fields
     )

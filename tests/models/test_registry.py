@@ -1,5 +1,6 @@
 """Networks by name: what is listed, what it is made of, what is refused."""
 
+import dataclasses
 import math
 
 import jax
@@ -34,7 +35,7 @@ def test_names_are_sorted_and_filtered():
     names = list_models()
     assert names == sorted(names)
     assert set(PARAMETERS) < set(names)
-    assert list_models("vit_base_*") == [f"vit_base_patch{p}" for p in (14, 16, 32, 8)]
+    assert list_models("vit_base_patch??") == [f"vit_base_patch{p}" for p in (14, 16, 32)]
     assert all(name.startswith("vit_") for name in list_models("vit_*"))
     assert list_models("mae_vit_huge*") == ["mae_vit_huge_patch14", "mae_vit_huge_patch16"]
     assert list_models("resnet*") == []
@@ -46,7 +47,26 @@ def test_every_name_is_a_network_whose_heads_fit(name):
     assert isinstance(model, MaskedAutoencoder if name.startswith("mae_") else VisionTransformer)
     encoder, _ = encoder_of(model, {"params": {"encoder": {}}})
     assert encoder.width % encoder.num_heads == 0
-    assert name.endswith(f"patch{encoder.patch_size}")
+    assert f"patch{encoder.patch_size}" in name.split("_")
+
+
+def test_published_names_are_among_them():
+    found = list_models("vit_*_dinov2")
+    assert len(found) == 8
+    assert {"vit_small_patch14_dinov2", "vit_giant_patch14_reg4_dinov2"} < set(found)
+    assert list_models("deit3_*patch14") == ["deit3_huge_patch14"]
+
+
+def test_a_published_network_takes_fields_and_its_images_follow_its_size():
+    model = create_model("vit_small_patch14_dinov2", depth=2, num_classes=10)
+    assert (model.depth, model.num_classes, model.registers) == (2, 10, 0)
+    assert model.image_size == model.preprocessing.size == 518
+    small = create_model("vit_small_patch14_dinov2", image_size=(224, 112))
+    assert small.preprocessing == dataclasses.replace(model.preprocessing, size=(224, 112))
+    none = create_model("vit_small_patch14_dinov2", preprocessing=None)
+    assert none.preprocessing is None
+    other = dataclasses.replace(model.preprocessing, size=256)
+    assert create_model("vit_small_patch14_dinov2", preprocessing=other).preprocessing == other
 
 
 def test_fields_by_keyword():

@@ -79,7 +79,7 @@ def test_config_that_cannot_run(fields, message, error_of):
         ({"task__mode": "distil"}, "mode: 'distil' is none of .*did you mean 'distill'"),
         ({"task__layers": (0, 2)}, "layers: 2 is not a layer of a network of depth 2"),
         ({"task__heads": (5,)}, "heads: expected distinct numbers from 0 to 1"),
-        ({"model__patch_size": 4}, "teacher: it makes 17 tokens .* student 5"),
+        ({"model__patch_size": 4}, "teacher: 8×8 pixels .* student's 2×2 patches"),
         ({"model__num_heads": 4}, "teacher: num_heads 2 differs from the student's 4"),
         ({"model__depth": 3}, "teacher: depth 2 differs from the student's 3"),
         ({"model__width": 32, "task__mode": "copy_v"}, "mode: 'copy_v' needs heads of one size"),

@@ -25,11 +25,16 @@ def model(image_size=IMAGE, **fields):
     return VisionTransformer(image_size=image_size, num_classes=3, **{**sizes, **fields})
 
 
-def compiled_step(image_size=IMAGE, materialize=False, mode="distill", **fields):
+def compiled_step(
+    image_size=IMAGE, materialize=False, mode="distill", teacher=None, match_heads="same", **fields
+):
     """The compiled gradient of transfer loss and logits in the student's variables."""
-    student = teacher = model(image_size, **fields)
+    student = model(image_size, **fields)
+    teacher = student if teacher is None else model(image_size, **{**fields, **teacher})
     images = jax.ShapeDtypeStruct((BATCH, *image_size, 3), jnp.float32)
-    variables = jax.eval_shape(student.init, jax.random.key(0), images)
+    variables, teacher_variables = (
+        jax.eval_shape(network.init, jax.random.key(0), images) for network in (student, teacher)
+    )
 
     def total(variables, teacher_variables, images):
         logits, loss = transfer_forward(
@@ -40,10 +45,11 @@ def compiled_step(image_size=IMAGE, materialize=False, mode="distill", **fields)
             images,
             mode=mode,
             materialize=materialize,
+            match_heads=match_heads,
         )
         return loss + jnp.square(logits).sum()
 
-    lowered = jax.jit(jax.grad(total)).lower(variables, variables, images)
+    lowered = jax.jit(jax.grad(total)).lower(variables, teacher_variables, images)
     # Unoptimised machine code is the same program of arrays, and is there sooner.
     return lowered.compile(compiler_options={"xla_backend_optimization_level": 0})
 
@@ -76,6 +82,33 @@ def test_no_map_is_built(mode, fields):
     compiled = compiled_step(mode=mode, **fields)
     assert any(TOKENS in shape for shape in array_shapes(compiled.as_text()))
     assert maps_in(compiled) == []
+
+
+def maps_of_images_in(compiled) -> list[tuple[int, ...]]:
+    """Arrays as large as a map of every image: a bias (H, T, T) is smaller, being for all."""
+    whole = BATCH * TOKENS * TOKENS
+    return [shape for shape in array_shapes(compiled.as_text()) if math.prod(shape) >= whole]
+
+
+BIASED = {"relative_bias": "shared", "blockwise_above": 100}
+MEAN = {"teacher": {"num_heads": 4}, "match_heads": "group", "blockwise_above": 100}
+
+
+@pytest.mark.parametrize(
+    ("mode", "fields"),
+    [
+        ("distill", BIASED),
+        ("distill", {"teacher": {"relative_bias": "block"}, "blockwise_above": 100}),
+        ("distill", {**MEAN, "depth": 2, "scan": True}),
+        ("distill", {**MEAN, "match_heads": "average"}),
+        ("copy", BIASED),
+    ],
+)
+def test_no_images_map_is_built_with_a_bias_or_a_mean_of_heads(mode, fields):
+    assert maps_of_images_in(compiled_step(mode=mode, **fields)) == []
+    if mode == "distill":
+        maps = maps_of_images_in(compiled_step(mode=mode, materialize=True, **fields))
+        assert (BATCH, HEADS, TOKENS, TOKENS) in maps
 
 
 @pytest.mark.parametrize(

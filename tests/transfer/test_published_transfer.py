@@ -1,9 +1,6 @@
 """Attention transfer equals the authors' public code (2411.09702): values and gradients."""
 
-import importlib.util
-import json
 from functools import cache
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,23 +17,17 @@ MAP_CASES = [case for case in CASES if case.split("_end")[0] in ("distill", "cop
 
 
 @pytest.fixture(scope="module")
-def case(shared):
+def case(golden_case):
     """case(name) → (meta, arrays, teacher's state, student's state)."""
-    path = shared / "golden/weights.py"
-    spec = importlib.util.spec_from_file_location("golden_weights", path)
-    weights: Any = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(weights)
 
     @cache
     def load(name):
-        folder = shared / "golden/attention_transfer" / name
-        meta = json.loads((folder / "spec.json").read_text())["meta"]
-        state = weights.state_dict(folder)
+        meta, arrays, state = golden_case(f"attention_transfer/{name}")
         teacher, student = (
             {key.removeprefix(who): x for key, x in state.items() if key.startswith(who)}
             for who in ("teacher.", "student.")
         )
-        return meta, np.load(folder / "io.npz"), teacher, student
+        return meta, arrays, teacher, student
 
     return load
 

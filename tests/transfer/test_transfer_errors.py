@@ -16,7 +16,8 @@ IMAGES = np.zeros((1, 8, 8, 3), np.float32)
 
 @cache
 def shapes_of(model):
-    return jax.eval_shape(model.init, jax.random.key(0), IMAGES)
+    height, width = (side * model.patch_size for side in model.grid)
+    return jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, height, width, 3)))
 
 
 def run(images=IMAGES, student=None, teacher=None, **options):
@@ -42,9 +43,45 @@ def run(images=IMAGES, student=None, teacher=None, **options):
         ({"heads": [-1]}, r"heads: .* got \(-1,\)"),
         ({"heads": [0, 0]}, r"heads: expected distinct .* got \(0, 0\)"),
         ({"heads": []}, "heads: .* at least one"),
-        ({"teacher": {"patch_size": 2}}, "teacher: it makes 17 tokens .* student 5"),
+        ({"teacher": {"patch_size": 2}}, "teacher: 8×8 pixels .* student's 2×2 patches .* 4×4"),
         ({"teacher": {"depth": 3}}, "teacher: depth 3 .* student's 2"),
         ({"teacher": {"num_heads": 4}}, "teacher: num_heads 4 .* student's 2"),
+        ({"match_layers": "evn"}, "match_layers: 'evn' .* a tuple of layers; did you mean 'even'"),
+        ({"match_layers": 1}, "match_layers: 1 is none of same, even"),
+        ({"match_layers": (0,)}, r"match_layers: \(0,\) names 1 .* for 2 of the student's"),
+        ({"match_heads": "groups"}, "match_heads: 'groups' .* did you mean 'group'"),
+        ({"tokens": "shared"}, "tokens: 'shared' is none of all, common"),
+        ({"teacher": {"num_heads": 3}, "match_heads": "group"}, "match_heads: .* 3 of .* and 2 of"),
+        ({"teacher": {"registers": 1}}, "teacher: its registers is 1 .* 0.* tokens='common'"),
+        ({"teacher": {"distillation_token": True}}, "teacher: its distillation_token is True"),
+        (
+            # As many tokens, but not the same.
+            {"teacher": {"distillation_token": True}, "student": {"registers": 1}},
+            "teacher: its distillation_token is True and the student's False",
+        ),
+        (
+            {"student": {"registers": 1}, "mode": "copy", "tokens": "common"},
+            "tokens: mode 'copy' .* tokens that the teacher lacks can only distil",
+        ),
+        (
+            {"student": {"registers": 1}, "mode": "copy_q", "tokens": "common"},
+            "tokens: mode 'copy_q' .* can only distil",
+        ),
+        ({"teacher": {"patch_size": 2}, "tokens": "common"}, "teacher: 8×8 pixels .* 2×2 patches"),
+        ({"teacher": {"patch_size": 3, "image_size": 6}}, "8×8 pixels .* patch_size 3 give it 6×6"),
+        ({"teacher_images": IMAGES[:, :4]}, "teacher: 4×8 pixels .* give it 8×8"),
+        ({"teacher_images": IMAGES[0]}, r"teacher_images: expected shape \(1, H, W, 3\), got"),
+        ({"teacher_images": np.zeros((2, 8, 8, 3))}, r"teacher_images: .* got \(2, 8, 8, 3\)"),
+        ({"teacher_images": IMAGES[..., :1]}, r"teacher_images: .* got \(1, 8, 8, 1\)"),
+        (
+            {
+                "teacher": {"depth": 3},
+                "match_layers": "last",
+                "share_drop_path": True,
+                "train": True,
+            },
+            "share_drop_path: the teacher has 3 layers and the student 2",
+        ),
         ({"images": IMAGES[0]}, r"images: expected shape \(B, H, W, 3\), got \(8, 8, 3\)"),
         ({"images": IMAGES[0, 0]}, r"images: .* got \(8, 3\)"),
         ({"images": IMAGES[..., :1]}, r"images: .* got \(1, 8, 8, 1\)"),
@@ -64,6 +101,20 @@ WIDE = {"width": 16}
 def test_tensors_need_heads_of_one_size(action, part):
     with pytest.raises(ValueError, match=f"mode: '{action}_{part}' .* have 8 .* student's 6"):
         run(teacher=WIDE, mode=f"{action}_{part}")
+
+
+@pytest.mark.parametrize("part", ["q", "k", "v"])
+@pytest.mark.parametrize("action", ["copy", "distill"])
+@pytest.mark.parametrize("how", ["average", "group"])
+def test_tensors_need_their_own_heads(action, part, how):
+    with pytest.raises(
+        ValueError, match=f"match_heads: '{how}' pairs maps; mode '{action}_{part}'"
+    ):
+        run(teacher={"num_heads": 4}, mode=f"{action}_{part}", match_heads=how)
+
+
+def test_other_depths_share_no_branches_but_that_matters_in_training_alone():
+    run(teacher={"depth": 3}, match_layers="even", share_drop_path=True, train=False)
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,21 @@ import jax
 import jax.numpy as jnp
 
 from vit_jax_xfer.models.collections import stack_layers
+from vit_jax_xfer.models.filter.network import FilterViT
 from vit_jax_xfer.models.mae import MaskedAutoencoder
 from vit_jax_xfer.models.patches import grid_of
 from vit_jax_xfer.models.vit import VisionTransformer
+
+
+@flax.struct.dataclass
+class FilterTokens:
+    """What one block of a filter network chose: kept (B, K) int32, ascending, row by row.
+
+    importance: (B, h, w) float32, None where nothing was scored.
+    """
+
+    kept: jax.Array
+    importance: jax.Array | None
 
 
 @flax.struct.dataclass
@@ -27,7 +39,7 @@ class Extracted:
     q: jax.Array | None  # (L, B, T, H, d), before the scale
     k: jax.Array | None
     v: jax.Array | None
-    filters: tuple[Any, ...] = ()  # a filter network's blocks in order; a plain ViT has none
+    filters: tuple[FilterTokens, ...] = ()  # a filter network's blocks in order, else none
     num_prefix_tokens: int = flax.struct.field(pytree_node=False, default=0)
 
 
@@ -43,9 +55,17 @@ def extract(
     """Everything that one pass over images (B, H, W, 3) float32 shows; see `Extracted`.
 
     layers: which blocks' maps and q, k, v to return (negative counts from the end), None = all.
-    kept: token indices for networks that drop tokens; a plain ViT has nothing to keep.
+    kept: for a FilterViT or DropoutViT, token indices (B, K) of each filter block in order, to use
+        instead of scoring or drawing them; a plain ViT has nothing to keep.
     A MaskedAutoencoder shows its encoder, on unmasked images.
     """
+    if isinstance(model, FilterViT):
+        if attention or qkv or layers is not None:
+            raise ValueError(
+                "attention, qkv, layers: a FilterViT's blocks attend on maps of different sizes; "
+                "its choices are in .filters"
+            )
+        return _extract_filters(model, variables, jnp.asarray(images), kept)
     model, variables = encoder_of(model, variables)
     if kept is not None:
         raise ValueError(f"kept: {type(model).__name__} drops no tokens, so there is none to keep")
@@ -71,6 +91,39 @@ def extract(
         k=k,
         v=v,
         num_prefix_tokens=prefix,
+    )
+
+
+def _extract_filters(
+    model: FilterViT, variables: Any, images: jax.Array, kept: Sequence[jax.Array] | None
+) -> Extracted:
+    stages = [f"stage_{i}" for i in model.filter_stages]
+    if kept is not None:
+        if len(kept) != len(stages):
+            raise ValueError(f"kept: got {len(kept)} arrays for {len(stages)} filter blocks")
+        given = {
+            name: {"kept": jnp.asarray(index, jnp.int32)}
+            for name, index in zip(stages, kept, strict=True)
+        }
+        variables = {**variables, "given": given}
+    out, found = model.apply(variables, images, mutable=["filter"], method="forward")
+    emitted = found.get("filter", {})
+    batch, *_, width = out.features.shape
+    return Extracted(
+        logits=out.logits,
+        pooled=out.pooled,
+        tokens=out.features.reshape(batch, -1, width),
+        cls=None,
+        patch_tokens=out.features,
+        attention=None,
+        q=None,
+        k=None,
+        v=None,
+        filters=tuple(
+            FilterTokens(emitted[name]["kept"], emitted[name].get("importance"))
+            for name in stages
+            if name in emitted
+        ),
     )
 
 

@@ -1,5 +1,6 @@
 """Networks by name: sizes, patch sizes, and any field by keyword."""
 
+import dataclasses
 import difflib
 import fnmatch
 from typing import Any
@@ -7,17 +8,12 @@ from typing import Any
 import flax.linen as nn
 
 from vit_jax_xfer.models.mae import MaskedAutoencoder
+from vit_jax_xfer.models.published import PUBLISHED, SIZES
 from vit_jax_xfer.models.vit import VisionTransformer
 
-# width, depth, heads. Tiny to huge: DeiT (2012.12877) and ViT (2010.11929), table 1.
-SIZES: dict[str, dict[str, int]] = {
-    "micro": {"width": 64, "depth": 4, "num_heads": 4},  # for digits, tests and two cores
-    "tiny": {"width": 192, "depth": 12, "num_heads": 3},
-    "small": {"width": 384, "depth": 12, "num_heads": 6},
-    "base": {"width": 768, "depth": 12, "num_heads": 12},
-    "large": {"width": 1024, "depth": 24, "num_heads": 16},
-    "huge": {"width": 1280, "depth": 32, "num_heads": 16},
-}
+# For digits, tests and two cores.
+MICRO: dict[str, int] = {"width": 64, "depth": 4, "num_heads": 4}
+# The plain networks: any size with any of these.
 PATCH_SIZES: dict[str, tuple[int, ...]] = {
     "micro": (2, 4, 8),
     "tiny": (8, 16),
@@ -33,17 +29,21 @@ MICRO_DECODER: dict[str, int] = {"decoder_width": 48, "decoder_depth": 2, "decod
 
 def _entries() -> dict[str, tuple[type[nn.Module], dict[str, Any]]]:
     entries: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {}
-    for size, fields in SIZES.items():
-        for patch in PATCH_SIZES[size]:
-            vit = {**fields, "patch_size": patch}
+    for size, patches in PATCH_SIZES.items():
+        for patch in patches:
+            vit = {**(MICRO if size == "micro" else SIZES[size]), "patch_size": patch}
             entries[f"vit_{size}_patch{patch}"] = (VisionTransformer, vit)
             decoder = MICRO_DECODER if size == "micro" else DECODER
             masked = {**vit, "position": "sincos", "kernel_init": "xavier_uniform", **decoder}
             entries[f"mae_vit_{size}_patch{patch}"] = (MaskedAutoencoder, masked)
+    entries |= {name: (VisionTransformer, fields) for name, fields in PUBLISHED.items()}
     return entries
 
 
 _MODELS = _entries()
+
+# In a config, the name of `models.student.student_like` of the task's teacher.
+STUDENT_LIKE = "student_like"
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -54,14 +54,24 @@ def list_models(pattern: str = "*") -> list[str]:
 def create_model(name: str, **fields: Any) -> nn.Module:
     """A network by name, with any of its fields by keyword: a `flax.linen.Module`.
 
-    A `mae_vit_*` takes the fields of its encoder and its own `decoder_*`. ValueError for an
-    unknown name or field, with the nearest that exists.
+    A `mae_vit_*` takes the fields of its encoder and its own `decoder_*`. A published network's
+    images are prepared for its `image_size`. ValueError for an unknown name or field, with the
+    nearest that exists.
     """
+    if name == STUDENT_LIKE:
+        raise ValueError(
+            "model 'student_like' has its size from a teacher; choose a task with one, or call "
+            "models.student.student_like(teacher)"
+        )
     if name not in _MODELS:
         near = difflib.get_close_matches(name, _MODELS, n=3, cutoff=0.4)
         raise ValueError(f"model {name!r} is unknown; nearest: {near or list_models()}")
     module, defaults = _MODELS[name]
-    return build(module, {**defaults, **fields})
+    fields = {**defaults, **fields}
+    if "preprocessing" in defaults and fields["preprocessing"] is defaults["preprocessing"]:
+        size = fields["image_size"]
+        fields["preprocessing"] = dataclasses.replace(defaults["preprocessing"], size=size)
+    return build(module, fields)
 
 
 def build(module: type[nn.Module], fields: dict[str, Any]) -> nn.Module:
@@ -77,9 +87,11 @@ def build(module: type[nn.Module], fields: dict[str, Any]) -> nn.Module:
 
 
 def field_types(name: str) -> dict[str, type]:
-    """The fields that `create_model(name, …)` takes, and the type of each."""
+    """The fields that `create_model(name, …)` or `student_like` takes, and the type of each."""
     module = _MODELS[name][0] if name in _MODELS else VisionTransformer
     types = _types(VisionTransformer)
+    if name == STUDENT_LIKE:
+        return {**types, "parts": object}  # several names, or one string of them
     return {**types, **_types(MaskedAutoencoder)} if module is MaskedAutoencoder else types
 
 

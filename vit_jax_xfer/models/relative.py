@@ -87,6 +87,7 @@ def _geometric(old: int, new: int) -> np.ndarray:
             low = ratio
     distances = np.cumsum(((low + high) / 2) ** np.arange(half))
     samples = np.concatenate([-distances[::-1], [0], distances])
-    cells = np.arange(new) - new // 2
+    # Beyond the last sample, which the ratio's bound allows on small grids, its value holds.
+    cells = np.clip(np.arange(new) - new // 2, samples[0], samples[-1])
     spline = make_interp_spline(samples, np.eye(old), k=min(3, old - 1))
     return spline(cells).astype(np.float32)

@@ -6,7 +6,7 @@ import jax
 
 from vit_jax_xfer.tasks.base import Variables
 from vit_jax_xfer.tasks.teaching import TeacherSettings, TeachingTask
-from vit_jax_xfer.transfer.forward import paired_forward
+from vit_jax_xfer.transfer.forward import check_shared_depth, paired_forward
 from vit_jax_xfer.transfer.spec import Transfer
 
 
@@ -20,6 +20,9 @@ class AttentionTransferSettings(TeacherSettings):
     weight: float = 3.0
     materialize: bool = False  # build the maps rather than hand over q and k
     share_drop_path: bool = False  # drop the student's branches in the teacher too
+    match_layers: str | tuple[int, ...] = "same"  # same | even | last | first | the teacher's
+    match_heads: str = "same"  # same | average | group
+    tokens: str = "all"  # all | common: leave out prefix tokens that one side lacks
 
 
 @dataclasses.dataclass
@@ -33,6 +36,9 @@ class AttentionTransfer(TeachingTask):
             None if s.layers is None else tuple(s.layers),
             None if s.heads is None else tuple(s.heads),
             s.materialize,
+            s.match_layers,
+            s.match_heads,
+            s.tokens,
         )
 
     def teach(
@@ -53,6 +59,7 @@ class AttentionTransfer(TeachingTask):
             train=train,
             rngs=rngs,
             share_drop_path=self.settings.share_drop_path,
+            teacher_images=self.view(images),
         )
 
     def predict(self, variables: Variables, frozen: Variables, images: jax.Array) -> jax.Array:
@@ -63,4 +70,7 @@ class AttentionTransfer(TeachingTask):
 
     def check(self, image_shape: tuple[int, ...]) -> None:
         self.model.num_tokens(image_shape)
-        self.transfer.check(self.model, self.teacher, image_shape)
+        teacher_shape = self.view.shape(image_shape)
+        self.transfer.check(self.model, self.teacher, image_shape, teacher_shape)
+        if self.settings.share_drop_path:
+            check_shared_depth(self.model, self.teacher)

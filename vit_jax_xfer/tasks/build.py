@@ -11,10 +11,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from vit_jax_xfer.models.extract import encoder_of
-from vit_jax_xfer.models.registry import create_model
-from vit_jax_xfer.models.vit import VisionTransformer
-from vit_jax_xfer.pretrained import load_pretrained
+from vit_jax_xfer.models.registry import STUDENT_LIKE, create_model
 from vit_jax_xfer.pretrained.start import start_from
 from vit_jax_xfer.tasks.attention_transfer import AttentionTransfer
 from vit_jax_xfer.tasks.base import Task, Variables
@@ -23,6 +20,9 @@ from vit_jax_xfer.tasks.distillation import FeatureDistillation, LogitDistillati
 from vit_jax_xfer.tasks.ensemble import Ensemble, Member
 from vit_jax_xfer.tasks.masked_pretraining import MaskedPretraining
 from vit_jax_xfer.tasks.settings import SETTINGS
+from vit_jax_xfer.tasks.teachers import build_student, load_teacher, load_weights, run_like
+from vit_jax_xfer.tasks.teaching import TeachingTask
+from vit_jax_xfer.tasks.view import view_of
 
 TEACHING = {
     "attention_transfer": AttentionTransfer,
@@ -41,16 +41,15 @@ def build_task(config: ConfigDict, image_shape: tuple[int, int, int], num_classe
     if name == "ensemble":
         members = [load_member(path, image_shape, num_classes) for path in settings.members]
         task: Task = Ensemble(members, settings)
+    elif name in TEACHING:
+        task = _build_teaching(config, settings, image_shape, num_classes)
     else:
         model = build_model(config.model, image_shape, num_classes)
         initial = _initial(config, model)
         if name == "classification":
             task = Classification(model, settings, initial)
-        elif name == "masked_pretraining":
-            task = MaskedPretraining(model, settings, initial)
         else:
-            teacher, frozen = _load_teacher(settings, model)
-            task = TEACHING[name](model, settings, teacher, frozen, initial)
+            task = MaskedPretraining(model, settings, initial)
     task.check(image_shape)
     return task
 
@@ -70,6 +69,16 @@ def build_model(
     config: Mapping[str, Any], image_shape: tuple[int, int, int], num_classes: int
 ) -> nn.Module:
     """The network of `config.model`; image size and classes come from the data where not given."""
+    fields = _model_fields(config, image_shape, num_classes)
+    if "parts" in fields:
+        raise ValueError(f"model.parts: {config['name']} has none; model.name='student_like' has")
+    return create_model(config["name"], **fields)
+
+
+def _model_fields(
+    config: Mapping[str, Any], image_shape: tuple[int, int, int], num_classes: int
+) -> dict[str, Any]:
+    """The fields of `config.model` that are given, and those that the data give."""
     fields = {key: config[key] for key in config if key != "name" and config[key] is not None}
     height, width = image_shape[:2]
     fields.setdefault("image_size", height if height == width else (height, width))
@@ -77,14 +86,30 @@ def build_model(
         fields.setdefault("num_classes", num_classes)
     if "dtype" in fields:
         fields["dtype"] = jnp.dtype(fields["dtype"])
-    return create_model(config["name"], **fields)
+    return fields
+
+
+def _build_teaching(
+    config: ConfigDict, settings: Any, image_shape: tuple[int, int, int], num_classes: int
+) -> TeachingTask:
+    """A task with a teacher, whose size the student may have."""
+    teacher, frozen = load_teacher(settings)
+    if config.model["name"] == STUDENT_LIKE:
+        fields = _model_fields(config.model, image_shape, num_classes)
+        model: nn.Module = build_student(teacher, fields)
+    else:
+        model = build_model(config.model, image_shape, num_classes)
+    teacher = run_like(teacher, model)
+    view = view_of(config, settings, model, teacher, image_shape)
+    task = TEACHING[config.task["name"]]
+    return task(model, settings, teacher, frozen, _initial(config, model), view)
 
 
 def load_member(path: str, image_shape: tuple[int, int, int], num_classes: int) -> Member:
     """A finished model for an ensemble: the work folder of a run, or a file of weights."""
     folder = pathlib.Path(path)
     if not (folder / "config.json").is_file():
-        model, variables = _load("task.members", path)
+        model, variables = load_weights("task.members", path)
         return Member(path, model, variables, model.apply)
     task, variables = load_run(path, image_shape, num_classes)
 
@@ -101,45 +126,15 @@ def load_run(
     folder = pathlib.Path(workdir)
     config = ConfigDict(json.loads((folder / "config.json").read_text()))
     config.init_from = ""
-    _, variables = _load("task.members", str(folder / "model"))
+    _, variables = load_weights("task.members", str(folder / "model"))
     return build_task(config, image_shape, num_classes), variables
 
 
 def _initial(config: ConfigDict, model: nn.Module) -> Variables | None:
     if not config.init_from:
         return None
-    source, variables = _load("init_from", config.init_from, config.init_num_heads)
+    source, variables = load_weights("init_from", config.init_from, config.init_num_heads)
     try:
         return start_from(source, variables, model)
     except ValueError as error:
         raise ValueError(f"init_from: {config.init_from}: {error}") from None
-
-
-def _load_teacher(settings: Any, student: nn.Module) -> tuple[VisionTransformer, Variables]:
-    if not settings.teacher:
-        raise ValueError(
-            "task.teacher: none given; pass --config.task.teacher= with a run's model folder or a "
-            "checkpoint file"
-        )
-    loaded = _load("task.teacher", settings.teacher, settings.teacher_num_heads)
-    teacher, variables = encoder_of(*loaded)
-    # The teacher computes as the student does: its type and its kernels are the run's choice.
-    teacher = teacher.clone(
-        dtype=student.dtype,
-        attention=student.attention,
-        blockwise_above=student.blockwise_above,
-        drop_path=0.0,
-        remat="none",
-    )
-    return teacher, variables
-
-
-def _load(field: str, path: str, num_heads: int = 0) -> tuple[nn.Module, Variables]:
-    fields = {"num_heads": num_heads} if num_heads else {}
-    try:
-        return load_pretrained(path, **fields)
-    except FileNotFoundError as error:
-        hint = "a finished run has a model/ folder, a downloaded file its own path"
-        raise ValueError(f"{field}: {error}; {hint}") from None
-    except ValueError as error:
-        raise ValueError(f"{field}: {error}") from None

@@ -10,6 +10,7 @@ from vit_jax_xfer.models.extract import resolve_layers
 from vit_jax_xfer.tasks.base import Variables
 from vit_jax_xfer.tasks.teaching import TeacherSettings, TeachingTask
 from vit_jax_xfer.transfer.losses import mean_square
+from vit_jax_xfer.transfer.tokens import check_same_layout, pair_layouts
 
 Rngs = dict[str, jax.Array] | None
 
@@ -29,7 +30,7 @@ class LogitDistillation(TeachingTask):
         self, variables: Variables, frozen: Variables, images: jax.Array, train: bool, rngs: Rngs
     ) -> tuple[jax.Array, jax.Array]:
         logits = self.model.apply(variables, images, train, rngs=rngs)
-        teacher = jax.lax.stop_gradient(self.teacher.apply(frozen, images))
+        teacher = jax.lax.stop_gradient(self.teacher.apply(frozen, self.view(images)))
         temperature = self.settings.temperature
         targets = jax.nn.softmax(teacher.astype(jnp.float32) / temperature)
         own = jax.nn.log_softmax(logits.astype(jnp.float32) / temperature)
@@ -37,9 +38,7 @@ class LogitDistillation(TeachingTask):
         return logits, -(targets * own).sum(axis=-1) * temperature**2
 
     def check(self, image_shape: tuple[int, ...]) -> None:
-        # Nothing but classes is compared, so the tokens may differ.
-        for model in (self.model, self.teacher):
-            model.num_tokens(image_shape)
+        super().check(image_shape)  # nothing but classes is compared, so the tokens may differ
         if self.teacher.num_classes != self.model.num_classes:
             raise ValueError(
                 f"task.teacher: it knows {self.teacher.num_classes} classes and the student "
@@ -66,7 +65,7 @@ class FeatureDistillation(TeachingTask):
     ) -> tuple[jax.Array, jax.Array]:
         layers = resolve_layers(self.settings.layers, self.model.depth)
         logits, own = self.model.apply(variables, images, train, rngs=rngs, mutable=["residual"])
-        _, other = self.teacher.apply(frozen, images, mutable=["residual"])
+        _, other = self.teacher.apply(frozen, self.view(images), mutable=["residual"])
         pairs = zip(
             layer_values(own["residual"], ("stream",), layers),
             layer_values(other["residual"], ("stream",), layers),
@@ -81,7 +80,10 @@ class FeatureDistillation(TeachingTask):
         return jax.nn.standardize(stream, axis=-1, epsilon=1e-6)
 
     def check(self, image_shape: tuple[int, ...]) -> None:
-        super().check(image_shape)
+        self.model.num_tokens(image_shape)
+        shapes = image_shape, self.view.shape(image_shape)
+        layouts = pair_layouts(self.model, self.teacher, *shapes)
+        check_same_layout(*layouts, "give model.* the teacher's, or model.name='student_like'")
         resolve_layers(self.settings.layers, self.model.depth)
         for field in ("width", "depth"):
             if getattr(self.teacher, field) != getattr(self.model, field):

@@ -16,6 +16,7 @@ from vit_jax_xfer.tasks.base import (
     smoothed_cross_entropy,
 )
 from vit_jax_xfer.tasks.classification import init_vit, top1
+from vit_jax_xfer.tasks.view import View
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +24,11 @@ class TeacherSettings:
     """Where the teacher comes from, and how much it weighs: fields of every task with one."""
 
     teacher: str = ""  # a run's `model` folder, or any file that load_pretrained reads
+    teacher_family: str = ""  # of load_pretrained; "" = told from its names
     teacher_num_heads: int = 0  # where shapes can't tell and 64 channels a head is wrong
+    teacher_image_size: int = 0  # pixels; 0 = the student's, -1 = what gives the student's grid
+    teacher_mean: tuple[float, ...] | None = None  # of pixels in [0, 1]; None = its own
+    teacher_std: tuple[float, ...] | None = None  # preprocessing, where it has one, else ours
     weight: float = 1.0  # of the teacher's loss beside the labels' cross-entropy
     label_smoothing: float = 0.0
     unlabeled_weight: float = 1.0  # of an unlabelled image's loss beside a labelled one's
@@ -41,6 +46,7 @@ class TeachingTask(Task):
     teacher: VisionTransformer
     frozen: Variables  # the teacher's variables
     initial: Variables | None = None
+    view: View = View()  # the teacher's images from the student's
     uses_unlabeled: bool = True
 
     def init(self, key: jax.Array) -> Variables:
@@ -91,9 +97,10 @@ class TeachingTask(Task):
 
     def check(self, image_shape: tuple[int, ...]) -> None:
         self.model.num_tokens(image_shape)
-        shapes = self.teacher.num_tokens(image_shape), self.model.num_tokens(image_shape)
-        if shapes[0] != shapes[1]:
+        height, width = self.view.shape(image_shape)[:2]
+        patch = self.teacher.patch_size
+        if height % patch or width % patch:
             raise ValueError(
-                f"task.teacher: it makes {shapes[0]} tokens of an image and the student "
-                f"{shapes[1]}; choose the same model.patch_size and class_token"
+                f"task.teacher_image_size: {height}×{width} pixels are not a whole number of the "
+                f"teacher's {patch}-pixel patches; give another size, or -1"
             )

@@ -7,12 +7,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vit_jax_xfer.models.collections import give_attention, layer_values
+from vit_jax_xfer.models.collections import give_attention
 from vit_jax_xfer.models.extract import encoder_of
 from vit_jax_xfer.models.patches import check_images
 from vit_jax_xfer.models.vit import VisionTransformer
-from vit_jax_xfer.transfer import losses
-from vit_jax_xfer.transfer.spec import Transfer
+from vit_jax_xfer.transfer import losses, values
+from vit_jax_xfer.transfer.spec import Pairing, Transfer
 
 Variables = Any
 Rngs = dict[str, jax.Array] | None
@@ -31,18 +31,27 @@ def transfer_forward(
     train: bool = False,
     rngs: Rngs = None,
     share_drop_path: bool = False,
+    match_layers: str | tuple[int, ...] = "same",
+    match_heads: str = "same",
+    tokens: str = "all",
+    teacher_images: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """The student's logits (B, K) and its transfer loss (), summed over layers; 0 for copies.
 
-    images: (B, H, W, 3) float32, seen by both. mode, layers, heads, materialize: see `Transfer`.
-    train, rngs: the student's drop path; share_drop_path drops the same branches in the teacher,
-    as the published code does. No gradient reaches the teacher.
+    images: (B, H, W, 3) float32, seen by both. mode, layers, heads, materialize, match_layers,
+    match_heads, tokens: see `Transfer`. train, rngs: the student's drop path; share_drop_path
+    drops the same branches in the teacher, as the published code does. teacher_images:
+    (B, H', W', 3), the teacher's own view of the same images, of the student's grid of patches;
+    None = `images`. No gradient reaches the teacher.
     """
     transfer = Transfer(
         mode,
         None if layers is None else tuple(layers),
         None if heads is None else tuple(heads),
         materialize,
+        match_layers,
+        match_heads,
+        tokens,
     )
     logits, per_image = paired_forward(
         transfer,
@@ -54,6 +63,7 @@ def transfer_forward(
         train=train,
         rngs=rngs,
         share_drop_path=share_drop_path,
+        teacher_images=None if teacher_images is None else jnp.asarray(teacher_images),
     )
     return logits, per_image.mean()
 
@@ -69,23 +79,26 @@ def paired_forward(
     train: bool = False,
     rngs: Rngs = None,
     share_drop_path: bool = False,
+    teacher_images: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """As `transfer_forward`, with the loss of each image: logits (B, K), loss (B,) float32."""
-    check_images(images)
+    teacher_images = images if teacher_images is None else teacher_images
+    check_views(images, teacher_images)
     student, student_variables = encoder_of(student, student_variables)
     teacher, teacher_variables = encoder_of(teacher, teacher_variables)
-    transfer.check(student, teacher, images.shape)
-    layers = transfer.resolve_layers(student)
+    pairing = transfer.pair(student, teacher, images.shape, teacher_images.shape)
     shared = train and share_drop_path
     if shared:
+        check_shared_depth(student, teacher)
         teacher = teacher.clone(drop_path=student.drop_path)
-    teacher_out = _teacher_values(
-        transfer, teacher, teacher_variables, images, layers, shared, rngs if shared else None
+    _, out = teacher.apply(
+        teacher_variables, teacher_images, shared, rngs=rngs if shared else None, mutable=["qkv"]
     )
+    theirs = values.of_teacher(transfer, pairing, out["qkv"])
     if transfer.copies:
         given = give_attention(
-            teacher_out,
-            layers,
+            values.for_copies(transfer, pairing, theirs, student),
+            pairing.layers,
             depth=student.depth,
             num_heads=student.num_heads,
             heads=transfer.heads,
@@ -93,53 +106,53 @@ def paired_forward(
         )
         logits = student.apply({**student_variables, "given": given}, images, train, rngs=rngs)
         return logits, jnp.zeros(images.shape[0])
-    logits, own = student.apply(student_variables, images, train, rngs=rngs, mutable=["qkv"])
-    names = ("q", "k") if transfer.part == "map" else (transfer.part,)
-    student_out = {name: layer_values(own["qkv"], ("attention", name), layers) for name in names}
-    return logits, _distillation(transfer, student, student_out, teacher_out)
+    logits, out = student.apply(student_variables, images, train, rngs=rngs, mutable=["qkv"])
+    own = values.of_student(transfer, pairing, out["qkv"])
+    pairs = zip(own, theirs, strict=True)
+    return logits, sum(_layer_loss(transfer, pairing, student, *pair) for pair in pairs)
 
 
-def _teacher_values(
+def check_views(images: jax.Array, teacher_images: jax.Array) -> None:
+    """ValueError unless both are (B, H, W, 3), of as many images."""
+    check_images(images)
+    if teacher_images.ndim != 4 or (teacher_images.shape[0], teacher_images.shape[-1]) != (
+        images.shape[0],
+        3,
+    ):
+        raise ValueError(
+            f"teacher_images: expected shape ({images.shape[0]}, H, W, 3), got "
+            f"{tuple(teacher_images.shape)}"
+        )
+
+
+def check_shared_depth(student: VisionTransformer, teacher: VisionTransformer) -> None:
+    """ValueError unless the student's dropped branches exist in the teacher, layer by layer."""
+    if student.depth != teacher.depth:
+        raise ValueError(
+            f"share_drop_path: the teacher has {teacher.depth} layers and the student "
+            f"{student.depth}, so they can't drop the same branches; turn it off"
+        )
+
+
+def _layer_loss(
     transfer: Transfer,
-    teacher: VisionTransformer,
-    variables: Variables,
-    images: jax.Array,
-    layers: Sequence[int],
-    train: bool,
-    rngs: Rngs,
-) -> dict[str, list[jax.Array]]:
-    """What the teacher hands over, {name: one array a layer}, cut off from its gradient."""
-    maps = transfer.copies and transfer.part == "map" and transfer.materialize
-    collection = "attention" if maps else "qkv"
-    names = ("map",) if maps else ("q", "k") if transfer.part == "map" else (transfer.part,)
-    _, out = teacher.apply(variables, images, train, rngs=rngs, mutable=[collection])
-    values = {name: layer_values(out[collection], ("attention", name), layers) for name in names}
-    return jax.lax.stop_gradient(values)
-
-
-def _distillation(
-    transfer: Transfer,
+    pairing: Pairing,
     student: VisionTransformer,
-    student_out: dict[str, list[jax.Array]],
-    teacher_out: dict[str, list[jax.Array]],
+    own: values.Values,
+    theirs: values.Values,
 ) -> jax.Array:
-    """The loss of each image, (B,): summed over layers, averaged over heads and tokens."""
-
-    def layer_loss(index: int) -> jax.Array:
-        own = {name: _pick(values[index], transfer.heads) for name, values in student_out.items()}
-        other = {name: _pick(values[index], transfer.heads) for name, values in teacher_out.items()}
-        if transfer.part != "map":
-            return losses.mean_square(own[transfer.part], other[transfer.part])
-        tensors = own["q"], own["k"], other["q"], other["k"]
-        if transfer.materialize:
-            rows = losses.map_cross_entropy(*tensors)
-        else:
-            rows = losses.cross_entropy(*tensors, student.attention, student.blockwise_above)
-        return rows.mean(axis=(1, 2))
-
-    return sum(layer_loss(i) for i in range(len(next(iter(student_out.values())))))
-
-
-def _pick(tensor: jax.Array, heads: Sequence[int] | None) -> jax.Array:
-    """The chosen heads of (B, T, H, d)."""
-    return tensor if heads is None else tensor[:, :, jnp.asarray(heads)]
+    """The loss of each image in one layer, (B,): averaged over heads and tokens."""
+    if transfer.part != "map":
+        return losses.mean_square(own[transfer.part], theirs[transfer.part])
+    tensors = own["q"], own["k"], theirs["q"], theirs["k"]
+    extra = {
+        "student_bias": own.get("bias"),
+        "teacher_bias": theirs.get("bias"),
+        "groups": pairing.matched.groups,
+    }
+    if pairing.as_maps:
+        rows = losses.map_cross_entropy(*tensors, **extra)
+    else:
+        kernel = student.attention, student.blockwise_above
+        rows = losses.cross_entropy(*tensors, *kernel, **extra)
+    return rows.mean(axis=(1, 2))

@@ -1,7 +1,9 @@
 """How far a student's attention is from its teacher's, per query and head.
 
-q, k (B, T, H, d) come before the scale; each side's scale is 1/√d of its own head size. The
-teacher's tensors are constants: no gradient reaches them.
+q, k (B, T, H, d) come before the scale; each side's scale is 1/√d of its own head size. A bias
+(H, T, T) is part of a side's scores. groups: the teacher's heads fall into this many groups in
+their order, and the student's heads, as many (or any number for 1), learn each group's mean map;
+None = head by head. The teacher's tensors are constants: no gradient reaches them.
 """
 
 from functools import partial
@@ -11,14 +13,30 @@ import jax.numpy as jnp
 
 from vit_jax_xfer.models import kernels
 
+Bias = jax.Array | None
+
 
 def map_cross_entropy(
-    student_q: jax.Array, student_k: jax.Array, teacher_q: jax.Array, teacher_k: jax.Array
+    student_q: jax.Array,
+    student_k: jax.Array,
+    teacher_q: jax.Array,
+    teacher_k: jax.Array,
+    student_bias: Bias = None,
+    teacher_bias: Bias = None,
+    groups: int | None = None,
 ) -> jax.Array:
     """−Σⱼ pᵀᵢⱼ log pˢᵢⱼ per row, (B, H, T) float32, from the maps themselves (2411.09702)."""
-    teacher = kernels.attention_map(*jax.lax.stop_gradient((teacher_q, teacher_k)))
-    student = jax.nn.log_softmax(kernels.attention_scores(student_q, student_k), axis=-1)
-    return -(teacher * student).sum(axis=-1)
+    teacher = kernels.attention_map(*jax.lax.stop_gradient((teacher_q, teacher_k, teacher_bias)))
+    scores = kernels.attention_scores(student_q, student_k, student_bias)
+    student = jax.nn.log_softmax(scores, axis=-1)
+    return -(mean_maps(teacher, groups) * student).sum(axis=-1)
+
+
+def mean_maps(maps: jax.Array, groups: int | None) -> jax.Array:
+    """Maps (B, H, T, S) → the mean of each of `groups` groups of heads, (B, groups, T, S)."""
+    if groups is None:
+        return maps
+    return maps.reshape(maps.shape[0], groups, -1, *maps.shape[2:]).mean(axis=2)
 
 
 def cross_entropy(
@@ -28,12 +46,19 @@ def cross_entropy(
     teacher_k: jax.Array,
     implementation: str = "auto",
     blockwise_above: int = 1024,
+    student_bias: Bias = None,
+    teacher_bias: Bias = None,
+    groups: int | None = None,
 ) -> jax.Array:
     """`map_cross_entropy` without a map: (B, H, T) float32, memory linear in the tokens.
 
     With s the student's scores, CEᵢ = logΣexp(sᵢ) − scale · qˢᵢ · (Σⱼ pᵀᵢⱼ kˢⱼ), and the bracket is
-    attention with the teacher's q and k and the student's keys as values.
+    attention with the teacher's q and k and the student's keys as values. A bias or a mean of maps
+    is no part of that: then blocks of QUERY_BLOCK rows of the maps are built one after the other.
     """
+    if student_bias is not None or teacher_bias is not None or groups is not None:
+        tensors = student_q, student_k, teacher_q, teacher_k
+        return _in_blocks(*tensors, student_bias, teacher_bias, groups)
     return _cross_entropy(
         student_q,
         student_k,
@@ -42,6 +67,28 @@ def cross_entropy(
         implementation,
         blockwise_above,
     )
+
+
+def _in_blocks(
+    student_q: jax.Array,
+    student_k: jax.Array,
+    teacher_q: jax.Array,
+    teacher_k: jax.Array,
+    student_bias: Bias,
+    teacher_bias: Bias,
+    groups: int | None,
+) -> jax.Array:
+    """`map_cross_entropy` over blocks of queries; the backward pass builds each block again."""
+
+    def rows(
+        student_q: jax.Array, teacher_q: jax.Array, student_bias: Bias, teacher_bias: Bias
+    ) -> jax.Array:
+        own, other = (jnp.swapaxes(q, 1, 2) for q in (student_q, teacher_q))
+        tensors = own, student_k, other, teacher_k
+        return map_cross_entropy(*tensors, student_bias, teacher_bias, groups)
+
+    queries = (jnp.swapaxes(q, 1, 2) for q in (student_q, teacher_q))
+    return kernels.over_query_blocks(rows, *queries, student_bias, teacher_bias)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4, 5))

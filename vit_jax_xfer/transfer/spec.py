@@ -1,11 +1,26 @@
 """What is transferred from a teacher to a student, checked against both before anything runs."""
 
 import dataclasses
-import difflib
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from vit_jax_xfer.models.extract import resolve_layers
 from vit_jax_xfer.models.vit import VisionTransformer
+from vit_jax_xfer.transfer.matching import (
+    MATCH_HEADS,
+    MATCH_LAYERS,
+    HeadMatch,
+    check_choice,
+    match_heads,
+    match_layers,
+)
+from vit_jax_xfer.transfer.tokens import (
+    TOKENS,
+    Places,
+    check_same_layout,
+    common_tokens,
+    pair_layouts,
+)
 
 MODES: tuple[str, ...] = (
     "distill",
@@ -19,27 +34,52 @@ MODES: tuple[str, ...] = (
 )
 
 
+class Pairing(NamedTuple):
+    """What a `Transfer` comes to for one student and one teacher."""
+
+    layers: tuple[int, ...]  # the student's
+    teacher_layers: tuple[int, ...]  # one for each of them
+    heads: tuple[int, ...] | None  # of the student, those that are compared; None = all
+    matched: HeadMatch  # what the teacher's heads are to them
+    tokens: Places  # of the student, those that are compared
+    teacher_tokens: Places
+    as_maps: bool  # whether maps are built
+
+
 @dataclasses.dataclass(frozen=True)
 class Transfer:
     """Which attention moves, and how (2411.09702).
 
     mode: `copy` gives the student the teacher's maps, `distill` adds their cross-entropy to the
     loss; `_q`, `_k`, `_v` do so with the queries, keys or values alone (distilled by mean square).
-    layers, heads: which take part, None = all; negative layers count from the end.
+    layers, heads: the student's that take part, None = all; negative layers count from the end.
     materialize: build (T, T) maps rather than hand over q and k.
+    match_layers: the teacher's layer for each: same | even | last | first | a tuple of them.
+    match_heads: same; average, the mean of all its maps for each head; group, the mean of as many
+    neighbours each, or each for as many of the student's. Copies of mean maps are built as maps.
+    tokens: all, which must be the same ones; common, which leaves out prefix tokens that one side
+    lacks and makes the teacher's rows sum to 1 again.
     """
 
     mode: str = "distill"
     layers: tuple[int, ...] | None = None
     heads: tuple[int, ...] | None = None
     materialize: bool = False
+    match_layers: str | tuple[int, ...] = "same"
+    match_heads: str = "same"
+    tokens: str = "all"
 
     def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            near = difflib.get_close_matches(self.mode, MODES, n=1, cutoff=0.0)[0]
-            raise ValueError(
-                f"mode: {self.mode!r} is none of {', '.join(MODES)}; did you mean {near!r}?"
-            )
+        check_choice("mode", self.mode, MODES)
+        check_choice("match_heads", self.match_heads, MATCH_HEADS)
+        check_choice("tokens", self.tokens, TOKENS)
+        for field in ("layers", "heads", "match_layers"):
+            # Lists are as good, but would not hash.
+            if isinstance(getattr(self, field), list | range):
+                object.__setattr__(self, field, tuple(getattr(self, field)))
+        if not isinstance(self.match_layers, tuple):
+            tail = ", or a tuple of layers"
+            check_choice("match_layers", self.match_layers, MATCH_LAYERS, tail)
 
     @property
     def copies(self) -> bool:
@@ -52,7 +92,7 @@ class Transfer:
         return self.mode.partition("_")[2] or "map"
 
     def resolve_layers(self, student: VisionTransformer) -> tuple[int, ...]:
-        """The layers that take part, as indices 0 … depth-1."""
+        """The student's layers that take part, as indices 0 … depth-1."""
         return resolve_layers(self.layers, student.depth)
 
     def check(
@@ -60,40 +100,86 @@ class Transfer:
         student: VisionTransformer,
         teacher: VisionTransformer,
         image_shape: Sequence[int],
+        teacher_shape: Sequence[int] | None = None,
     ) -> None:
         """ValueError that names the field in which teacher and student do not fit each other."""
-        shape = tuple(image_shape)
-        tokens = student.num_tokens(shape), teacher.num_tokens(shape)
-        if tokens[0] != tokens[1]:
-            raise ValueError(
-                f"teacher: it makes {tokens[1]} tokens of a {shape[-3]}×{shape[-2]} image and the "
-                f"student {tokens[0]}; choose the same patch_size and class_token"
-            )
-        if student.depth != teacher.depth:
-            raise ValueError(
-                f"teacher: depth {teacher.depth} differs from the student's {student.depth}"
-            )
-        if student.num_heads != teacher.num_heads:
-            raise ValueError(
-                f"teacher: num_heads {teacher.num_heads} differs from the student's "
-                f"{student.num_heads}"
-            )
-        self.resolve_layers(student)
-        self._check_heads(student)
-        dims = student.width // student.num_heads, teacher.width // teacher.num_heads
-        # The layers of a scan are alike: with some left out, each takes the teacher's by a mask.
-        masked = self.heads is not None or (
-            student.scan and len(self.resolve_layers(student)) < student.depth
+        self.pair(student, teacher, image_shape, teacher_shape)
+
+    def pair(
+        self,
+        student: VisionTransformer,
+        teacher: VisionTransformer,
+        image_shape: Sequence[int],
+        teacher_shape: Sequence[int] | None = None,
+    ) -> Pairing:
+        """What moves between these two on images (…, H, W, 3). ValueError as `check` says.
+
+        teacher_shape: of the teacher's own images, None = those of the student.
+        """
+        own_tokens, teacher_tokens = self._tokens(
+            student, teacher, image_shape, teacher_shape or image_shape
         )
-        whole_map = self.part == "map" and (self.materialize or not masked)
-        # A map has no head dimension, and neither has a distilled one; tensors that must be put
-        # in place of the student's, or be compared with them, do.
-        if dims[0] != dims[1] and not whole_map and self.mode != "distill":
+        layers = self.resolve_layers(student)
+        teacher_layers = match_layers(self.match_layers, student.depth, teacher.depth, layers)
+        self._check_heads(student)
+        # A copy hands over all heads and masks those that keep their own.
+        chosen = None if self.copies else self.heads
+        if self.part != "map" and self.match_heads != "same":
             raise ValueError(
-                f"mode: {self.mode!r} needs heads of one size; the teacher's have {dims[1]} "
-                f"channels and the student's {dims[0]}"
+                f"match_heads: {self.match_heads!r} pairs maps; mode {self.mode!r} needs 'same' "
+                "and heads of one size"
+            )
+        matched = match_heads(self.match_heads, student.num_heads, teacher.num_heads, chosen)
+        sizes = student.width // student.num_heads, teacher.width // teacher.num_heads
+        fits = sizes[0] == sizes[1] or not self._needs_equal_sizes(student, layers)
+        as_maps = self.materialize or (
+            self.copies
+            and (matched.groups is not None or (self.match_heads != "same" and not fits))
+        )
+        if not fits and not (as_maps and self.part == "map"):
+            raise ValueError(
+                f"mode: {self.mode!r} needs heads of one size; the teacher's have {sizes[1]} "
+                f"channels and the student's {sizes[0]}"
                 + ("; materialize=True moves maps, which fit" if self.part == "map" else "")
             )
+        return Pairing(
+            layers,
+            teacher_layers,
+            self.heads,
+            matched,
+            own_tokens,
+            teacher_tokens,
+            as_maps,
+        )
+
+    def _needs_equal_sizes(self, student: VisionTransformer, layers: Sequence[int]) -> bool:
+        """Whether the tensors that move must have the student's head size.
+
+        A map has no such dimension, and neither has a distilled one. Tensors that are put in place
+        of some of the student's have, and the layers of a scan are alike: with some of them left
+        out, each takes the teacher's by a mask.
+        """
+        masked = self.heads is not None or (student.scan and len(layers) < student.depth)
+        return self.part != "map" or (self.copies and masked)
+
+    def _tokens(
+        self,
+        student: VisionTransformer,
+        teacher: VisionTransformer,
+        image_shape: Sequence[int],
+        teacher_shape: Sequence[int],
+    ) -> tuple[Places, Places]:
+        layouts = pair_layouts(student, teacher, image_shape, teacher_shape)
+        if self.tokens == "all":
+            check_same_layout(*layouts, "tokens='common' leaves the others out")
+            return None, None
+        own, other = common_tokens(*layouts)
+        if self.copies and own is not None:
+            raise ValueError(
+                f"tokens: mode {self.mode!r} needs a teacher with every token that the student "
+                "has; a student with tokens that the teacher lacks can only distil"
+            )
+        return own, other
 
     def _check_heads(self, student: VisionTransformer) -> None:
         if self.heads is None:

@@ -1,0 +1,81 @@
+"""The small post-norm transformer that runs on the chosen tokens."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vit_jax_xfer.models import kernels
+from vit_jax_xfer.models.filter.convolution import TORCH_KERNEL, torch_bias
+
+
+def position_table(number: int, width: int) -> np.ndarray:
+    """Sines and cosines of the raster index (1706.03762): (number, width) float32, interleaved."""
+    frequencies = np.exp(np.arange(0, width, 2) * (-np.log(10000.0) / width)).astype(np.float32)
+    angles = np.arange(number, dtype=np.float32)[:, None] * frequencies
+    return np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(number, width)
+
+
+class EncoderLayer(nn.Module):
+    """Post-norm attention and ReLU MLP, as PyTorch's TransformerEncoderLayer: (B, T, C) → same.
+
+    dropout acts on maps, both projections, and the hidden features, with rngs={"dropout": key}.
+    attend: what takes the place of attention among the tokens, (tokens, train) → (B, T, C).
+    """
+
+    num_heads: int
+    mlp_dim: int
+    dropout: float = 0.1
+    dtype: Any = jnp.float32
+    attend: nn.Module | None = None
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, train: bool = False, keys: jax.Array | None = None
+    ) -> jax.Array:
+        """keys: tokens (B, S, C) to attend to in place of the layer's own."""
+        width = x.shape[-1]
+        drop = nn.Dropout(self.dropout, deterministic=not train)
+        if self.attend is None:
+            attended = self._attention(x, x if keys is None else keys, train)
+        else:
+            attended = self.attend(x, train)
+        x = self._norm("norm1")(x + drop(attended))
+        hidden = drop(nn.relu(self._dense(self.mlp_dim, width, "fc1")(x)))
+        x = self._norm("norm2")(x + drop(self._dense(width, self.mlp_dim, "fc2")(hidden)))
+        return x.astype(self.dtype)
+
+    def _attention(self, x: jax.Array, keys: jax.Array, train: bool) -> jax.Array:
+        width = x.shape[-1]
+        shape = (width, 3, self.num_heads, width // self.num_heads)
+
+        def init(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+            return nn.initializers.xavier_uniform()(key, (width, 3 * width)).reshape(shape)
+
+        kernel = self.param("qkv_kernel", init, shape).astype(self.dtype)
+        offset = self.param("qkv_bias", nn.initializers.zeros, shape[1:]).astype(self.dtype)
+        q = jnp.tensordot(x, kernel[:, 0], 1) + offset[0]
+        k, v = (jnp.tensordot(keys, kernel[:, i], 1) + offset[i] for i in (1, 2))
+        if train and self.dropout:
+            weights = kernels.attention_map(q, k)
+            weights = nn.Dropout(self.dropout, deterministic=False)(weights)
+            out = kernels.apply_map(weights, v)
+        else:
+            out = kernels.dot_product_attention(q, k, v)
+        return nn.DenseGeneral(
+            width, axis=(-2, -1), kernel_init=TORCH_KERNEL, dtype=self.dtype, name="proj"
+        )(out)
+
+    def _dense(self, width: int, fan_in: int, name: str) -> nn.Dense:
+        return nn.Dense(
+            width,
+            kernel_init=TORCH_KERNEL,
+            bias_init=torch_bias(fan_in),
+            dtype=self.dtype,
+            name=name,
+        )
+
+    def _norm(self, name: str) -> nn.LayerNorm:
+        return nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, use_fast_variance=False, name=name)

@@ -1,0 +1,219 @@
+"""FilterViT and DropoutViT: the whole network, and the published ones."""
+
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from vit_jax_xfer.models.filter.blocks import (
+    FilterAttention,
+    FullAttention,
+    PooledAttention,
+    Stage,
+)
+from vit_jax_xfer.models.filter.convolution import (
+    TORCH_KERNEL,
+    InvertedResidual,
+    Stem,
+    adaptive_pool,
+    torch_bias,
+)
+from vit_jax_xfer.models.filter.patterns import PATTERNS
+from vit_jax_xfer.models.patches import check_images
+
+_AT_55, _AT_28 = 256 / 55**2, 128 / 28**2  # the published table of what is kept, as shares
+
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "filter_vit_xxs": {
+        "stem_width": 64,
+        "stem_expand": 2,
+        "stages": (
+            Stage("pooled", 64, 2, stride=2, grid=20),
+            Stage("filter", 64, 2, keep=_AT_55),
+            Stage("filter", 64, 4, stride=2, keep=_AT_55),
+            Stage("filter", 128, 4, keep=_AT_28),
+            Stage("filter", 128, 4, keep=_AT_28),
+            Stage("full", 128, 8, stride=2),
+            Stage("full", 128, 8, stride=2),
+        ),
+        "head_width": 384,
+    },
+    "filter_vit_xs": {
+        "stem_width": 64,
+        "stem_expand": 3,
+        "stages": (
+            Stage("pooled", 128, 2, stride=2, grid=11),
+            Stage("filter", 128, 4, expand=3, keep=_AT_55),
+            Stage("pooled", 128, 2, stride=2, grid=11),
+            Stage("filter", 128, 4, expand=3, keep=_AT_28),
+            Stage("filter", 128, 4, expand=3, keep=_AT_28),
+            Stage("pooled", 128, 2, stride=2, grid=7),
+            Stage("full", 128, 8, stride=2),
+            Stage("full", 256, 8, stride=2),
+        ),
+        "head_width": 384,
+    },
+    "filter_vit_s": {
+        "stem_width": 128,
+        "stem_expand": 3,
+        "stages": (
+            Stage("pooled", 128, 2, layers=2, stride=2, grid=16),
+            Stage("filter", 128, 4, layers=2, keep=_AT_55),
+            Stage("filter", 128, 4, expand=3, layers=2, stride=2, keep=_AT_55),
+            Stage("filter", 128, 4, expand=3, layers=2, keep=_AT_28),
+            Stage("filter", 256, 4, expand=3, layers=2, stride=2, keep=_AT_28),
+            Stage("full", 256, 8, layers=2, stride=2),
+            Stage("full", 256, 8, layers=2, stride=2),
+        ),
+        "head_width": 512,
+    },
+    "filter_vit_s2": {
+        "stem_width": 128,
+        "stem_expand": 3,
+        "stages": (
+            Stage("pooled", 128, 2, layers=2, stride=2, grid=20),
+            Stage("filter", 128, 8, layers=2, keep=_AT_55),
+            Stage("filter", 128, 8, layers=2, stride=2, keep=_AT_55),
+            Stage("filter", 128, 8, layers=2, stride=2, keep=_AT_28),
+            # Its map is 14×14, but it keeps as many and counts positions as on 28×28.
+            Stage("filter", 256, 8, layers=2, stride=2, keep=128 / 14**2, position_width=28),
+            Stage("full", 256, 16, layers=2, reduce=4),
+            Stage("full", 256, 16, layers=2, stride=2, reduce=2),
+            Stage("full", 512, 16, layers=2, reduce=8),
+            Stage("full", 512, 16, layers=2, stride=2, reduce=4),
+        ),
+        "head_width": 0,
+    },
+}
+PUBLISHED["dropout_vit_xs"] = {**PUBLISHED["filter_vit_xs"], "choose": "random"}
+
+
+@flax.struct.dataclass
+class FilterOutput:
+    """features (B, h, w, C) after the last block, pooled (B, C), logits (B, K) or None."""
+
+    features: jax.Array
+    pooled: jax.Array
+    logits: jax.Array | None
+
+
+class FilterViT(nn.Module):
+    """Images (B, H, W, 3) float32 → logits (B, K), or the pooled features where there is no head.
+
+    Any image size: what a stage keeps is a share of its pixels, or a number.
+    """
+
+    stages: tuple[Stage, ...]
+    image_size: int | tuple[int, int] = 224  # that it is meant for; any other works
+    stem_width: int = 64
+    stem_expand: int = 3
+    stem_stride: int = 2
+    stem_grid: int = 0  # pool to this side after the stem, as the published xs does; 0 = don't
+    num_classes: int = 1000  # 0 = no head
+    head_width: int = 384  # of the head's hidden layer; 0 = a single linear layer
+    choose: str = "score"  # score | random (DropoutViT)
+    attend: str = "kept"  # kept | window | lsh | low_rank | deformable | all, see patterns.py
+    keep: float | int | tuple[float | int, ...] | None = None  # a stage; None = as published
+    straight_through: bool = False  # scores get their gradient without weighing the map
+    approximate: bool = False  # lax.approx_max_k in place of lax.top_k
+    shared_draw: bool = False  # one random choice for the whole batch, as published
+    random_evaluation: bool = False  # random choices at evaluation too, as published
+    dropout: float = 0.1  # in the encoders
+    head_dropout: float = 0.5
+    dtype: Any = jnp.float32
+
+    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
+        out = self.forward(images, train)
+        return out.pooled if out.logits is None else out.logits
+
+    @nn.compact
+    def forward(self, images: jax.Array, train: bool = False) -> FilterOutput:
+        """Every stage of the result. train=True takes rngs={"dropout": key}, moves batch_stats."""
+        self._check_fields()
+        check_images(images)
+        self.num_tokens(images.shape)
+        x = Stem(self.stem_width, self.stem_stride, self.dtype, name="stem")(images, train)
+        residual = InvertedResidual(
+            self.stem_width, 1, self.stem_expand, self.dtype, name="stem_residual"
+        )
+        x = residual(x, train)
+        if self.stem_grid:
+            x = adaptive_pool(x, (self.stem_grid, self.stem_grid))
+        for i, stage in enumerate(self.stages):
+            x = self._block(i, stage)(x, train)
+        pooled = x.mean(axis=(1, 2))
+        logits = self._head(pooled, train) if self.num_classes else None
+        return FilterOutput(x, pooled, logits)
+
+    def num_tokens(self, image_shape: tuple[int, ...]) -> int:
+        """Pixels of the first map, which an image (…, H, W, 3) becomes. ValueError if too small."""
+        sides = [(n - 5) // self.stem_stride + 1 for n in image_shape[-3:-1]]
+        if min(image_shape[-3:-1]) < 5:
+            raise ValueError(
+                f"image_size: {image_shape[-3]}×{image_shape[-2]} pixels; the first convolution "
+                "needs 5 each way"
+            )
+        return sides[0] * sides[1]
+
+    def _block(self, i: int, stage: Stage) -> nn.Module:
+        if stage.kind == "pooled":
+            return PooledAttention(stage, self.dropout, self.dtype, name=f"stage_{i}")
+        if stage.kind == "full":
+            return FullAttention(stage, self.dropout, self.dtype, name=f"stage_{i}")
+        return FilterAttention(
+            stage,
+            self.dropout,
+            choose=self.choose,
+            attend=self.attend,
+            keep=self._keep(i),
+            straight_through=self.straight_through,
+            approximate=self.approximate,
+            shared_draw=self.shared_draw,
+            random_evaluation=self.random_evaluation,
+            dtype=self.dtype,
+            name=f"stage_{i}",
+        )
+
+    def _check_fields(self) -> None:
+        for field, allowed in (
+            ("choose", ("score", "random")),
+            ("attend", ("kept", *PATTERNS)),
+        ):
+            if getattr(self, field) not in allowed:
+                raise ValueError(f"{field}: {getattr(self, field)!r} is none of {allowed}")
+
+    def _keep(self, i: int) -> int | float | None:
+        """What filter stage i keeps, None for its own share."""
+        if not isinstance(self.keep, tuple):
+            return self.keep
+        filters = self.filter_stages
+        if len(self.keep) != len(filters):
+            raise ValueError(
+                f"keep: got {len(self.keep)} values for {len(filters)} filter stages; give one for "
+                "each, or one for all"
+            )
+        return self.keep[filters.index(i)]
+
+    @property
+    def filter_stages(self) -> list[int]:
+        """The indices of the stages that choose pixels."""
+        return [i for i, stage in enumerate(self.stages) if stage.kind == "filter"]
+
+    def _head(self, pooled: jax.Array, train: bool) -> jax.Array:
+        x = pooled
+        if self.head_width:
+            x = nn.gelu(self._dense(self.head_width, "head_hidden", x)(x), approximate=False)
+            x = nn.Dropout(self.head_dropout, deterministic=not train)(x)
+        logits = self._dense(self.num_classes, "head", x)(x)
+        return logits.astype(jnp.promote_types(jnp.float32, logits.dtype))
+
+    def _dense(self, width: int, name: str, x: jax.Array) -> nn.Dense:
+        return nn.Dense(
+            width,
+            kernel_init=TORCH_KERNEL,
+            bias_init=torch_bias(x.shape[-1]),
+            dtype=self.dtype,
+            name=name,
+        )

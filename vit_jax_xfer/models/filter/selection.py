@@ -1,0 +1,94 @@
+"""Which pixels become tokens: the best by score, or random ones; all shapes static."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from vit_jax_xfer.models.batch_norm import BatchNorm
+from vit_jax_xfer.models.filter.convolution import TORCH_KERNEL, torch_bias
+
+
+def number_kept(keep: int | float, tokens: int) -> int:
+    """How many of `tokens` a stage keeps. keep: a number, or a share of the tokens up to 1.0.
+
+    ValueError naming the field for none, and for more than there are.
+    """
+    if isinstance(keep, bool) or not isinstance(keep, int | float):
+        raise ValueError(f"keep: got {keep!r}, expected a number of tokens or a share of them")
+    if isinstance(keep, float):
+        if not 0.0 < keep <= 1.0:
+            raise ValueError(
+                f"keep: {keep} is no share of the tokens; choose one above 0, up to 1.0"
+            )
+        return max(1, round(keep * tokens))
+    if not 0 < keep <= tokens:
+        raise ValueError(f"keep: {keep} of {tokens} tokens; choose between 1 and {tokens}")
+    return keep
+
+
+class Importance(nn.Module):
+    """A score for every pixel from a 31×31 window: (B, H, W, C) → (B, H, W), from 0.46 to 1.
+
+    A 7×7 convolution of dilation 5 to one channel, batch norm, GELU, sigmoid.
+    """
+
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        width = x.shape[-1]
+        kernel = self.param("kernel", TORCH_KERNEL, (7, 7, width, 1))
+        bias = self.param("bias", torch_bias(49 * width), (1,))
+        # One matrix product for all taps, and then 49 shifted additions of single channels.
+        taps = x @ kernel.reshape(49, width).T.astype(x.dtype)
+        scores = _sum_of_taps(taps.astype(jnp.promote_types(x.dtype, jnp.float32)))
+        scores = BatchNorm(dtype=scores.dtype, name="norm")((scores + bias)[..., None], train)
+        return jax.nn.sigmoid(nn.gelu(scores[..., 0], approximate=False))
+
+
+def _sum_of_taps(taps: jax.Array) -> jax.Array:
+    """Tap t of (B, H, W, 49) from where it looks, dilation 5 and padding 15: (B, H, W)."""
+    height, width = taps.shape[1:3]
+    padded = jnp.pad(taps, ((0, 0), (15, 15), (15, 15), (0, 0)))
+    return sum(
+        padded[:, 5 * row : 5 * row + height, 5 * column : 5 * column + width, 7 * row + column]
+        for row in range(7)
+        for column in range(7)
+    )
+
+
+def best(scores: jax.Array, number: int, approximate: bool = False) -> jax.Array:
+    """Flat indices (B, K) int32 of the highest scores (B, N), ascending.
+
+    Equal scores: the lower index; NaN ranks last. approximate: `lax.approx_max_k`, faster on
+    accelerators.
+    """
+    scores = jnp.where(jnp.isnan(scores), -jnp.inf, scores)
+    find = jax.lax.approx_max_k if approximate else jax.lax.top_k
+    return jnp.sort(find(scores, number)[1], axis=-1).astype(jnp.int32)
+
+
+def random(key: jax.Array, batch: int, tokens: int, number: int, shared: bool) -> jax.Array:
+    """Flat indices (B, K) int32, ascending, drawn without replacement.
+
+    shared: one draw for the whole batch, as the published code has it.
+    """
+    draws = 1 if shared else batch
+    noise = jax.random.uniform(key, (draws, tokens))
+    kept = jnp.sort(jax.lax.top_k(noise, number)[1], axis=-1).astype(jnp.int32)
+    return jnp.broadcast_to(kept, (batch, number))
+
+
+def gather(x: jax.Array, kept: jax.Array) -> jax.Array:
+    """The kept tokens (B, K, C) of a map (B, H, W, C)."""
+    tokens = x.reshape(x.shape[0], -1, x.shape[-1])
+    return jnp.take_along_axis(tokens, kept[..., None], axis=1)
+
+
+def scatter(x: jax.Array, kept: jax.Array, tokens: jax.Array) -> jax.Array:
+    """The map with `tokens` (B, K, C) in place of its kept ones."""
+    flat = x.reshape(x.shape[0], -1, x.shape[-1])
+    put = jax.vmap(lambda rows, index, values: rows.at[index].set(values, unique_indices=True))
+    return put(flat, kept, tokens.astype(x.dtype)).reshape(x.shape)

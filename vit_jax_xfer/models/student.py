@@ -1,0 +1,97 @@
+"""A fresh student of a teacher's size, with its family's native parts or with some of them.
+
+Source: which parts a student needs to learn by transfer, arXiv 2605.07191.
+"""
+
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+
+from vit_jax_xfer.models.mae import MaskedAutoencoder
+from vit_jax_xfer.models.registry import check_fields
+from vit_jax_xfer.models.vit import VisionTransformer
+
+# Each native part and the fields it stands for.
+NATIVE_PARTS: dict[str, tuple[str, ...]] = {
+    "layer_scale": ("layer_scale",),
+    "registers": ("registers",),
+    "class_position": ("class_position",),
+    "distillation_token": ("distillation_token", "distillation_head"),
+    "pre_norm": ("pre_norm",),
+    "activation": ("activation",),
+    "swiglu": ("mlp", "mlp_norm"),
+    "qkv_bias": ("qkv_bias",),
+    "qk_norm": ("qk_norm",),
+    "attention_norm": ("attention_norm",),
+    "relative_bias": ("relative_bias", "relative_resize"),
+    "rotary": ("rotary", "rotary_base", "rotary_grid"),
+    "attention_pooling": ("pool",),
+    "patch_bias": ("patch_bias",),
+}
+
+# What every student has of its teacher.
+_SIZE = (
+    "image_size",
+    "patch_size",
+    "width",
+    "depth",
+    "num_heads",
+    "mlp_dim",
+    "norm_eps",
+    "position",
+    "position_resize",
+    "class_token",
+    "preprocessing",
+)
+
+
+def student_like(
+    teacher: nn.Module, parts: str | Sequence[str] | None = None, **fields: Any
+) -> VisionTransformer:
+    """A student, not yet initialised, of a teacher's size and with its native parts.
+
+    parts: which of the teacher's NATIVE_PARTS, None = all, () = none: the plain student. Without
+    swiglu its MLP is 4 · width; without what told the teacher positions it learns its own.
+    fields: any of the VisionTransformer's, which win; the head and how it runs are at their
+    defaults. A MaskedAutoencoder stands for its encoder. ValueError, with the nearest name, for an
+    unknown part or field.
+    """
+    if isinstance(teacher, MaskedAutoencoder):
+        teacher = teacher.encoder
+    parts = (parts,) if isinstance(parts, str) else tuple(NATIVE_PARTS if parts is None else parts)
+    _check_parts(parts)
+    check_fields(VisionTransformer, fields)
+    native = [field for part in parts for field in NATIVE_PARTS[part]]
+    chosen = {field: getattr(teacher, field) for field in (*_SIZE, *native)}
+    if teacher.mlp != "plain" and "swiglu" not in parts:
+        chosen["mlp_dim"] = None  # theirs makes room for the gate
+    if teacher.position == "none" and _lost_its_place(teacher, parts):
+        chosen["position"] = "learned"
+    chosen["pool"] = fields.get("pool") or _pool(teacher, parts)
+    if chosen["pool"] == teacher.pool:
+        chosen["pool_norm"] = teacher.pool_norm
+    return VisionTransformer(**{**chosen, **fields})
+
+
+def _check_parts(parts: Sequence[str]) -> None:
+    for part in parts:
+        if part not in NATIVE_PARTS:
+            near = difflib.get_close_matches(str(part), NATIVE_PARTS, n=1, cutoff=0.0)[0]
+            raise ValueError(
+                f"parts: {part!r} is none of {', '.join(NATIVE_PARTS)}; did you mean {near!r}?"
+            )
+
+
+def _lost_its_place(teacher: VisionTransformer, parts: Sequence[str]) -> bool:
+    """Whether the parts leave out all that told the teacher where its patches are."""
+    telling = {part for part in ("relative_bias", "rotary") if getattr(teacher, part) != "none"}
+    return bool(telling) and not telling & set(parts)
+
+
+def _pool(teacher: VisionTransformer, parts: Sequence[str]) -> str:
+    """What the student's head sees: as the teacher's, unless that is nothing or a part left out."""
+    if teacher.pool == "none" or (teacher.pool == "map" and "attention_pooling" not in parts):
+        return "cls" if teacher.class_token else "avg"
+    return teacher.pool

@@ -1,0 +1,65 @@
+"""The teacher that a config names, and the student that takes its shape from it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+
+from vit_jax_xfer.models.extract import encoder_of
+from vit_jax_xfer.models.student import student_like
+from vit_jax_xfer.models.vit import VisionTransformer
+from vit_jax_xfer.pretrained import load_pretrained
+from vit_jax_xfer.tasks.base import Variables
+
+
+def load_teacher(settings: Any) -> tuple[VisionTransformer, Variables]:
+    """The teacher of a task's settings, as it was published or saved. ValueError without one."""
+    if not settings.teacher:
+        raise ValueError(
+            "task.teacher: none given; pass --config.task.teacher= with a run's model folder or a "
+            "checkpoint file"
+        )
+    family, num_heads = settings.teacher_family, settings.teacher_num_heads
+    return encoder_of(*load_weights("task.teacher", settings.teacher, num_heads, family))
+
+
+def run_like(teacher: VisionTransformer, student: nn.Module) -> VisionTransformer:
+    """The teacher computing as the student does: its type and kernels are the run's choice."""
+    return teacher.clone(
+        dtype=student.dtype,
+        attention=student.attention,
+        blockwise_above=student.blockwise_above,
+        drop_path=0.0,
+        remat="none",
+    )
+
+
+def build_student(teacher: VisionTransformer, fields: Mapping[str, Any]) -> VisionTransformer:
+    """`config.model` named "student_like": its fields that are given win over the teacher's.
+
+    `parts` are names of NATIVE_PARTS, in one string with commas or in a tuple; "" = all.
+    """
+    parts = fields.get("parts")
+    rest = {name: value for name, value in fields.items() if name != "parts"}
+    # Its images are prepared by the run's own pipelines.
+    return student_like(teacher, _parts(parts), **{"preprocessing": None, **rest})
+
+
+def _parts(parts: str | Sequence[str] | None) -> Sequence[str] | None:
+    if not isinstance(parts, str):
+        return parts
+    return [part.strip() for part in parts.split(",")] if parts else None
+
+
+def load_weights(
+    field: str, path: str, num_heads: int = 0, family: str = ""
+) -> tuple[nn.Module, Variables]:
+    """The model that a config's `field` names. ValueError that says which field it was."""
+    fields = {"num_heads": num_heads} if num_heads else {}
+    try:
+        return load_pretrained(path, family or None, **fields)
+    except FileNotFoundError as error:
+        hint = "a finished run has a model/ folder, a downloaded file its own path"
+        raise ValueError(f"{field}: {error}; {hint}") from None
+    except ValueError as error:
+        raise ValueError(f"{field}: {error}") from None

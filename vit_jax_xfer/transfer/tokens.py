@@ -1,0 +1,80 @@
+"""Which tokens two networks have in common: prefix tokens differ from family to family."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from vit_jax_xfer.models.patches import grid_of
+from vit_jax_xfer.models.vit import VisionTransformer
+
+TOKENS: tuple[str, ...] = ("all", "common")
+
+# Places among a network's tokens; None = all of them, in their order.
+Places = tuple[int, ...] | None
+
+
+class Layout(NamedTuple):
+    """What a network's tokens are: class, distillation, registers, then the patches row by row."""
+
+    class_token: bool
+    distillation_token: bool
+    registers: int
+    grid: tuple[int, int]
+
+
+def layout_of(model: VisionTransformer, image_shape: Sequence[int]) -> Layout:
+    """The tokens that an image (…, H, W, 3) becomes. ValueError where patches don't fill it."""
+    grid = grid_of((image_shape[-3], image_shape[-2]), model.patch_size)
+    return Layout(model.class_token, model.distillation_token, model.registers, grid)
+
+
+def pair_layouts(
+    student: VisionTransformer,
+    teacher: VisionTransformer,
+    image_shape: Sequence[int],
+    teacher_shape: Sequence[int],
+) -> tuple[Layout, Layout]:
+    """Both layouts, each on its own images. ValueError unless their patches form one grid."""
+    own = layout_of(student, image_shape)
+    (height, width), patch = teacher_shape[-3:-1], teacher.patch_size
+    if height % patch or width % patch or (height // patch, width // patch) != own.grid:
+        h, w = own.grid
+        raise ValueError(
+            f"teacher: {height}×{width} pixels are not the student's {h}×{w} patches to it; with "
+            f"its patch_size {patch} give it {h * patch}×{w * patch} (teacher_images, or "
+            "task.teacher_image_size=-1)"
+        )
+    return own, layout_of(teacher, teacher_shape)
+
+
+def check_same_layout(student: Layout, teacher: Layout, way_out: str) -> None:
+    """ValueError that names the kind of token in which the two differ, and ends in `way_out`."""
+    for kind, own, other in zip(Layout._fields, student, teacher, strict=True):
+        if own != other:
+            raise ValueError(
+                f"teacher: its {kind} is {other} and the student's {own}, so that their tokens "
+                f"are not the same; {way_out}"
+            )
+
+
+def common_tokens(student: Layout, teacher: Layout) -> tuple[Places, Places]:
+    """The places of the tokens that both have, in the student and in the teacher.
+
+    Registers count as common where both have as many. The grids must be equal.
+    """
+    shared = (
+        student.class_token and teacher.class_token,
+        student.distillation_token and teacher.distillation_token,
+        student.registers == teacher.registers,
+    )
+    return _places(student, shared), _places(teacher, shared)
+
+
+def _places(layout: Layout, shared: Sequence[bool]) -> Places:
+    """Where the shared kinds of token sit in one network."""
+    numbers = (*map(int, layout[:3]), layout.grid[0] * layout.grid[1])
+    places: list[int] = []
+    start = 0
+    for number, kept in zip(numbers, (*shared, True), strict=True):
+        places += range(start, start + number) if kept else ()
+        start += number
+    return None if len(places) == start else tuple(places)
