@@ -1,24 +1,23 @@
-"""The reference weights, rebuilt from their seeds."""
+"""The library whose models published files are compared with."""
 
-import importlib.util
-import pathlib
-from collections.abc import Callable
-from typing import Any
+import os
+from types import ModuleType
 
-import numpy as np
 import pytest
 
 
 @pytest.fixture(scope="session")
-def golden(shared: pathlib.Path) -> Callable[[str], dict[str, np.ndarray]]:
-    """golden(case) → {publisher's name: array}; of a pair of models, the student's."""
-    spec = importlib.util.spec_from_file_location("golden_weights", shared / "golden/weights.py")
-    weights: Any = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(weights)
-
-    def state_dict(case: str) -> dict[str, np.ndarray]:
-        state = weights.state_dict(shared / "golden" / case)
-        student = {k[8:]: x for k, x in state.items() if k.startswith("student.")}
-        return student or state
-
-    return state_dict
+def transformers() -> ModuleType:
+    """Hugging Face's transformers, version 5; CI must have it."""
+    try:
+        import torch
+        import transformers
+    except ImportError as error:
+        if os.environ.get("CI"):
+            pytest.fail(f"CI must have torch and transformers: {error}")
+        pytest.skip(f"needs torch and transformers: {error}")
+    if int(transformers.__version__.split(".")[0]) < 5:
+        pytest.skip(f"needs transformers 5, this is {transformers.__version__}")
+    torch.set_num_threads(1)
+    transformers.utils.logging.set_verbosity_error()
+    return transformers

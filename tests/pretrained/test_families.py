@@ -6,16 +6,19 @@ import pytest
 
 from vit_jax_xfer.models.mae import MaskedAutoencoder
 from vit_jax_xfer.models.positions import resize_positions, sincos_2d
+from vit_jax_xfer.models.preprocessing import IMAGENET, Preprocessing
 from vit_jax_xfer.models.vit import VisionTransformer
 from vit_jax_xfer.pretrained import FAMILIES, load_pretrained, to_publisher_names
-from vit_jax_xfer.pretrained.vit import usual_heads
+from vit_jax_xfer.pretrained.families import FAMILIES as BY_NAME
+from vit_jax_xfer.pretrained.fields import usual_heads
+from vit_jax_xfer.pretrained.load import load_and_tell
 
 # case: (family that its names tell, the fields that shapes can't tell)
 CASES = {
     "timm/supervised_cls": ("supervised", {"num_heads": 3}),
-    "timm/mae_gap": ("supervised", {"num_heads": 3}),
+    "timm/mae_gap": ("mae", {"num_heads": 3}),
     "mae_pretrain/normpix_0": ("mae", {"num_heads": 3, "decoder_num_heads": 4}),
-    "attention_transfer/distill_end0_gap": ("supervised", {"num_heads": 3}),
+    "attention_transfer/distill_end0_gap": ("mae", {"num_heads": 3}),
     "attention_transfer/distill_end0_cls": ("supervised", {"num_heads": 3}),
 }
 PLAIN = "timm/supervised_cls"
@@ -31,9 +34,12 @@ def same_arrays(left, right):
 @pytest.mark.parametrize("case", CASES)
 def test_a_file_loads_whole_and_goes_back(golden, case, scan):
     family, fields = CASES[case]
-    model, variables = load_pretrained(golden(case), scan=scan, **fields)
+    model, variables, found = load_and_tell(golden(case), scan=scan, **fields)
+    assert (found.family.name, found.dialect) == (family, "timm")
     images = jax.ShapeDtypeStruct((1, 32, 32, 3), np.float32)
-    noise = (jax.ShapeDtypeStruct((1, 16), np.float32),) if family == "mae" else ()
+    decodes = isinstance(model, MaskedAutoencoder)
+    assert decodes == ("decoder_num_heads" in fields)
+    noise = (jax.ShapeDtypeStruct((1, 16), np.float32),) if decodes else ()
     init = jax.eval_shape(model.init, jax.random.key(0), images, *noise)
     shapes = jax.tree.map(lambda x: (x.shape, x.dtype), dict(init))
     assert jax.tree.map(lambda x: (x.shape, x.dtype), variables) == shapes
@@ -51,6 +57,8 @@ def test_fields_come_from_shapes_and_names(golden):
         mlp_dim=192,
         num_classes=10,
         pool="avg",
+        position_resize="bicubic",
+        preprocessing=Preprocessing(*IMAGENET, size=32),
         drop_path=0.1,
     )
     assert model == expected
@@ -71,14 +79,23 @@ def test_mae_gives_the_autoencoder_or_its_encoder(golden):
     )
 
 
-def test_a_headless_file_with_fixed_positions_is_mae(golden):
+def test_a_headless_file_is_told_by_its_positions(golden):
     state = golden("mae_pretrain/normpix_0")
     alone = {k: x for k, x in state.items() if k != "mask_token" and not k.startswith("decoder_")}
-    assert load_pretrained(alone, num_heads=3)[0].position_resize == "bicubic_antialias"
-    alone["pos_embed"] = sincos_2d((4, 4), 48)
-    assert load_pretrained(alone, num_heads=3)[0].position_resize == "bicubic"
+    assert told(alone) == ("dino", "bicubic_offset")
+    fixed = sincos_2d((4, 4), 48)
+    assert told({**alone, "pos_embed": fixed}) == ("mae", "bicubic")
+    # MoCo v3's table has the two halves of MAE's exchanged.
+    halves = np.concatenate([fixed[..., 24:], fixed[..., :24]], axis=-1)
+    assert told({**alone, "pos_embed": halves})[0] == "moco_v3"
+    assert told({**alone, "masked_embed": np.zeros((1, 48))})[0] == "ibot"
     with pytest.raises(ValueError, match="decoder: got True"):
         load_pretrained(alone, "mae", num_heads=3, decoder=True)
+
+
+def told(state):
+    model, _, found = load_and_tell(state, num_heads=3)
+    return found.family.name, model.position_resize
 
 
 def test_another_image_size_resizes_the_positions(golden):
@@ -150,11 +167,36 @@ def test_usual_heads_are_the_published_ones():
     assert {width: usual_heads(width) for width in published} == published
 
 
-def test_families_are_told_apart_or_refused(golden):
-    assert {"mae", "supervised"} <= set(FAMILIES)
-    with pytest.raises(ValueError, match="family 'dyno' is unknown; families: mae, supervised"):
+def test_a_family_that_is_asked_for(golden):
+    assert {"mae", "supervised"} <= set(FAMILIES) == set(BY_NAME)
+    names = ", ".join(sorted(FAMILIES))
+    with pytest.raises(ValueError, match=f"family 'dyno' is unknown; families: {names}"):
         load_pretrained(golden(PLAIN), "dyno")
+    model, _, found = load_and_tell(golden(PLAIN), "dino", num_heads=3)
+    assert (found.family.name, model.position_resize) == ("dino", "bicubic_offset")
+    assert model.preprocessing == Preprocessing(*IMAGENET, size=32)
+
+
+def test_where_several_families_fit_the_most_telling_is_taken(golden):
+    """A file may be iBOT's and DINO's; the first of FAMILIES that fits is taken."""
+    order = list(BY_NAME)
+    assert order.index("mae") < order.index("ibot") < order.index("dino")
+    assert order[-1] == "supervised"
+
+
+def test_networks_of_no_family_need_one_to_be_named(golden):
+    state = golden(PLAIN)
+    del state["pos_embed"]
+    with pytest.raises(ValueError, match="of no known family; pass the nearest one as family=: "):
+        load_pretrained(state, num_heads=3)
+    model, _ = load_pretrained(state, "supervised", num_heads=3, image_size=32)
+    assert (model.position, model.image_size) == ("none", 32)
+
+
+def test_files_that_hold_no_vision_transformer(golden):
     with pytest.raises(ValueError, match="fit no family: conv1.weight"):
         load_pretrained({"conv1.weight": np.zeros((8, 3, 7, 7))})
+    state = golden(PLAIN)
+    del state["patch_embed.proj.weight"]
     with pytest.raises(ValueError, match="patch_embed.proj.weight: not in the file"):
-        load_pretrained({"conv1.weight": np.zeros((8, 3, 7, 7))}, "supervised")
+        load_pretrained(state, "supervised")

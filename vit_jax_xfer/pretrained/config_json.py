@@ -22,6 +22,8 @@ def config_fields(config: Mapping[str, Any] | None) -> dict[str, Any]:
     if "pretrained_cfg" in config or "architecture" in config:
         return _timm_fields(config)
     config = config.get("vision_config") or config
+    if not isinstance(config, Mapping):
+        raise ValueError(f"config.json: vision_config is {config!r}, expected an object")
     fields: dict[str, Any] = {}
     for ours, theirs in (
         ("num_heads", "num_attention_heads"),
@@ -30,11 +32,11 @@ def config_fields(config: Mapping[str, Any] | None) -> dict[str, Any]:
         ("decoder_num_heads", "decoder_num_attention_heads"),
     ):
         if config.get(theirs) is not None:
-            fields[ours] = config[theirs]
+            fields[ours] = _number(theirs, config[theirs])
     # Newer versions keep it among other parameters of the rotary positions.
     rotary = (config.get("rope_parameters") or {}).get("rope_theta")
     if rotary is not None:
-        fields["rotary_base"] = rotary
+        fields["rotary_base"] = _number("rope_theta", rotary)
     activation = config.get("hidden_act")
     # A gated MLP's SiLU needs no field.
     if activation in _ACTIVATIONS:
@@ -64,6 +66,12 @@ def config_preprocessing(
         crop_mode="squash" if published.get("crop_mode") == "squash" else "center",
         size=pixels[0] if pixels[0] == pixels[1] else tuple(pixels),
     )
+
+
+def _number(key: str, value: Any) -> int | float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"config.json: {key} is {value!r}, expected a number")
+    return value
 
 
 def _timm_fields(config: Mapping[str, Any]) -> dict[str, Any]:

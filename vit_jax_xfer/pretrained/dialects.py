@@ -44,6 +44,10 @@ class Dialect:
         """Their name of a common one, the first of several; without a pair, as it is."""
         return _translate(name, self.pairs, 1, 0) or name
 
+    def knows(self, name: str) -> bool:
+        """Whether there is a name for a common one."""
+        return _translate(name, self.pairs, 1, 0) is not None
+
     def _bare(self, name: str) -> str:
         for prefix in self.prefixes:
             if prefix and name.startswith(prefix):
@@ -125,10 +129,6 @@ HF_VIT = Dialect(
             "encoder.layer.{i}",
             (
                 *_ATTENTION,
-                (
-                    "attention.attention.relative_position_bias",
-                    "attn",
-                ),
                 *_NORMS,
                 ("intermediate.dense", "mlp.fc1"),
                 ("output.dense", "mlp.fc2"),
@@ -136,7 +136,14 @@ HF_VIT = Dialect(
         ),
         *_in_blocks(
             "layers.{i}",
-            (*_NEW_ATTENTION, ("relative_position_bias", "attn"), *_NORMS, *_PLAIN_MLP),
+            (*_NEW_ATTENTION, *_NORMS, *_PLAIN_MLP),
+        ),
+        *(
+            (
+                f"{attention}.relative_position_bias.relative_position_bias_table",
+                "blocks.{i}.attn.relative_position_bias_table",
+            )
+            for attention in ("encoder.layer.{i}.attention.attention", "layers.{i}")
         ),
         *(
             (f"{block}.{{i}}.lambda_{n}", f"blocks.{{i}}.gamma_{n}")
@@ -197,8 +204,9 @@ HF_DINOV3 = Dialect(
     signature=("layer.{i}.mlp.up_proj.weight", "model.layer.{i}.mlp.up_proj.weight"),
     prefixes=("dinov3_vit.",),
     pairs=(
-        *_VIT_ENDS,
         ("embeddings.patch_embeddings.*", "patch_embed.proj.*"),
+        ("norm.*", "norm.*"),
+        *_VIT_ENDS,
         *(
             (f"{block}.{{i}}.layer_scale{n}.lambda1", f"blocks.{{i}}.ls{n}.gamma")
             for block in ("layer", "model.layer")
@@ -279,7 +287,8 @@ OPENAI = Dialect(
 # timm, and publishers whose names are near enough for common.py to list them
 TIMM = Dialect(
     name="timm",
-    signature=("blocks.{i}.norm1.weight",),
+    # The second is how DINOv2 numbers blocks while it trains: chunk.block.
+    signature=("blocks.{i}.norm1.weight", "blocks.0.{i}.norm1.weight"),
     pairs=(),
     ignored=(
         r".*relative_position_index",

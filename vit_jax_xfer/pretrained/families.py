@@ -7,13 +7,17 @@ from typing import Any
 import numpy as np
 
 from vit_jax_xfer.models.positions import sincos_2d
-from vit_jax_xfer.models.preprocessing import CLIP, IMAGENET, INCEPTION, Preprocessing
+from vit_jax_xfer.models.preprocessing import CLIP, IMAGENET, INCEPTION, Channels, Preprocessing
 from vit_jax_xfer.pretrained.family import Evidence, Family
 from vit_jax_xfer.pretrained.reading import Fields
 
 
 def _imagenet(crop: float = 0.875, interpolation: str = "bicubic") -> Preprocessing:
     return Preprocessing(*IMAGENET, crop=crop, interpolation=interpolation)
+
+
+def _squashed(mean: Channels, std: Channels, interpolation: str = "bilinear") -> Preprocessing:
+    return Preprocessing(mean, std, interpolation, crop=1.0, crop_mode="squash")
 
 
 def _is_sincos(evidence: Evidence, moco: bool = False) -> bool:
@@ -134,19 +138,21 @@ _EVA02 = Family(
     source="EVA-02 (2303.11331), EVA-CLIP (2303.15389)",
     fits=_has(position="learned", mlp="swiglu", qkv_bias="no_key"),
     needs={"mlp": "swiglu", "qkv_bias": "no_key"},
-    defaults={"rotary": "eva02", "rotary_base": 10000.0},
+    defaults={"rotary": "eva02", "rotary_base": 10000.0, "position_resize": "bicubic"},
     choose=_eva02_grid,
-    preprocessing=Preprocessing(*CLIP, crop=0.9),
+    preprocessing=Preprocessing(*CLIP, crop=1.0),
     prefer=("q_bias", "inner_attn_ln", "ffn_ln", "w1", "w2", "w3"),
-    timm=("q_bias", "q_proj", "fc1_g"),
+    timm=("q_bias",),
     packed=True,
+    apart={"publisher": ("q_proj.weight",), "timm": ("q_proj",)},
 )
 
 _BEIT = Family(
     name="beit",
-    source="BEiT (2106.08254), BEiT v2 (2208.06366)",
+    needs={"qkv_bias": "no_key"},
+    source="BEiT (2106.08254)",
     fits=_beit,
-    preprocessing=Preprocessing(*INCEPTION, crop=0.9),
+    preprocessing=Preprocessing(*INCEPTION),
     defaults={"layer_scale": 0.1},
     prefer=("gamma_", "q_bias"),
     timm=("gamma_", "q_bias"),
@@ -176,7 +182,7 @@ _SUPERVISED = Family(
     source="ViT (2010.11929), AugReg (2106.10270), and whatever timm trains",
     fits=lambda evidence: evidence.fields["position"] == "learned",
     needs={},
-    preprocessing=Preprocessing(*INCEPTION, crop=0.9),
+    preprocessing=_squashed(*INCEPTION),
 )
 
 _MAE = Family(
@@ -189,6 +195,15 @@ _MAE = Family(
 )
 
 _ALL = (
+    # Its fine-tuned files look like BEiT's; pass family="beitv2" for its preprocessing.
+    dataclasses.replace(
+        _BEIT,
+        name="beitv2",
+        source="BEiT v2 (2208.06366)",
+        fits=lambda evidence: any(n.startswith("cls_pt_") for n in evidence.reading.state),
+        defaults={"layer_scale": 1e-5},
+        preprocessing=_imagenet(),
+    ),
     _BEIT,
     _EVA02,
     Family(
@@ -205,7 +220,7 @@ _ALL = (
         },
         choose=_dinov3_bias,
         heads={1280: 20, 4096: 32},
-        preprocessing=_imagenet(crop=1.0),
+        preprocessing=_squashed(*IMAGENET),
         prefer=("storage_tokens", "ls1", "ls2", "w1", "w2", "w3"),
         timm=("gamma_", "q_bias", "fc1_g"),
     ),
@@ -216,7 +231,7 @@ _ALL = (
         needs={"pool": "map"},
         heads={1536: 16},
         choose=_siglip_activation,
-        preprocessing=Preprocessing(*INCEPTION, crop=1.0, crop_mode="squash"),
+        preprocessing=_squashed(*INCEPTION, interpolation="bicubic"),
     ),
     _CLIP,
     Family(
@@ -226,7 +241,7 @@ _ALL = (
         needs={"position": "learned"},
         defaults={"layer_scale": 1e-5},
         choose=_dinov2_resize,
-        preprocessing=_imagenet(crop=1.0),
+        preprocessing=_imagenet(),
         prefer=("register_tokens", "w12", "w3"),
         timm=("reg_token",),
         packed=True,
@@ -237,6 +252,7 @@ _ALL = (
         fits=_deit3,
         needs={"class_position": False},
         defaults={"layer_scale": 1e-6},
+        choose=_in_timm_names("bicubic"),
         preprocessing=_imagenet(crop=1.0),
         prefer=("gamma_",),
     ),
@@ -245,6 +261,7 @@ _ALL = (
         source="DeiT (2012.12877)",
         fits=_has(distillation_token=True),
         needs={"position": "learned"},
+        choose=_in_timm_names("bicubic"),
         preprocessing=_imagenet(),
     ),
     _MAE,

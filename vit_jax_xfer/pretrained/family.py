@@ -33,6 +33,7 @@ class Family:
     preprocessing: how the publisher prepares images; `size` is replaced by the file's.
     prefer: marks of the publisher's own names, for export; timm: marks of timm's names for it.
     packed: whether the publisher keeps gate and value of a gated MLP as one array.
+    apart: more marks for a gated MLP that is not packed, {what `names` is: marks}.
     heads: number of heads by width, where it is not one for 64 channels.
     """
 
@@ -46,6 +47,7 @@ class Family:
     prefer: tuple[str, ...] = ()
     timm: tuple[str, ...] = ()
     packed: bool = False
+    apart: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     heads: Mapping[int, int] = dataclasses.field(default_factory=dict)
 
     def fields_for(self, evidence: Evidence) -> Fields:

@@ -11,7 +11,7 @@ import numpy as np
 
 from vit_jax_xfer.models.patches import grid_of
 from vit_jax_xfer.models.positions import fit_positions
-from vit_jax_xfer.models.relative import resize_table
+from vit_jax_xfer.models.relative import resize_table, table_rows
 from vit_jax_xfer.pretrained.layout import stack_blocks, unstack_blocks
 from vit_jax_xfer.pretrained.names import from_publisher
 from vit_jax_xfer.pretrained.recognise import Recognised
@@ -65,6 +65,8 @@ def _fitted(found: Recognised) -> Mapping[str, np.ndarray]:
         if name in found.state:
             table = found.state[name]
             table = table if table.ndim == 3 else table[None]
+            if table.ndim != 3:
+                continue  # its shape will be named
             rows = 1 if name == "decoder_pos_embed" else prefix
             new = fit_positions(table, old, encoder.grid, rows, encoder.position_resize)
             fitted[name] = np.asarray(new)
@@ -72,6 +74,11 @@ def _fitted(found: Recognised) -> Mapping[str, np.ndarray]:
         for name in found.state:
             if name.endswith("relative_position_bias_table"):
                 table = found.state[name]
+                if len(table) != table_rows(old):
+                    raise ValueError(
+                        f"{found.shown(name)}: {len(table)} rows, the first table has "
+                        f"{table_rows(old)}"
+                    )
                 new = resize_table(table, old, encoder.grid, encoder.relative_resize)
                 fitted[name] = np.asarray(new)
     return found.state.replaced(fitted)

@@ -56,8 +56,18 @@ QKV_KERNEL = single(
     lambda theirs, shape: theirs.T.reshape(shape), lambda ours: ours.reshape(len(ours), -1).T
 )
 
+
+def _parts(ours: np.ndarray, number: int) -> np.ndarray:
+    """A bias of so many parts. ValueError for one of another number."""
+    if len(ours) != number:
+        raise ValueError(f"a bias of {len(ours)} parts, expected {number}")
+    return ours
+
+
 # (3C,) ↔ (3, H, d)
-QKV_BIAS = single(lambda theirs, shape: theirs.reshape(shape), lambda ours: ours.reshape(-1))
+QKV_BIAS = single(
+    lambda theirs, shape: theirs.reshape(shape), lambda ours: _parts(ours, 3).reshape(-1)
+)
 
 # (C, C) ↔ (H, d, C)
 PROJ_KERNEL = single(
@@ -74,14 +84,13 @@ SPLIT_QKV_KERNEL = Layout(
 # q, k, v apart, each (C,) ↔ (3, H, d)
 SPLIT_QKV_BIAS = Layout(
     lambda theirs, shape: np.stack(theirs).reshape(shape),
-    lambda ours: tuple(ours[i].reshape(-1) for i in range(3)),
+    lambda ours: tuple(one.reshape(-1) for one in _parts(ours, 3)),
 )
-
 
 # q and v apart, each (C,) ↔ (2, H, d): attention without a bias of the keys
 QV_BIAS = Layout(
     lambda theirs, shape: np.stack(theirs).reshape(shape),
-    lambda ours: tuple(ours[i].reshape(-1) for i in range(2)),
+    lambda ours: tuple(one.reshape(-1) for one in _parts(ours, 2)),
 )
 
 # q (C, C), and k and v together (2C, C) ↔ (C, 3, H, d); biases likewise
@@ -103,9 +112,7 @@ FLAX_QKV_KERNEL = Layout(
     lambda theirs, shape: np.stack(theirs, axis=1),
     lambda ours: tuple(ours[:, i] for i in range(3)),
 )
-FLAX_QKV_BIAS = Layout(
-    lambda theirs, shape: np.stack(theirs), lambda ours: tuple(ours[i] for i in range(3))
-)
+FLAX_QKV_BIAS = Layout(lambda theirs, shape: np.stack(theirs), lambda ours: tuple(_parts(ours, 3)))
 
 
 def part(layout: Layout, which: int, number: int) -> Layout:

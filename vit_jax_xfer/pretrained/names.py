@@ -20,7 +20,7 @@ class Rule(NamedTuple):
     `{i}` in a name stands for a block's number. Several names are arrays that one parameter is
     made of; none is a parameter whose value the layout alone knows.
     Where several rules fit a parameter, the first whose names the file has with shapes that fit is
-    taken; export takes the first.
+    taken; export takes the first whose layout the parameter fits.
     """
 
     ours: str
@@ -70,7 +70,7 @@ def from_publisher(
     used: set[str] = set()
     missing, unequal = [], []
     for path, shape in shapes.items():
-        found = _choose(path, rules, state, shape)
+        found = _choose(path, rules, state, shape, shown)
         if found is None:
             missing.append(f"{path} (no name in this family)")
             continue
@@ -99,12 +99,11 @@ def to_publisher(params: Mapping[str, np.ndarray], rules: Sequence[Rule]) -> Sta
     shares: dict[str, dict[int, np.ndarray]] = {}
     missing = []
     for path, value in params.items():
-        found = next(iter(candidates(path, rules)), None)
+        found = next(_written(path, np.asarray(value), rules), None)
         if found is None:
             missing.append(path)
             continue
-        names, layout = found
-        arrays = layout.save(np.asarray(value))
+        names, layout, arrays = found
         if layout.share[1] > 1:
             shares.setdefault(names[0], {})[layout.share[0]] = arrays[0]
         else:
@@ -114,6 +113,17 @@ def to_publisher(params: Mapping[str, np.ndarray], rules: Sequence[Rule]) -> Sta
     if missing:
         raise ValueError(f"parameters without a name in this family: {_listed(missing)}")
     return state
+
+
+def _written(
+    path: str, value: np.ndarray, rules: Sequence[Rule]
+) -> Iterator[tuple[tuple[str, ...], Layout, tuple[np.ndarray, ...]]]:
+    """Names, layout and arrays of each rule that our parameter fits."""
+    for names, layout in candidates(path, rules):
+        try:
+            yield names, layout, layout.save(value)
+        except ValueError:  # a bias of other parts
+            continue
 
 
 def candidates(path: str, rules: Sequence[Rule]) -> Iterator[tuple[tuple[str, ...], Layout]]:
@@ -126,10 +136,21 @@ def candidates(path: str, rules: Sequence[Rule]) -> Iterator[tuple[tuple[str, ..
 
 
 def _choose(
-    path: str, rules: Sequence[Rule], state: Mapping[str, np.ndarray], shape: Shape
+    path: str,
+    rules: Sequence[Rule],
+    state: Mapping[str, np.ndarray],
+    shape: Shape,
+    shown: Callable[[str], str],
 ) -> tuple[tuple[str, ...], Layout] | None:
-    """The rule whose names are there with fitting shapes, else with any, else the first."""
+    """The rule whose names are there with fitting shapes, else with any.
+
+    Without one, that of which most is there, so that errors name what lacks; then one whose names
+    the file's way of naming has.
+    """
     found = list(candidates(path, rules))
+    found.sort(
+        key=lambda one: (-sum(n in state for n in one[0]), all(n == shown(n) for n in one[0]))
+    )
     there = [one for one in found if all(name in state for name in one[0])]
     fitting = [one for one in there if len(there) > 1 and not _wrong_shapes(state, *one, shape)]
     return next(iter([*fitting, *there, *found]), None)

@@ -1,13 +1,14 @@
 """What a file's names and shapes tell of the network in it."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from vit_jax_xfer.models.patches import grid_of
 from vit_jax_xfer.models.relative import OTHERS, table_rows
+from vit_jax_xfer.pretrained.lazy import LazyState
 from vit_jax_xfer.pretrained.names import Rule, candidates, shape_in
 
 Fields = dict[str, Any]
@@ -16,10 +17,14 @@ _FIRST = "blocks_0/"
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """A file, seen through the name map: which of our parameters are there, in which shapes."""
+    """A file, seen through the name map: which of our parameters are there, in which shapes.
 
-    state: Mapping[str, np.ndarray]
+    shown: a name as errors show it, where the file was renamed before.
+    """
+
+    state: LazyState
     rules: Sequence[Rule]
+    shown: Callable[[str], str] = str
 
     def has(self, path: str) -> bool:
         """Whether the file has all that our parameter is made of."""
@@ -34,7 +39,8 @@ class Reading:
         if found is None:
             wanted = next((names for names, _ in candidates(path, self.rules)), (path,))
             raise ValueError(
-                f"{' + '.join(wanted)}: not in the file, and the model's size is read from it"
+                f"{' + '.join(map(self.shown, wanted))}: not in the file, "
+                "and the model's size is read from it"
             )
         names, layout = found
         stand_ins = [
@@ -45,7 +51,8 @@ class Reading:
             return layout.load(stand_ins, ()).shape
         except ValueError:
             raise ValueError(
-                f"{names[0]}: found shape {stand_ins[0].shape}, wanted another number of axes"
+                f"{self.shown(names[0])}: found shape {stand_ins[0].shape}, "
+                "wanted another number of axes"
             ) from None
 
     def array(self, path: str) -> np.ndarray:
@@ -78,6 +85,12 @@ class Reading:
             same_names = sum(names == other for other, _ in there)
             if same_names == 1 or self._fits(names, layout):
                 return names, layout
+        if there:
+            name = there[0][0][0]
+            raise ValueError(
+                f"{self.shown(name)}: found shape {shape_in(self.state, name)}, "
+                "wanted that of a token or of a table of tokens"
+            )
         return None
 
     def _fits(self, names: tuple[str, ...], layout: Any) -> bool:
@@ -118,6 +131,19 @@ def told(reading: Reading, image_size: Any = None) -> Fields:
         **_positions(reading, fields, image_size),
         **_head(reading, fields),
     }
+
+
+def stored_heads(reading: Reading) -> int | None:
+    """The number of heads, where shapes tell it: Flax's do, tables of offsets, and heads' norms."""
+    for path in (f"{_FIRST}attention/relative_bias", "relative_bias"):
+        if reading.has(path):
+            return reading.shape(path)[1]
+    if reading.has(f"{_FIRST}attention/q_norm/scale"):
+        width = reading.shape(f"{_FIRST}norm1/scale")[0]
+        return width // reading.shape(f"{_FIRST}attention/q_norm/scale")[0]
+    names, _ = next(candidates(f"{_FIRST}attention/proj/kernel", reading.rules))
+    shape = shape_in(reading.state, names[0]) if names[0] in reading.state else ()
+    return shape[0] if len(shape) == 3 else None
 
 
 def _mlp(reading: Reading, width: int) -> str:
@@ -161,8 +187,8 @@ def _positions(reading: Reading, fields: Fields, image_size: Any) -> Fields:
     without = stored_grid(tokens, image_size, fields["patch_size"])
     if with_rows is None and without is None:
         raise ValueError(
-            f"pos_embed: {tokens} positions are not {prefix} and a square grid of patches; pass "
-            "the image_size=(height, width) they were made for"
+            f"{reading.shown('pos_embed')}: {tokens} positions are not {prefix} and a square grid "
+            "of patches; pass the image_size=(height, width) they were made for"
         )
     h, w = with_rows or without
     p = fields["patch_size"]

@@ -17,7 +17,7 @@ from vit_jax_xfer.pretrained.fields import agree, classes_of, number_of_heads
 from vit_jax_xfer.pretrained.files import Checkpoint
 from vit_jax_xfer.pretrained.lazy import LazyState
 from vit_jax_xfer.pretrained.names import Rule
-from vit_jax_xfer.pretrained.reading import Fields, Reading, told
+from vit_jax_xfer.pretrained.reading import Fields, Reading, stored_heads, told
 
 # Told by a file, but a caller may want them otherwise; if the weights then don't fit, loading says.
 _SOFT = ("image_size", "pool", "pool_norm", "num_classes", "mask_token", "distillation_head")
@@ -52,12 +52,15 @@ def recognise(checkpoint: Checkpoint, family: str | None, given: Fields) -> Reco
     names = _Names(checkpoint.state)
     given = dict(given)
     decoder = _decoder(names.state, given)
-    reading = Reading(names.state, names.rules)
+    reading = Reading(names.state, names.rules, names.shown)
     fields = told(reading, given.get("image_size"))
+    if "decoder_embed.weight" in names.state:
+        fields["mask_token"] = False  # the decoder's, not the encoder's
     evidence = Evidence(names.dialect, fields, reading, checkpoint.left_out)
     found = _choose_family(evidence, family)
     stored_size = fields.get("image_size")
-    settled = _settle(evidence, found, checkpoint, given)
+    encoders = {k: v for k, v in given.items() if not (decoder and k.startswith("decoder_"))}
+    settled = _settle(evidence, found, checkpoint, encoders)
     settled["preprocessing"] = given.get("preprocessing") or _preprocessing(
         checkpoint, found, stored_size or settled["image_size"]
     )
@@ -65,13 +68,14 @@ def recognise(checkpoint: Checkpoint, family: str | None, given: Fields) -> Reco
     if decoder:
         rules = common.autoencoder_rules()
         stored = config_fields(checkpoint.config).get("decoder_num_heads")
-        model = _autoencoder(Reading(names.state, rules), settled, given, stored)
+        whole = Reading(names.state, rules, names.shown)
+        model = _autoencoder(whole, settled, given, stored)
     else:
         from vit_jax_xfer.models.registry import build
         from vit_jax_xfer.models.vit import VisionTransformer
 
         model = build(VisionTransformer, settled)
-    state = _without_what_is_off(names.state, model, decoder)
+    state = _without_what_is_off(evidence, model, decoder)
     return Recognised(
         model=model,
         family=found,
@@ -96,9 +100,10 @@ class _Names:
             return
         dialect = next((d for d in DIALECTS if d.speaks(state)), None)
         if dialect is None:
+            few = ", ".join(list(state)[:5]) + (", …" if len(state) > 5 else "")
             raise ValueError(
-                f"the file's names fit no family: {', '.join(list(state)[:5])}, … ({len(state)} "
-                f"names); families: {', '.join(sorted(FAMILIES))}"
+                f"the file's names fit no family: {few} ({len(state)} names); "
+                f"families: {', '.join(sorted(FAMILIES))}"
             )
         self.dialect, self.ignored = dialect.name, dialect.ignored
         self.originals: dict[str, str] = {}
@@ -141,36 +146,44 @@ def _choose_family(evidence: Evidence, name: str | None) -> Family:
 
 
 def _settle(evidence: Evidence, family: Family, checkpoint: Checkpoint, given: Fields) -> Fields:
-    """All fields of the vision transformer: family, configuration, file, caller, in that order."""
-    given = {k: v for k, v in given.items() if not k.startswith("decoder_")}
+    """All fields of the vision transformer; where several tell one, the later of these wins:
+
+    what the file hints at, the family, the configuration, what shapes tell for sure, the caller.
+    """
     fields = evidence.fields
     soft = {k: fields[k] for k in _SOFT if k in fields}
     hard = {k: v for k, v in fields.items() if k not in soft}
     config = config_fields(checkpoint.config)
     config.pop("decoder_num_heads", None)
-    defaults = {"image_size": 224, "layer_scale": 1e-5, **family.fields_for(evidence)}
+    if _reads_mean(evidence) and given.get("num_classes") != 0:
+        if fields["class_token"]:
+            raise ValueError(
+                "classifier: reads a mean of tokens before the last norm, which no network here "
+                "does; num_classes=0 loads without it"
+            )
+        soft |= {"pool": "avg", "pool_norm": False}
+    usual = {"image_size": 224, "layer_scale": 1e-5}
+    defaults = {**usual, **family.fields_for(evidence)}
     # What shapes tell alike of several kinds: the family, or the caller, knows which.
     hard = {k: v for k, v in hard.items() if k not in defaults or k in config}
     if not evidence.reading.has("blocks_0/layer_scale1"):
         hard["layer_scale"] = None
-    heads = config.pop("num_heads", None) or _flax_heads(evidence)
-    settled = {**defaults, **config, **soft, **agree(hard, given)}
+    heads = config.pop("num_heads", None) or stored_heads(evidence.reading)
+    settled = {**usual, **soft, **family.fields_for(evidence), **config, **agree(hard, given)}
     settled["num_heads"] = number_of_heads(
         "num_heads", given.get("num_heads"), heads, fields["width"], family.heads
     )
     settled["num_classes"] = classes_of(fields["num_classes"], given.get("num_classes"))
     if not settled["num_classes"]:
         settled["distillation_head"], settled["head_bias"] = None, True
-    elif not settled["distillation_token"]:
+    elif not settled["distillation_token"] and "distillation_head" not in given:
         settled["distillation_head"] = None
     return settled
 
 
-def _flax_heads(evidence: Evidence) -> int | None:
-    """Flax keeps heads apart, so its shapes tell their number."""
-    if evidence.dialect != "flax":
-        return None
-    return evidence.reading.shape("blocks_0/attention/proj/kernel")[0]
+def _reads_mean(evidence: Evidence) -> bool:
+    """Whether it is a classifier of transformers' CLIP or SigLIP, which leave their pooling out."""
+    return evidence.dialect == "hf_clip" and evidence.reading.has("head/bias")
 
 
 def _preprocessing(checkpoint: Checkpoint, family: Family, size: Any) -> Preprocessing:
@@ -214,7 +227,7 @@ def _autoencoder(
     return build(MaskedAutoencoder, {**encoder, **agree(fields, own), "decoder_num_heads": heads})
 
 
-def _without_what_is_off(state: LazyState, model: nn.Module, decoder: bool) -> LazyState:
+def _without_what_is_off(evidence: Evidence, model: nn.Module, decoder: bool) -> LazyState:
     """The file without what the caller's fields turned off: the head, the mask token, a decoder."""
     drop: Sequence[str] = ()
     if not decoder:
@@ -223,4 +236,7 @@ def _without_what_is_off(state: LazyState, model: nn.Module, decoder: bool) -> L
             drop += ("mask_token", "masked_embed")
         if not model.num_classes:
             drop += ("head.", "head/", "head_dist.")
+        elif _reads_mean(evidence):
+            drop += ("attn_pool.",)
+    state = evidence.reading.state
     return state.mapped(lambda name: None if name.startswith(tuple(drop)) else name)
