@@ -113,7 +113,7 @@ def test_a_bias_and_its_gradient(scale):
         scores = np.exp(scores - scores.max(-1, keepdims=True))
         wanted = np.einsum("bhts,bshe->bthe", scores / scores.sum(-1, keepdims=True), v)
         reference = results(maps)
-        np.testing.assert_allclose(reference[0], wanted, rtol=1e-10)
+        np.testing.assert_allclose(reference[0], wanted, rtol=1e-10, atol=1e-13)
         assert reference[4].shape == (HEADS, TOKENS, TOKENS)
         for blockwise in (False, True):
             for got, want in zip(results(form(blockwise)), reference, strict=True):

@@ -12,6 +12,13 @@ from vit_jax_xfer.models.mlp import Mlp
 from vit_jax_xfer.models.pooling import AttentionPool
 
 RNG = np.random.default_rng(0)
+
+
+def drawn(module, x):
+    shapes = jax.eval_shape(module.init, jax.random.key(0), x)
+    return jax.tree.map(lambda s: RNG.standard_normal(s.shape).astype(np.float32), shapes)
+
+
 DESIGN = BlockDesign(num_heads=2, mlp_dim=6)
 
 
@@ -32,9 +39,7 @@ FORMULAS = {
 def test_formulas_of_the_mlp(kind, activation, normalised):
     mlp = Mlp(dataclasses.replace(DESIGN, mlp=kind, activation=activation, mlp_norm=normalised))
     x = RNG.standard_normal((2, 3, 4)).astype(np.float32)
-    params = mlp.init(jax.random.key(0), x)["params"]
-    draws = (RNG.standard_normal(leaf.shape).astype(np.float32) for leaf in jax.tree.leaves(params))
-    params = jax.tree.unflatten(jax.tree.structure(params), list(draws))
+    params = drawn(mlp, x)["params"]
     dense = {k: x @ p["kernel"] + p["bias"] for k, p in params.items() if k in ("fc1", "gate")}
     hidden, act = dense["fc1"], FORMULAS[activation]
     if kind == "plain":
@@ -54,9 +59,8 @@ def test_formulas_of_the_mlp(kind, activation, normalised):
 def test_attention_pooling_does_not_see_the_order_of_tokens():
     pool = AttentionPool(dataclasses.replace(DESIGN, mlp="swiglu", mlp_norm=True))
     x = RNG.standard_normal((2, 7, 8)).astype(np.float32)
-    variables = pool.init(jax.random.key(0), x)
+    variables = drawn(pool, x)
     assert set(variables["params"]["mlp"]) == {"fc1", "fc2"}  # plain whatever the blocks have
-    variables = jax.tree.map(lambda x: 0.5 + x, variables)
     found = pool.apply(variables, x)
     assert found.shape == (2, 8)
     np.testing.assert_allclose(pool.apply(variables, x[:, RNG.permutation(7)]), found, rtol=1e-5)

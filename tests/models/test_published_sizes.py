@@ -115,7 +115,6 @@ COUNTS = {
 # Names, as patterns, whose files don't tell some fields, and what must be passed beside them.
 UNTOLD = {
     "vit_*_clip": {"activation"},  # OpenAI's quick GELU, unless the caller passes "gelu"
-    "beit_large_*": {"layer_scale"},  # its start, which is base's; a trained one is in the file
 }
 FAMILY = {"deit_*_patch16": "deit", "beitv2_*": "beitv2"}  # else AugReg's, BEiT's
 

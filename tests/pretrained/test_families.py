@@ -168,8 +168,8 @@ def test_usual_heads_are_the_published_ones():
 
 
 def test_a_family_that_is_asked_for(golden):
-    assert {"mae", "supervised"} <= set(FAMILIES) == set(BY_NAME)
-    names = ", ".join(sorted(FAMILIES))
+    assert {"mae", "supervised"} <= set(BY_NAME) <= set(FAMILIES)
+    names = ", ".join(sorted(BY_NAME))
     with pytest.raises(ValueError, match=f"family 'dyno' is unknown; families: {names}"):
         load_pretrained(golden(PLAIN), "dyno")
     model, _, found = load_and_tell(golden(PLAIN), "dino", num_heads=3)
@@ -181,7 +181,7 @@ def test_where_several_families_fit_the_most_telling_is_taken(golden):
     """A file may be iBOT's and DINO's; the first of FAMILIES that fits is taken."""
     order = list(BY_NAME)
     assert order.index("mae") < order.index("ibot") < order.index("dino")
-    assert order[-1] == "supervised"
+    assert order.index("dino") < order.index("supervised")
 
 
 def test_networks_of_no_family_need_one_to_be_named(golden):

@@ -5,7 +5,7 @@ import pytest
 
 import vit_jax_xfer as vjx
 from tests.outputs import assert_close, assert_same, assert_same_network, prefixed, renamed
-from vit_jax_xfer.pretrained import load_pretrained
+from vit_jax_xfer.pretrained import load_pretrained, to_publisher_names
 from vit_jax_xfer.pretrained.load import load_and_tell
 
 ROWS = np.float32(0.1) * np.arange(48, dtype=np.float32)
@@ -158,8 +158,10 @@ def test_eva02_base_and_large(golden):
     text = {"text.token_embedding.weight": np.ones((60, 40)), "logit_scale": np.array(2.3)}
     for file in (publishers, {"module": publishers}, {**prefixed("visual.", publishers), **text}):
         assert_same_network(file, timm, "eva02")
-    model, _ = load_pretrained(publishers, num_heads=3)
+    model, variables = load_pretrained(publishers, num_heads=3)
     assert (model.mlp_norm, model.attention_norm, model.pool) == (True, True, "avg")
+    assert_same(to_publisher_names(variables, "eva02"), publishers)
+    assert_same(to_publisher_names(variables, "eva02", "timm"), timm)
 
 
 def test_openai(golden):

@@ -158,6 +158,23 @@ def test_deit3_and_eva02_under_their_publishers_names(golden):
     assert_same(written, renamed(golden("timm/eva02"), *pairs))
 
 
+def test_ibots_mask_token(golden):
+    state = {**golden("dino/native"), "masked_embed": np.arange(48, dtype=np.float32)[None]}
+    _, variables, found = load_and_tell(state, num_heads=3)
+    assert_same(to_publisher_names(variables, found.family.name), state)
+
+
+def test_no_part_of_a_bias_is_dropped_in_silence(golden):
+    """BEiT's names have no bias of the keys; a network with one keeps it under another name."""
+    state = golden("timm/supervised_cls")
+    variables = load_pretrained(state, num_heads=3)[1]
+    written = to_publisher_names(variables, "beit")
+    np.testing.assert_array_equal(
+        written["blocks.0.attn.qkv.bias"], state["blocks.0.attn.qkv.bias"]
+    )
+    assert "blocks.0.attn.q_bias" not in written
+
+
 def test_every_name_is_accepted_or_refused(golden):
     """What a way of naming has no name for is listed, in one line."""
     for case in {**FILES, **OTHERS}:

@@ -7,6 +7,8 @@ from typing import Any
 
 import flax.linen as nn
 
+from vit_jax_xfer.models.filter.network import PUBLISHED as FILTER_NETWORKS
+from vit_jax_xfer.models.filter.network import FilterViT
 from vit_jax_xfer.models.mae import MaskedAutoencoder
 from vit_jax_xfer.models.published import PUBLISHED, SIZES
 from vit_jax_xfer.models.vit import VisionTransformer
@@ -37,6 +39,7 @@ def _entries() -> dict[str, tuple[type[nn.Module], dict[str, Any]]]:
             masked = {**vit, "position": "sincos", "kernel_init": "xavier_uniform", **decoder}
             entries[f"mae_vit_{size}_patch{patch}"] = (MaskedAutoencoder, masked)
     entries |= {name: (VisionTransformer, fields) for name, fields in PUBLISHED.items()}
+    entries |= {name: (FilterViT, fields) for name, fields in FILTER_NETWORKS.items()}
     return entries
 
 
@@ -89,6 +92,8 @@ def build(module: type[nn.Module], fields: dict[str, Any]) -> nn.Module:
 def field_types(name: str) -> dict[str, type]:
     """The fields that `create_model(name, …)` or `student_like` takes, and the type of each."""
     module = _MODELS[name][0] if name in _MODELS else VisionTransformer
+    if module is FilterViT:
+        return _types(FilterViT)
     types = _types(VisionTransformer)
     if name == STUDENT_LIKE:
         return {**types, "parts": object}  # several names, or one string of them
@@ -100,7 +105,7 @@ def _types(module: type[nn.Module]) -> dict[str, type]:
     simple = {"int": int, "float": float, "str": str, "bool": bool}
     types: dict[str, type] = {}
     for name, field in module.__dataclass_fields__.items():
-        if name in ("parent", "name", "encoder", "preprocessing"):
+        if name in ("parent", "name", "encoder", "preprocessing", "stages"):
             continue
         kind = str(getattr(field.type, "__name__", field.type)).split(" | ")[0]
         types[name] = simple.get(kind, str)

@@ -18,9 +18,14 @@ from vit_jax_xfer.pretrained.recognise import Recognised
 
 
 def fill(found: Recognised) -> dict[str, Any]:
-    """{"params": …} as float32 jax arrays. ValueError unless the file fills the model whole."""
-    shapes = param_shapes(found.model)
-    flat = {path: leaf.shape for path, leaf in flatten(jax.eval_shape(unstack_blocks, shapes))}
+    """{"params": …, "batch_stats": …} as float32 jax arrays, the latter where the model has them.
+
+    ValueError unless the file fills the model whole.
+    """
+    shapes = variable_shapes(found.model)
+    params = jax.eval_shape(unstack_blocks, shapes.pop("params"))
+    # Parameters' paths stand without "params/"; those of other collections begin with their name.
+    flat = {path: leaf.shape for path, leaf in [*flatten(params), *flatten(shapes)]}
     filled = from_publisher(
         _fitted(found),
         flat,
@@ -31,11 +36,17 @@ def fill(found: Recognised) -> dict[str, Any]:
         shown=found.shown,
     )
     tree = flax.traverse_util.unflatten_dict(filled, sep="/")
-    return {"params": stack_blocks(tree, like=shapes)}
+    others = {name: tree.pop(name) for name in shapes}
+    return {"params": stack_blocks(tree, like=param_shapes(found.model)), **others}
 
 
 def param_shapes(model: nn.Module) -> dict[str, Any]:
     """The shapes of a model's parameters, without making them."""
+    return variable_shapes(model)["params"]
+
+
+def variable_shapes(model: nn.Module) -> dict[str, Any]:
+    """The shapes of a model's parameters and batch statistics, by collection."""
     encoder = getattr(model, "encoder", model)
     size = encoder.image_size
     height, width = (size, size) if isinstance(size, int) else size
@@ -43,7 +54,8 @@ def param_shapes(model: nn.Module) -> dict[str, Any]:
     if encoder is not model:  # an autoencoder also takes the noise that chooses masked patches
         h, w = encoder.grid
         inputs.append(jax.ShapeDtypeStruct((1, h * w), jnp.float32))
-    return jax.eval_shape(model.init, jax.random.key(0), *inputs)["params"]
+    variables = jax.eval_shape(model.init, jax.random.key(0), *inputs)
+    return {name: variables[name] for name in ("params", "batch_stats") if name in variables}
 
 
 def flatten(params: Mapping[str, Any]) -> list[tuple[str, Any]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import flax.linen as nn
 
+from vit_jax_xfer.pretrained import filter_vit
 from vit_jax_xfer.pretrained.families import FAMILIES as _FAMILIES
 from vit_jax_xfer.pretrained.files import read_checkpoint
 from vit_jax_xfer.pretrained.fill import fill
@@ -50,5 +51,10 @@ def load_and_tell(
 
         if is_own(Path(source)):
             return *load_own(Path(source), {"family": family, "weights": weights, **fields}), None
-    found = recognise(read_checkpoint(source, weights), family, fields)
+    checkpoint = read_checkpoint(source, weights)
+    told = family is None and filter_vit.is_filter_vit(checkpoint.state)
+    if told or family == "filter_vit":
+        found = filter_vit.recognise_filter_vit(checkpoint, fields)
+    else:
+        found = recognise(checkpoint, family, fields)
     return found.model, fill(found), found

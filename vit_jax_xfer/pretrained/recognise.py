@@ -11,6 +11,7 @@ from vit_jax_xfer.models.preprocessing import Preprocessing
 from vit_jax_xfer.pretrained import common, flax_names
 from vit_jax_xfer.pretrained.config_json import config_fields, config_preprocessing
 from vit_jax_xfer.pretrained.dialects import DIALECTS, Dialect
+from vit_jax_xfer.pretrained.evidence import refuse_post_norm
 from vit_jax_xfer.pretrained.families import FAMILIES
 from vit_jax_xfer.pretrained.family import Evidence, Family
 from vit_jax_xfer.pretrained.fields import agree, classes_of, number_of_heads
@@ -57,6 +58,7 @@ def recognise(checkpoint: Checkpoint, family: str | None, given: Fields) -> Reco
     if "decoder_embed.weight" in names.state:
         fields["mask_token"] = False  # the decoder's, not the encoder's
     evidence = Evidence(names.dialect, fields, reading, checkpoint.left_out)
+    refuse_post_norm(evidence)
     found = _choose_family(evidence, family)
     stored_size = fields.get("image_size")
     encoders = {k: v for k, v in given.items() if not (decoder and k.startswith("decoder_"))}

@@ -10,6 +10,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from vit_jax_xfer.models.batch_norm import BatchNorm
 
@@ -131,14 +132,12 @@ def adaptive_pool(x: jax.Array, size: tuple[int, int]) -> jax.Array:
     rows, columns = (_pool_weights(n, m) for n, m in zip(x.shape[1:3], size, strict=True))
     if x.shape[1:3] == size:
         return x
-    pooled = jnp.einsum("ih,bhwc->biwc", rows.astype(x.dtype), x)
-    return jnp.einsum("jw,biwc->bijc", columns.astype(x.dtype), pooled)
+    pooled = jnp.einsum("ih,bhwc->biwc", jnp.asarray(rows, x.dtype), x)
+    return jnp.einsum("jw,biwc->bijc", jnp.asarray(columns, x.dtype), pooled)
 
 
-def _pool_weights(old: int, new: int) -> jax.Array:
+def _pool_weights(old: int, new: int) -> np.ndarray:
     """The averaging matrix (new, old): cell i covers ⌊i·old/new⌋ to ⌈(i + 1)·old/new⌉."""
-    cells = jnp.arange(old)
-    begin = (jnp.arange(new) * old) // new
-    end = -((-(jnp.arange(new) + 1) * old) // new)
-    inside = (cells >= begin[:, None]) & (cells < end[:, None])
+    cells, places = np.arange(old), np.arange(new)[:, None]
+    inside = (cells >= places * old // new) & (cells < -(-(places + 1) * old // new))
     return inside / inside.sum(axis=1, keepdims=True)

@@ -1,0 +1,51 @@
+"""FilterViT's published networks: outputs, choices and sizes of the authors' code (2410.22709)."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import vit_jax_xfer as vjx
+from vit_jax_xfer.pretrained.fill import param_shapes
+
+# Parameters with 100 and with 1000 classes, counted in the authors' code.
+PARAMETERS = {
+    "filter_vit_xxs": (946_608, 1_293_108),
+    "filter_vit_xs": (1_894_381, 2_240_881),
+    "filter_vit_s": (4_989_040, 5_450_740),
+    "filter_vit_s2": (4_776_720, 5_238_420),
+    "dropout_vit_xs": (1_875_556, 2_222_056),
+}
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_parameter_counts(name):
+    found = [
+        sum(x.size for x in jax.tree.leaves(param_shapes(vjx.create_model(name, num_classes=k))))
+        for k in (100, 1000)
+    ]
+    assert tuple(found) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize("case", ["xxs", "xs", "s", "s2", "dropout_xs"])
+def test_the_authors_outputs(golden, shared, case):
+    folder = shared / "golden/filter_vit" / case
+    reference = np.load(folder / "io.npz")
+    model, variables = vjx.load_pretrained(golden(f"filter_vit/{case}"))
+    assert model.num_classes == json.loads((folder / "spec.json").read_text())["meta"]["classes"]
+    kept = [reference[name] for name in reference.files if name.startswith("kept_")]
+    drawn = case == "dropout_xs"
+    images = jnp.asarray(reference["image"], jnp.float32)
+    with jax.default_matmul_precision("highest"):
+        out = jax.jit(lambda v, x: vjx.extract(model, v, x, kept=kept if drawn else None))(
+            variables, images
+        )
+    assert len(out.filters) == len(kept)
+    for i, (block, chosen) in enumerate(zip(out.filters, kept, strict=True)):
+        np.testing.assert_array_equal(block.kept, chosen)
+        if not drawn:
+            np.testing.assert_allclose(block.importance, reference[f"importance_{i}"], atol=1e-5)
+    scale = np.abs(reference["logits"]).max()
+    np.testing.assert_allclose(out.logits, reference["logits"], atol=1e-5 * scale)

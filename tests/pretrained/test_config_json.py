@@ -1,0 +1,67 @@
+"""What config.json and preprocessor_config.json tell of a network."""
+
+import pytest
+
+from vit_jax_xfer.models.preprocessing import IMAGENET, Preprocessing
+from vit_jax_xfer.pretrained.config_json import config_fields, config_preprocessing
+
+
+@pytest.mark.parametrize(
+    ("config", "fields"),
+    [
+        (None, {}),
+        ({}, {}),
+        ({"num_attention_heads": 6}, {"num_heads": 6}),
+        (
+            {"layer_norm_eps": 1e-12, "hidden_act": "gelu"},
+            {"norm_eps": 1e-12, "activation": "gelu"},
+        ),
+        ({"hidden_act": "quick_gelu"}, {"activation": "quick_gelu"}),
+        ({"hidden_act": "gelu_pytorch_tanh"}, {"activation": "gelu_tanh"}),
+        ({"hidden_act": "silu"}, {}),
+        # The whole CLIP keeps the image tower's apart, beside its text tower's.
+        (
+            {"vision_config": {"num_attention_heads": 16}, "text_config": {"hidden_act": "relu"}},
+            {"num_heads": 16},
+        ),
+        ({"rope_theta": 50.0}, {"rotary_base": 50.0}),
+        ({"rope_parameters": {"rope_theta": 50.0, "rope_type": "default"}}, {"rotary_base": 50.0}),
+        ({"decoder_num_attention_heads": 16}, {"decoder_num_heads": 16}),
+        # Only where no table of positions tells it.
+        ({"model_type": "dinov3_vit", "image_size": 256}, {"image_size": 256}),
+        ({"model_type": "vit", "image_size": 256}, {}),
+        (
+            {"architecture": "vit_base_patch16_clip_224", "pretrained_cfg": {"tag": "laion2b"}},
+            {"activation": "gelu"},
+        ),
+        ({"architecture": "vit_base_patch16_clip_224", "pretrained_cfg": {"tag": "openai"}}, {}),
+        ({"architecture": "vit_base_patch16_clip_quickgelu_224"}, {}),
+        ({"architecture": "vit_base_patch16_224", "hidden_act": "relu"}, {}),
+    ],
+)
+def test_fields(config, fields):
+    assert config_fields(config) == fields
+
+
+def test_preprocessing_of_timm():
+    published = {
+        "mean": list(IMAGENET[0]),
+        "std": list(IMAGENET[1]),
+        "input_size": [3, 256, 256],
+        "interpolation": "bilinear",
+        "crop_pct": 0.95,
+    }
+    found = config_preprocessing({"pretrained_cfg": published}, None, 224)
+    assert found == Preprocessing(*IMAGENET, "bilinear", crop=0.95, size=256)
+    published |= {"crop_mode": "squash", "input_size": [3, 256, 128]}
+    found = config_preprocessing({"pretrained_cfg": published}, None, 224)
+    assert (found.crop_mode, found.size) == ("squash", (256, 128))
+
+
+def test_the_preprocessors_own_file_counts_first():
+    said = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "size": {"height": 64, "width": 64}}
+    said["resample"] = 3
+    config = {"pretrained_cfg": {"mean": [0, 0, 0], "std": [1, 1, 1]}}
+    assert config_preprocessing(config, said, 224).mean == (0.5, 0.5, 0.5)
+    assert config_preprocessing({"model_type": "vit"}, None, 224) is None
+    assert config_preprocessing(None, None, 224) is None
