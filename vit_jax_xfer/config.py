@@ -116,7 +116,7 @@ def model_config(name: str, **fields: Any) -> ConfigDict:
 
     config = ConfigDict({"name": name})
     types = field_types(name)
-    if not name.startswith("mae_"):
+    if not name.startswith(("mae_", "filter_vit_", "dropout_vit_")):
         # Every config with a plain student can turn to one like its teacher by the name alone.
         types = {**types, **field_types(STUDENT_LIKE)}
     for field, kind in types.items():

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from vit_jax_xfer.models.extract import encoder_of, extract
+from vit_jax_xfer.models.filter.network import FilterViT
 from vit_jax_xfer.models.mae import MaskedAutoencoder
 from vit_jax_xfer.models.registry import create_model, field_types, list_models
 from vit_jax_xfer.models.vit import VisionTransformer
@@ -33,6 +34,7 @@ def test_published_parameter_counts(name):
 
 def test_names_are_sorted_and_filtered():
     names = list_models()
+    assert len(list_models("*_patch*")) == len(names) - 5  # the filter networks
     assert names == sorted(names)
     assert set(PARAMETERS) < set(names)
     assert list_models("vit_base_patch??") == [f"vit_base_patch{p}" for p in (14, 16, 32)]
@@ -41,7 +43,17 @@ def test_names_are_sorted_and_filtered():
     assert list_models("resnet*") == []
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", [*list_models("filter_vit_*"), *list_models("dropout_vit_*")])
+def test_filter_networks_are_among_them(name):
+    model = create_model(name, image_size=64, num_classes=7)
+    assert isinstance(model, FilterViT)
+    assert (model.num_classes, model.preprocessing.size) == (7, 64)
+    assert all(stage.width % stage.heads == 0 for stage in model.stages)
+    with pytest.raises(ValueError, match="FilterViT has no field 'kept'; did you mean 'keep'?"):
+        create_model(name, kept=3)
+
+
+@pytest.mark.parametrize("name", list_models("*_patch*"))
 def test_every_name_is_a_network_whose_heads_fit(name):
     model = create_model(name)
     assert isinstance(model, MaskedAutoencoder if name.startswith("mae_") else VisionTransformer)

@@ -72,7 +72,7 @@ def create_model(name: str, **fields: Any) -> nn.Module:
     module, defaults = _MODELS[name]
     fields = {**defaults, **fields}
     if "preprocessing" in defaults and fields["preprocessing"] is defaults["preprocessing"]:
-        size = fields["image_size"]
+        size = fields.get("image_size", 224)
         fields["preprocessing"] = dataclasses.replace(defaults["preprocessing"], size=size)
     return build(module, fields)
 

@@ -11,9 +11,13 @@ import numpy as np
 CLASSES: dict[str, str] = {
     "VisionTransformer": "vit_jax_xfer.models.vit",
     "MaskedAutoencoder": "vit_jax_xfer.models.mae",
+    "FilterViT": "vit_jax_xfer.models.filter.network",
 }
 # Plain dataclasses that a model's field may hold; none of them is a model by itself.
-_VALUES: dict[str, str] = {"Preprocessing": "vit_jax_xfer.models.preprocessing"}
+_VALUES: dict[str, str] = {
+    "Preprocessing": "vit_jax_xfer.models.preprocessing",
+    "Stage": "vit_jax_xfer.models.filter.blocks",
+}
 
 
 def describe(model: nn.Module) -> dict[str, Any]:

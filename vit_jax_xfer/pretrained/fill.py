@@ -23,7 +23,8 @@ def fill(found: Recognised) -> dict[str, Any]:
     ValueError unless the file fills the model whole.
     """
     shapes = variable_shapes(found.model)
-    params = jax.eval_shape(unstack_blocks, shapes.pop("params"))
+    wanted = shapes.pop("params")
+    params = jax.eval_shape(unstack_blocks, wanted)
     # Parameters' paths stand without "params/"; those of other collections begin with their name.
     flat = {path: leaf.shape for path, leaf in [*flatten(params), *flatten(shapes)]}
     filled = from_publisher(
@@ -37,7 +38,7 @@ def fill(found: Recognised) -> dict[str, Any]:
     )
     tree = flax.traverse_util.unflatten_dict(filled, sep="/")
     others = {name: tree.pop(name) for name in shapes}
-    return {"params": stack_blocks(tree, like=param_shapes(found.model)), **others}
+    return {"params": stack_blocks(tree, like=wanted), **others}
 
 
 def param_shapes(model: nn.Module) -> dict[str, Any]:
@@ -54,8 +55,20 @@ def variable_shapes(model: nn.Module) -> dict[str, Any]:
     if encoder is not model:  # an autoencoder also takes the noise that chooses masked patches
         h, w = encoder.grid
         inputs.append(jax.ShapeDtypeStruct((1, h * w), jnp.float32))
-    variables = jax.eval_shape(model.init, jax.random.key(0), *inputs)
-    return {name: variables[name] for name in ("params", "batch_stats") if name in variables}
+    # Scanned blocks are traced once instead of one after the other.
+    scanned = _scanned(model)
+    variables = jax.eval_shape(scanned.init, jax.random.key(0), *inputs)
+    found = {name: variables[name] for name in ("params", "batch_stats") if name in variables}
+    if scanned != model:
+        found["params"] = jax.eval_shape(unstack_blocks, found["params"])
+    return found
+
+
+def _scanned(model: nn.Module) -> nn.Module:
+    """The same model with its blocks scanned, where it has blocks that can be."""
+    if hasattr(model, "encoder"):
+        return model.clone(encoder=_scanned(model.encoder))
+    return model.clone(scan=True) if hasattr(model, "scan") else model
 
 
 def flatten(params: Mapping[str, Any]) -> list[tuple[str, Any]]:

@@ -3,6 +3,12 @@
 Source: the state dicts of the public code of 2410.22709. Position tables are not in them.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
+import flax.traverse_util
+import numpy as np
+
 from vit_jax_xfer.models.filter.blocks import Stage
 from vit_jax_xfer.models.filter.network import PUBLISHED
 from vit_jax_xfer.pretrained.families import FAMILIES
@@ -17,7 +23,7 @@ from vit_jax_xfer.pretrained.layout import (
     single,
 )
 from vit_jax_xfer.pretrained.lazy import LazyState
-from vit_jax_xfer.pretrained.names import Rule, affine, norm, rule
+from vit_jax_xfer.pretrained.names import Rule, State, affine, norm, rule, to_publisher
 from vit_jax_xfer.pretrained.reading import Fields
 from vit_jax_xfer.pretrained.recognise import Recognised
 
@@ -79,6 +85,26 @@ def published_name(state: LazyState) -> str:
         return "filter_vit_s"
     scored = any(".leaky_attention.conv." in name for name in state)
     return "filter_vit_xs" if scored else "dropout_vit_xs"
+
+
+def to_names(variables: Mapping[str, Any]) -> State:
+    """{the authors' name: numpy array} of a published network's variables."""
+    params = {path: np.asarray(x) for path, x in _flat(variables["params"])}
+    stats = {f"batch_stats/{path}": np.asarray(x) for path, x in _flat(variables["batch_stats"])}
+    scored = "stage_1/score/kernel" in params
+    if "head_hidden/kernel" not in params:
+        name = "filter_vit_s2"
+    elif params["stem/conv/kernel"].shape[-1] == 128:
+        name = "filter_vit_s"
+    elif "stage_7/encoder_0/fc1/kernel" in params:
+        name = "filter_vit_xs" if scored else "dropout_vit_xs"
+    else:
+        name = "filter_vit_xxs"
+    return to_publisher({**params, **stats}, rules(name))
+
+
+def _flat(tree: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    return list(flax.traverse_util.flatten_dict(dict(tree), sep="/").items())
 
 
 def rules(name: str) -> tuple[Rule, ...]:

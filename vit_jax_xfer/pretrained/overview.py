@@ -6,6 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
+from vit_jax_xfer.models.filter.network import FilterViT
 from vit_jax_xfer.models.vit import VisionTransformer
 from vit_jax_xfer.pretrained.recognise import Recognised
 
@@ -20,6 +21,8 @@ def overview(
 ) -> str:
     """A few lines: family, names, sizes, native parts, preprocessing, what was left out."""
     encoder = getattr(model, "encoder", model)
+    if isinstance(encoder, FilterViT):
+        return _filter_overview(source, encoder, variables)
     number = sum(leaf.size for leaf in jax.tree.leaves(variables))
     kind = "masked autoencoder" if encoder is not model else "vision transformer"
     lines = [f"{source}"]
@@ -40,6 +43,20 @@ def overview(
     if found is not None and found.left_out:
         lines.append(f"  left out      {', '.join(found.left_out)}")
     return "\n".join(lines)
+
+
+def _filter_overview(source: str | os.PathLike[str], model: FilterViT, variables: Any) -> str:
+    number = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+    kind = "FilterViT" if model.choose == "score" else "DropoutViT"
+    stages = ", ".join(f"{stage.kind} {stage.width}" for stage in model.stages)
+    return "\n".join(
+        [
+            f"{source}",
+            f"  network       {kind}, {number / 1e6:.2f} million parameters",
+            f"  sizes         image {_pixels(model.image_size)}, classes {model.num_classes}",
+            f"  stages        {stages}",
+        ]
+    )
 
 
 def _native(model: VisionTransformer) -> str:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from vit_jax_xfer.models.registry import STUDENT_LIKE, create_model
+from vit_jax_xfer.models.vit import VisionTransformer
 from vit_jax_xfer.pretrained.start import start_from
 from vit_jax_xfer.tasks.attention_transfer import AttentionTransfer
 from vit_jax_xfer.tasks.base import Task, Variables
@@ -99,6 +100,11 @@ def _build_teaching(
         model: nn.Module = build_student(teacher, fields)
     else:
         model = build_model(config.model, image_shape, num_classes)
+    if not isinstance(model, VisionTransformer):
+        raise ValueError(
+            f"model.name: {config.model['name']} is no vision transformer, so it has no place for "
+            "a teacher's attention; choose a vit_*"
+        )
     teacher = run_like(teacher, model)
     view = view_of(config, settings, model, teacher, image_shape)
     task = TEACHING[config.task["name"]]

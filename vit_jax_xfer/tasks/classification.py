@@ -38,9 +38,13 @@ class Classification(Task):
     def loss(
         self, variables: Variables, frozen: Variables, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, Aux]:
-        logits = self.model.apply(variables, batch["image"], True, rngs={"dropout": key})
+        # Statistics of batch norm, which not every network keeps, move with each batch.
+        moving = [name for name in ("batch_stats",) if name in variables]
+        logits, updates = self.model.apply(
+            variables, batch["image"], True, rngs={"dropout": key}, mutable=moving
+        )
         loss = smoothed_cross_entropy(logits, batch["label"], self.settings.label_smoothing).mean()
-        return loss, Aux({"top1": top1(logits, batch["label"])})
+        return loss, Aux({"top1": top1(logits, batch["label"])}, dict(updates))
 
     def evaluate(
         self, variables: Variables, frozen: Variables, batch: Batch
@@ -56,8 +60,9 @@ class Classification(Task):
 
 
 def init_vit(model: nn.Module, key: jax.Array) -> Variables:
-    """Fresh variables of a vision transformer, at its native image size."""
-    height, width = (side * model.patch_size for side in model.grid)
+    """Fresh variables of a network, at its native image size."""
+    size = model.image_size
+    height, width = (size, size) if isinstance(size, int) else size
     return model.init(key, jnp.zeros((1, height, width, 3)))
 
 

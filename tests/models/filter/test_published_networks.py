@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import vit_jax_xfer as vjx
+from vit_jax_xfer.pretrained import to_publisher_names
+from vit_jax_xfer.pretrained.description import describe, from_description
 from vit_jax_xfer.pretrained.fill import param_shapes
 
 # Parameters with 100 and with 1000 classes, counted in the authors' code.
@@ -49,3 +51,40 @@ def test_the_authors_outputs(golden, shared, case):
             np.testing.assert_allclose(block.importance, reference[f"importance_{i}"], atol=1e-5)
     scale = np.abs(reference["logits"]).max()
     np.testing.assert_allclose(out.logits, reference["logits"], atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize("case", ["xxs", "xs", "s", "s2", "dropout_xs"])
+def test_back_to_the_authors_names(golden, case):
+    state = golden(f"filter_vit/{case}")
+    model, variables = vjx.load_pretrained(state)
+    back = to_publisher_names(variables, "filter_vit")
+    counts = {name for name in state if name.endswith("num_batches_tracked")}
+    assert back.keys() == state.keys() - counts
+    for name in back:
+        np.testing.assert_array_equal(back[name], state[name], err_msg=name)
+    assert from_description(json.loads(json.dumps(describe(model)))) == model
+
+
+def test_choices_and_sizes_that_do_not_fit():
+    images = jnp.zeros((1, 32, 32, 3))
+    for fields, message in (
+        ({"keep": 0}, r"keep: 0 of \d+ tokens"),
+        ({"keep": 10_000}, r"keep: 10000 of \d+ tokens; choose between 1 and"),
+        ({"keep": 1.5}, "keep: 1.5 is no share"),
+        ({"keep": (4, 4)}, "keep: got 2 values for 3 filter stages"),
+        ({"choose": "best"}, "choose: 'best' is none of"),
+        ({"attend": "some"}, "attend: 'some' is none of"),
+    ):
+        model = vjx.create_model("filter_vit_xs", num_classes=10, **fields)
+        with pytest.raises(ValueError, match=message):
+            jax.eval_shape(model.init, jax.random.key(0), images)
+    with pytest.raises(ValueError, match="4×64 pixels; the first convolution needs 5"):
+        jax.eval_shape(model.clone(attend="kept").init, jax.random.key(0), jnp.zeros((1, 4, 64, 3)))
+
+
+@pytest.mark.parametrize("size", [(5, 5), (33, 48), (64, 31)])
+def test_any_image_size(size):
+    model = vjx.create_model("filter_vit_xs", num_classes=10)
+    images = jax.ShapeDtypeStruct((2, *size, 3), jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
+    assert jax.eval_shape(model.apply, variables, images).shape == (2, 10)

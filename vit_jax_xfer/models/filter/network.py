@@ -22,6 +22,7 @@ from vit_jax_xfer.models.filter.convolution import (
 )
 from vit_jax_xfer.models.filter.patterns import PATTERNS
 from vit_jax_xfer.models.patches import check_images
+from vit_jax_xfer.models.preprocessing import INCEPTION, Preprocessing
 
 _AT_55, _AT_28 = 256 / 55**2, 128 / 28**2  # the published table of what is kept, as shares
 
@@ -88,6 +89,8 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     },
 }
 PUBLISHED["dropout_vit_xs"] = {**PUBLISHED["filter_vit_xs"], "choose": "random"}
+for _fields in PUBLISHED.values():
+    _fields["preprocessing"] = Preprocessing(*INCEPTION, crop=0.875, interpolation="bilinear")
 
 
 @flax.struct.dataclass
@@ -122,6 +125,7 @@ class FilterViT(nn.Module):
     random_evaluation: bool = False  # random choices at evaluation too, as published
     dropout: float = 0.1  # in the encoders
     head_dropout: float = 0.5
+    preprocessing: Preprocessing | None = None  # how its images are prepared; travels along
     dtype: Any = jnp.float32
 
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
@@ -146,6 +150,11 @@ class FilterViT(nn.Module):
         pooled = x.mean(axis=(1, 2))
         logits = self._head(pooled, train) if self.num_classes else None
         return FilterOutput(x, pooled, logits)
+
+    @property
+    def depth(self) -> int:
+        """Blocks after the stem."""
+        return len(self.stages)
 
     def num_tokens(self, image_shape: tuple[int, ...]) -> int:
         """Pixels of the first map, which an image (…, H, W, 3) becomes. ValueError if too small."""
