@@ -218,3 +218,20 @@ def test_fields_of_another_network(golden):
         decoder_num_heads=4,
         decoder_heads=4,
     )
+
+
+def test_post_norm_blocks_under_pre_norm_names():
+    width, inner = 1792, 8
+    state = {
+        "cls_token": zeros(1, 1, width),
+        "pos_embed": zeros(1, 257, width),
+        "patch_embed.proj.weight": np.broadcast_to(np.float32(0), (width, 3, 14, 14)),
+        "patch_embed.proj.bias": zeros(width),
+        "blocks.0.norm1.weight": zeros(width),
+        "blocks.0.attn.q_bias": zeros(width),
+        "blocks.0.attn.v_bias": zeros(width),
+        "blocks.0.attn.qkv.weight": np.broadcast_to(np.float32(0), (3 * width, width)),
+        "blocks.0.mlp.fc1.weight": zeros(inner, width),
+        "blocks.0.mlp.fc2.weight": zeros(width, inner),
+    }
+    fails("EVA-02 enormous, whose blocks norm after their branches", state)
