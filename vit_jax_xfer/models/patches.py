@@ -1,5 +1,6 @@
 """Images cut into patches: the first layer of a transformer, and the targets of masked training."""
 
+from numbers import Integral
 from typing import Any
 
 import flax.linen as nn
@@ -24,7 +25,10 @@ def unpatchify(patches: jax.Array, patch_size: int, grid: tuple[int, int]) -> ja
 
 def grid_of(image_size: int | tuple[int, int], patch_size: int) -> tuple[int, int]:
     """How many patches (down, across) an image of this size has. ValueError unless they fit."""
-    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    sides = (image_size, image_size) if isinstance(image_size, Integral) else tuple(image_size)
+    if len(sides) != 2 or not all(isinstance(side, Integral) for side in sides):
+        raise ValueError(f"image_size: got {image_size!r}, expected pixels or (height, width)")
+    height, width = sides
     if height % patch_size or width % patch_size or min(height, width) < patch_size:
         raise ValueError(
             f"image_size: {height}×{width} pixels are not a whole number of "

@@ -1,6 +1,7 @@
 """Fields that a file can't tell alone: how what it tells goes with what the caller says."""
 
 from collections.abc import Mapping
+from numbers import Integral
 from typing import Any
 
 # Published widths whose heads are not 64 wide: SO400M, huge, giant, gigantic.
@@ -29,6 +30,8 @@ def number_of_heads(
     family's own, or the usual one. ValueError naming the field when there is none, when it does
     not divide the width, or when the caller's differs from the stored one.
     """
+    if given is not None and not isinstance(given, Integral):
+        raise ValueError(f"{field}: got {given!r}, expected a whole number")
     if given is not None and stored is not None and given != stored:
         raise ValueError(f"{field}: got {given}, but the file has {stored}")
     number = given or stored or published.get(width)
