@@ -6,7 +6,6 @@ Source: the state dicts of the public code of 2410.22709. Position tables are no
 from collections.abc import Mapping
 from typing import Any
 
-import flax.traverse_util
 import numpy as np
 
 from vit_jax_xfer.models.filter.blocks import Stage
@@ -14,6 +13,7 @@ from vit_jax_xfer.models.filter.network import PUBLISHED
 from vit_jax_xfer.pretrained.families import FAMILIES
 from vit_jax_xfer.pretrained.fields import classes_of
 from vit_jax_xfer.pretrained.files import Checkpoint
+from vit_jax_xfer.pretrained.fill import flatten
 from vit_jax_xfer.pretrained.layout import (
     CONV,
     LINEAR,
@@ -89,8 +89,8 @@ def published_name(state: LazyState) -> str:
 
 def to_names(variables: Mapping[str, Any]) -> State:
     """{the authors' name: numpy array} of a published network's variables."""
-    params = {path: np.asarray(x) for path, x in _flat(variables["params"])}
-    stats = {f"batch_stats/{path}": np.asarray(x) for path, x in _flat(variables["batch_stats"])}
+    params = {path: np.asarray(x) for path, x in flatten(variables["params"])}
+    stats = {f"batch_stats/{path}": np.asarray(x) for path, x in flatten(variables["batch_stats"])}
     scored = "stage_1/score/kernel" in params
     if "head_hidden/kernel" not in params:
         name = "filter_vit_s2"
@@ -101,10 +101,6 @@ def to_names(variables: Mapping[str, Any]) -> State:
     else:
         name = "filter_vit_xxs"
     return to_publisher({**params, **stats}, rules(name))
-
-
-def _flat(tree: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    return list(flax.traverse_util.flatten_dict(dict(tree), sep="/").items())
 
 
 def rules(name: str) -> tuple[Rule, ...]:

@@ -148,9 +148,10 @@ def _choose_family(evidence: Evidence, name: str | None) -> Family:
 
 
 def _settle(evidence: Evidence, family: Family, checkpoint: Checkpoint, given: Fields) -> Fields:
-    """All fields of the vision transformer; where several tell one, the later of these wins:
+    """All fields of the vision transformer.
 
-    what the file hints at, the family, the configuration, what shapes tell for sure, the caller.
+    Where several tell one, the later wins: what the file hints at, the family, the configuration,
+    what shapes tell for sure, the caller.
     """
     fields = evidence.fields
     soft = {k: fields[k] for k in _SOFT if k in fields}
@@ -165,13 +166,13 @@ def _settle(evidence: Evidence, family: Family, checkpoint: Checkpoint, given: F
             )
         soft |= {"pool": "avg", "pool_norm": False}
     usual = {"image_size": 224, "layer_scale": 1e-5}
-    defaults = {**usual, **family.fields_for(evidence)}
+    own = family.fields_for(evidence)
     # What shapes tell alike of several kinds: the family, or the caller, knows which.
-    hard = {k: v for k, v in hard.items() if k not in defaults or k in config}
+    hard = {k: v for k, v in hard.items() if k not in {**usual, **own} or k in config}
     if not evidence.reading.has("blocks_0/layer_scale1"):
         hard["layer_scale"] = None
     heads = config.pop("num_heads", None) or stored_heads(evidence.reading)
-    settled = {**usual, **soft, **family.fields_for(evidence), **config, **agree(hard, given)}
+    settled = {**usual, **soft, **own, **config, **agree(hard, given)}
     settled["num_heads"] = number_of_heads(
         "num_heads", given.get("num_heads"), heads, fields["width"], family.heads
     )

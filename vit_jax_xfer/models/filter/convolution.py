@@ -1,8 +1,7 @@
 """Convolutions of mobile networks, written so that every backend runs them fast.
 
-XLA's CPU backend runs grouped convolutions 20 to 30 times slower than the same work as shifted
-multiply-adds (benchmarks/filter_vit.py), so a depthwise convolution is one of those, there and on
-small maps everywhere; a 1×1 convolution is a matrix product.
+XLA's CPU backend runs grouped convolutions much slower than the same work as shifted multiply-adds,
+so there a depthwise convolution is one of those; a 1×1 convolution is a matrix product everywhere.
 """
 
 from typing import Any

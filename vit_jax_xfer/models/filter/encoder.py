@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vit_jax_xfer.models import kernels
+from vit_jax_xfer.models.design import layer_norm
 from vit_jax_xfer.models.filter.convolution import TORCH_KERNEL, torch_bias
 
 
@@ -42,9 +43,11 @@ class EncoderLayer(nn.Module):
             attended = self._attention(x, x if keys is None else keys, train)
         else:
             attended = self.attend(x, train)
-        x = self._norm("norm1")(x + drop(attended))
+        x = layer_norm(1e-5, self.dtype, "norm1")(x + drop(attended))
         hidden = drop(nn.relu(self._dense(self.mlp_dim, width, "fc1")(x)))
-        x = self._norm("norm2")(x + drop(self._dense(width, self.mlp_dim, "fc2")(hidden)))
+        x = layer_norm(1e-5, self.dtype, "norm2")(
+            x + drop(self._dense(width, self.mlp_dim, "fc2")(hidden))
+        )
         return x.astype(self.dtype)
 
     def _attention(self, x: jax.Array, keys: jax.Array, train: bool) -> jax.Array:
@@ -76,6 +79,3 @@ class EncoderLayer(nn.Module):
             dtype=self.dtype,
             name=name,
         )
-
-    def _norm(self, name: str) -> nn.LayerNorm:
-        return nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, use_fast_variance=False, name=name)
