@@ -65,6 +65,7 @@ def default_config(task: str, model: str, *, settings: dict[str, Any], **fields:
     config.optim.b2 = 0.999
     config.optim.layer_decay = 1.0  # each layer towards the input learns slower by this factor
     config.optim.lr_rules = ((".*", 1.0),)  # (name pattern, factor), first match; 0 freezes
+    config.optim.decay_rules = ()  # (name pattern, whether it decays), before the usual ones
     config.optim.clip_norm = 0.0  # of the gradient; 0 = no clipping
     config.optim.accumulate = 1  # parts of a batch that go through one after the other
     config.optim.ema = 0.0  # decay of an average of the parameters; 0 = none

@@ -3,11 +3,12 @@
 import dataclasses
 import difflib
 import fnmatch
+import typing
 from typing import Any
 
 import flax.linen as nn
 
-from vit_jax_xfer.models.filter.network import PUBLISHED as FILTER_NETWORKS
+from vit_jax_xfer.models.filter.network import NETWORKS as FILTER_NETWORKS
 from vit_jax_xfer.models.filter.network import FilterViT
 from vit_jax_xfer.models.mae import MaskedAutoencoder
 from vit_jax_xfer.models.published import PUBLISHED, SIZES
@@ -106,6 +107,10 @@ def _types(module: type[nn.Module]) -> dict[str, type]:
     types: dict[str, type] = {}
     for name, field in module.__dataclass_fields__.items():
         if name in ("parent", "name", "encoder", "preprocessing", "stages"):
+            continue
+        kinds = typing.get_args(field.type)
+        if int in kinds and float in kinds:  # which of the two a value is says what it means
+            types[name] = object
             continue
         kind = str(getattr(field.type, "__name__", field.type)).split(" | ")[0]
         types[name] = simple.get(kind, str)

@@ -3,7 +3,6 @@
 The arithmetic is optax's. A learning-rate scale of 0 freezes: no gradient, moments or decay.
 """
 
-import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -49,6 +48,7 @@ def optimizer_of(task: Task, config: ConfigDict, plan: Plan) -> Optimizer:
         schedule,
         scales,
         weight_decay=optim.weight_decay,
+        decay_rules=optim.decay_rules,
         b1=optim.b1,
         b2=optim.b2,
         clip_norm=optim.clip_norm,
@@ -78,8 +78,8 @@ def layer_decay_rules(depth: int, decay: float) -> list[tuple[str, Any]]:
     embeddings = decay ** (depth + 1)
     stacked = np.array([decay ** (depth - i) for i in range(depth)], np.float32)
     return [
-        (r"(encoder/)?(cls_token|pos_embed|patch_embed/.*)", embeddings),
-        *((rf"(encoder/)?blocks_{i}/.*", float(stacked[i])) for i in range(depth)),
+        (r"(encoder/)?(cls_token|pos_embed|patch_embed/.*|stem/.*|stem_residual/.*)", embeddings),
+        *((rf"(encoder/)?(blocks|stage)_{i}/.*", float(stacked[i])) for i in range(depth)),
         (r"(encoder/)?blocks/.*", stacked),
         (r".*", 1.0),
     ]
@@ -91,10 +91,7 @@ def scale_tree(
     """The factor on each parameter's learning rate: layer decay times the config's own rules."""
     by_layer = Rules(layer_decay_rules(depth, layer_decay), "optim.layer_decay").tree(params)
     by_name = Rules([*lr_rules, (".*", 1.0)], "optim.lr_rules")
-    names = [pattern for pattern, _ in by_name.rules[:-1]]
-    unused = [p.pattern for p in names if not _matches_any(p, params)]
-    if unused:
-        raise ValueError(f"optim.lr_rules: {unused[0]!r} matches no parameter")
+    refuse_unused(lr_rules, params, "optim.lr_rules")
     own = by_name.tree(params)
     return jax.tree.map(
         lambda layer, name, leaf: _column(layer * name, leaf.ndim), by_layer, own, params
@@ -114,9 +111,14 @@ def make_optimizer(
     b1: float,
     b2: float,
     clip_norm: float | None,
+    decay_rules: Sequence[tuple[str, bool]] = (),
 ) -> optax.GradientTransformation:
-    """AdamW (1711.05101) as PyTorch computes it: decay times learning rate times layer scale."""
-    decays = Rules(DECAY_RULES, "weight decay").tree(scales)
+    """AdamW (1711.05101) as PyTorch computes it: decay times learning rate times layer scale.
+
+    decay_rules: come before DECAY_RULES; ValueError where one matches no parameter.
+    """
+    refuse_unused(decay_rules, scales, "optim.decay_rules")
+    decays = Rules([*decay_rules, *DECAY_RULES], "optim.decay_rules").tree(scales)
     adamw = optax.chain(
         optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity(),
         optax.scale_by_adam(b1=b1, b2=b2),
@@ -131,8 +133,12 @@ def make_optimizer(
     return optax.transforms.selective_transform(adamw, freeze_mask=frozen)
 
 
-def _matches_any(pattern: re.Pattern[str], params: PyTree) -> bool:
-    return any(pattern.fullmatch(name) for name, _ in named_leaves(params))
+def refuse_unused(rules: Sequence[tuple[str, Any]], params: PyTree, what: str) -> None:
+    """ValueError for a rule whose pattern matches no parameter: most often a misspelt one."""
+    names = [name for name, _ in named_leaves(params)]
+    for pattern, _ in Rules(rules, what).rules:
+        if not any(pattern.fullmatch(name) for name in names):
+            raise ValueError(f"{what}: {pattern.pattern!r} matches no parameter")
 
 
 def _column(scale: Any, ndim: int) -> Any:

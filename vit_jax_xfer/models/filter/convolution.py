@@ -4,6 +4,7 @@ XLA's CPU backend runs grouped convolutions much slower than the same work as sh
 so there a depthwise convolution is one of those; a 1×1 convolution is a matrix product everywhere.
 """
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -27,6 +28,8 @@ def torch_bias(fan_in: int) -> Any:
     return init
 
 
+# Under its own name in a jaxpr, by which multiply_adds.py knows it.
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))
 def shifted_sum(
     x: jax.Array, kernel: jax.Array, stride: int, dilation: int, padding: int
 ) -> jax.Array:
@@ -126,6 +129,7 @@ class Stem(nn.Module):
         return nn.leaky_relu(BatchNorm(dtype=self.dtype, name="norm")(x, train), 0.1)
 
 
+@functools.partial(jax.jit, static_argnums=1)  # under its own name, as shifted_sum
 def adaptive_pool(x: jax.Array, size: tuple[int, int]) -> jax.Array:
     """PyTorch's adaptive average pooling, up or down: (B, H, W, C) → (B, *size, C)."""
     rows, columns = (_pool_weights(n, m) for n, m in zip(x.shape[1:3], size, strict=True))

@@ -92,6 +92,28 @@ PUBLISHED["dropout_vit_xs"] = {**PUBLISHED["filter_vit_xs"], "choose": "random"}
 for _fields in PUBLISHED.values():
     _fields["preprocessing"] = Preprocessing(*INCEPTION, crop=0.875, interpolation="bilinear")
 
+# This project's own, for images of 24 to 64 pixels: the order of blocks of the published xs, a stem
+# that keeps every pixel, and a quarter of the pixels kept.
+MICRO: dict[str, Any] = {
+    "image_size": 32,
+    "stem_width": 16,
+    "stem_expand": 2,
+    "stem_stride": 1,
+    "stages": (
+        Stage("pooled", 32, 2, stride=2, grid=7),
+        Stage("filter", 32, 2, keep=0.25),
+        Stage("filter", 64, 2, stride=2, keep=0.25),
+        Stage("full", 64, 4, stride=2),
+    ),
+    "head_width": 128,
+}
+
+NETWORKS: dict[str, dict[str, Any]] = {
+    **PUBLISHED,
+    "filter_vit_micro": MICRO,
+    "dropout_vit_micro": {**MICRO, "choose": "random"},
+}
+
 
 @flax.struct.dataclass
 class FilterOutput:
@@ -117,7 +139,7 @@ class FilterViT(nn.Module):
     num_classes: int = 1000  # 0 = no head
     head_width: int = 384  # of the head's hidden layer; 0 = a single linear layer
     choose: str = "score"  # score | random (DropoutViT)
-    attend: str = "kept"  # kept | window | lsh | low_rank | deformable | all, see patterns.py
+    attend: str = "kept"  # kept | window | lsh | low_rank | deformable | all | none: patterns.py
     keep: float | int | tuple[float | int, ...] | None = None  # a stage; None = as published
     straight_through: bool = False  # scores get their gradient without weighing the map
     approximate: bool = False  # lax.approx_max_k in place of lax.top_k
@@ -167,6 +189,10 @@ class FilterViT(nn.Module):
         return sides[0] * sides[1]
 
     def _block(self, i: int, stage: Stage) -> nn.Module:
+        if self.attend == "none":
+            return InvertedResidual(
+                stage.width, stage.stride, stage.expand, self.dtype, name=f"stage_{i}"
+            )
         if stage.kind == "pooled":
             return PooledAttention(stage, self.dropout, self.dtype, name=f"stage_{i}")
         if stage.kind == "full":
@@ -176,7 +202,7 @@ class FilterViT(nn.Module):
             self.dropout,
             choose=self.choose,
             attend=self.attend,
-            keep=self._keep(i),
+            keep=self._keep(i) if self.attend == "kept" else None,
             straight_through=self.straight_through,
             approximate=self.approximate,
             shared_draw=self.shared_draw,
@@ -188,7 +214,7 @@ class FilterViT(nn.Module):
     def _check_fields(self) -> None:
         for field, allowed in (
             ("choose", ("score", "random")),
-            ("attend", ("kept", *PATTERNS)),
+            ("attend", ("kept", *PATTERNS, "none")),
         ):
             if getattr(self, field) not in allowed:
                 raise ValueError(f"{field}: {getattr(self, field)!r} is none of {allowed}")
@@ -207,7 +233,9 @@ class FilterViT(nn.Module):
 
     @property
     def filter_stages(self) -> list[int]:
-        """The indices of the stages that choose pixels."""
+        """The indices of the stages that choose pixels; none where all pixels attend, or none."""
+        if self.attend != "kept":
+            return []
         return [i for i, stage in enumerate(self.stages) if stage.kind == "filter"]
 
     def _head(self, pooled: jax.Array, train: bool) -> jax.Array:

@@ -10,6 +10,9 @@ with their number, but for "all".
 | `low_rank`   | every pixel to 64 pooled keys and values        | Linformer, 2006.04768       |
 | `deformable` | every pixel to 4 points a head that it places   | Deformable DETR, 2010.04159 |
 | `all`        | every pixel to every pixel                      | 1706.03762                  |
+
+Beside them a network takes `kept`, attention among the chosen pixels, and `none`: no block of it
+attends, and its convolutions are left.
 """
 
 from typing import Any

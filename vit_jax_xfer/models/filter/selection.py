@@ -50,13 +50,14 @@ class Importance(nn.Module):
 
 def _sum_of_taps(taps: jax.Array) -> jax.Array:
     """Tap t of (B, H, W, 49) from where it looks, dilation 5 and padding 15: (B, H, W)."""
-    height, width = taps.shape[1:3]
-    padded = jnp.pad(taps, ((0, 0), (15, 15), (15, 15), (0, 0)))
-    return sum(
-        padded[:, 5 * row : 5 * row + height, 5 * column : 5 * column + width, 7 * row + column]
-        for row in range(7)
-        for column in range(7)
-    )
+    batch, height, width, _ = taps.shape
+    # Along the columns for all rows of taps at once, then along the rows: 14 additions and not 49,
+    # which makes the derivative quick to compile.
+    x = taps.reshape(batch, height, width, 7, 7)
+    x = jnp.pad(x, ((0, 0), (0, 0), (15, 15), (0, 0), (0, 0)))
+    x = sum(x[:, :, 5 * i : 5 * i + width, :, i] for i in range(7))
+    x = jnp.pad(x, ((0, 0), (15, 15), (0, 0), (0, 0)))
+    return sum(x[:, 5 * i : 5 * i + height, :, i] for i in range(7))
 
 
 def best(scores: jax.Array, number: int, approximate: bool = False) -> jax.Array:

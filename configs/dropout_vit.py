@@ -1,0 +1,37 @@
+"""DropoutViT: FilterViT's twin, in which random pixels become tokens.
+
+    python -m vit_jax_xfer.main --config=configs/dropout_vit.py:xs,subset=1 --workdir=runs/dropout \
+        --config.data.source=folder:/data/imagenet
+
+Full form: the published network and recipe (2410.22709) on 100 classes of ImageNet, subset 1 to 5
+(0 = all 1,000), 120 epochs. Its authors show no
+log of it. Not run here.
+Small forms: digits, fashion, cifar10, on a network of this project's own, 1,500 steps of 64 with
+all labels; docs/results.md has what they reach.
+Arguments: xs (the default), or a small form; subset=N, labels=N a class (0 = all), seed=N.
+`--config.model.shared_draw=True --config.model.random_evaluation=True` draws as the published code
+does: once for a whole batch, at evaluation too.
+"""
+
+from ml_collections import ConfigDict
+
+from vit_jax_xfer.config import default_config
+from vit_jax_xfer.forms import FORMS, parse_arg, use_filter_form
+from vit_jax_xfer.recipes import train_filter_vit
+
+SIZES = ("xs",)
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """`arg`: a size or a small form, with its numbers."""
+    name, numbers = parse_arg(arg, (*SIZES, *FORMS), subset=1, labels=0, seed=0)
+    subset = numbers.pop("subset")
+    size = "micro" if name in FORMS else name or "xs"
+    config = default_config("classification", f"dropout_vit_{size}", settings={})
+    train_filter_vit(config)
+    if name in FORMS:
+        use_filter_form(config, name, **numbers)
+        return config
+    config.seed, config.data.per_class = numbers["seed"], numbers["labels"]
+    config.data.classes = f"imagenet100/{subset}" if subset else ""
+    return config
