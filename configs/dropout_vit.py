@@ -6,7 +6,7 @@
 Full form: the published network and recipe (2410.22709) on 100 classes of ImageNet, subset 1 to 5
 (0 = all 1,000), 120 epochs. Its authors show no
 log of it. Not run here.
-Small forms: digits, fashion, cifar10, on a network of this project's own, 1,500 steps of 64 with
+Small forms: digits, fashion, cifar10, on a network of this project's own, 1,000 steps of 64 with
 all labels; docs/results.md has what they reach.
 Arguments: xs (the default), or a small form; subset=N, labels=N a class (0 = all), seed=N.
 `--config.model.shared_draw=True --config.model.random_evaluation=True` draws as the published code

@@ -6,7 +6,7 @@
 Full form: the published network and recipe (2410.22709) on 100 classes of ImageNet, subset 1 to 5
 (0 = all 1,000), 120 epochs. The authors' own log of xs on subset 1 ends
 at 86.1 top-1. Not run here.
-Small forms: digits, fashion, cifar10, on a network of this project's own, 1,500 steps of 64 with
+Small forms: digits, fashion, cifar10, on a network of this project's own, 1,000 steps of 64 with
 all labels; docs/results.md has what they reach.
 Arguments: xxs, xs (the default), s, s2, or a small form; subset=N, labels=N a class (0 = all),
 seed=N. `--config.model.keep=0.05` keeps another share of each map, and

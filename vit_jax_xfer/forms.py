@@ -122,7 +122,7 @@ def use_few_labels(config: ConfigDict, labels: int, seed: int, unlabeled: int = 
 
 
 def use_filter_form(config: ConfigDict, form: str, **numbers: int) -> None:
-    """A FilterViT's training on a small form: its recipe, but 1,500 steps at twice the rate.
+    """A FilterViT's training on a small form: its recipe, but 1,000 steps at twice the rate.
 
     numbers: `labels` a class (0 = all) and `seed`.
     """
@@ -132,7 +132,7 @@ def use_filter_form(config: ConfigDict, form: str, **numbers: int) -> None:
         config.eval.pipeline = "resize(24)|normalize(0.5, 0.5)"
     config.data.per_class = numbers["labels"]
     config.seed = config.data.subset_seed = numbers["seed"]
-    config.epochs, config.steps = None, 1500
+    config.epochs, config.steps = None, 1000
     config.optim.lr, config.optim.end_lr = 1e-3, 1e-5
     config.optim.warmup_epochs, config.optim.warmup_steps = None, 100
     config.eval.every = 0

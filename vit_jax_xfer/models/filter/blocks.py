@@ -159,7 +159,7 @@ class FilterAttention(nn.Module):
         """What the map is multiplied by; straight through, one with the importance's gradient."""
         if not self.straight_through:
             return importance
-        return 1 + importance - jax.lax.stop_gradient(importance)
+        return 1 + (importance - jax.lax.stop_gradient(importance))
 
     def _draw(self, batch: int, tokens: int, number: int, train: bool) -> jax.Array:
         if train or self.random_evaluation:
