@@ -15,6 +15,7 @@ from vit_jax_xfer.train.checks import check_batch_sizes
 from vit_jax_xfer.train.schedule import learning_rates, make_plan
 from vit_jax_xfer.train.sharding import make_mesh
 
+FILTERS = ("dropout_vit", "filter_vit")
 SIDES = {"": (500, 375), "digits": (8, 8), "fashion": (28, 28), "cifar10": (32, 32)}
 SIZES = {"": 1_281_167, "digits": 1297, "fashion": 60_000, "cifar10": 50_000}
 
@@ -38,7 +39,10 @@ def test_form_is_complete_and_fits_together(name, form):
     (shape,) = shapes
     model = build_model(config.model, shape, 10)
     vit = getattr(model, "encoder", model)
-    assert vit.num_tokens(shape) == vit.prefix_tokens + (shape[0] // vit.patch_size) ** 2
+    if name in FILTERS:
+        assert vit.num_tokens(shape) == ((shape[0] - 5) // 2 + 1) ** 2
+    else:
+        assert vit.num_tokens(shape) == vit.prefix_tokens + (shape[0] // vit.patch_size) ** 2
     assert json.loads(config.to_json())["task"]["name"] == config.task.name
 
 
@@ -48,6 +52,23 @@ def test_full_recipes_are_the_published_ones():
     assert learning_rates(copy) == (pytest.approx(8e-3), 2e-3)
     assert tuple(distill.task.layers) == tuple(range(18)) and copy.task.layers is None
     assert learning_rates(load_config("finetune", "")) == (pytest.approx(4e-3), 1e-6)
+
+
+def test_filter_recipe_is_the_published_one():
+    for name, choose in (("filter_vit", "score"), ("dropout_vit", "random")):
+        config = load_config(name, "xs,subset=3")
+        assert learning_rates(config) == (5e-4, 1e-5)
+        assert (config.epochs, config.batch_size, config.optim.weight_decay) == (120, 64, 0.01)
+        assert config.data.classes == "imagenet100/3"
+        assert "trivial_augment" in config.data.pipeline
+        plan = make_plan(config, 128_000 / 64)
+        assert (plan.total_steps, plan.warmup_steps) == (240_000, 2000)
+        model = build_model(config.model, (224, 224, 3), 100)
+        assert (model.choose, len(model.stages), model.stem_width) == (choose, 8, 64)
+        assert load_config(name, "xs,subset=0").data.classes == ""
+    assert load_config("filter_vit", "s2").model.name == "filter_vit_s2"
+    with pytest.raises(ValueError, match="config argument 'xxs' is none of xs, digits, fashion"):
+        load_config("dropout_vit", "xxs")
 
 
 def test_arguments_of_a_config():

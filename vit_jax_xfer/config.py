@@ -34,6 +34,8 @@ def default_config(task: str, model: str, *, settings: dict[str, Any], **fields:
     config.data = ConfigDict()
     config.data.source = "tfds:imagenet2012"  # digits | tfds:NAME | folder:PATH | npz:FILE
     config.data.split = "train"
+    # Which classes; config.eval has the same, and config.unlabeled where it has the same source.
+    config.data.classes = ""  # NAME,NAME,… | FILE, a name a line | imagenet100/1 … 5; "" = all
     config.data.per_class = 0  # labelled images a class, 0 = all
     config.data.subset_seed = 0  # which images those are
     config.data.pipeline = "random_resized_crop(224)|flip|normalize"

@@ -34,7 +34,7 @@ def test_published_parameter_counts(name):
 
 def test_names_are_sorted_and_filtered():
     names = list_models()
-    assert len(list_models("*_patch*")) == len(names) - 5  # the filter networks
+    assert len(list_models("*_patch*")) == len(names) - 7  # the filter networks
     assert names == sorted(names)
     assert set(PARAMETERS) < set(names)
     assert list_models("vit_base_patch??") == [f"vit_base_patch{p}" for p in (14, 16, 32)]

@@ -168,3 +168,28 @@ def test_layer_decay_reaches_the_encoder_of_masked_pretraining_and_spares_its_de
     names = ("encoder/pos_embed", "encoder/blocks_0/norm1/scale", "decoder_blocks_0/norm1/scale")
     rules = Rules(optimizer.layer_decay_rules(2, 0.5), "optim.layer_decay")
     assert [rules.of(name) for name in names] == [0.125, 0.25, 1.0]
+
+
+def test_layer_decay_reaches_a_filter_network():
+    rules = Rules(optimizer.layer_decay_rules(2, 0.5), "optim.layer_decay")
+    names = ("stem/conv/kernel", "stem_residual/widen/kernel", "stage_1/score/bias", "head/kernel")
+    assert [rules.of(name) for name in names] == [0.125, 0.125, 0.5, 1.0]
+
+
+def test_decay_rules_come_before_the_usual_ones():
+    params = {"head": {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)}, "scale": jnp.ones(2)}
+    scales = optimizer.scale_tree(params, 1, 1.0, [])
+
+    def decayed(*rules):
+        tx = optimizer.make_optimizer(
+            optax.constant_schedule(1.0), scales, weight_decay=0.5, b1=0.9, b2=0.999, clip_norm=0.0,
+            decay_rules=rules,
+        )  # fmt: skip
+        updates, _ = tx.update(jax.tree.map(jnp.zeros_like, params), tx.init(params), params)
+        return {name for name, leaf in named_leaves(updates) if float(jnp.abs(leaf).max()) > 0}
+
+    assert decayed() == {"head/kernel"}
+    assert decayed((".*", True)) == {"head/kernel", "head/bias", "scale"}
+    assert decayed(("head/.*", False), ("scale", True)) == {"scale"}
+    with pytest.raises(ValueError, match=r"optim.decay_rules: 'hed/\.\*' matches no parameter"):
+        decayed(("hed/.*", True))

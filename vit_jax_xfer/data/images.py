@@ -20,8 +20,8 @@ def as_pil(image: Any) -> Any:
         return image
     if image.dtype != np.uint8:
         raise ValueError(
-            f"pipeline: a resizing op got {image.dtype}, expected uint8: put it before "
-            "to_float and normalize"
+            f"pipeline: an op that works on bytes got {image.dtype}, expected uint8: put it "
+            "before to_float and normalize"
         )
     return Image.fromarray(np.ascontiguousarray(image))
 

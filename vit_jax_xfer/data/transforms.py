@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vit_jax_xfer.data import geometry, pixels  # noqa: F401 - geometry registers its ops
+from vit_jax_xfer.data import augment, geometry, pixels  # noqa: F401 - two register their ops
 from vit_jax_xfer.data.registry import Op, build
 
 

@@ -102,27 +102,34 @@ class TrainBatches:
 def open_inputs(config: ConfigDict) -> Inputs:
     """Opens the data sets of a config; ValueError that names the field where one is amiss."""
     c = config
-    train = _open("data", c.data.source, c.data.split, c, c.data.per_class)
+    classes = c.data.classes
+    train = _open("data", c.data.source, c.data.split, c, classes, c.data.per_class)
     unlabeled = None
     if c.unlabeled.source:
         if c.unlabeled.batch_size < 1:
             raise ValueError("unlabeled.batch_size: expected 1 or more beside unlabeled.source")
-        unlabeled = _open("unlabeled", c.unlabeled.source, c.unlabeled.split, c)
-    evaluation = _open("eval", c.eval.source or c.data.source, c.eval.split, c)
+        # Images of the classes that were left out must not come back in without their labels.
+        same = classes if c.unlabeled.source == c.data.source else ""
+        unlabeled = _open("unlabeled", c.unlabeled.source, c.unlabeled.split, c, same)
+    evaluation = _open("eval", c.eval.source or c.data.source, c.eval.split, c, classes)
     return Inputs(c, train, unlabeled, evaluation)
 
 
-def _open(field: str, spec: str, split: str, c: ConfigDict, per_class: int = 0) -> data.Source:
+def _open(
+    field: str, spec: str, split: str, c: ConfigDict, classes: str, per_class: int = 0
+) -> data.Source:
     try:
         return data.open_source(
             spec,
             split,
+            classes=classes,
             per_class=per_class or None,
             subset_seed=c.data.subset_seed,
             data_dir=c.data.tfds_dir or None,
         )
     except (ValueError, FileNotFoundError) as error:
-        raise ValueError(f"{field}.source: {error}") from None
+        where = "data." if str(error).startswith("classes: ") else f"{field}.source: "
+        raise ValueError(f"{where}{error}") from None
 
 
 def _shape(source: data.Source, pipeline: str, field: str) -> tuple[int, int, int]:

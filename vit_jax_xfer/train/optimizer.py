@@ -20,7 +20,7 @@ PyTree = Any
 
 # What weight decay leaves alone: vectors by role, and tokens and tables (MAE, BEiT).
 DECAY_RULES: tuple[tuple[str, bool], ...] = (
-    (r"(.*/)?(bias|scale)", False),
+    (r"(.*/)?(bias|scale|qkv_bias)", False),
     (r"(.*/)?(cls_token|mask_token|pos_embed|decoder_pos_embed)", False),
     (r".*", True),
 )

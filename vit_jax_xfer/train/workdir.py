@@ -67,6 +67,8 @@ def _differences(old: Any, new: Any, prefix: str = "") -> list[tuple[str, str]]:
     if isinstance(old, dict) and isinstance(new, dict):
         found = []
         for name in sorted({*old, *new}):
+            if name not in old and not new[name]:
+                continue  # newer than the run, which was made as if the field were off
             found += _differences(old.get(name), new.get(name), f"{prefix}{name}.")
         return found
     name = prefix.rstrip(".")

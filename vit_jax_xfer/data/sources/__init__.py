@@ -1,6 +1,7 @@
 """Where images come from: `open_source` turns a spec such as "folder:/data/birds" into a Source."""
 
 from vit_jax_xfer.data.sources.base import Source, Subset, pick_per_class
+from vit_jax_xfer.data.sources.classes import pick_classes
 from vit_jax_xfer.data.sources.digits import open_digits
 from vit_jax_xfer.data.sources.folder import open_folder
 from vit_jax_xfer.data.sources.npz import open_npz
@@ -16,6 +17,7 @@ def open_source(
     spec: str,
     split: str = "train",
     *,
+    classes: str = "",
     per_class: int | None = None,
     subset_seed: int = 0,
     data_dir: str | None = None,
@@ -23,8 +25,10 @@ def open_source(
     """Opens "digits", "folder:PATH", "npz:FILE", "tfds:NAME" or "tfds:NAME/CONFIG".
 
     split: a name with an optional range, "train", "train[:50%]", "test[100:200]" (for tfds: any
-    split string of its own). per_class: keep so many images of each class, chosen by
-    `subset_seed`. data_dir: where tfds looks; other kinds refuse it.
+    split string of its own). classes: "" for all, "imagenet100/1" to "imagenet100/5", a text file
+    with a class name a line, or "cat,dog"; their sorted names are then the classes and labels
+    (`pick_classes`). per_class: keep so many images of each of these, chosen by `subset_seed`.
+    data_dir: where tfds looks; other kinds refuse it.
     Returns a Source: `source[i]` is {"image": uint8 (h, w, 3), "label": int}, -1 = unlabelled.
     Raises ValueError naming the argument; broken image files are reported here.
     """
@@ -43,6 +47,8 @@ def open_source(
         indices = split_range(split, len(source))
         if indices is not None:
             source = Subset(source, indices, f"{spec}/{split}")
+    if classes:
+        source = pick_classes(source, classes)
     if per_class is not None:
         source = pick_per_class(source, per_class, subset_seed)
     return source

@@ -105,6 +105,7 @@ MICRO: dict[str, Any] = {
         Stage("full", 64, 4, stride=2),
     ),
     "head_width": 128,
+    "preprocessing": Preprocessing(*INCEPTION, crop=1.0, interpolation="bilinear"),
 }
 
 NETWORKS: dict[str, dict[str, Any]] = {

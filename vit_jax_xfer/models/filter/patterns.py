@@ -6,7 +6,7 @@ with their number, but for "all".
 | `attend`     | who attends to whom                             | source                      |
 |--------------|-------------------------------------------------|-----------------------------|
 | `window`     | pixels of one 7×7 window among each other       | Swin, 2103.14030            |
-| `lsh`        | pixels of one hash bucket, in chunks of 64      | Reformer, 2001.04451        |
+| `lsh`        | 64 pixels next to each other, sorted by a hash  | Reformer, 2001.04451        |
 | `low_rank`   | every pixel to 64 pooled keys and values        | Linformer, 2006.04768       |
 | `deformable` | every pixel to 4 points a head that it places   | Deformable DETR, 2010.04159 |
 | `all`        | every pixel to every pixel                      | 1706.03762                  |
@@ -20,6 +20,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from vit_jax_xfer.models.filter.convolution import TORCH_KERNEL, adaptive_pool
 from vit_jax_xfer.models.filter.encoder import EncoderLayer
@@ -69,17 +70,20 @@ def _in_windows(
 def _in_buckets(layer: EncoderLayer, tokens: jax.Array, train: bool) -> jax.Array:
     """Tokens sorted by the nearest of random directions; neighbours in that order attend."""
     batch, number, width = tokens.shape
-    chunks = -(-number // CHUNK)
+    size, chunks = min(CHUNK, number), -(-number // CHUNK)
     directions = jax.random.normal(jax.random.key(0), (width, max(chunks // 2, 1)))
     projected = jax.lax.stop_gradient(tokens) @ directions.astype(tokens.dtype)
     bucket = jnp.concatenate([projected, -projected], axis=-1).argmax(axis=-1)
     order = jnp.argsort(bucket, axis=1, stable=True)
-    place = jnp.argsort(order, axis=1)
-    x = jnp.take_along_axis(tokens, order[..., None], axis=1)
-    # The last chunk is filled up with the last token, which changes only that token's neighbours.
-    x = jnp.pad(x, ((0, 0), (0, chunks * CHUNK - number), (0, 0)), mode="edge")
-    x = layer(x.reshape(batch * chunks, CHUNK, width), train).reshape(batch, -1, width)
-    return jnp.take_along_axis(x, place[..., None], axis=1)
+    # The last chunk reaches back where the tokens don't fill it, so that none is padding; what it
+    # has in common with the chunk before is taken from there.
+    starts = np.minimum(np.arange(chunks) * CHUNK, number - size)
+    places = starts[:, None] + np.arange(size)
+    x = jnp.take_along_axis(tokens, order[:, places.ravel(), None], axis=1)
+    x = layer(x.reshape(batch * chunks, size, width), train).reshape(batch, -1, width)
+    chunk = np.arange(number) // CHUNK
+    x = x[:, chunk * size + np.arange(number) - starts[chunk]]
+    return jnp.take_along_axis(x, jnp.argsort(order, axis=1)[..., None], axis=1)
 
 
 class DeformableAttention(nn.Module):
