@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from tests.runs import CONFIGS, load_config
+from tests.runs import CONFIGS, FILTERS, load_config
 from vit_jax_xfer import data
 from vit_jax_xfer.config import check_field, default_config, field_names
 from vit_jax_xfer.forms import FORMS, parse_arg
@@ -15,7 +15,6 @@ from vit_jax_xfer.train.checks import check_batch_sizes
 from vit_jax_xfer.train.schedule import learning_rates, make_plan
 from vit_jax_xfer.train.sharding import make_mesh
 
-FILTERS = ("dropout_vit", "filter_vit")
 SIDES = {"": (500, 375), "digits": (8, 8), "fashion": (28, 28), "cifar10": (32, 32)}
 SIZES = {"": 1_281_167, "digits": 1297, "fashion": 60_000, "cifar10": 50_000}
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import vit_jax_xfer as vjx
-from tests.runs import CONFIGS, rows, tiny_config
+from tests.runs import CONFIGS, FILTERS, rows, tiny_config
 from vit_jax_xfer import data
 from vit_jax_xfer.models.positions import sincos_2d
 from vit_jax_xfer.train.loop import run
@@ -86,7 +86,10 @@ def test_config_runs_to_its_end(chain, name):
     assert {"loss", "lr", "grad_norm"} <= found[0][2].keys()
     assert json.loads((folder / "result.json").read_text()) == result
     model, variables = vjx.load_pretrained(folder / "model")
-    assert model.width == 16 if name != "masked_pretraining" else model.encoder.width == 16
+    if name in FILTERS:
+        assert model.stem_width == 16 and variables["batch_stats"]["stem"]["norm"]["mean"].any()
+    else:
+        assert getattr(model, "encoder", model).width == 16
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables))
 
 

@@ -24,6 +24,8 @@ RUNS = {
     "scratch": {"model__drop_path": 0.3, "optim__ema": 0.9},
     "attention_distill": {"model__drop_path": 0.3, "model__scan": True},
     "attention_copy": {"optim__accumulate": 2},
+    # Its batch norm takes the whole batch's statistics, its choices each image's own.
+    "filter_vit": {"model__keep": 0.5},
 }
 
 
@@ -55,7 +57,7 @@ def on_one_device(folder, teacher):
 
 
 def config(name, teacher, **fields):
-    given = {} if name == "scratch" else {"task__teacher": teacher}
+    given = {} if name in ("scratch", "filter_vit") else {"task__teacher": teacher}
     return tiny_config(name, **given, **RUNS[name], **fields)
 
 
@@ -66,6 +68,7 @@ PAIRS = [
     ("attention_distill", "data=4 tensor=2"),
     ("attention_copy", "data=8"),
     ("attention_copy", "data=4 tensor=2"),
+    ("filter_vit", "fsdp=8"),
 ]
 
 
