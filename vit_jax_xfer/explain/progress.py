@@ -1,0 +1,55 @@
+"""A line that says how far a long job is, and is silent about a short one."""
+
+import sys
+import time
+from typing import Self
+
+_SHORT = 4.0  # seconds that nobody needs to be told of
+_LOG_EVERY = 30.0  # seconds between lines where they can't be overwritten
+_CLEAR_TO_END_OF_LINE = "\x1b[K"
+
+
+class Progress:
+    """Counts what is done of `total` on stderr; silent while little time is left.
+
+    The first report is not counted into the speed, because it holds the compilation.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self._first: tuple[int, float] | None = None
+        self._shown = -_LOG_EVERY
+        self._open = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        # The next line then stands alone.
+        if self._open:
+            print(f"\r{_CLEAR_TO_END_OF_LINE}", end="", file=sys.stderr, flush=True)
+
+    def report(self, done: int) -> None:
+        """Says how many are done."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = done, now
+            return
+        text = progress_text(done - self._first[0], now - self._first[1], done, self.total)
+        if sys.stderr.isatty() and (text or self._open):
+            print(f"\r{text or ''}{_CLEAR_TO_END_OF_LINE}", end="", file=sys.stderr, flush=True)
+            self._open = bool(text)
+        elif text and now - self._shown >= _LOG_EVERY:
+            print(text, file=sys.stderr, flush=True)
+            self._shown = now
+
+
+def progress_text(counted: int, seconds: float, done: int, total: int) -> str | None:
+    """The line, from `counted` images in `seconds`; None where only a few seconds are left."""
+    if not counted or seconds <= 0:
+        return None
+    left = seconds / counted * (total - done)
+    if left < _SHORT:
+        return None
+    minutes, rest = divmod(round(left), 60)
+    return f"{done} of {total} images, {counted / seconds:.1f} a second, {minutes}:{rest:02} left"

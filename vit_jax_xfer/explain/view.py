@@ -1,0 +1,44 @@
+"""What a network sees of a photograph: how it is prepared, and which part of it that is."""
+
+import dataclasses
+from typing import Any
+
+from vit_jax_xfer.data.geometry import short_side_size
+from vit_jax_xfer.explain.overlay import Box
+from vit_jax_xfer.models.preprocessing import INCEPTION, Preprocessing
+
+
+def preparation(
+    model: Any, size: int | tuple[int, int] | None = None, whole: bool = False
+) -> Preprocessing:
+    """How images are prepared for a network, as `data.preprocess` takes it.
+
+    size: in place of the network's own. whole: all of an image, resized to the size, in place of
+    the crop. A network that says nothing gets FilterViT's mean and standard deviation of 0.5.
+    """
+    found = model.preprocessing or Preprocessing(
+        *INCEPTION, interpolation="bilinear", size=model.image_size
+    )
+    if size is not None:
+        found = dataclasses.replace(found, size=size)
+    return dataclasses.replace(found, crop=1.0, crop_mode="squash") if whole else found
+
+
+def seen_box(preprocessing: Preprocessing, photo: tuple[int, int]) -> Box:
+    """Where the prepared image lies in a photograph of (height, width), in its pixels."""
+    sides, resized = preprocessing.height_width, _resized(preprocessing, photo)
+    starts = [round((large - small) / 2) for large, small in zip(resized, sides, strict=True)]
+    (top, bottom), (left, right) = (
+        (start * full / large, (start + small) * full / large)
+        for start, small, large, full in zip(starts, sides, resized, photo, strict=True)
+    )
+    return top, left, bottom, right
+
+
+def _resized(preprocessing: Preprocessing, photo: tuple[int, int]) -> tuple[int, int]:
+    """The (height, width) that a photograph has before the crop, as `pipeline()` has it."""
+    share = preprocessing.crop
+    height, width = preprocessing.height_width
+    if preprocessing.crop_mode == "squash":
+        return int(height / share), int(width / share)
+    return short_side_size(*photo, int(max(height, width) / share))
