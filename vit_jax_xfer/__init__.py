@@ -27,6 +27,8 @@ _WHERE = {
     "load_pretrained": "vit_jax_xfer.pretrained",
     "transfer_forward": "vit_jax_xfer.transfer.forward",
 }
+# Namespaces, reached as vjx.NAME.
+_MODULES = ("dense",)
 
 __all__ = [
     "FAMILIES",
@@ -35,6 +37,7 @@ __all__ = [
     "Preprocessing",
     "VisionTransformer",
     "create_model",
+    "dense",
     "extract",
     "list_models",
     "load_pretrained",
@@ -45,6 +48,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from vit_jax_xfer import dense
     from vit_jax_xfer.data.prepare import preprocess
     from vit_jax_xfer.models.extract import Extracted, extract
     from vit_jax_xfer.models.mae import MaskedAutoencoder, mae_forward
@@ -57,6 +61,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
     if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(_WHERE[name]), name)
@@ -65,4 +71,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_WHERE])
+    return sorted([*globals(), *_WHERE, *_MODULES])

@@ -52,6 +52,7 @@ OWN = {
     "pre_logits": True,
     "mask_token": True,
     "drop_path": 0.3,
+    "patch_stride": 3,
     "kernel_init": "xavier_uniform",
     "head_init_std": 1.0,
     "dtype": jnp.bfloat16,

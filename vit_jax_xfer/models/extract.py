@@ -11,7 +11,6 @@ import jax.numpy as jnp
 from vit_jax_xfer.models.collections import stack_layers
 from vit_jax_xfer.models.filter.network import FilterViT
 from vit_jax_xfer.models.mae import MaskedAutoencoder
-from vit_jax_xfer.models.patches import grid_of
 from vit_jax_xfer.models.vit import VisionTransformer
 
 
@@ -75,7 +74,7 @@ def extract(
     out, found = model.apply(variables, images, mutable=wanted, method="forward")
     prefix = model.prefix_tokens
     patches = out.tokens[:, prefix:]
-    grid = grid_of(images.shape[1:3], model.patch_size)
+    grid = model.grid_in(images.shape)
     maps = stack_layers(found["attention"], ("attention", "map"), layers) if attention else None
     q, k, v = (
         stack_layers(found["qkv"], ("attention", name), layers) if qkv else None for name in "qkv"

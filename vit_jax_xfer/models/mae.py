@@ -42,6 +42,11 @@ class MaskedAutoencoder(nn.Module):
                 "encoder: masked pre-training drops tokens, which needs absolute positions and a "
                 "class token alone; turn off registers, relative_bias and rotary"
             )
+        if encoder.patch_stride not in (None, encoder.patch_size):
+            raise ValueError(
+                f"patch_stride: {encoder.patch_stride} makes patches overlap, so that masked ones "
+                f"would be seen in part; masked pre-training takes {encoder.patch_size} or None"
+            )
         if self.decoder_width % self.decoder_num_heads:
             raise ValueError(
                 f"decoder_num_heads: {self.decoder_num_heads} does not divide decoder_width "

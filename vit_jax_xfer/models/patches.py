@@ -7,6 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from vit_jax_xfer.models.torch_init import TORCH_KERNEL
+
 
 def patchify(images: jax.Array, patch_size: int) -> jax.Array:
     """Images (B, h·p, w·p, c) → patches (B, h·w, p·p·c), pixels row by row, channels last."""
@@ -23,12 +25,24 @@ def unpatchify(patches: jax.Array, patch_size: int, grid: tuple[int, int]) -> ja
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(x.shape[0], h * patch_size, w * patch_size, -1)
 
 
-def grid_of(image_size: int | tuple[int, int], patch_size: int) -> tuple[int, int]:
-    """How many patches (down, across) an image of this size has. ValueError unless they fit."""
+def grid_of(
+    image_size: int | tuple[int, int], patch_size: int, stride: int | None = None
+) -> tuple[int, int]:
+    """How many patches (down, across) an image of this size has. ValueError unless they fit.
+
+    stride: pixels from one patch to the next, None = patch_size. Overlapping patches need not reach
+    the last rows and columns: there are 1 + (side − patch_size) // stride.
+    """
     sides = (image_size, image_size) if isinstance(image_size, Integral) else tuple(image_size)
     if len(sides) != 2 or not all(isinstance(side, Integral) for side in sides):
         raise ValueError(f"image_size: got {image_size!r}, expected pixels or (height, width)")
     height, width = sides
+    if stride not in (None, patch_size):
+        if min(height, width) < patch_size:
+            raise ValueError(
+                f"image_size: {height}×{width} pixels are smaller than one {patch_size}-pixel patch"
+            )
+        return 1 + (height - patch_size) // stride, 1 + (width - patch_size) // stride
     if height % patch_size or width % patch_size or min(height, width) < patch_size:
         raise ValueError(
             f"image_size: {height}×{width} pixels are not a whole number of "
@@ -46,8 +60,9 @@ def check_images(images: jax.Array) -> None:
 class PatchEmbed(nn.Module):
     """A linear layer on each patch: images (B, h·p, w·p, c) → tokens (B, h·w, width).
 
-    The kernel has a convolution's layout (p, p, c, width). Patches do not overlap, so one matrix
-    product does the convolution's work and every backend runs that fast.
+    The kernel has a convolution's layout (p, p, c, width). Where patches do not overlap, one matrix
+    product does the convolution's work and every backend runs that fast. With a `stride` below
+    patch_size they overlap (2112.05814), on the same kernel.
     """
 
     width: int
@@ -55,6 +70,7 @@ class PatchEmbed(nn.Module):
     bias: bool = True
     kernel_init: str = "torch_conv"
     dtype: Any = jnp.float32
+    stride: int | None = None
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
@@ -62,8 +78,17 @@ class PatchEmbed(nn.Module):
         kernel = self.param(
             "kernel", _INITS[self.kernel_init], (p, p, channels, self.width), jnp.float32
         )
-        patches = patchify(images.astype(self.dtype), p)
-        tokens = patches @ kernel.reshape(p * p * channels, self.width).astype(self.dtype)
+        images, kernel = images.astype(self.dtype), kernel.astype(self.dtype)
+        if self.stride in (None, p):
+            tokens = patchify(images, p) @ kernel.reshape(p * p * channels, self.width)
+        else:
+            tokens = jax.lax.conv_general_dilated(
+                images,
+                kernel,
+                (self.stride, self.stride),
+                "VALID",
+                dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            ).reshape(len(images), -1, self.width)
         if not self.bias:
             return tokens
         bias = self.param("bias", nn.initializers.zeros, (self.width,), jnp.float32)
@@ -77,7 +102,7 @@ def _xavier_flat(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Arra
 
 
 _INITS: dict[str, Any] = {
-    # PyTorch's default for a convolution, U(±1/√fan_in), which timm and the published students keep
-    "torch_conv": nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform"),
+    # what timm and the published students keep
+    "torch_conv": TORCH_KERNEL,
     "xavier_uniform": _xavier_flat,
 }

@@ -11,16 +11,19 @@ import jax.numpy as jnp
 import numpy as np
 
 
-def sincos_2d(grid: tuple[int, int], width: int, prefix_tokens: int = 1) -> np.ndarray:
+def sincos_2d(
+    grid: tuple[int, int], width: int, prefix_tokens: int = 1, step: float = 1.0
+) -> np.ndarray:
     """MAE's fixed table for a grid (h, w): (1, prefix_tokens + h·w, width) float32.
 
     The first half of the channels codes the column, the second half the row; each half is sines,
     then cosines, of wavelengths growing geometrically to 10000·2π. Prefix tokens get zeros.
+    step: patches from one cell to the next, below 1 where patches overlap.
     ValueError unless 4 divides width.
     """
     if width % 4:
         raise ValueError(f"width: {width} is not a multiple of 4")
-    rows, columns = np.meshgrid(*(np.arange(n, dtype=np.float64) for n in grid), indexing="ij")
+    rows, columns = np.meshgrid(*(step * np.arange(n) for n in grid), indexing="ij")
     frequencies = 10000.0 ** -(np.arange(width // 4) / (width // 4))
     halves = []
     for coordinate in (columns, rows):

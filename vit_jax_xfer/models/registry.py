@@ -10,6 +10,7 @@ import flax.linen as nn
 
 from vit_jax_xfer.models.filter.network import NETWORKS as FILTER_NETWORKS
 from vit_jax_xfer.models.filter.network import FilterViT
+from vit_jax_xfer.models.lift import LiFT
 from vit_jax_xfer.models.mae import MaskedAutoencoder
 from vit_jax_xfer.models.published import PUBLISHED, SIZES
 from vit_jax_xfer.models.vit import VisionTransformer
@@ -29,6 +30,9 @@ PATCH_SIZES: dict[str, tuple[int, ...]] = {
 DECODER: dict[str, int] = {"decoder_width": 512, "decoder_depth": 8, "decoder_num_heads": 16}
 MICRO_DECODER: dict[str, int] = {"decoder_width": 48, "decoder_depth": 2, "decoder_num_heads": 4}
 
+# The published LiFTs are of patch 8 and 16 and of width 384 and 768 (2403.14625).
+LIFT_PATCH_SIZES: tuple[int, ...] = (8, 14, 16)
+
 
 def _entries() -> dict[str, tuple[type[nn.Module], dict[str, Any]]]:
     entries: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {}
@@ -41,6 +45,7 @@ def _entries() -> dict[str, tuple[type[nn.Module], dict[str, Any]]]:
             entries[f"mae_vit_{size}_patch{patch}"] = (MaskedAutoencoder, masked)
     entries |= {name: (VisionTransformer, fields) for name, fields in PUBLISHED.items()}
     entries |= {name: (FilterViT, fields) for name, fields in FILTER_NETWORKS.items()}
+    entries |= {f"lift_patch{p}": (LiFT, {"patch_size": p}) for p in LIFT_PATCH_SIZES}
     return entries
 
 
@@ -93,8 +98,8 @@ def build(module: type[nn.Module], fields: dict[str, Any]) -> nn.Module:
 def field_types(name: str) -> dict[str, type]:
     """The fields that `create_model(name, …)` or `student_like` takes, and the type of each."""
     module = _MODELS[name][0] if name in _MODELS else VisionTransformer
-    if module is FilterViT:
-        return _types(FilterViT)
+    if module in (FilterViT, LiFT):
+        return _types(module)
     types = _types(VisionTransformer)
     if name == STUDENT_LIKE:
         return {**types, "parts": object}  # several names, or one string of them

@@ -91,6 +91,9 @@ class VisionTransformer(nn.Module):
     pre_logits: bool = False  # a dense layer and tanh before the head (ViT's 21k files, 2010.11929)
     preprocessing: Preprocessing | None = None  # how its images are prepared; travels along
 
+    # Pixels from one patch to the next, None = patch_size; below it patches overlap, on the same
+    # weights (2112.05814). Positions, rotations and biases are then those of a larger grid.
+    patch_stride: int | None = None
     dtype: Any = jnp.float32  # of activations; parameters and softmax stay float32
     attention: str = "auto"  # auto | plain | blockwise | cudnn, see kernels.py
     blockwise_above: int = 1024  # tokens above which portable backends go blockwise
@@ -106,6 +109,7 @@ class VisionTransformer(nn.Module):
             self.patch_bias,
             "xavier_uniform" if xavier else "torch_conv",
             self.dtype,
+            self.patch_stride,
         )
         self._setup_tables()
         self.blocks = make_blocks(self.depth, self._design(), scan=self.scan, remat=self.remat)
@@ -204,8 +208,12 @@ class VisionTransformer(nn.Module):
 
     def num_tokens(self, image_shape: tuple[int, ...]) -> int:
         """Tokens that an image (…, H, W, 3) becomes, prefix tokens included."""
-        h, w = grid_of((image_shape[-3], image_shape[-2]), self.patch_size)
+        h, w = self.grid_in(image_shape)
         return self.prefix_tokens + h * w
+
+    def grid_in(self, image_shape: tuple[int, ...]) -> tuple[int, int]:
+        """Patches (down, across) of an image (…, H, W, 3). ValueError unless they fit."""
+        return grid_of(tuple(image_shape[-3:-1]), self.patch_size, self.patch_stride)
 
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
         out = self.forward(images, train)
@@ -222,7 +230,7 @@ class VisionTransformer(nn.Module):
         mask: (B, N) bool, patches that the mask token stands for (needs mask_token=True).
         """
         tokens = self.embed(images, mask)
-        place = self.placement(grid_of(images.shape[1:3], self.patch_size))
+        place = self.placement(self.grid_in(images.shape))
         tokens = self.encode(tokens, train, place)
         pooled = self._pool(tokens)
         logits = None
@@ -233,7 +241,7 @@ class VisionTransformer(nn.Module):
     def embed(self, images: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         """Patch tokens with their positions and the prefix tokens before them: (B, T, C)."""
         check_images(images)
-        grid = grid_of(images.shape[1:3], self.patch_size)
+        grid = self.grid_in(images.shape)
         tokens = self.patch_embed(images)
         if mask is not None:
             if not self.mask_token:
@@ -263,7 +271,8 @@ class VisionTransformer(nn.Module):
     def positions(self, grid: tuple[int, int]) -> jax.Array:
         """Position embeddings (1, rows + h·w, C) float32 for a grid of patches."""
         if self.position == "sincos":
-            return jnp.asarray(sincos_2d(grid, self.width, self.prefix_positions))
+            step = (self.patch_stride or self.patch_size) / self.patch_size
+            return jnp.asarray(sincos_2d(grid, self.width, self.prefix_positions, step))
         return fit_positions(
             self.pos_embed, self.grid, grid, self.prefix_positions, self.position_resize
         )
@@ -338,6 +347,9 @@ class VisionTransformer(nn.Module):
                 raise ValueError(f"{field}: {getattr(self, field)!r} is none of {allowed}")
         if self.width % self.num_heads:
             raise ValueError(f"num_heads: {self.num_heads} does not divide width {self.width}")
+        stride = self.patch_stride
+        if stride is not None and (stride < 1 or self.patch_size % stride):
+            raise ValueError(f"patch_stride: {stride} does not divide patch_size {self.patch_size}")
         if self.pool in ("cls", "cls_avg") and not self.class_token:
             raise ValueError(f"pool={self.pool!r} needs class_token=True")
         if self.pool == "none" and (self.num_classes or self.norm_after_pool):

@@ -98,6 +98,12 @@ _ALL = (
         fits=lambda evidence: False,  # another network, told by its names: filter_vit.py
         preprocessing=Preprocessing(*INCEPTION, interpolation="bilinear"),
     ),
+    Family(
+        name="lift",
+        source="LiFT (2403.14625)",
+        fits=lambda evidence: False,  # another network, told by its names: lift.py
+        preprocessing=_imagenet(),
+    ),
     # Its fine-tuned files look like BEiT's; pass family="beitv2" for its preprocessing.
     dataclasses.replace(
         _BEIT,

@@ -1,6 +1,6 @@
 """A recognised file's arrays, put into its model's variables."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -48,6 +48,18 @@ def param_shapes(model: nn.Module) -> dict[str, Any]:
 
 def variable_shapes(model: nn.Module) -> dict[str, Any]:
     """The shapes of a model's parameters and batch statistics, by collection."""
+    scanned = _scanned(model)  # blocks traced once instead of one after the other
+    variables = jax.eval_shape(scanned.init, jax.random.key(0), *_inputs(model))
+    found = {name: variables[name] for name in ("params", "batch_stats") if name in variables}
+    if scanned != model:
+        found["params"] = jax.eval_shape(unstack_blocks, found["params"])
+    return found
+
+
+def _inputs(model: nn.Module) -> Sequence[jax.ShapeDtypeStruct]:
+    """The shapes of inputs that initialise a model."""
+    if hasattr(model, "example_inputs"):
+        return model.example_inputs()
     encoder = getattr(model, "encoder", model)
     size = encoder.image_size
     height, width = (size, size) if isinstance(size, int) else size
@@ -55,13 +67,7 @@ def variable_shapes(model: nn.Module) -> dict[str, Any]:
     if encoder is not model:  # an autoencoder also takes the noise that chooses masked patches
         h, w = encoder.grid
         inputs.append(jax.ShapeDtypeStruct((1, h * w), jnp.float32))
-    # Scanned blocks are traced once instead of one after the other.
-    scanned = _scanned(model)
-    variables = jax.eval_shape(scanned.init, jax.random.key(0), *inputs)
-    found = {name: variables[name] for name in ("params", "batch_stats") if name in variables}
-    if scanned != model:
-        found["params"] = jax.eval_shape(unstack_blocks, found["params"])
-    return found
+    return inputs
 
 
 def _scanned(model: nn.Module) -> nn.Module:

@@ -17,22 +17,24 @@ from vit_jax_xfer.pretrained.fill import flatten
 from vit_jax_xfer.pretrained.layout import (
     CONV,
     LINEAR,
+    POINTWISE,
     PROJ_KERNEL,
     QKV_BIAS,
     QKV_KERNEL,
-    single,
 )
 from vit_jax_xfer.pretrained.lazy import LazyState
-from vit_jax_xfer.pretrained.names import Rule, State, affine, norm, rule, to_publisher
+from vit_jax_xfer.pretrained.names import (
+    BATCH_COUNTS,
+    Rule,
+    State,
+    affine,
+    batch_norm,
+    norm,
+    rule,
+    to_publisher,
+)
 from vit_jax_xfer.pretrained.reading import Fields
 from vit_jax_xfer.pretrained.recognise import Recognised
-
-IGNORED = (r".*\.num_batches_tracked",)
-
-# (C, C', 1, 1) ↔ (C', C): a 1×1 convolution is a matrix product here.
-_POINTWISE = single(
-    lambda theirs, shape: theirs[:, :, 0, 0].T, lambda ours: ours.T[:, :, None, None]
-)
 
 
 def recognise_filter_vit(checkpoint: Checkpoint, given: Fields) -> Recognised:
@@ -61,7 +63,7 @@ def recognise_filter_vit(checkpoint: Checkpoint, given: Fields) -> Recognised:
         dialect="the authors'",
         state=state.mapped(lambda name: None if name.startswith(drop) else name) if drop else state,
         rules=rules(name),
-        ignored=IGNORED,
+        ignored=(BATCH_COUNTS,),
         shown=str,
         stored_size=None,
         left_out=checkpoint.left_out,
@@ -107,7 +109,7 @@ def rules(name: str) -> tuple[Rule, ...]:
     """The name map of a published network."""
     found = [
         *affine("stem/conv", "first_conv.0.layer1.0", CONV),
-        *_batch_norm("stem/norm", "first_conv.0.layer1.1"),
+        *batch_norm("stem/norm", "first_conv.0.layer1.1"),
         *_residual("stem_residual", "first_conv.1.block"),
     ]
     for i, (stage, theirs) in enumerate(zip(PUBLISHED[name]["stages"], _places(name), strict=True)):
@@ -137,7 +139,7 @@ def _stage(ours: str, theirs: str, stage: Stage) -> list[Rule]:
         found += _encoder(f"{ours}/encoder_{layer}", f"{inside}.trans.{layer}")
     if stage.kind == "filter":
         found += affine(f"{ours}/score", f"{inside}.conv.layer1.0", CONV)
-        found += _batch_norm(f"{ours}/score/norm", f"{inside}.conv.layer1.1")
+        found += batch_norm(f"{ours}/score/norm", f"{inside}.conv.layer1.1")
     for name, module in (("reduce", "reduce"), ("widen", "expand")):
         found += _residual(f"{ours}/{name}", f"{theirs}.{module}.block")
     last = "conv_block" if stage.kind == "filter" else "conv"
@@ -159,18 +161,10 @@ def _encoder(ours: str, theirs: str) -> list[Rule]:
 def _residual(ours: str, theirs: str) -> list[Rule]:
     found: list[Rule] = []
     for name, module, layout in (
-        ("widen", "exp_1x1", _POINTWISE),
+        ("widen", "exp_1x1", POINTWISE),
         ("depthwise", "conv_3x3", CONV),
-        ("project", "red_1x1", _POINTWISE),
+        ("project", "red_1x1", POINTWISE),
     ):
         found.append(rule(f"{ours}/{name}/kernel", f"{theirs}.{module}.block.conv.weight", layout))
-        found += _batch_norm(f"{ours}/{name}_norm", f"{theirs}.{module}.block.norm")
+        found += batch_norm(f"{ours}/{name}_norm", f"{theirs}.{module}.block.norm")
     return found
-
-
-def _batch_norm(ours: str, theirs: str) -> list[Rule]:
-    return [
-        *norm(ours, theirs),
-        rule(f"batch_stats/{ours}/mean", f"{theirs}.running_mean"),
-        rule(f"batch_stats/{ours}/var", f"{theirs}.running_var"),
-    ]

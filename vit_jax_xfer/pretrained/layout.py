@@ -51,6 +51,16 @@ CONV = single(
     lambda theirs, shape: theirs.transpose(2, 3, 1, 0), lambda ours: ours.transpose(3, 2, 0, 1)
 )
 
+# (C, C', 1, 1) ↔ (C', C): a 1×1 convolution is a matrix product here
+POINTWISE = single(
+    lambda theirs, shape: theirs[:, :, 0, 0].T, lambda ours: ours.T[:, :, None, None]
+)
+
+# A transposed convolution, (C, C', k, k) ↔ (k, k, C, C')
+TRANSPOSED_CONV = single(
+    lambda theirs, shape: theirs.transpose(2, 3, 0, 1), lambda ours: ours.transpose(2, 3, 0, 1)
+)
+
 # (3C, C), rows ordered q, k, v, then head, then channel ↔ (C, 3, H, d)
 QKV_KERNEL = single(
     lambda theirs, shape: theirs.T.reshape(shape), lambda ours: ours.reshape(len(ours), -1).T

@@ -7,11 +7,17 @@ from typing import Any
 
 import flax.linen as nn
 
-from vit_jax_xfer.pretrained import filter_vit
+from vit_jax_xfer.pretrained import filter_vit, lift
 from vit_jax_xfer.pretrained.families import FAMILIES as _FAMILIES
 from vit_jax_xfer.pretrained.files import read_checkpoint
 from vit_jax_xfer.pretrained.fill import fill
 from vit_jax_xfer.pretrained.recognise import Recognised, recognise
+
+# Families that are no vision transformers: whether a file is one, and what network is in it.
+_OTHERS = {
+    "filter_vit": (filter_vit.is_filter_vit, filter_vit.recognise_filter_vit),
+    "lift": (lift.is_lift, lift.recognise_lift),
+}
 
 FAMILIES: tuple[str, ...] = tuple(sorted(_FAMILIES))
 
@@ -31,7 +37,7 @@ def load_pretrained(
         "momentum_encoder", …; None = the usual one.
     fields: the model's fields that shapes can't tell or that should differ: num_heads, image_size
         (positions are resized), num_classes=0 (drops the head), dtype, scan, drop_path, …;
-        family "mae" also takes decoder=False (the encoder alone).
+        family "mae" also takes decoder=False (the encoder alone), and "lift" needs patch_size.
     ValueError when anything in the file is left over, missing or of another shape, when the family
     can't be told, and when a field is unknown or disagrees with the file.
     """
@@ -52,9 +58,11 @@ def load_and_tell(
         if is_own(Path(source)):
             return *load_own(Path(source), {"family": family, "weights": weights, **fields}), None
     checkpoint = read_checkpoint(source, weights)
-    told = family is None and filter_vit.is_filter_vit(checkpoint.state)
-    if told or family == "filter_vit":
-        found = filter_vit.recognise_filter_vit(checkpoint, fields)
+    other = family
+    if family is None:
+        other = next((name for name, (fits, _) in _OTHERS.items() if fits(checkpoint.state)), None)
+    if other in _OTHERS:
+        found = _OTHERS[other][1](checkpoint, fields)
     else:
         found = recognise(checkpoint, family, fields)
     return found.model, fill(found), found

@@ -11,6 +11,9 @@ from vit_jax_xfer.pretrained.layout import SAME, Layout, Shape
 
 State = dict[str, np.ndarray]
 
+# How many batches PyTorch's batch norm has seen, which nothing reads at a fixed momentum.
+BATCH_COUNTS = r".*\.num_batches_tracked"
+
 _SHOWN = 30  # names an error lists of one kind: enough to see the pattern in a wrong file
 
 
@@ -44,6 +47,15 @@ def affine(ours: str, theirs: str, kernel: Layout, bias: Layout = SAME) -> tuple
 def norm(ours: str, theirs: str) -> tuple[Rule, Rule]:
     """The rules of a normalisation: ours/{scale,bias} from theirs.{weight,bias}."""
     return rule(f"{ours}/scale", f"{theirs}.weight"), rule(f"{ours}/bias", f"{theirs}.bias")
+
+
+def batch_norm(ours: str, theirs: str) -> tuple[Rule, ...]:
+    """The rules of PyTorch's batch norm: parameters and running statistics."""
+    return (
+        *norm(ours, theirs),
+        rule(f"batch_stats/{ours}/mean", f"{theirs}.running_mean"),
+        rule(f"batch_stats/{ours}/var", f"{theirs}.running_var"),
+    )
 
 
 def inside(prefix: str, rules: Sequence[Rule]) -> tuple[Rule, ...]:

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 
 from vit_jax_xfer.models.filter.network import FilterViT
+from vit_jax_xfer.models.lift import LiFT
 from vit_jax_xfer.models.vit import VisionTransformer
 from vit_jax_xfer.pretrained.recognise import Recognised
 
@@ -23,6 +24,8 @@ def overview(
     encoder = getattr(model, "encoder", model)
     if isinstance(encoder, FilterViT):
         return _filter_overview(source, encoder, variables)
+    if isinstance(encoder, LiFT):
+        return _lift_overview(source, encoder, variables)
     number = sum(leaf.size for leaf in jax.tree.leaves(variables))
     kind = "masked autoencoder" if encoder is not model else "vision transformer"
     lines = [f"{source}"]
@@ -55,6 +58,17 @@ def _filter_overview(source: str | os.PathLike[str], model: FilterViT, variables
             f"  network       {kind}, {number / 1e6:.2f} million parameters",
             f"  sizes         image {_pixels(model.image_size)}, classes {model.num_classes}",
             f"  stages        {stages}",
+        ]
+    )
+
+
+def _lift_overview(source: str | os.PathLike[str], model: LiFT, variables: Any) -> str:
+    number = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+    return "\n".join(
+        [
+            f"{source}",
+            f"  network       LiFT, {number / 1e6:.2f} million parameters",
+            f"  sizes         width {model.width}, patch {model.patch_size}: doubles such features",
         ]
     )
 

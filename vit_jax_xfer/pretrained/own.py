@@ -17,7 +17,15 @@ from vit_jax_xfer.pretrained.description import describe, from_description
 # The key of a .safetensors file's metadata under which the model is written down.
 _KEY = "vit_jax_xfer"
 # Fields that don't change a model's variables, so that a caller may set them.
-_RUNTIME = ("dtype", "attention", "blockwise_above", "remat", "drop_path", "preprocessing")
+_RUNTIME = (
+    "dtype",
+    "attention",
+    "blockwise_above",
+    "remat",
+    "drop_path",
+    "preprocessing",
+    "patch_stride",
+)
 
 
 def is_own(path: Path) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from vit_jax_xfer.pretrained import common, filter_vit, flax_names
+from vit_jax_xfer.pretrained import common, filter_vit, flax_names, lift
 from vit_jax_xfer.pretrained.dialects import DIALECTS, Dialect
 from vit_jax_xfer.pretrained.families import FAMILIES
 from vit_jax_xfer.pretrained.family import Family
@@ -53,6 +53,8 @@ def to_publisher_names(
         names = _PUBLISHER.get(family, "publisher")
     if family == "filter_vit":
         return filter_vit.to_names(variables)
+    if family == "lift":
+        return lift.to_names(variables)
     params = {path: np.asarray(x) for path, x in flatten(unstack_blocks(variables["params"]))}
     if names in ("google", "big_vision"):
         state = to_publisher(params, flax_names.RULES)

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from vit_jax_xfer.models.patches import grid_of
 from vit_jax_xfer.models.vit import VisionTransformer
 
 TOKENS: tuple[str, ...] = ("all", "common")
@@ -23,7 +22,7 @@ class Layout(NamedTuple):
 
 def layout_of(model: VisionTransformer, image_shape: Sequence[int]) -> Layout:
     """The tokens that an image (…, H, W, 3) becomes. ValueError where patches don't fill it."""
-    grid = grid_of((image_shape[-3], image_shape[-2]), model.patch_size)
+    grid = model.grid_in(tuple(image_shape))
     return Layout(model.class_token, model.distillation_token, model.registers, grid)
 
 

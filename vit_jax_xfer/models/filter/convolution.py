@@ -13,19 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vit_jax_xfer.models.batch_norm import BatchNorm
-
-# PyTorch's defaults: U(±1/√fan_in) for kernels and biases alike.
-TORCH_KERNEL = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-
-
-def torch_bias(fan_in: int) -> Any:
-    """PyTorch's initialiser of a layer's bias: U(±1/√fan_in)."""
-
-    def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
-        bound = fan_in**-0.5
-        return jax.random.uniform(key, shape, dtype, -bound, bound)
-
-    return init
+from vit_jax_xfer.models.torch_init import TORCH_KERNEL, torch_bias
 
 
 # Under its own name in a jaxpr, by which multiply_adds.py knows it.

@@ -9,7 +9,7 @@ import numpy as np
 
 from vit_jax_xfer.models import kernels
 from vit_jax_xfer.models.design import layer_norm
-from vit_jax_xfer.models.filter.convolution import TORCH_KERNEL, torch_bias
+from vit_jax_xfer.models.torch_init import TORCH_KERNEL, torch_bias
 
 
 def position_table(number: int, width: int) -> np.ndarray:

@@ -1,0 +1,54 @@
+"""Dense features: descriptors of a frozen ViT, LiFT, and the tasks that show what they are worth.
+
+    features = vjx.dense.descriptors(model, variables, images)             # (B, h, w, C)
+    larger = vjx.dense.lift(lift, lift_variables, images, features)        # (B, 4h, 4w, C)
+
+Each name is imported when it is first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_WHERE = {
+    "descriptors": "vit_jax_xfer.models.descriptors",
+    "log_binned": "vit_jax_xfer.models.descriptors",
+    "lift": "vit_jax_xfer.models.lift",
+    "lift_loss": "vit_jax_xfer.models.lift_loss",
+    "lift_loss_and_stats": "vit_jax_xfer.models.lift_loss",
+    "shrink_images": "vit_jax_xfer.models.lift_loss",
+    "propagate_labels": "vit_jax_xfer.evaluate.label_propagation",
+    "tokencut": "vit_jax_xfer.evaluate.object_discovery",
+    "pck": "vit_jax_xfer.evaluate.correspondence",
+}
+
+__all__ = [
+    "descriptors",
+    "lift",
+    "lift_loss",
+    "lift_loss_and_stats",
+    "log_binned",
+    "pck",
+    "propagate_labels",
+    "shrink_images",
+    "tokencut",
+]
+
+if TYPE_CHECKING:
+    from vit_jax_xfer.evaluate.correspondence import pck
+    from vit_jax_xfer.evaluate.label_propagation import propagate_labels
+    from vit_jax_xfer.evaluate.object_discovery import tokencut
+    from vit_jax_xfer.models.descriptors import descriptors, log_binned
+    from vit_jax_xfer.models.lift import lift
+    from vit_jax_xfer.models.lift_loss import lift_loss, lift_loss_and_stats, shrink_images
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_WHERE[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_WHERE])

@@ -1,0 +1,45 @@
+"""What every figure of merit asks of its arrays; errors name the argument."""
+
+import jax
+import jax.numpy as jnp
+
+
+def require_shape(name: str, array: jax.Array, layout: str) -> None:
+    """ValueError unless the array has the axes of `layout`, as in "(h, w, C)", none of them 0."""
+    if array.ndim != layout.count(",") + 1 or not all(array.shape):
+        raise ValueError(f"{name}: expected {layout}, none of them 0, got shape {array.shape}")
+
+
+def require_equal(name: str, value: object, expected: object, of: str) -> None:
+    """ValueError unless what `name` has equals what another argument (`of`, in words) has."""
+    if value != expected:
+        raise ValueError(f"{name}: {value} came, {of} has {expected}; they must be equal")
+
+
+def require_finite(name: str, array: jax.Array) -> None:
+    """ValueError where a value is NaN or infinite; nothing is asked of traced arrays."""
+    if isinstance(array, jax.core.Tracer) or not jnp.issubdtype(array.dtype, jnp.inexact):
+        return
+    bad = array.size - int(_count_finite(array))
+    if bad:
+        raise ValueError(f"{name}: {bad} of {array.size} values are NaN or infinite; expected none")
+
+
+def require_features(name: str, array: jax.Array, layout: str) -> None:
+    """ValueError unless the array is real floating point of this layout, and finite throughout."""
+    require_shape(name, array, layout)
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise ValueError(f"{name}: expected floating point, got {array.dtype}")
+    require_finite(name, array)
+
+
+@jax.jit
+def _count_finite(array: jax.Array) -> jax.Array:
+    return jnp.isfinite(array).sum()
+
+
+def unit_vectors(array: jax.Array) -> jax.Array:
+    """Vectors along the last axis over their lengths, in float32; a vector of zeros stays."""
+    array = array.astype(jnp.float32)
+    length = jnp.sqrt(jnp.square(array).sum(-1, keepdims=True))
+    return array / jnp.maximum(length, 1e-12)

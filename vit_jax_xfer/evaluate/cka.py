@@ -1,0 +1,126 @@
+"""How alike two representations of the same things are, whatever their axes: linear CKA.
+
+Kornblith et al., "Similarity of Neural Network Representations Revisited", arXiv 1905.00414;
+without bias: Song et al., "Feature Selection via Dependence Maximization", JMLR 2012; by batches:
+Nguyen et al., arXiv 2010.15327.
+"""
+
+import functools
+from collections.abc import Iterable
+
+import jax
+import jax.numpy as jnp
+
+from vit_jax_xfer.evaluate.checks import require_equal, require_features
+
+
+def linear_cka(x: jax.Array, y: jax.Array, unbiased: bool = False) -> jax.Array:
+    """Linear CKA of x (n, p) and y (n, q), rows of the same n things → () float32, at most 1.
+
+    1 for representations that differ by rotation and scale. Biased, as published first, it is far
+    from 0 for unrelated features when n isn't much larger than p and q; unbiased it is 0 in the
+    mean, and may be a little below. 0 where x or y doesn't vary. Memory: p², p·q and q², or n²
+    where that is less. ValueError for fewer than 2 rows (unbiased: 4) and for values not finite.
+    """
+    return cka_from_terms(hsic_terms(x, y, unbiased, scaled=True))
+
+
+def minibatch_cka(batches: Iterable[tuple[jax.Array, jax.Array]]) -> jax.Array:
+    """Unbiased linear CKA of (x, y) that come in batches, at least 4 rows each → () float32.
+
+    The three terms are averaged over the batches before they are divided. Batches count the same
+    whatever their size, so leave out a short last one.
+    """
+    terms = [hsic_terms(x, y, unbiased=True) for x, y in batches]
+    if not terms:
+        raise ValueError("batches: none came, expected at least one (x, y)")
+    return cka_from_terms(jnp.stack(terms).mean(0))
+
+
+def scale_cka(small: jax.Array, large: jax.Array, unbiased: bool = True) -> jax.Array:
+    """Linear CKA of the same images' feature maps from inputs of two sizes → () float32.
+
+    small (B, h, w, C), large (B, H, W, C'), H ≥ h and W ≥ w. The larger map is averaged down to
+    the smaller grid (bilinear, antialiased); each cell of each image is one thing to compare.
+    """
+    small, large = jnp.asarray(small), jnp.asarray(large)
+    require_features("small", small, "(B, h, w, C)")
+    require_features("large", large, "(B, H, W, C)")
+    require_equal("large", large.shape[0], small.shape[0], "small's B")
+    if large.shape[1] < small.shape[1] or large.shape[2] < small.shape[2]:
+        raise ValueError(f"large: its grid {large.shape[1:3]} is below small's {small.shape[1:3]}")
+    shape = (*small.shape[:3], large.shape[3])
+    large = jax.image.resize(large.astype(jnp.float32), shape, "bilinear")
+    rows = (features.reshape(-1, features.shape[-1]) for features in (small, large))
+    return linear_cka(*rows, unbiased=unbiased)
+
+
+def hsic_terms(
+    x: jax.Array, y: jax.Array, unbiased: bool = False, scaled: bool = False
+) -> jax.Array:
+    """HSIC with the linear kernel of (x, y), (x, x) and (y, y) → (3,) float32.
+
+    scaled: of features over their root mean square, so that no sum leaves float32; the ratio that
+    CKA is doesn't change, but terms of batches can't be averaged any more.
+    """
+    x, y = jnp.asarray(x), jnp.asarray(y)
+    require_features("x", x, "(n, p)")
+    require_features("y", y, "(n, q)")
+    require_equal("y", y.shape[0], x.shape[0], "x's n")
+    least = 4 if unbiased else 2
+    if x.shape[0] < least:
+        raise ValueError(f"x, y: expected at least {least} rows, got {x.shape[0]}")
+    return _terms(x, y, unbiased, scaled)
+
+
+def cka_from_terms(terms: jax.Array) -> jax.Array:
+    """The ratio that CKA is, of terms (..., 3): 0 where one of the two doesn't vary."""
+    cross, first, second = jnp.moveaxis(jnp.asarray(terms), -1, 0)
+    varies = (first > 0) & (second > 0)
+    # Roots before the product, which could leave float32.
+    norm = jnp.sqrt(jnp.where(varies, first, 1.0)) * jnp.sqrt(jnp.where(varies, second, 1.0))
+    return jnp.where(varies, cross / norm, 0.0)
+
+
+@functools.partial(jax.jit, static_argnames=("unbiased", "scaled"))
+def _terms(x: jax.Array, y: jax.Array, unbiased: bool, scaled: bool) -> jax.Array:
+    x, y = _centred(x, scaled), _centred(y, scaled)
+    hsic = _unbiased_hsic if unbiased else _biased_hsic
+    return jnp.stack([hsic(x, y), hsic(x, x), hsic(y, y)])
+
+
+def _centred(x: jax.Array, scaled: bool) -> jax.Array:
+    """x (n, p) less its mean row; exactly 0 where it only differs by rounding."""
+    x = x.astype(jnp.float32)
+    size = jnp.sqrt(jnp.square(x).mean())
+    x = x - x.mean(0)
+    spread = jnp.sqrt(jnp.square(x).mean())
+    x = jnp.where(spread > 1e-6 * size, x, 0.0)
+    return x / jnp.where(spread > 0, spread, 1.0) if scaled else x
+
+
+def _biased_hsic(x: jax.Array, y: jax.Array) -> jax.Array:
+    """Of centred rows: the product of their two (n, n) matrices of products, over (n - 1)²."""
+    # A float: squares of many rows leave int32.
+    return _product_of_kernels(x, y) / (x.shape[0] - 1.0) ** 2
+
+
+def _unbiased_hsic(x: jax.Array, y: jax.Array) -> jax.Array:
+    """HSIC₁ of centred rows, which is also that of the rows before.
+
+    With K and L the matrices of products less their diagonals k and l: as rows are centred, the
+    rows of K sum to -k, those of L to -l.
+    """
+    n = float(x.shape[0])
+    k, l_ = jnp.square(x).sum(1), jnp.square(y).sum(1)
+    product = _product_of_kernels(x, y) - k @ l_
+    total = product + k.sum() * l_.sum() / ((n - 1) * (n - 2)) - 2 / (n - 2) * (k @ l_)
+    return total / (n * (n - 3))
+
+
+def _product_of_kernels(x: jax.Array, y: jax.Array) -> jax.Array:
+    """The sum of the entries of x xᵀ times those of y yᵀ, by the smaller of the two ways."""
+    if max(x.shape[1], y.shape[1]) <= x.shape[0]:
+        return jnp.square(jnp.matmul(x.T, y, precision="highest")).sum()
+    kernels = (jnp.matmul(z, z.T, precision="highest") for z in (x, y))
+    return jnp.multiply(*kernels).sum()

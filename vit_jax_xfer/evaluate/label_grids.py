@@ -1,0 +1,111 @@
+"""Between masks of a video's frames and labels on the grid of features, and along the video.
+
+As DINO's video segmentation does it (arXiv 2104.14294), with what it leaves undefined defined.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vit_jax_xfer.evaluate.checks import require_finite, require_shape
+from vit_jax_xfer.evaluate.label_propagation import propagate_labels
+
+
+class GridLabels(NamedTuple):
+    """labels: (h, w, 1 + objects) float32, one-hot, the background first.
+    vanished: the objects of the mask of which no cell is left, ascending."""
+
+    labels: jax.Array
+    vanished: tuple[int, ...]
+
+
+def grid_labels(
+    mask: np.ndarray, grid: tuple[int, int], num_objects: int | None = None
+) -> GridLabels:
+    """A mask (H, W) of integers, 0 = background, shrunk to (h, w) by its nearest pixels.
+
+    num_objects: None = the largest label. An object that vanishes keeps its channel, all zero, and
+    is named. ValueError for labels beyond num_objects (255, DAVIS's void, must be set to 0 before).
+    """
+    mask = np.asarray(mask)
+    if mask.ndim != 2 or not np.issubdtype(mask.dtype, np.integer):
+        raise ValueError(f"mask: expected (H, W) integers, got {mask.shape} of {mask.dtype}")
+    objects = int(mask.max()) if num_objects is None else num_objects
+    if mask.min() < 0 or mask.max() > objects:
+        raise ValueError(
+            f"mask: labels from {mask.min()} to {mask.max()}, expected 0 to {objects} (num_objects)"
+        )
+    shrunk = nearest(mask, grid)
+    vanished = np.setdiff1d(np.unique(mask), np.append(np.unique(shrunk), 0))
+    return GridLabels(jax.nn.one_hot(shrunk, objects + 1), tuple(int(k) for k in vanished))
+
+
+def mask_from_labels(labels: jax.Array, patch_size: int, image_size: tuple[int, int]) -> np.ndarray:
+    """Labels (h, w, K) → a mask of integers (H, W): the strongest label of each pixel.
+
+    Enlarged bilinearly by patch_size, each channel stretched to 0 … 1, then taken to image_size by
+    the nearest pixel. A channel that is one value throughout is left as it is.
+    """
+    labels = jnp.asarray(labels)
+    require_shape("labels", labels, "(h, w, K)")
+    require_finite("labels", labels)
+    h, w, channels = labels.shape
+    large = (h * patch_size, w * patch_size, channels)
+    enlarged = jax.image.resize(labels.astype(jnp.float32), large, "bilinear")
+    low, high = enlarged.min((0, 1)), enlarged.max((0, 1))
+    varies = high > low
+    stretched = (enlarged - low) / jnp.where(varies, high - low, 1.0)
+    strongest = jnp.where(varies, stretched, enlarged).argmax(-1)
+    return nearest(np.asarray(strongest), image_size)
+
+
+def propagate_video(
+    features: Iterable[jax.Array],
+    first_labels: jax.Array,
+    previous: int = 7,
+    radius: int = 12,
+    topk: int = 5,
+    temperature: float = 0.1,
+) -> list[jax.Array]:
+    """Labels (h, w, K) of every frame, from those of the first one.
+
+    features: the frames' (h, w, C), read one after the other. A frame looks at the first one and at
+    up to `previous` frames before it, with their soft labels (propagate_labels has the rest).
+    """
+    if previous < 0:
+        raise ValueError(f"previous: expected at least 0 frames, got {previous}")
+    results, context = [], []
+    for frame in features:
+        if not results:
+            results, context = [jnp.asarray(first_labels, jnp.float32)], [(frame, first_labels)]
+            continue
+        seen, known = (
+            jnp.stack([jnp.asarray(x) for x in parts]) for parts in zip(*context, strict=True)
+        )
+        results.append(propagate_labels(seen, known, frame, radius, topk, temperature))
+        context.append((frame, results[-1]))
+        # The first frame stays; of the others the oldest goes.
+        if len(context) > previous + 1:
+            del context[1]
+    if not results:
+        raise ValueError("features: no frame came, expected at least the first one")
+    return results
+
+
+def nearest(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """An array (H, W, …) resized to (h, w, …) by the nearest pixel, as Pillow does it."""
+    rows, columns = (_nearest(old, new) for old, new in zip(image.shape, size, strict=False))
+    return image[rows[:, None], columns]
+
+
+def _nearest(old: int, new: int) -> np.ndarray:
+    """The old pixel in which each new pixel's centre lies.
+
+    Pillow adds the step up in float64, and its rounding decides where a centre is on an edge.
+    """
+    steps = np.full(new, old / new)
+    steps[0] /= 2
+    return np.minimum(np.add.accumulate(steps).astype(int), old - 1)

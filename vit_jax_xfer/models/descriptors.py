@@ -1,0 +1,102 @@
+"""Dense descriptors: one vector a patch, of a block's keys, queries, values or tokens.
+
+Source: Amir et al. 2021, Deep ViT Features as Dense Visual Descriptors (2112.05814), whose order of
+channels, overlapping patches and log-binning the published LiFTs (2403.14625) were trained with.
+"""
+
+import itertools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from vit_jax_xfer.models.collections import layer_values
+from vit_jax_xfer.models.extract import encoder_of
+from vit_jax_xfer.models.vit import VisionTransformer
+
+# facet → the collection that carries it, and where in a block of it.
+_WHERE: dict[str, tuple[str, tuple[str, ...]]] = {
+    "key": ("qkv", ("attention", "k")),
+    "query": ("qkv", ("attention", "q")),
+    "value": ("qkv", ("attention", "v")),
+    "token": ("residual", ("stream",)),
+}
+FACETS: tuple[str, ...] = tuple(_WHERE)
+
+
+def descriptors(
+    model: nn.Module,
+    variables: Any,
+    images: jax.Array,
+    facet: str = "key",
+    layer: int = -1,
+    stride: int | None = None,
+    log_bins: bool = False,
+) -> jax.Array:
+    """One vector a patch of images (B, H, W, 3): (B, h, w, C) float32.
+
+    facet: key, query or value, whose channel is (channel in the head) · heads + head; with QK norm
+        or rotary positions keys and queries are those of the scores. token: the residual stream
+        after the block, before any final norm.
+    layer: which block, negative counts from the end. Blocks after it are not run.
+    stride: pixels between patches, a divisor of the patch size, for 1 + (side − patch) // stride
+        overlapping ones a side; None = the model's own.
+    log_bins: also the surroundings of each patch, C becomes 17·C; see `log_binned`.
+    A MaskedAutoencoder stands for its encoder. ValueError, naming the argument, for what isn't so.
+    """
+    if facet not in _WHERE:
+        raise ValueError(f"facet: {facet!r} is none of {', '.join(FACETS)}")
+    model, variables = encoder_of(model, variables)
+    if not isinstance(model, VisionTransformer):
+        raise ValueError(f"model: expected a VisionTransformer, got a {type(model).__name__}")
+    if not -model.depth <= layer < model.depth:
+        raise ValueError(f"layer: {layer} is not a layer of a network of depth {model.depth}")
+    if stride is not None and (stride < 1 or model.patch_size % stride):
+        raise ValueError(f"stride: {stride} does not divide the patch size {model.patch_size}")
+    images, layer = jnp.asarray(images), layer % model.depth
+    model, variables = _up_to(model, variables, layer + 1)
+    model = model.clone(patch_stride=stride or model.patch_stride)
+    collection, path = _WHERE[facet]
+    _, found = model.apply(variables, images, mutable=[collection], method=_encode)
+    values = layer_values(found[collection], path, [layer])[0][:, model.prefix_tokens :]
+    if facet != "token":
+        values = jnp.swapaxes(values, 2, 3)
+    h, w = model.grid_in(images.shape)
+    values = values.reshape(len(images), h, w, -1).astype(jnp.float32)
+    return log_binned(values) if log_bins else values
+
+
+def log_binned(features: jax.Array) -> jax.Array:
+    """Each cell beside its surroundings: (B, h, w, C) → (B, h, w, 17·C).
+
+    First the 3×3 cells around it, row by row; then, 3 cells away, the ring of 8 means over 3×3
+    cells. Cells and means outside the grid are the nearest inside; a mean counts inside cells.
+    """
+    bins = []
+    for reach in (1, 3):
+        h, w = features.shape[1:3]
+        means = features
+        if reach > 1:
+            window = (reach, reach)
+            means = nn.avg_pool(features, window, padding="SAME", count_include_pad=False)
+        padded = jnp.pad(means, ((0, 0), (reach, reach), (reach, reach), (0, 0)), mode="edge")
+        for down, across in itertools.product((0, reach, 2 * reach), repeat=2):
+            if reach == 1 or (down, across) != (reach, reach):
+                bins.append(padded[:, down : down + h, across : across + w])
+    return jnp.concatenate(bins, axis=-1)
+
+
+def _encode(model: VisionTransformer, images: jax.Array) -> jax.Array:
+    """The blocks without pooling and head."""
+    tokens = model.embed(images)
+    return model.encode(tokens, False, model.placement(model.grid_in(images.shape)))
+
+
+def _up_to(model: VisionTransformer, variables: Any, depth: int) -> tuple[VisionTransformer, Any]:
+    """The network of the first `depth` blocks, on the same weights."""
+    if model.scan:
+        params = dict(variables["params"])
+        params["blocks"] = jax.tree.map(lambda x: x[:depth], params["blocks"])
+        variables = {**variables, "params": params}
+    return model.clone(depth=depth), variables

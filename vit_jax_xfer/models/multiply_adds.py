@@ -1,0 +1,153 @@
+"""How many multiply-adds a network's forward pass takes, without running or compiling it.
+
+Counted as papers count them: convolutions, linear layers, the two products of attention. Not:
+norms, activations, softmax, pooling, choosing tokens, the bilinear samples of deformable attention,
+and what is done to parameters alone, such as fitting positions to another image size.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.extend.core as jex
+import jax.numpy as jnp
+
+from vit_jax_xfer.models.mae import MaskedAutoencoder
+from vit_jax_xfer.models.patches import grid_of
+
+# attention: scores times values and queries times keys. scoring: of pixels, to choose tokens.
+KINDS: tuple[str, ...] = ("convolution", "linear", "attention", "scoring")
+
+Size = int | tuple[int, int]
+Counts = dict[str, int]
+
+
+def multiply_adds(model: nn.Module, image_size: Size | None = None, batch: int = 1) -> int:
+    """Multiply-adds of a forward pass on `batch` images. image_size: None = the model's own."""
+    return sum(multiply_adds_by_kind(model, image_size, batch).values())
+
+
+def multiply_adds_by_kind(
+    model: nn.Module, image_size: Size | None = None, batch: int = 1
+) -> Counts:
+    """{kind: multiply-adds} for each of KINDS. A 1×1 convolution is a convolution.
+
+    A MaskedAutoencoder is counted as it trains, three quarters of its patches masked. The same on
+    every backend and for every kernel of attention.
+    """
+    model = _portable(model)
+    two, three = (count(_trace(model, image_size, number)) for number in (2, 3))
+    # What doesn't grow with the batch is done to parameters alone.
+    return {kind: batch * (three[kind] - two[kind]) for kind in KINDS}
+
+
+def _portable(model: nn.Module) -> nn.Module:
+    """The same network in float32, for which no backend has a fused kernel that hides its products.
+
+    A network that names its kernel gets the plain one.
+    """
+    fields = {"dtype": jnp.float32, "attention": "plain"}
+    fields = {name: value for name, value in fields.items() if hasattr(model, name)}
+    if isinstance(model, MaskedAutoencoder):
+        fields["encoder"] = _portable(model.encoder)
+    return model.clone(**fields)
+
+
+def _trace(model: nn.Module, image_size: Size | None, batch: int) -> jex.Jaxpr:
+    """The program of a forward pass of abstract images."""
+    network = model.encoder if isinstance(model, MaskedAutoencoder) else model
+    size = network.image_size if image_size is None else image_size
+    height, width = (size, size) if isinstance(size, int) else size
+    inputs = [jax.ShapeDtypeStruct((batch, height, width, 3), jnp.float32)]
+    if network is not model:
+        patches = math.prod(grid_of((height, width), network.patch_size))
+        inputs.append(jax.ShapeDtypeStruct((batch, patches), jnp.float32))
+    variables = jax.eval_shape(model.init, jax.random.key(0), *inputs)
+    return jax.make_jaxpr(model.apply)(variables, *inputs).jaxpr
+
+
+def count(jaxpr: jex.Jaxpr, scope: tuple[str, ...] = ()) -> Counts:
+    """{kind: multiply-adds} of a program, and of those inside it. scope: names of modules around.
+
+    Of several branches the most costly one. ValueError for a loop of unknown length with products.
+    """
+    total = dict.fromkeys(KINDS, 0)
+    for equation in jaxpr.eqns:
+        for kind, number in _of_equation(equation, scope).items():
+            total[kind] += number
+    return total
+
+
+def _of_equation(equation: jex.JaxprEqn, scope: tuple[str, ...]) -> Counts:
+    params, name = equation.params, equation.primitive.name
+    scope = (*scope, *str(equation.source_info.name_stack).split("/"))
+    if name in ("jit", "pjit") and params["name"] in _BY_NAME:
+        return _BY_NAME[params["name"]](equation)
+    if name == "dot_general":
+        return {_kind_of_product(equation, scope): _product(equation)}
+    if name == "conv_general_dilated":
+        return {"scoring" if "score" in scope else "convolution": _convolution(equation)}
+    inside = [count(inner, scope) for inner in _programs(params)]
+    if name == "cond":
+        return max(inside, key=lambda counts: sum(counts.values()))
+    if name == "while" and any(sum(counts.values()) for counts in inside):
+        raise ValueError("a while loop with products in it: its length is not known before it runs")
+    times = params["length"] if name == "scan" else 1
+    return {kind: times * sum(counts[kind] for counts in inside) for kind in KINDS}
+
+
+def _programs(params: dict[str, Any]) -> Iterable[jex.Jaxpr]:
+    """The programs among an equation's parameters: branches, bodies, functions."""
+    for value in params.values():
+        for item in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(item, jex.ClosedJaxpr):
+                yield item.jaxpr
+            elif isinstance(item, jex.Jaxpr):
+                yield item
+
+
+def _kind_of_product(equation: jex.JaxprEqn, scope: tuple[str, ...]) -> str:
+    """What a product is: of two activations, attention; of all pixels of a map, a convolution."""
+    if "score" in scope:
+        return "scoring"
+    contracted, (batched, _) = equation.params["dimension_numbers"]
+    if batched:
+        return "attention"
+    operands = zip(equation.invars, contracted, strict=True)
+    maps = [x.aval.ndim == 4 and tuple(axes) == (3,) for x, axes in operands]
+    return "convolution" if any(maps) else "linear"
+
+
+def _product(equation: jex.JaxprEqn) -> int:
+    (left, _), _ = equation.params["dimension_numbers"]
+    shape = equation.invars[0].aval.shape
+    return equation.outvars[0].aval.size * math.prod(shape[i] for i in left)
+
+
+def _convolution(equation: jex.JaxprEqn) -> int:
+    """Taps outside the image count, as in every published count; a transposed one counts inputs."""
+    image, kernel = (x.aval for x in equation.invars)
+    numbers, params = equation.params["dimension_numbers"], equation.params
+    taps = kernel.size // kernel.shape[numbers.rhs_spec[0]]  # of each output: window × inputs
+    outputs = equation.outvars[0].aval
+    if all(dilation == 1 for dilation in params["lhs_dilation"]):
+        return outputs.size * taps
+    sides = math.prod(image.shape[i] for i in numbers.lhs_spec[2:])
+    channels = outputs.shape[numbers.out_spec[1]]
+    return image.shape[numbers.lhs_spec[0]] * sides * channels * taps
+
+
+def _shifted(equation: jex.JaxprEqn) -> Counts:
+    """A depthwise convolution as shifted multiply-adds (filter/convolution.py)."""
+    kernel = equation.invars[1].aval
+    return {"convolution": equation.outvars[0].aval.size * math.prod(kernel.shape[:-1])}
+
+
+# Functions under jit whose equations would be counted otherwise than what they stand for.
+_BY_NAME: dict[str, Any] = {
+    "shifted_sum": _shifted,
+    "adaptive_pool": lambda equation: {},
+    "sum_of_taps": lambda equation: {},  # of which the product before it is the convolution
+}
