@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import vit_jax_xfer as vjx
+from vit_jax_xfer.models.filter import network
 from vit_jax_xfer.models.filter.blocks import Stage
 from vit_jax_xfer.models.filter.network import FilterViT
 
@@ -204,3 +205,21 @@ def test_maps_of_one_pixel_and_odd_ones(size, choose):
     assert bool(jnp.isfinite(out.logits).all())
     if cells == 1:
         np.testing.assert_array_equal(out.filters[0].kept, [[0], [0]])
+
+
+@pytest.mark.parametrize("choose", ["score", "random"])
+def test_a_cpu_that_runs_a_batch_in_parts_gives_the_same(choose, monkeypatch):
+    """Seven images of which two at once fit, on one device: three parts and a rest."""
+    model = small(choose=choose, stages=EVERY_KIND)
+    variables, images = fresh(model), batch(7)
+    whole = jax.jit(lambda x: model.apply(variables, x, method="forward"))(images)
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    monkeypatch.setattr(network, "PART_PIXELS", 2 * 23 * 30)
+    program = jax.make_jaxpr(lambda x: model.apply(variables, x))(images)
+    assert "scan" in str(program)
+    parts = jax.jit(lambda x: model.apply(variables, x, method="forward"))(images)
+    assert parts.features.shape == whole.features.shape
+    for name in ("features", "pooled", "logits"):
+        np.testing.assert_allclose(getattr(parts, name), getattr(whole, name), atol=1e-5)
+    # Watched, it runs in one, so that what it emits is of all images.
+    assert vjx.extract(model, variables, images).filters[0].kept.shape[0] == 7

@@ -26,6 +26,9 @@ def shifted_sum(
     reach = dilation * (size - 1) + 1
     height, width = ((n + 2 * padding - reach) // stride + 1 for n in x.shape[1:3])
     padded = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    # Without a barrier XLA reads the middle tap from x itself, and computes an activation before it
+    # once for the padded map and once more for that tap.
+    padded = jax.lax.optimization_barrier(padded)
     total = None
     for row in range(size):
         for column in range(size):
@@ -120,11 +123,21 @@ class Stem(nn.Module):
 @functools.partial(jax.jit, static_argnums=1)  # under its own name, as shifted_sum
 def adaptive_pool(x: jax.Array, size: tuple[int, int]) -> jax.Array:
     """PyTorch's adaptive average pooling, up or down: (B, H, W, C) → (B, *size, C)."""
-    rows, columns = (_pool_weights(n, m) for n, m in zip(x.shape[1:3], size, strict=True))
     if x.shape[1:3] == size:
         return x
-    pooled = jnp.einsum("ih,bhwc->biwc", jnp.asarray(rows, x.dtype), x)
-    return jnp.einsum("jw,biwc->bijc", jnp.asarray(columns, x.dtype), pooled)
+    rows, columns = (
+        jnp.asarray(_pool_weights(n, m), x.dtype) for n, m in zip(x.shape[1:3], size, strict=True)
+    )
+
+    # Products that leave the channels last, so that nothing is transposed; the smaller map between.
+    def along_rows(x: jax.Array) -> jax.Array:
+        batch, height, width, channels = x.shape
+        pooled = rows @ x.reshape(batch, height, width * channels)
+        return pooled.reshape(batch, size[0], width, channels)
+
+    if size[0] < x.shape[1]:
+        return columns @ along_rows(x)
+    return along_rows(columns @ x)
 
 
 def _pool_weights(old: int, new: int) -> np.ndarray:

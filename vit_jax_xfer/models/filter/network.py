@@ -113,6 +113,8 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "dropout_vit_micro": {**MICRO, "choose": "random"},
 }
 
+PART_PIXELS = 224 * 224  # of images that a CPU runs at once
+
 
 @flax.struct.dataclass
 class FilterOutput:
@@ -159,6 +161,8 @@ class FilterViT(nn.Module):
         self._check_fields()
         check_images(images)
         self.num_tokens(images.shape)
+        if 0 < (part := self._part(images, train)) < images.shape[0]:
+            return self._in_parts(images, part)
         x = Stem(self.stem_width, self.stem_stride, self.dtype, name="stem")(images, train)
         residual = InvertedResidual(
             self.stem_width, 1, self.stem_expand, self.dtype, name="stem_residual"
@@ -171,6 +175,35 @@ class FilterViT(nn.Module):
         pooled = x.mean(axis=(1, 2))
         logits = self._head(pooled, train) if self.num_classes else None
         return FilterOutput(x, pooled, logits)
+
+    def _part(self, images: jax.Array, train: bool) -> int:
+        """How many images run at once; 0 = all.
+
+        A CPU runs a few after the others, whose maps stay in its caches, where a batch is only
+        classified: not in training, watched, told what to keep, or with random choices.
+        """
+        watched = any(self.is_mutable_collection(c) for c in ("filter", "intermediates"))
+        apart = train or watched or "given" in self.variables or self.random_evaluation
+        if apart or self.is_initializing() or jax.default_backend() != "cpu":
+            return 0
+        if jax.device_count() > 1:  # of which each may hold a part of the batch
+            return 0
+        return max(1, PART_PIXELS // (images.shape[1] * images.shape[2]))
+
+    def _in_parts(self, images: jax.Array, part: int) -> FilterOutput:
+        """`forward` on `part` images after the other, and on those that are left."""
+        network, variables = self.clone(parent=None), self.variables
+        whole = len(images) // part * part
+
+        def run(images: jax.Array) -> FilterOutput:
+            return network.apply(variables, images, method="forward")
+
+        out = jax.lax.map(run, images[:whole].reshape(-1, part, *images.shape[1:]))
+        out = jax.tree.map(lambda x: x.reshape(whole, *x.shape[2:]), out)
+        if whole == len(images):
+            return out
+        rest = run(images[whole:])
+        return jax.tree.map(lambda x, y: jnp.concatenate([x, y]), out, rest)
 
     @property
     def depth(self) -> int:

@@ -1,0 +1,62 @@
+"""FilterViT's benchmarks: PyTorch's network is ours, and the pieces run."""
+
+import jax
+import numpy as np
+import pytest
+
+import vit_jax_xfer as vjx
+from benchmarks import filter_cost, filter_forward, filter_rounds
+
+
+@pytest.fixture
+def torch():
+    """PyTorch on one thread: its threads wait actively, which slows down whatever runs beside."""
+    torch = pytest.importorskip("torch", reason="needs torch, which ours is compared with")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield torch
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("name", ["filter_vit_xs", "filter_vit_s2", "dropout_vit_xs"])
+def test_pytorchs_network_is_ours(torch, name):
+    model = vjx.create_model(name, num_classes=10, image_size=64)
+    variables = filter_forward.lively(model)
+    found = filter_forward.contenders(name, model, variables, batch=2)
+    assert list(found) == ["vit_jax_xfer", "torch"]
+    ours, theirs = (np.asarray(run()) for run in found.values())
+    assert 0.1 < ours.std() < 10  # signals get through
+    np.testing.assert_allclose(theirs, ours, atol=1e-4)
+
+
+def test_logits_that_disagree_are_refused(monkeypatch):
+    model = vjx.create_model("filter_vit_xxs", num_classes=10, image_size=64)
+    variables = filter_forward.lively(model)
+    monkeypatch.setattr(
+        filter_forward, "torch_forward", lambda *_: lambda: np.full((2, 10), 7.0, np.float32)
+    )
+    with pytest.raises(ValueError, match="filter_vit_xxs, batch 2: logits of torch are off"):
+        filter_forward.contenders("filter_vit_xxs", model, variables, batch=2)
+
+
+def test_cost_falls_with_the_tokens_kept():
+    cases = {keep: filter_cost.make_case(keep, (1, 12, 12, 8), 2) for keep in ("4", "0.5", "all")}
+    about = {keep: case[0] for keep, case in cases.items()}
+    assert [row["tokens"] for row in about.values()] == [4, 72, 144]
+    assert about["4"]["transformer_M"] <= about["0.5"]["transformer_M"]
+    assert about["4"]["step_MiB"] < about["all"]["step_MiB"]
+    for _, forward, step in cases.values():
+        assert forward().shape == (1, 12, 12, 8)
+        assert all(np.isfinite(x).all() for x in jax.tree.leaves(step()))
+
+
+def test_turns_and_tables():
+    calls = []
+    times = filter_rounds.alternate(
+        {name: lambda name=name: calls.append(name) for name in "ab"}, rounds=2
+    )
+    assert "".join(calls) == "bbaa" + "aabb" + "bbaa"
+    assert [len(values) for values in times.values()] == [2, 2]
+    assert filter_rounds.summary([3.0, 1.0, 2.0])["median_ms"] == 2
+    table = filter_rounds.markdown([{"x": 1, "y": 2}, {"x": 3}], ("x", "y"))
+    assert table == "| x | y |\n| --- | --- |\n| 1 | 2 |\n| 3 |  |"
