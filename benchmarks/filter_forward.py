@@ -79,6 +79,8 @@ def lively(model: FilterViT) -> dict[str, Any]:
             values = random.uniform(0.5, 1.5, leaf.shape)
         else:
             width = 0.1 if leaf.ndim == 1 else (1.4 / np.prod(leaf.shape[:-1])) ** 0.5
+            # Scores of great size are 0.5 to the last bit, and which of equals is kept is open.
+            width *= 0.1 if any(key.key == "score" for key in path) else 1.0
             values = width * random.standard_normal(leaf.shape)
         return jax.numpy.asarray(values, leaf.dtype)
 
