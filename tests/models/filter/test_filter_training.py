@@ -138,6 +138,8 @@ def test_two_blocks_of_one_size_draw_apart():
     _, found = train_step(model, jax.jit(model.init)(jax.random.key(1), batch()), batch())
     a, b = (np.asarray(found["filter"][f"stage_{i}"]["kept"]) for i in (0, 1))
     assert (a != b).any()
+    evaluated = vjx.extract(model, jax.jit(model.init)(jax.random.key(1), batch()), batch())
+    assert (evaluated.filters[0].kept != evaluated.filters[1].kept).any()
 
 
 def test_evaluation_is_deterministic_and_hangs_on_no_batch():

@@ -103,7 +103,8 @@ class FilterAttention(nn.Module):
 
     choose: "score" multiplies the map by a learned importance, through which the scores get their
     gradient, and keeps the best; "random" keeps random ones (DropoutViT). attend: "kept", or one of
-    patterns.PATTERNS, by which all pixels attend and none is chosen.
+    patterns.PATTERNS, by which all pixels attend and none is chosen. index: its place in a network,
+    by which random choices of blocks on maps of one size differ at evaluation.
     Emits `filter/{kept,importance}`; takes `given/kept` (B, K).
     """
 
@@ -116,6 +117,7 @@ class FilterAttention(nn.Module):
     approximate: bool = False
     shared_draw: bool = False
     random_evaluation: bool = False
+    index: int = 0
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -168,7 +170,8 @@ class FilterAttention(nn.Module):
             key = self.make_rng("dropout")
             return selection.random(key, batch, tokens, number, self.shared_draw)
         # One draw for all images and all time, so that no figure depends on the batch.
-        return selection.random(jax.random.key(0), batch, tokens, number, shared=True)
+        key = jax.random.fold_in(jax.random.key(0), self.index)
+        return selection.random(key, batch, tokens, number, shared=True)
 
     def _by_pattern(
         self, tokens: jax.Array, grid: tuple[int, int], mlp_dim: int, train: bool

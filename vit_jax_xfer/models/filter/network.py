@@ -239,6 +239,7 @@ class FilterViT(nn.Module):
             approximate=self.approximate,
             shared_draw=self.shared_draw,
             random_evaluation=self.random_evaluation,
+            index=i,
             dtype=self.dtype,
             name=f"stage_{i}",
         )
