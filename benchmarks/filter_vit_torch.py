@@ -40,9 +40,11 @@ class TorchFilterViT(nn.Module):
         self.stem = nn.ModuleDict({"conv": nn.Conv2d(3, width, 5, 2), "norm": _norm(width)})
         self.stem_residual = InvertedResidual(width, width, 1, fields["stem_expand"])
         blocks = []
-        for stage in fields["stages"]:
-            random = fields.get("choose") == "random"
-            blocks.append(_KINDS[stage.kind](stage, width, side, random))
+        for i, stage in enumerate(fields["stages"]):
+            if stage.kind == "filter" and fields.get("choose") == "random":
+                blocks.append(Filter(stage, width, side, draw=i))
+            else:
+                blocks.append(_KINDS[stage.kind](stage, width, side))
             width, side = stage.width, -(-side // stage.stride)
         for i, block in enumerate(blocks):
             self.add_module(f"stage_{i}", block)
@@ -103,7 +105,7 @@ class Block(nn.Module):
 class Pooled(Block):
     """Attention among the cells of a pooled grid, added back to the map."""
 
-    def __init__(self, stage: Stage, width: int, side: int, random: bool) -> None:
+    def __init__(self, stage: Stage, width: int, side: int) -> None:
         super().__init__(stage, width, width, 2 * width)
         table = position_table(stage.grid**2, width)
         self.register_buffer("positions", torch.from_numpy(table), persistent=False)
@@ -118,7 +120,7 @@ class Pooled(Block):
 class Full(Block):
     """Attention among all pixels, around a residual."""
 
-    def __init__(self, stage: Stage, width: int, side: int, random: bool) -> None:
+    def __init__(self, stage: Stage, width: int, side: int) -> None:
         narrow = width // stage.reduce
         super().__init__(stage, width, narrow, stage.expand * narrow)
         apart = stage.reduce != 1
@@ -132,9 +134,9 @@ class Full(Block):
 
 
 class Filter(Block):
-    """Attention among the best pixels by score, or among a fixed random set."""
+    """Attention among the best pixels by score, or among the fixed random set number `draw`."""
 
-    def __init__(self, stage: Stage, width: int, side: int, random: bool) -> None:
+    def __init__(self, stage: Stage, width: int, side: int, draw: int | None = None) -> None:
         super().__init__(stage, width, width, stage.expand * width)
         self.number = selection.number_kept(stage.keep, side * side)
         row_length = max(stage.position_width, side)
@@ -143,8 +145,9 @@ class Filter(Block):
         table = table[place // side * row_length + place % side]
         self.register_buffer("positions", table, persistent=False)
         self.score = None
-        if random:
-            drawn = selection.random(jax.random.key(0), 1, side * side, self.number, shared=True)
+        if draw is not None:
+            key = jax.random.fold_in(jax.random.key(0), draw)
+            drawn = selection.random(key, 1, side * side, self.number, shared=True)
             drawn = torch.tensor(drawn.tolist())
             self.register_buffer("drawn", drawn, persistent=False)
         else:
