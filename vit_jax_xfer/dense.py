@@ -16,9 +16,9 @@ _WHERE = {
     "lift_loss": "vit_jax_xfer.models.lift_loss",
     "lift_loss_and_stats": "vit_jax_xfer.models.lift_loss",
     "shrink_images": "vit_jax_xfer.models.lift_loss",
-    "propagate_labels": "vit_jax_xfer.evaluate.label_propagation",
-    "tokencut": "vit_jax_xfer.evaluate.object_discovery",
-    "pck": "vit_jax_xfer.evaluate.correspondence",
+    "propagate_labels": "vit_jax_xfer.evaluate.videos.label_propagation",
+    "tokencut": "vit_jax_xfer.evaluate.objects.object_discovery",
+    "pck": "vit_jax_xfer.evaluate.correspondence.matching",
 }
 
 __all__ = [
@@ -34,9 +34,9 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from vit_jax_xfer.evaluate.correspondence import pck
-    from vit_jax_xfer.evaluate.label_propagation import propagate_labels
-    from vit_jax_xfer.evaluate.object_discovery import tokencut
+    from vit_jax_xfer.evaluate.correspondence.matching import pck
+    from vit_jax_xfer.evaluate.objects.object_discovery import tokencut
+    from vit_jax_xfer.evaluate.videos.label_propagation import propagate_labels
     from vit_jax_xfer.models.descriptors import descriptors, log_binned
     from vit_jax_xfer.models.lift import lift
     from vit_jax_xfer.models.lift_loss import lift_loss, lift_loss_and_stats, shrink_images

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vit_jax_xfer.models.batch_norm import BatchNorm
+from vit_jax_xfer.models.feature_source import FeatureSource
 from vit_jax_xfer.models.patches import check_images
 from vit_jax_xfer.models.torch_init import TORCH_KERNEL, torch_bias
 
@@ -34,6 +35,7 @@ class LiFT(nn.Module):
     width: int = 384  # channels of the features
     patch_size: int = 16  # of the ViT
     dtype: Any = jnp.float32  # of activations; parameters and statistics stay float32
+    source: FeatureSource | None = None  # the features it was trained on; travels along
 
     @nn.compact
     def __call__(self, images: jax.Array, features: jax.Array, train: bool = False) -> jax.Array:

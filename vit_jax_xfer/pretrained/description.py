@@ -17,6 +17,7 @@ CLASSES: dict[str, str] = {
 # Plain dataclasses that a model's field may hold; none of them is a model by itself.
 _VALUES: dict[str, str] = {
     "Preprocessing": "vit_jax_xfer.models.preprocessing",
+    "FeatureSource": "vit_jax_xfer.models.feature_source",
     "Stage": "vit_jax_xfer.models.filter.blocks",
 }
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vit_jax_xfer.evaluate.cka import hsic_terms, linear_cka, minibatch_cka, scale_cka
+from vit_jax_xfer.evaluate.similarity.cka import hsic_terms, linear_cka, minibatch_cka, scale_cka
 
 
 def by_matrices(x, y, unbiased):

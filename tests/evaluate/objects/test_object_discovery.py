@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from vit_jax_xfer.evaluate import token_graph as graphs
-from vit_jax_xfer.evaluate.object_discovery import box_in_pixels, box_iou, corloc, tokencut
+from vit_jax_xfer.evaluate.objects import token_graph as graphs
+from vit_jax_xfer.evaluate.objects.object_discovery import box_in_pixels, box_iou, corloc, tokencut
 
 
 def scene(h, w, box, channels=24, noise=0.5, seed=0):

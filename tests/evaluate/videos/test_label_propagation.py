@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vit_jax_xfer.evaluate import label_propagation
-from vit_jax_xfer.evaluate.label_propagation import propagate_labels
+from vit_jax_xfer.evaluate.videos.label_propagation import propagate_labels
 
 
 def inputs(n=3, h=7, w=9, channels=6, labels=3, seed=0):

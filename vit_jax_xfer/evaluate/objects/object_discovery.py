@@ -13,7 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from vit_jax_xfer.evaluate.checks import require_equal, require_features
-from vit_jax_xfer.evaluate.token_graph import second_eigenvector, token_graph
+from vit_jax_xfer.evaluate.objects.token_graph import second_eigenvector, token_graph
 
 Box = tuple[int, int, int, int]
 

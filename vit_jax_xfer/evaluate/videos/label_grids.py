@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vit_jax_xfer.evaluate.checks import require_finite, require_shape
-from vit_jax_xfer.evaluate.label_propagation import propagate_labels
+from vit_jax_xfer.evaluate.videos.label_propagation import propagate_labels
 
 
 class GridLabels(NamedTuple):

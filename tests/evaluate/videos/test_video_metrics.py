@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from vit_jax_xfer.evaluate.video_metrics import (
+from vit_jax_xfer.evaluate.videos.video_metrics import (
     boundary_map,
     contour_accuracy,
     dilate,

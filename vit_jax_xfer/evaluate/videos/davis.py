@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vit_jax_xfer.evaluate.checks import require_equal
-from vit_jax_xfer.evaluate.video_metrics import contour_accuracy, region_similarity
+from vit_jax_xfer.evaluate.videos.video_metrics import contour_accuracy, region_similarity
 
 VOID = 255
 

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vit_jax_xfer.evaluate.label_grids import (
+from vit_jax_xfer.evaluate.videos.label_grids import (
     grid_labels,
     mask_from_labels,
     nearest,
     propagate_video,
 )
-from vit_jax_xfer.evaluate.label_propagation import propagate_labels
+from vit_jax_xfer.evaluate.videos.label_propagation import propagate_labels
 
 
 @pytest.mark.parametrize(

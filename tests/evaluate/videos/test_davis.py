@@ -5,8 +5,13 @@ import math
 import numpy as np
 import pytest
 
-from vit_jax_xfer.evaluate.davis import VideoScore, davis_score, frame_statistics, score_video
-from vit_jax_xfer.evaluate.video_metrics import contour_accuracy, region_similarity
+from vit_jax_xfer.evaluate.videos.davis import (
+    VideoScore,
+    davis_score,
+    frame_statistics,
+    score_video,
+)
+from vit_jax_xfer.evaluate.videos.video_metrics import contour_accuracy, region_similarity
 
 
 def video(frames=5):

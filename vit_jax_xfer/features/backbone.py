@@ -1,0 +1,77 @@
+"""A frozen vision transformer as a function from images to features."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from vit_jax_xfer.models.descriptors import descriptors
+from vit_jax_xfer.models.extract import encoder_of
+from vit_jax_xfer.models.feature_source import FeatureSource, backbone_fingerprint
+from vit_jax_xfer.models.preprocessing import IMAGENET
+from vit_jax_xfer.models.vit import VisionTransformer
+
+
+@dataclasses.dataclass(frozen=True)
+class Backbone:
+    """A network and which of its features are taken; the weights are passed in.
+
+    facet, layer, stride, log_bins: as in `descriptors`. name: for tables and messages.
+    """
+
+    model: VisionTransformer
+    facet: str = "key"
+    layer: int = -1
+    stride: int | None = None
+    log_bins: bool = False
+    name: str = "the backbone"
+
+    def __call__(self, variables: Any, images: jax.Array) -> jax.Array:
+        """Features (B, h, w, C) float32 of prepared images (B, H, W, 3)."""
+        return descriptors(
+            self.model, variables, images, self.facet, self.layer, self.stride, self.log_bins
+        )
+
+    @property
+    def patch_size(self) -> int:
+        """Pixels of a patch's side."""
+        return self.model.patch_size
+
+    @property
+    def width(self) -> int:
+        """Channels of the features."""
+        shape = (1, self.patch_size, self.patch_size, 3)
+        images = jax.ShapeDtypeStruct(shape, jnp.float32)
+        variables = jax.eval_shape(self.model.init, jax.random.key(0), images)
+        return jax.eval_shape(self, variables, images).shape[-1]
+
+    @property
+    def mean_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """How pixels in [0, 1] are normalised: the publisher's way, or ImageNet's where none is."""
+        own = self.model.preprocessing
+        return (own.mean, own.std) if own else IMAGENET
+
+    def source(self, variables: Any) -> FeatureSource:
+        """What a network that is trained on these features must remember."""
+        fingerprint = backbone_fingerprint(self.model, variables)
+        return FeatureSource(fingerprint, self.name, self.facet, self.layer % self.model.depth)
+
+
+def backbone_of(
+    model: Any, variables: Any, name: str = "the backbone", **taken: Any
+) -> tuple[Backbone, Any]:
+    """The Backbone in a network, such as a masked autoencoder's encoder, and its variables.
+
+    taken: facet, layer, stride, log_bins. ValueError for a network without such features.
+    """
+    model, variables = encoder_of(model, variables)
+    if not isinstance(model, VisionTransformer):
+        raise ValueError(
+            f"{name}: a {type(model).__name__} has no descriptors; choose a vision transformer"
+        )
+    backbone = Backbone(model, name=name, **taken)
+    shape = (1, model.patch_size, model.patch_size, 3)
+    # Names that don't exist are told before anything runs.
+    jax.eval_shape(backbone, variables, jax.ShapeDtypeStruct(shape, jnp.float32))
+    return backbone, variables

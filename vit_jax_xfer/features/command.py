@@ -1,0 +1,133 @@
+"""What the commands on features share: flags, loading, the table at the end, one-line errors."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+_WAYS = "plain,bilinear,bilateral,larger"  # as features/load.py has them, which is slow to import
+
+
+def comparison_parser(module: str, description: str, example: str) -> argparse.ArgumentParser:
+    """A parser with the flags by which ways to have features are chosen."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {module}",
+        description=description,
+        epilog=f"Example: python -m {module} {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_backbone_flags(parser)
+    add = parser.add_argument
+    add(
+        "--lift",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="a run's model folder or a converted or authors' file: a LiFT or ConvexLiFT of this "
+        "backbone's features; may be given several times",
+    )
+    add(
+        "--steps",
+        type=numbers,
+        default=(1, 2),
+        metavar="N,…",
+        help="how many times features are doubled (default 1,2)",
+    )
+    add("--ways", type=_names, default=tuple(_WAYS.split(",")), metavar="NAME,…",
+        help=f"what to compare beside --lift, of {_WAYS} (default all)")  # fmt: skip
+    add("--size", type=positive, default=224, metavar="PIXELS",
+        help="of the network's square input (default 224)")  # fmt: skip
+    add("--limit", type=positive, metavar="N", help="only so many of the data set's items")
+    add("--out", metavar="FILE.json", help="write the table there too")
+    add("--overwrite", action="store_true", help="replace a file that exists")
+    return parser
+
+
+def add_backbone_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags that name a frozen network and its features."""
+    add = parser.add_argument
+    add("--model", required=True, metavar="PATH",
+        help="the backbone: a run's model folder, or a checkpoint file or folder")  # fmt: skip
+    add("--family", help="the checkpoint's family, where its names don't tell")
+    add("--num-heads", type=positive, default=0, metavar="N",
+        help="where the checkpoint doesn't tell")  # fmt: skip
+    add("--facet", default="key", help="key (default), query, value or token")
+    add("--layer", type=int, default=-1, metavar="N",
+        help="the block, negative counts from the end (default -1)")  # fmt: skip
+    add("--stride", type=positive, metavar="PIXELS",
+        help="between overlapping patches; a divisor of the patch size")  # fmt: skip
+
+
+def backbone_from(options: argparse.Namespace) -> tuple[Any, Any]:
+    """The Backbone of the flags, and its variables; says so where pixels' scale is assumed."""
+    from vit_jax_xfer.features.load import load_backbone
+
+    backbone, variables = load_backbone(
+        options.model,
+        options.family,
+        options.num_heads,
+        facet=options.facet,
+        layer=options.layer,
+        stride=options.stride,
+    )
+    if backbone.model.preprocessing is None:
+        print(
+            f"{options.model} does not say how images are prepared: ImageNet's mean and standard "
+            "deviation assumed",
+            file=sys.stderr,
+        )
+    return backbone, variables
+
+
+def ways_from(options: argparse.Namespace) -> list[Any]:
+    """The ways that the flags choose, in the table's order. ValueError where there are none."""
+    from vit_jax_xfer.features.load import make_ways
+
+    backbone, variables = backbone_from(options)
+    ways = make_ways(backbone, variables, options.lift, options.steps, options.ways)
+    if not ways:
+        raise ValueError("--ways: none chosen and no --lift given; there is nothing to compare")
+    return ways
+
+
+def out_path(options: argparse.Namespace) -> Path | None:
+    """--out as a path, checked before anything runs. ValueError where it can't be written."""
+    if not options.out:
+        return None
+    path = Path(options.out)
+    if path.is_dir():
+        raise ValueError(f"--out: {path} is a folder; give a file")
+    if path.exists() and not options.overwrite:
+        raise ValueError(f"--out: {path} exists already; --overwrite replaces it")
+    if not path.absolute().parent.is_dir():
+        raise ValueError(f"--out: there is no folder {path.absolute().parent}")
+    return path
+
+
+def run_command(action: Callable[[], None]) -> int:
+    """Runs a command: 0, or 1 with one line on stderr for what a user can put right."""
+    from vit_jax_xfer.storage.checkpoints import CheckpointError
+
+    try:
+        action()
+    except (ValueError, OSError, ImportError, CheckpointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def positive(text: str) -> int:
+    """A flag's whole number of 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number of 1 or more")
+    return int(text)
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """A flag's whole numbers of 1 or more, with commas."""
+    return tuple(positive(part.strip()) for part in text.split(",") if part.strip())
+
+
+def _names(text: str) -> Sequence[str]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())

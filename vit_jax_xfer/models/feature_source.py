@@ -1,0 +1,68 @@
+"""Which features a network such as LiFT was trained on: it doubles those, and no others."""
+
+import dataclasses
+import hashlib
+from typing import Any
+
+import jax
+import numpy as np
+
+from vit_jax_xfer.models.extract import encoder_of
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureSource:
+    """A backbone, known by its weights, and what is taken of it; hashable.
+
+    backbone: what `backbone_fingerprint` gives. name: where it was, for messages alone. facet,
+    layer: as in `descriptors`, but layer counts from 0.
+    """
+
+    backbone: str
+    name: str
+    facet: str
+    layer: int
+
+    def check(self, other: "FeatureSource") -> None:
+        """ValueError where `other`, what features come from, is not what this is about."""
+        for field, own, found in (
+            ("facet", self.facet, other.facet),
+            ("layer", self.layer, other.layer),
+        ):
+            if own != found:
+                raise ValueError(
+                    f"{field}: trained on {field} {own} of {self.name}, not on {field} {found}; "
+                    "features of another kind look different to it"
+                )
+        if self.backbone != other.backbone:
+            raise ValueError(
+                f"backbone: trained on the features of {self.name} ({self.backbone}), and "
+                f"{other.name} ({other.backbone}) has other weights; train one on that"
+            )
+
+
+def backbone_fingerprint(model: Any, variables: Any) -> str:
+    """A digest of the weights that features come from: 16 hexadecimal digits.
+
+    Heads, decoders, positions (which are resized with the image) and how blocks are stacked don't
+    matter to it.
+    """
+    _, variables = encoder_of(model, variables)
+    params = dict(variables["params"])
+    stacked = params.pop("blocks", None)
+    if stacked is not None:
+        depth = jax.tree.leaves(stacked)[0].shape[0]
+        params |= {f"blocks_{i}": jax.tree.map(lambda x, i=i: x[i], stacked) for i in range(depth)}
+    digest = hashlib.sha256()
+    for path, leaf in sorted(_named(params)):
+        if path.split("/")[0] in ("head", "pos_embed"):
+            continue
+        array = np.asarray(leaf, np.float32)
+        digest.update(f"{path} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()[:16]
+
+
+def _named(params: Any) -> list[tuple[str, Any]]:
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return [("/".join(str(key.key) for key in path), leaf) for path, leaf in leaves]
