@@ -1,0 +1,54 @@
+"""A benchmark run with one way to have features after the other, as a table that grows."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from vit_jax_xfer.evaluate.benchmark import Benchmark
+from vit_jax_xfer.explain.progress import Progress
+from vit_jax_xfer.features.command import out_path
+from vit_jax_xfer.features.table import Row, markdown, row_of, write_json
+from vit_jax_xfer.features.way import Way
+
+_NOT_TOLD = ("out", "overwrite")
+
+
+def compare(options: argparse.Namespace, benchmark: Benchmark, ways: Sequence[Way]) -> list[Row]:
+    """Prints a markdown row as each way is done, and writes --out with the flags beside the rows.
+
+    options: as features/command.py's comparison_parser makes them. Which way runs, and how far it
+    is, goes to stderr. ValueError where a way can't take the benchmark's size, before any runs.
+    """
+    path = out_path(options)
+    for way in ways:
+        way.grid(benchmark.size)
+    rows: list[Row] = []
+    for number, way in enumerate(ways, start=1):
+        print(f"{benchmark.name}, {number} of {len(ways)}: {way.name}", file=sys.stderr, flush=True)
+        rows.append(run(benchmark, way))
+        lines = markdown(rows).splitlines()
+        # The header comes with the first row.
+        print("\n".join(lines if number == 1 else lines[-1:]), flush=True)
+    if path is not None:
+        told = {name: value for name, value in vars(options).items() if name not in _NOT_TOLD}
+        write_json(path, rows, {"benchmark": benchmark.name, **told})
+    return rows
+
+
+def run(benchmark: Benchmark, way: Way) -> Row:
+    """One way's row, with its progress on stderr."""
+    progress: Any = None
+
+    def report(done: int, total: int) -> None:
+        nonlocal progress
+        if progress is None:
+            progress = Progress(total).__enter__()
+        progress.report(done)
+
+    try:
+        result = benchmark(way, report)
+    finally:
+        if progress is not None:
+            progress.__exit__()
+    return row_of(way, benchmark.size, result.figures, result.skipped)

@@ -1,0 +1,44 @@
+"""Benchmarks by their names, as a run's `config.eval.benchmarks` and commands give them."""
+
+from collections.abc import Callable
+
+from vit_jax_xfer.evaluate.benchmark import Benchmark
+
+# (the data as "layout:PATH", size, limit) → Benchmark.
+Opener = Callable[[str, int, int | None], Benchmark]
+
+
+def open_benchmark(spec: str, size: int, limit: int | None = None) -> Benchmark:
+    """The benchmark of "task:layout:PATH", such as "videos:davis2017:/data/DAVIS", checked.
+
+    size: pixels of the square input. limit: only so many of the data set's items (pairs, videos).
+    ValueError for an unknown task or layout and for files that aren't what they should be.
+    """
+    task, _, data = spec.partition(":")
+    if task not in OPENERS or not data:
+        known = ", ".join(f"{name}:LAYOUT:PATH" for name in OPENERS)
+        raise ValueError(f"benchmark {spec!r}: expected one of {known}")
+    if size < 1 or (limit is not None and limit < 1):
+        raise ValueError(f"benchmark {spec!r}: size and limit: at least 1, got {size} and {limit}")
+    return OPENERS[task](data, size, limit)
+
+
+# Imported when they are asked for: they need SciPy and Pillow.
+
+
+def _correspondence(data: str, size: int, limit: int | None) -> Benchmark:
+    from vit_jax_xfer.evaluate.correspondence.benchmark import open_correspondence
+
+    return open_correspondence(data, size, limit)
+
+
+def _videos(data: str, size: int, limit: int | None) -> Benchmark:
+    from vit_jax_xfer.evaluate.videos.benchmark import open_videos_benchmark
+
+    return open_videos_benchmark(data, size, limit)
+
+
+OPENERS: dict[str, Opener] = {
+    "correspondence": _correspondence,
+    "videos": _videos,
+}
