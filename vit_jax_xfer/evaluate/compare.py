@@ -14,11 +14,14 @@ from vit_jax_xfer.features.way import Way
 _NOT_TOLD = ("out", "overwrite")
 
 
-def compare(options: argparse.Namespace, benchmark: Benchmark, ways: Sequence[Way]) -> list[Row]:
+def compare(
+    options: argparse.Namespace, benchmark: Benchmark, ways: Sequence[Way], items: str = "images"
+) -> list[Row]:
     """Prints a markdown row as each way is done, and writes --out with the flags beside the rows.
 
-    options: as features/command.py's comparison_parser makes them. Which way runs, and how far it
-    is, goes to stderr. ValueError where a way can't take the benchmark's size, before any runs.
+    options: as features/command.py's comparison_parser makes them. items: what the benchmark
+    counts, in words. Which way runs, and how far it is, goes to stderr. ValueError where a way
+    can't take the benchmark's size, before any runs.
     """
     path = out_path(options)
     for way in ways:
@@ -26,7 +29,7 @@ def compare(options: argparse.Namespace, benchmark: Benchmark, ways: Sequence[Wa
     rows: list[Row] = []
     for number, way in enumerate(ways, start=1):
         print(f"{benchmark.name}, {number} of {len(ways)}: {way.name}", file=sys.stderr, flush=True)
-        rows.append(run(benchmark, way))
+        rows.append(run(benchmark, way, items))
         lines = markdown(rows).splitlines()
         # The header comes with the first row.
         print("\n".join(lines if number == 1 else lines[-1:]), flush=True)
@@ -36,14 +39,14 @@ def compare(options: argparse.Namespace, benchmark: Benchmark, ways: Sequence[Wa
     return rows
 
 
-def run(benchmark: Benchmark, way: Way) -> Row:
+def run(benchmark: Benchmark, way: Way, items: str) -> Row:
     """One way's row, with its progress on stderr."""
     progress: Any = None
 
     def report(done: int, total: int) -> None:
         nonlocal progress
         if progress is None:
-            progress = Progress(total).__enter__()
+            progress = Progress(total, items).__enter__()
         progress.report(done)
 
     try:

@@ -15,8 +15,9 @@ class Progress:
     The first report is not counted into the speed, because it holds the compilation.
     """
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, items: str = "images") -> None:
         self.total = total
+        self._items = items
         self._first: tuple[int, float] | None = None
         self._shown = -_LOG_EVERY
         self._open = False
@@ -35,7 +36,8 @@ class Progress:
         if self._first is None:
             self._first = done, now
             return
-        text = progress_text(done - self._first[0], now - self._first[1], done, self.total)
+        counted, seconds = done - self._first[0], now - self._first[1]
+        text = progress_text(counted, seconds, done, self.total, self._items)
         if sys.stderr.isatty() and (text or self._open):
             print(f"\r{text or ''}{_CLEAR_TO_END_OF_LINE}", end="", file=sys.stderr, flush=True)
             self._open = bool(text)
@@ -44,12 +46,14 @@ class Progress:
             self._shown = now
 
 
-def progress_text(counted: int, seconds: float, done: int, total: int) -> str | None:
-    """The line, from `counted` images in `seconds`; None where only a few seconds are left."""
+def progress_text(
+    counted: int, seconds: float, done: int, total: int, items: str = "images"
+) -> str | None:
+    """The line, from `counted` items in `seconds`; None where only a few seconds are left."""
     if not counted or seconds <= 0:
         return None
     left = seconds / counted * (total - done)
     if left < _SHORT:
         return None
     minutes, rest = divmod(round(left), 60)
-    return f"{done} of {total} images, {counted / seconds:.1f} a second, {minutes}:{rest:02} left"
+    return f"{done} of {total} {items}, {counted / seconds:.1f} a second, {minutes}:{rest:02} left"
