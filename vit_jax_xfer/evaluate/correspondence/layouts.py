@@ -1,0 +1,187 @@
+"""Keypoints of photographs' pairs as SPair-71k and PF-WILLOW lay them out on disk.
+
+Min et al., "SPair-71k", arXiv 1908.10543; Ham et al., "Proposal Flow", CVPR 2016.
+"""
+
+import csv
+import functools
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vit_jax_xfer.evaluate.correspondence.pair import Pair, inside
+
+_WILLOW_LISTS = ("test_pairs.csv", "test_pairs_pf.csv")
+_WILLOW_FOLDERS = ("PF-dataset-WILLOW", "PF-dataset", "PF-WILLOW")
+_WILLOW_POINTS = 10
+
+
+def open_pairs(data: str) -> tuple[str, list[Pair]]:
+    """(name, pairs) of "spair:PATH" or "willow:PATH".
+
+    Every annotation is read, and every photograph's header. ValueError naming the file that isn't
+    as it should be.
+    """
+    name, _, path = data.partition(":")
+    if name not in _LAYOUTS or not path:
+        known = " or ".join(f"{layout}:PATH" for layout in _LAYOUTS)
+        raise ValueError(f"data: got {data!r}, expected {known}")
+    root = Path(path).expanduser()
+    if not root.is_dir():
+        raise ValueError(f"data: there is no folder {root}")
+    return name, _LAYOUTS[name](root)
+
+
+def spair(root: Path) -> list[Pair]:
+    """The test pairs of SPair-71k, ordered by category and file.
+
+    PairAnnotation/test/*.json holds the keypoints that both photographs show, JPEGImages the
+    photographs; ImageAnnotation isn't needed.
+    """
+    root = _found(root, "PairAnnotation", ("SPair-71k",))
+    files = sorted((root / "PairAnnotation" / "test").glob("*.json"))
+    if not files:
+        raise ValueError(f"{root / 'PairAnnotation' / 'test'}: no .json files of pairs there")
+    size_of = functools.cache(photo_size)
+    pairs = [_spair_pair(root, file, size_of) for file in files]
+    return sorted(pairs, key=lambda pair: pair.category)
+
+
+def willow(root: Path) -> list[Pair]:
+    """The pairs of PF-WILLOW: those of a test_pairs.csv if there is one, or all ordered ones.
+
+    Each folder is a sub-class of photographs with a .mat of ten keypoints each; MATLAB counts
+    pixels' centres from 1. The target's box is that of its keypoints.
+    """
+    lists = [root / name for name in _WILLOW_LISTS if (root / name).is_file()]
+    for inner in _WILLOW_FOLDERS:
+        if (root / inner).is_dir():
+            root = root / inner
+            lists += [root / name for name in _WILLOW_LISTS if (root / name).is_file()]
+            break
+    annotated = {}
+    for file in sorted(root.glob("*/*.mat")):
+        photo = file.with_suffix(".png")
+        size = photo_size(photo)
+        annotated[photo] = inside(_willow_points(file), size), size
+    if not annotated:
+        raise ValueError(f"{root}: no folder with .mat files of keypoints there")
+    for photo in sorted(root.glob("*/*.png")):
+        if photo not in annotated:
+            raise ValueError(f"{photo}: no keypoints, {photo.with_suffix('.mat').name} is missing")
+    if lists:
+        named = _listed(lists[0], list(annotated))
+    else:
+        named = [
+            (source, target)
+            for source, target in itertools.permutations(annotated, 2)
+            if source.parent == target.parent
+        ]
+    return [_willow_pair(source, target, annotated) for source, target in named]
+
+
+_LAYOUTS: dict[str, Callable[[Path], list[Pair]]] = {"spair": spair, "willow": willow}
+
+
+def photo_size(path: Path) -> tuple[int, int]:
+    """(width, height) from a file's header. ValueError where there is none."""
+    from PIL import Image
+
+    if not path.is_file():
+        raise ValueError(f"{path}: this photograph is missing")
+    try:
+        with Image.open(path) as image:
+            return image.size
+    # Pillow's plugins raise nearly anything on broken data.
+    except Exception as error:
+        raise ValueError(f"cannot read image {path}: {type(error).__name__}") from error
+
+
+def _found(root: Path, folder: str, inner: tuple[str, ...]) -> Path:
+    """The root, or the folder inside it that an archive unpacks to."""
+    for candidate in (root, *(root / name for name in inner)):
+        if (candidate / folder).is_dir():
+            return candidate
+    raise ValueError(f"{root}: expected the data set's folder {folder} there")
+
+
+def _spair_pair(root: Path, file: Path, size_of: Callable[[Path], tuple[int, int]]) -> Pair:
+    try:
+        annotation = json.loads(file.read_text())
+        if annotation.get("mirror", 0):
+            raise ValueError("mirrored pairs aren't part of the protocol")
+        category = str(annotation["category"])
+        source, target = (
+            root / "JPEGImages" / category / annotation[key] for key in ("src_imname", "trg_imname")
+        )
+        points = [_points(annotation[key]) for key in ("src_kps", "trg_kps")]
+        x0, y0, x1, y1 = (float(edge) for edge in annotation["trg_bndbox"])
+        told = [annotation.get(key) for key in ("src_imsize", "trg_imsize")]
+    except KeyError as error:
+        raise ValueError(f"{file}: no field {error.args[0]!r}") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{file}: not a pair's annotation: {error}") from error
+    if len(points[0]) != len(points[1]):
+        raise ValueError(
+            f"{file}: src_kps has {len(points[0])} keypoints, trg_kps has {len(points[1])}"
+        )
+    if not max(x1 - x0, y1 - y0) > 0:
+        raise ValueError(f"{file}: trg_bndbox {[x0, y0, x1, y1]} is empty")
+    sizes = [size_of(photo) for photo in (source, target)]
+    for photo, size, expected in zip((source, target), sizes, told, strict=True):
+        if expected is not None and tuple(expected[:2]) != size:
+            raise ValueError(f"{photo}: {size[0]}×{size[1]}, but {file} was made for {expected}")
+    shown = [inside(own, size) for own, size in zip(points, sizes, strict=True)]
+    return Pair(category, source, target, *shown, *sizes, max(x1 - x0, y1 - y0))
+
+
+def _points(values: Any) -> np.ndarray:
+    """(N, 2) of a list of [x, y] or null."""
+    points = [[np.nan] * 2 if point is None else point for point in values]
+    return np.asarray(points, np.float64).reshape(len(points), 2)
+
+
+def _willow_points(file: Path) -> np.ndarray:
+    """(10, 2): x, y of keypoints in pixels, pixel i covering i to i + 1."""
+    import scipy.io
+
+    try:
+        points = np.asarray(scipy.io.loadmat(file)["pts_coord"], np.float64)
+    except KeyError as error:
+        raise ValueError(f"{file}: no variable pts_coord in it") from error
+    # SciPy raises nearly anything on broken files.
+    except Exception as error:
+        raise ValueError(f"{file}: not a MATLAB file of keypoints: {error}") from error
+    if points.shape != (2, _WILLOW_POINTS):
+        raise ValueError(f"{file}: pts_coord: expected (2, {_WILLOW_POINTS}), got {points.shape}")
+    # The centre of MATLAB's first pixel is 1, here it is a half.
+    return points.T - 0.5
+
+
+def _willow_pair(source: Path, target: Path, annotated: dict[Path, Any]) -> Pair:
+    (source_points, source_size), (target_points, target_size) = (
+        annotated[photo] for photo in (source, target)
+    )
+    known = target_points[np.isfinite(target_points).all(1)]
+    reference = float(np.ptp(known, axis=0).max()) if len(known) else 0.0
+    category = source.parent.name
+    return Pair(
+        category, source, target, source_points, target_points, source_size, target_size, reference
+    )
+
+
+def _listed(file: Path, photos: list[Path]) -> list[tuple[Path, Path]]:
+    """The pairs of a list whose first two columns end with sub-class and file name."""
+    by_name = {(photo.parent.name, photo.name): photo for photo in photos}
+    pairs = []
+    with file.open(newline="") as lines:
+        for number, row in enumerate(list(csv.reader(lines))[1:], start=2):
+            names = [tuple(Path(cell.strip()).parts[-2:]) for cell in row[:2]]
+            if len(names) < 2 or not all(name in by_name for name in names):
+                raise ValueError(f"{file}: line {number}: no annotated photographs {row[:2]}")
+            pairs.append((by_name[names[0]], by_name[names[1]]))
+    return pairs
