@@ -38,7 +38,21 @@ def _videos(data: str, size: int, limit: int | None) -> Benchmark:
     return open_videos_benchmark(data, size, limit)
 
 
+def _objects(data: str, size: int, limit: int | None) -> Benchmark:
+    from vit_jax_xfer.evaluate.objects.benchmark import open_objects
+
+    return open_objects(data, size, limit)
+
+
+def _segmentation(data: str, size: int, limit: int | None) -> Benchmark:
+    from vit_jax_xfer.evaluate.segmentation.benchmark import open_segmentation
+
+    return open_segmentation(data, size, limit)
+
+
 OPENERS: dict[str, Opener] = {
     "correspondence": _correspondence,
+    "objects": _objects,
+    "segmentation": _segmentation,
     "videos": _videos,
 }

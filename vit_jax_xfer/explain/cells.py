@@ -66,6 +66,12 @@ def pixels(number: int) -> Axis:
     )
 
 
+def even_cells(grid: tuple[int, int], image_size: tuple[int, int]) -> Cells:
+    """Cells (h, w) that share an image of (height, width) evenly, as patches do; stage 0."""
+    rows, columns = (_even(*sides) for sides in zip(grid, image_size, strict=True))
+    return Cells(0, (image_size[0], image_size[1]), rows, columns)
+
+
 def convolve(axis: Axis, kernel: int, stride: int, padding: int) -> Axis:
     """The axis after a convolution of odd kernel; a cell lies where the kernel's middle does."""
     reach = kernel // 2
@@ -90,6 +96,12 @@ def pool(axis: Axis, number: int) -> Axis:
     centres = (total[stop] - total[start]) / (stop - start)
     edges = _along(axis.edges, np.arange(number + 1) * old / number)
     return Axis(centres, edges, np.stack([axis.seen[start, 0], axis.seen[stop - 1, 1]], axis=1))
+
+
+def _even(number: int, side: int) -> Axis:
+    edges = np.linspace(0, side, number + 1)
+    seen = np.stack([np.floor(edges[:-1]), np.ceil(edges[1:])], axis=1).astype(np.int64)
+    return Axis((edges[:-1] + edges[1:]) / 2, edges, seen)
 
 
 def _stage_axes(model: Any, axis: Axis) -> list[Axis]:

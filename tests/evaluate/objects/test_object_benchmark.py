@@ -1,0 +1,157 @@
+"""CorLoc on images whose objects are known, on real ones, and the command around it."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from known_ways import KnownWay, bright_or_not, tiny_backbone_file
+from PIL import Image
+
+from vit_jax_xfer.evaluate.objects.__main__ import main
+from vit_jax_xfer.evaluate.objects.benchmark import ObjectBenchmark, open_objects
+from vit_jax_xfer.evaluate.objects.boxed_images import BoxedImage
+from vit_jax_xfer.evaluate.objects.drawing import RIGHT, TRUE, WRONG, Pictures, draw_discovery
+from vit_jax_xfer.evaluate.open_benchmark import open_benchmark
+
+SQUARE = (24, 32, 72, 80)  # y0, x0, y1, x1 of 96 × 128 pixels
+
+
+def bright_square(path, box=SQUARE, sides=(96, 128)):
+    pixels = np.zeros((*sides, 3), np.uint8)
+    pixels[box[0] : box[2], box[1] : box[3]] = 255
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def images_with(tmp_path, *truths):
+    return [
+        BoxedImage(bright_square(tmp_path / f"{i}.png"), np.array(truth, float).reshape(-1, 4), i)
+        for i, truth in enumerate(truths)
+    ]
+
+
+@pytest.mark.parametrize("enlarge", [1, 2])
+def test_a_bright_square_is_found(tmp_path, enlarge):
+    half = (24, 32, 48, 80)
+    less = (24, 32, 45, 80)
+    images = images_with(tmp_path, [SQUARE], [(0, 0, 9, 9), half], [less], [])
+    way = KnownWay(bright_or_not, enlarge=enlarge)
+    reports = []
+    result = ObjectBenchmark(images, 64, 0.2)(way, lambda *done: reports.append(done))
+    assert result.figures == {"CorLoc": pytest.approx(2 / 3)}
+    assert result.skipped == {"images without objects": 1, "hard objects": 0 + 1 + 2 + 3}
+    assert reports == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert {shape[1:] for shape in way.calls} == {(64 * enlarge, 64 * enlarge, 3)}
+
+
+def test_true_boxes_are_rounded_towards_zero(tmp_path):
+    # In 64 × 64 pixels what is found is 16 wide; 97.9 of 128 is 48.95 there, and 48 makes a half.
+    file = bright_square(tmp_path / "a.png", (24, 32, 72, 64))
+    for end, rate in ((97.9, 1.0), (98, 0.0)):
+        images = [BoxedImage(file, np.array([(24, 32, 72, end)]))]
+        found = ObjectBenchmark(images, 64, 0.2)(KnownWay(bright_or_not))
+        assert found.figures["CorLoc"] == rate
+
+
+def test_no_image_with_objects_is_nan(tmp_path):
+    result = ObjectBenchmark(images_with(tmp_path, [], []), 64, 0.2)(KnownWay(bright_or_not))
+    assert math.isnan(result.figures["CorLoc"])
+    assert result.skipped["images without objects"] == 2
+
+
+def test_what_can_not_be_read_or_cut_is_named(tmp_path):
+    images = images_with(tmp_path, [SQUARE], [SQUARE])
+    benchmark = ObjectBenchmark(images, 64, 0.2)
+    with pytest.raises(ValueError, match="0.png: features: .* NaN"):
+        benchmark(KnownWay(lambda means: np.full_like(means, np.nan)))
+    with pytest.raises(ValueError, match="0.png: features: expected at least two cells"):
+        benchmark(KnownWay(bright_or_not, patch=64))
+    images[1].file.write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    with pytest.raises(ValueError, match="cannot read image .*1.png"):
+        benchmark(KnownWay(bright_or_not))
+
+
+def test_pictures(tmp_path):
+    images = images_with(tmp_path, [SQUARE], [(0, 0, 10, 10)])
+    ways = [KnownWay(bright_or_not, name=name) for name in ("LiFT ×1", "LiFT ×2 a/b")]
+    draw = Pictures(tmp_path / "out", ways, images)
+    for way in ways:
+        ObjectBenchmark(images, 64, 0.2, draw=draw)(way)
+    files = sorted(str(path.relative_to(tmp_path)) for path in (tmp_path / "out").rglob("*.png"))
+    assert files == ["out/LiFT_x1/0.png", "out/LiFT_x1/1.png", "out/LiFT_x2_a_b/0.png",
+                     "out/LiFT_x2_a_b/1.png"]  # fmt: skip
+    for number, colour in ((0, RIGHT), (1, WRONG)):
+        picture = np.asarray(Image.open(tmp_path / f"out/LiFT_x1/{number}.png"))
+        assert picture.shape == (96, 128, 3)
+        y0, x0, y1, x1 = SQUARE
+        for edge in (picture[y0 + 1, x0:x1], picture[y0:y1, x0 + 1], picture[y1 - 2, x0:x1]):
+            assert (edge == colour).all()
+        assert (picture[40:60, 45:70] == 255).all() and (picture[80:, 10:] < 60).all()
+    assert (picture[1, :10] == TRUE).all()
+    with pytest.raises(ValueError, match="--pictures: .*0.png exists already; --overwrite"):
+        Pictures(tmp_path / "out", ways, images)
+    Pictures(tmp_path / "out", ways, images, overwrite=True)
+
+
+def test_large_photographs_are_drawn_smaller():
+    photo = np.full((1000, 2000, 3), 255, np.uint8)
+    box = np.array([500, 1000, 1000, 2000])
+    picture = draw_discovery(photo, np.eye(4, dtype=bool), box, box[None] - 500, True)
+    assert picture.shape == (320, 640, 3)
+    assert (picture[161:319, 321] == RIGHT).all() and (picture[1, 161:479] == TRUE).all()
+
+
+def test_real_boxes(shared):
+    benchmark = open_benchmark(f"objects:voc:{shared}/data/voc2012_boxes_100", 64, 20)
+    assert len(benchmark.images) == 20 and benchmark.tau == 0.2
+    # Colours in eight directions: not good, but not nothing.
+    angles = np.arange(8) * np.pi / 4
+    way = KnownWay(lambda means: np.cos(6 * means.mean(-1, keepdims=True) + angles), patch=4)
+    first, second = benchmark(way), benchmark(way)
+    assert first == second
+    assert 0.05 < first.figures["CorLoc"] < 0.6
+    assert first.skipped == {"images without objects": 0, "hard objects": 0}
+
+
+def test_tau_is_a_cosine(shared):
+    data = f"voc:{shared}/data/voc2012_boxes_100"
+    assert open_objects(data, 64, tau=0.4).tau == 0.4
+    for tau in (1.0, -2, float("nan")):
+        with pytest.raises(ValueError, match="tau: got .* expected a cosine"):
+            open_objects(data, 64, tau=tau)
+
+
+def test_the_command(shared, tmp_path, capsys):
+    data = f"voc:{shared}/data/voc2012_boxes_100"
+    arguments = ["--data", data, "--model", tiny_backbone_file(tmp_path), "--size", "64"]
+    arguments += ["--limit", "3", "--ways", "plain,bilinear", "--steps", "1", "--no-hard"]
+    out = tmp_path / "table.json"
+    pictures = tmp_path / "pictures"
+    assert main([*arguments, "--out", str(out), "--pictures", str(pictures)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("| features | grid | CorLoc | skipped images without objects |")
+    assert [line.split(" | ")[:2] for line in lines[2:]] == [
+        ["| plain", "8×8"],
+        ["| bilinear ×1", "16×16"],
+    ]
+    assert [row["way"] for row in json.loads(out.read_text())["rows"]] == ["plain", "bilinear ×1"]
+    assert len(list(pictures.rglob("*.png"))) == 6
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (["--data", "voc:/nowhere"], "error: /nowhere: no such folder"),
+        (["--tau", "3"], "error: tau: got 3, expected a cosine"),
+        (["--size", "60"], "60×60 pixels are not a whole number of 8-pixel patches"),
+        (["--size", "4"], "4×4 pixels are not a whole number of 8-pixel patches"),
+        (["--ways", ""], "error: --ways: none chosen"),
+    ],
+)
+def test_the_command_says_what_is_wrong(shared, tmp_path, capsys, change, message):
+    data = f"voc:{shared}/data/voc2012_boxes_100"
+    arguments = ["--data", data, "--model", tiny_backbone_file(tmp_path), "--limit", "1"]
+    assert main([*arguments, *change]) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ") and message in error

@@ -1,0 +1,66 @@
+"""Objects found without labels: python -m vit_jax_xfer.evaluate.objects --data … --model …
+
+TokenCut (arXiv 2202.11539) cuts each image's features in two and gives one box; CorLoc is the share
+of images whose box overlaps a true one by half or more. A row of the table is one way to have
+features. Images are squashed to --size. Images without objects don't count; how many is said.
+
+The data:
+  voc:PATH            PASCAL VOC's folders, or a VOCdevkit with one year: all annotations
+  voc:PATH:SPLIT      those that ImageSets/Main/SPLIT.txt lists, as trainval
+  coco:JSON:IMAGES    COCO's instances and the folder of the images; crowds are left out
+  coco:JSON:IMAGES:NAMES   only the files that a text file lists, as COCO20k's
+"""
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from vit_jax_xfer.features.command import comparison_parser, out_path, run_command, ways_from
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints the table; 0, or 1 with one line on stderr for what is wrong."""
+    options = _parser().parse_args(arguments)
+    return run_command(lambda: _compare(options))
+
+
+def _compare(options: argparse.Namespace) -> None:
+    # Imported late, so that --help answers at once.
+    from vit_jax_xfer.evaluate.compare import compare
+    from vit_jax_xfer.evaluate.objects.benchmark import open_objects
+
+    out_path(options)
+    benchmark = open_objects(
+        options.data, options.size, options.limit, options.tau, not options.no_hard
+    )
+    ways = ways_from(options)
+    if options.pictures:
+        from vit_jax_xfer.evaluate.objects.drawing import Pictures
+
+        draw = Pictures(Path(options.pictures), ways, benchmark.images, options.overwrite)
+        benchmark = dataclasses.replace(benchmark, draw=draw)
+    compare(options, benchmark, ways)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = comparison_parser(
+        "vit_jax_xfer.evaluate.objects",
+        __doc__.split("\n\n", 1)[1],
+        "--data voc:VOCdevkit/VOC2007:trainval --model runs/mae/model --lift runs/lift/model",
+    )
+    add = parser.add_argument
+    add("--data", required=True, metavar="LAYOUT:PATH", help="see above")
+    add("--tau", type=float, metavar="COSINE",
+        help="above which cells are joined (default as published: voc 0.2, coco 0.3)")  # fmt: skip
+    add("--no-hard", action="store_true",
+        help="leave out VOC's objects that are marked truncated or difficult")  # fmt: skip
+    add("--pictures", metavar="DIR",
+        help="draw what was found over each image: DIR/WAY/IMAGE.png, true boxes blue, the found "
+        "one yellow where right and red where not")  # fmt: skip
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

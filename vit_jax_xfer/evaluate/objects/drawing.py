@@ -1,0 +1,87 @@
+"""What TokenCut found, drawn over the photograph: a picture a way and image."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from vit_jax_xfer.evaluate.objects.boxed_images import BoxedImage
+from vit_jax_xfer.evaluate.objects.object_discovery import Discovery
+from vit_jax_xfer.explain.cells import even_cells
+from vit_jax_xfer.explain.image_files import picture_names
+from vit_jax_xfer.explain.overlay import paint_kept
+from vit_jax_xfer.explain.pictures import write_png
+from vit_jax_xfer.features.way import Way
+
+TRUE, RIGHT, WRONG = (70, 170, 255), (255, 225, 0), (255, 60, 60)  # colours of the boxes
+_LONGER_SIDE = 640  # of a picture, pixels
+
+
+class Pictures:
+    """Writes DIR/WAY/IMAGE.png for each image; an object of it is a benchmark's `draw`.
+
+    ValueError, before anything is written, where a picture exists already.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        ways: Sequence[Way],
+        images: Sequence[BoxedImage],
+        overwrite: bool = False,
+    ) -> None:
+        files = [image.file for image in images]
+        folders = _folder_names([way.name for way in ways])
+        names = dict(zip(files, picture_names(files), strict=True))
+        self._paths = {
+            (way.name, file): folder / inside / f"{name}.png"
+            for way, inside in zip(ways, folders, strict=True)
+            for file, name in names.items()
+        }
+        there = [path for path in self._paths.values() if path.exists()]
+        if there and not overwrite:
+            raise ValueError(f"--pictures: {there[0]} exists already; --overwrite replaces it")
+        if folder.is_file():
+            raise ValueError(f"--pictures: {folder} is a file; give a folder")
+
+    def __call__(
+        self,
+        way: Way,
+        image: BoxedImage,
+        photo: np.ndarray,
+        found: Discovery,
+        box: np.ndarray,
+        right: bool,
+    ) -> None:
+        path = self._paths[way.name, image.file]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_png(draw_discovery(photo, np.asarray(found.mask), box, image.boxes, right), path)
+
+
+def draw_discovery(
+    photo: np.ndarray, mask: np.ndarray, box: np.ndarray, truths: np.ndarray, right: bool
+) -> np.ndarray:
+    """The photograph (H, W, 3) uint8, dark outside the mask, with boxes; at most 640 pixels a side.
+
+    mask: (h, w) bool in cells that share the photograph evenly. box (4,) and truths (M, 4) as
+    (y0, x0, y1, x1) in pixels of the photograph. True boxes are blue; the found one is yellow where
+    it is right and red where not.
+    """
+    height, width = photo.shape[:2]
+    scale = min(1.0, _LONGER_SIDE / max(height, width))
+    sides = max(1, round(height * scale)), max(1, round(width * scale))
+    small = np.asarray(Image.fromarray(photo).resize(sides[::-1], Image.Resampling.LANCZOS))
+    picture = Image.fromarray(paint_kept(small, mask, even_cells(mask.shape, sides)))
+    draw = ImageDraw.Draw(picture)
+    for edges, colour in [*((truth, TRUE) for truth in truths), (box, RIGHT if right else WRONG)]:
+        y0, x0, y1, x1 = np.round(edges * np.tile(sides, 2) / np.tile((height, width), 2))
+        draw.rectangle((x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)), outline=colour, width=3)
+    return np.asarray(picture)
+
+
+def _folder_names(names: Sequence[str]) -> list[str]:
+    """The ways' names as folders that every file system takes, all different."""
+    plain = [re.sub(r"[^\w.-]+", "_", name.replace("×", "x")).strip("_.") for name in names]
+    return [f"{one}_{i}" if plain.count(one) > 1 else one for i, one in enumerate(plain, start=1)]

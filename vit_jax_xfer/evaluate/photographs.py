@@ -1,0 +1,46 @@
+"""Photographs squashed to squares, and a way's features of a few of them at a time."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vit_jax_xfer.data.images import resize
+from vit_jax_xfer.data.sources.decode import decode_image
+from vit_jax_xfer.features.way import Way
+
+_PIXELS = 8 * 224**2  # of one batch
+
+
+def squashed(photo: np.ndarray, side: int) -> np.ndarray:
+    """A photograph uint8 (H, W, 3) → (side, side, 3), bilinear as Pillow does it, all of it."""
+    if photo.shape[:2] == (side, side):
+        return photo
+    return np.asarray(resize(photo, side, side, "bilinear"))
+
+
+def read_squashed(file: Path, side: int) -> np.ndarray:
+    """The same of an image file. ValueError naming it where it can't be read."""
+    return squashed(decode_image(file, str(file)), side)
+
+
+def batches(items: Sequence, side: int) -> Iterator[Sequence]:
+    """As many of the items at a time as photographs of side × side pixels go well through a way."""
+    size = batch_size(side)
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def batch_size(side: int) -> int:
+    """How many photographs of side × side pixels go through a network at once."""
+    return max(1, _PIXELS // side**2)
+
+
+def features_of(way: Way, photos: Sequence[np.ndarray]) -> np.ndarray:
+    """Features (N, h, w, C) float32 of photographs uint8 (side, side, 3), N up to `batch_size`.
+
+    A short batch is filled up, so that one compilation serves.
+    """
+    missing = batch_size(len(photos[0])) - len(photos)
+    filled = np.stack([*photos, *[np.zeros_like(photos[0])] * missing])
+    return np.asarray(way(filled))[: len(photos)]
