@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vit_jax_xfer.data.images import resize
 from vit_jax_xfer.data.sources.decode import decode_image
 
 
@@ -32,10 +33,9 @@ def placement(size: tuple[int, int], side: int) -> Placement:
 
 def letterbox(path: Path, side: int) -> np.ndarray:
     """A photograph as uint8 (side, side, 3), resized by Lanczos' filter. ValueError naming it."""
-    from PIL import Image
-
-    photo = Image.fromarray(decode_image(path, str(path)))
-    place = placement(photo.size, side)
-    square = Image.new("RGB", (side, side))
-    square.paste(photo.resize(place.size, Image.Resampling.LANCZOS), place.corner)
-    return np.asarray(square)
+    photo = decode_image(path, str(path))
+    place = placement((photo.shape[1], photo.shape[0]), side)
+    (width, height), (left, top) = place.size, place.corner
+    square = np.zeros((side, side, 3), np.uint8)
+    square[top : top + height, left : left + width] = resize(photo, height, width, "lanczos")
+    return square

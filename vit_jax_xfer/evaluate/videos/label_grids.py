@@ -85,7 +85,9 @@ def propagate_video(
         seen, known = (
             jnp.stack([jnp.asarray(x) for x in parts]) for parts in zip(*context, strict=True)
         )
-        results.append(propagate_labels(seen, known, frame, radius, topk, temperature))
+        propagated = propagate_labels(seen, known, frame, radius, topk, temperature)
+        # Or the next frame's features, whose time is taken, wait for it.
+        results.append(jax.block_until_ready(propagated))
         context.append((frame, results[-1]))
         # The first frame stays; of the others the oldest goes.
         if len(context) > previous + 1:

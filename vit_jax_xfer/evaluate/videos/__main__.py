@@ -1,0 +1,85 @@
+"""The command: ways to have features compared by video object segmentation."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from vit_jax_xfer.features.command import comparison_parser, positive, run_command
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; 0, or 1 with one line on stderr."""
+    options = _parser().parse_args(arguments)
+
+    def action() -> None:
+        from vit_jax_xfer.evaluate.compare import compare
+        from vit_jax_xfer.evaluate.videos.benchmark import open_videos_benchmark
+        from vit_jax_xfer.features.command import out_path, ways_from
+
+        out_path(options)
+        benchmark = open_videos_benchmark(
+            options.data,
+            options.size,
+            options.limit,
+            options.frames,
+            options.radius,
+            _masks_folder(options),
+        )
+        compare(options, benchmark, ways_from(options), "frames")
+
+    return run_command(action)
+
+
+def _masks_folder(options: argparse.Namespace) -> Path | None:
+    """--save-masks as a path. ValueError where something is there already."""
+    if not options.save_masks:
+        return None
+    folder = Path(options.save_masks)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"--save-masks: {folder} is a file; give a folder")
+    if folder.is_dir() and any(folder.iterdir()) and not options.overwrite:
+        raise ValueError(f"--save-masks: {folder} isn't empty; --overwrite writes there")
+    return folder
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = comparison_parser(
+        "vit_jax_xfer.evaluate.videos",
+        "Video object segmentation by label propagation: the first frame's mask is carried along\n"
+        "by similarity of features, and scored as the DAVIS challenge does (J&F, J, F, in\n"
+        "percent). Frames are squashed to --size; 'input ×2' gets them twice as large.",
+        "--data davis2017:DAVIS --model runs/dino/model --lift runs/lift/model --size 224",
+    )
+    add = parser.add_argument
+    add(
+        "--data",
+        required=True,
+        metavar="LAYOUT:PATH",
+        help="davis2017:FOLDER (with JPEGImages/480p, Annotations/480p and ImageSets) or "
+        "davis2016:FOLDER (masks of 0 and 255; every video where there is no ImageSets)",
+    )
+    add("--frames", type=positive, metavar="N", help="only the first N of each video, 3 or more")
+    add(
+        "--radius",
+        type=_radius,
+        default=12,
+        metavar="CELLS",
+        help="how many cells of the grid an object may move (default 12; 0 = anywhere)",
+    )
+    add(
+        "--save-masks",
+        metavar="FOLDER",
+        help="write predicted masks there as WAY/VIDEO/00000.png, which DAVIS's own tools score",
+    )
+    return parser
+
+
+def _radius(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number of cells, 0 or more")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""Videos with masks as DAVIS 2016 and DAVIS 2017 lay them out on disk.
+
+Perazzi et al., CVPR 2016; Pont-Tuset et al., arXiv 1704.00675. Both have
+JPEGImages/480p/VIDEO/00000.jpg and Annotations/480p/VIDEO/00000.png.
+"""
+
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from vit_jax_xfer.evaluate.videos.davis import VOID
+from vit_jax_xfer.evaluate.videos.video import Video, read_mask
+
+# Where the names of the videos to be scored may be written.
+_LISTS = {
+    "davis2016": ("ImageSets/480p/val.txt", "ImageSets/2016/val.txt"),
+    "davis2017": ("ImageSets/2017/val.txt",),
+}
+_MIN_FRAMES = 3  # the first and the last one aren't scored
+
+
+def open_videos(
+    data: str, limit: int | None = None, frames: int | None = None
+) -> tuple[str, list[Video]]:
+    """(name, videos) of "davis2016:PATH" or "davis2017:PATH", those of its list val.txt.
+
+    DAVIS 2016 without a list has every folder of frames. limit: the first videos; frames: the first
+    ones of each. All files must be there and have one size in a video; first masks are read.
+    ValueError naming the file that isn't as it should be.
+    """
+    name, _, path = data.partition(":")
+    if name not in _LISTS or not path:
+        known = " or ".join(f"{layout}:PATH" for layout in _LISTS)
+        raise ValueError(f"data: got {data!r}, expected {known}")
+    if frames is not None and frames < _MIN_FRAMES:
+        raise ValueError(f"frames: got {frames}, expected at least {_MIN_FRAMES}")
+    root = Path(path).expanduser()
+    if not (root / "JPEGImages" / "480p").is_dir() and (root / "DAVIS").is_dir():
+        root = root / "DAVIS"
+    if not (root / "JPEGImages" / "480p").is_dir():
+        raise ValueError(f"data: there is no folder {root / 'JPEGImages' / '480p'}")
+    names = _names(root, name)[:limit]
+    return name, [_video(root, video, frames, name == "davis2016") for video in names]
+
+
+def _names(root: Path, layout: str) -> list[str]:
+    """The videos to be scored."""
+    for listed in _LISTS[layout]:
+        file = root / listed
+        if file.is_file():
+            words = [line.split()[0] for line in file.read_text().splitlines() if line.strip()]
+            # DAVIS 2016 has a line a frame: /JPEGImages/480p/VIDEO/00000.jpg and its mask.
+            names = [PurePosixPath(w).parts[-2] if "/" in w else w for w in words]
+            if not names:
+                raise ValueError(f"{file}: no videos in it")
+            return list(dict.fromkeys(names))
+    if layout == "davis2017":
+        raise ValueError(f"{root / _LISTS[layout][0]}: this list of videos is missing")
+    names = sorted(p.name for p in (root / "JPEGImages" / "480p").iterdir() if p.is_dir())
+    if not names:
+        raise ValueError(f"{root / 'JPEGImages' / '480p'}: no folders of frames there")
+    return names
+
+
+def _video(root: Path, name: str, limit: int | None, one_object: bool) -> Video:
+    """A video whose files are there, of one size, with a first mask that can be read."""
+    folders = [root / kind / "480p" / name for kind in ("JPEGImages", "Annotations")]
+    for folder in folders:
+        if not folder.is_dir():
+            raise ValueError(f"{folder}: this folder of a video is missing")
+    frames, masks = sorted(folders[0].glob("*.jpg")), sorted(folders[1].glob("*.png"))
+    for here, there, place in ((frames, masks, folders[1]), (masks, frames, folders[0])):
+        known = {file.stem for file in there}
+        lone = next((file for file in here if file.stem not in known), None)
+        if lone is not None:
+            raise ValueError(
+                f"{lone}: nothing belongs to it in {place}; figures need a mask of every frame"
+            )
+    frames, masks = frames[:limit], masks[:limit]
+    if len(frames) < _MIN_FRAMES:
+        raise ValueError(f"{folders[0]}: {len(frames)} frames, expected at least {_MIN_FRAMES}")
+    size = _size(frames[0])
+    for file in (*frames, *masks):
+        if _size(file) != size:
+            raise ValueError(
+                f"{file}: {_size(file)} pixels, but {frames[0].name} of this video has {size}"
+            )
+    labels = np.unique(read_mask(masks[0], one_object))
+    if not one_object and labels.tolist() in ([0, VOID], [VOID]):
+        raise ValueError(f"{masks[0]}: 0 and 255 alone; open masks of one object as davis2016:PATH")
+    return Video(name, tuple(frames), tuple(masks), size, one_object)
+
+
+def _size(file: Path) -> tuple[int, int]:
+    """(width, height) from a file's header."""
+    from PIL import Image
+
+    try:
+        with Image.open(file) as image:
+            return image.size
+    # Pillow's plugins raise nearly anything on broken data.
+    except Exception as error:
+        raise ValueError(f"cannot read image {file}: {type(error).__name__}") from error
