@@ -6,7 +6,6 @@ branch sees the pixels that the ViT saw; its maps join the features before and a
 
 import math
 from collections.abc import Sequence
-from numbers import Integral
 from typing import Any
 
 import flax.linen as nn
@@ -16,7 +15,7 @@ import numpy as np
 
 from vit_jax_xfer.models.batch_norm import BatchNorm
 from vit_jax_xfer.models.feature_source import FeatureSource
-from vit_jax_xfer.models.patches import check_images
+from vit_jax_xfer.models.lift_inputs import check_inputs, check_whole, one_patch
 from vit_jax_xfer.models.torch_init import TORCH_KERNEL, torch_bias
 
 _IMAGE_WIDTH = 32  # channels of the image branch, the published number for every backbone
@@ -39,7 +38,9 @@ class LiFT(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, features: jax.Array, train: bool = False) -> jax.Array:
-        grid = self._check(images, features)
+        check_whole("patch_size", self.patch_size)
+        check_whole("width", self.width, 2)
+        grid = check_inputs(images, features, self.patch_size, self.width)
 
         def convolved(x: jax.Array, width: int, name: str, **fields: Any) -> jax.Array:
             return ConvNorm(width, dtype=self.dtype, name=name, **fields)(x, train)
@@ -63,31 +64,7 @@ class LiFT(nn.Module):
 
     def example_inputs(self) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
         """The smallest inputs that show every variable's shape: one patch."""
-        side = self.patch_size
-        shapes = (1, side, side, 3), (1, 1, 1, self.width)
-        return tuple(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)
-
-    def _check(self, images: jax.Array, features: jax.Array) -> tuple[int, int]:
-        """The features' grid. ValueError, naming the argument, unless all fits together."""
-        for field, least in (("patch_size", 1), ("width", 2)):
-            value = getattr(self, field)
-            if not isinstance(value, Integral) or value < least:
-                raise ValueError(f"{field}: got {value!r}, expected a whole number from {least} on")
-        check_images(images)
-        batch, height, width, _ = images.shape
-        h, w = height // self.patch_size, width // self.patch_size
-        if not h or not w:
-            raise ValueError(
-                f"images: {height}×{width} pixels are smaller than one {self.patch_size}-pixel "
-                "patch (patch_size)"
-            )
-        if features.shape != (batch, h, w, self.width):
-            raise ValueError(
-                f"features: got shape {tuple(features.shape)}, expected "
-                f"{(batch, h, w, self.width)}: {batch} images of {height}×{width} pixels in "
-                f"{self.patch_size}-pixel patches, width {self.width}"
-            )
-        return h, w
+        return one_patch(self.patch_size, self.width)
 
 
 class ConvNorm(nn.Module):

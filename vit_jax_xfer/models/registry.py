@@ -8,6 +8,7 @@ from typing import Any
 
 import flax.linen as nn
 
+from vit_jax_xfer.models.convex_lift import ConvexLiFT
 from vit_jax_xfer.models.filter.network import NETWORKS as FILTER_NETWORKS
 from vit_jax_xfer.models.filter.network import FilterViT
 from vit_jax_xfer.models.lift import LiFT
@@ -45,7 +46,9 @@ def _entries() -> dict[str, tuple[type[nn.Module], dict[str, Any]]]:
             entries[f"mae_vit_{size}_patch{patch}"] = (MaskedAutoencoder, masked)
     entries |= {name: (VisionTransformer, fields) for name, fields in PUBLISHED.items()}
     entries |= {name: (FilterViT, fields) for name, fields in FILTER_NETWORKS.items()}
-    entries |= {f"lift_patch{p}": (LiFT, {"patch_size": p}) for p in LIFT_PATCH_SIZES}
+    for lift, module in (("lift", LiFT), ("convex_lift", ConvexLiFT)):
+        entries[lift] = (module, {})
+        entries |= {f"{lift}_patch{p}": (module, {"patch_size": p}) for p in LIFT_PATCH_SIZES}
     return entries
 
 
@@ -98,7 +101,7 @@ def build(module: type[nn.Module], fields: dict[str, Any]) -> nn.Module:
 def field_types(name: str) -> dict[str, type]:
     """The fields that `create_model(name, …)` or `student_like` takes, and the type of each."""
     module = _MODELS[name][0] if name in _MODELS else VisionTransformer
-    if module in (FilterViT, LiFT):
+    if module in (FilterViT, LiFT, ConvexLiFT):
         return _types(module)
     types = _types(VisionTransformer)
     if name == STUDENT_LIKE:

@@ -13,6 +13,7 @@ CLASSES: dict[str, str] = {
     "MaskedAutoencoder": "vit_jax_xfer.models.mae",
     "FilterViT": "vit_jax_xfer.models.filter.network",
     "LiFT": "vit_jax_xfer.models.lift",
+    "ConvexLiFT": "vit_jax_xfer.models.convex_lift",
 }
 # Plain dataclasses that a model's field may hold; none of them is a model by itself.
 _VALUES: dict[str, str] = {
