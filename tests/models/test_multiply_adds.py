@@ -6,6 +6,7 @@ import pytest
 
 import vit_jax_xfer as vjx
 from vit_jax_xfer.models.filter import convolution
+from vit_jax_xfer.models.joint_bilateral import JointBilateral
 from vit_jax_xfer.models.multiply_adds import (
     KINDS,
     count,
@@ -86,6 +87,53 @@ def test_a_masked_autoencoder_sees_a_quarter():
     decoder = _vit(48, 2, 17, 0, 0, 0) + 5 * 64 * 48 + 17 * 48 * 12
     assert multiply_adds(model) == encoder + decoder
     assert multiply_adds(model.encoder) == _vit(64, 4, 17, 16, 12, 0)
+
+
+# In the authors' code, in millions: (width, patch): at 112, 224 and 448 pixels.
+LIFT = {
+    (384, 8): (722.6, 2890.5, 11562.2),
+    (384, 16): (188.1, 752.4, 3009.8),
+    (768, 8): (2704.8, 10819.1, 43276.6),
+    (768, 16): (683.6, 2734.6, 10938.4),
+}
+
+
+@pytest.mark.parametrize(("width", "patch"), LIFT)
+def test_a_lifts_published_counts(width, patch):
+    model = vjx.create_model(f"lift_patch{patch}", width=width)
+    for size, expected in zip((112, 224, 448), LIFT[width, patch], strict=True):
+        assert abs(multiply_adds(model, size) / 1e6 - expected) < 0.06
+
+
+def test_weights_of_neighbours_count_as_attention():
+    model = vjx.create_model("convex_lift_patch16", width=48, radius=1, key_width=20)
+    counts = multiply_adds_by_kind(model, (32, 64))
+    cells, window = 4 * 2 * 4, 9
+    assert counts["attention"] == cells * window * (48 + 20)
+    assert counts["linear"] == counts["scoring"] == 0
+    # Image branch; features, keys; queries, offsets, the convolution before them.
+    image = 16 * 32 * 27 * 32 + 8 * 16 * 288 * 32 + 8 * 288 * 32
+    coarse, fine = 8 * (48 * 64 + 96 * 20), cells * (64 * 20 + 64 * window + 9 * 96 * 64)
+    assert counts["convolution"] == image + coarse + fine
+    assert multiply_adds(model, (32, 64), batch=3) == 3 * sum(counts.values())
+    bilateral = JointBilateral(patch_size=16, radius=1, width=48)
+    assert multiply_adds_by_kind(bilateral, (32, 64)) == {
+        **dict.fromkeys(KINDS, 0),
+        "attention": cells * window * (48 + 4),
+    }
+
+
+def test_the_successor_takes_less():
+    small, large = (vjx.create_model(f"{name}_patch16") for name in ("convex_lift", "lift"))
+    assert multiply_adds(small, 224) == 104_165_376
+    assert multiply_adds(small, 224) < multiply_adds(large, 224) / 7
+
+
+def test_what_a_count_needs_to_know():
+    with pytest.raises(ValueError, match="image_size: a LiFT has none of its own; pass one"):
+        multiply_adds(vjx.create_model("lift_patch16"))
+    with pytest.raises(ValueError, match="width: None is any"):
+        multiply_adds(JointBilateral(), 224)
 
 
 def _total(function, *shapes):

@@ -34,7 +34,8 @@ def test_published_parameter_counts(name):
 
 def test_names_are_sorted_and_filtered():
     names = list_models()
-    assert len(list_models("*_patch*")) == len(names) - 7  # the filter networks
+    assert len(list_models("*_patch*")) == len(names) - 9  # filter networks, lifts of any patch
+    assert list_models("convex_lift_*") == [f"convex_lift_patch{p}" for p in (14, 16, 8)]
     assert list_models("lift_*") == ["lift_patch14", "lift_patch16", "lift_patch8"]
     assert names == sorted(names)
     assert set(PARAMETERS) < set(names)
@@ -118,6 +119,9 @@ def test_types_of_fields():
     assert types["scan"] is bool
     assert not {"encoder", "parent", "name"} & set(types)
     assert "decoder_width" not in field_types("vit_micro_patch4")
+    types = field_types("convex_lift_patch16")
+    assert types == {**dict.fromkeys(("width", "patch_size", "radius"), int), **types}
+    assert set(types) == {"width", "patch_size", "radius", "key_width", "hidden", "dtype"}
 
 
 def test_what_is_kept_belongs_to_networks_that_drop_tokens():
@@ -127,3 +131,11 @@ def test_what_is_kept_belongs_to_networks_that_drop_tokens():
         extract(model, {}, images, kept=[jnp.zeros((1, 2), jnp.int32)])
     with pytest.raises(ValueError, match="layers: 1 .* depth 1"):
         extract(model, {}, images, layers=[1])
+
+
+@pytest.mark.parametrize("name", ["lift_patch16", "convex_lift_patch16"])
+def test_networks_that_double_features_show_no_tokens(name):
+    images = jnp.zeros((1, 32, 32, 3))
+    message = "model: extract looks into .*, not into a .*LiFT; .*: vjx.dense.lift"
+    with pytest.raises(ValueError, match=message):
+        extract(create_model(name), {}, images)

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from tests.outputs import assert_same, prefixed
+from vit_jax_xfer.models.convex_lift import ConvexLiFT
 from vit_jax_xfer.models.lift import LiFT
 from vit_jax_xfer.pretrained import load_pretrained, to_publisher_names
 from vit_jax_xfer.pretrained.description import describe, from_description
 from vit_jax_xfer.pretrained.load import load_and_tell
 from vit_jax_xfer.pretrained.overview import overview
+from vit_jax_xfer.pretrained.own import save_file
 
 
 @pytest.mark.parametrize("case", ["c48_p8", "c48_p16"])
@@ -53,16 +55,31 @@ def test_files_that_do_not_load(golden):
         assert "\n" not in str(caught.value)
 
 
-def test_a_model_directory_and_a_file_of_this_project(tmp_path):
+@pytest.mark.parametrize("model", [LiFT(8, 14), ConvexLiFT(8, 14, radius=1, key_width=5)])
+def test_a_model_directory_and_a_file_of_this_project(tmp_path, model):
     from vit_jax_xfer.storage.checkpoints import save_model
 
-    model = LiFT(8, 14)
+    pytest.importorskip("safetensors", reason="needs safetensors to write one")
     shapes = jax.eval_shape(model.init, jax.random.key(0), *model.example_inputs())
     variables = jax.tree.map(lambda x: jnp.full(x.shape, 0.1), shapes)
     assert from_description(json.loads(json.dumps(describe(model)))) == model
     save_model(tmp_path / "model", variables, describe(model))
-    again, loaded = load_pretrained(tmp_path / "model")
-    assert again == model
-    assert_same(loaded, variables)
-    with pytest.raises(ValueError, match="has its fields; drop patch_size"):
-        load_pretrained(tmp_path / "model", patch_size=16)
+    save_file(tmp_path / "model.safetensors", model, variables)
+    for path in (tmp_path / "model", tmp_path / "model.safetensors"):
+        again, loaded = load_pretrained(path)
+        assert again == model
+        assert_same(loaded, variables)
+        with pytest.raises(ValueError, match="has its fields; drop patch_size"):
+            load_pretrained(path, patch_size=16)
+        half, _ = load_pretrained(path, dtype=jnp.bfloat16)
+        assert half == model.clone(dtype=jnp.bfloat16)
+    text = overview("x", again, loaded, None)
+    assert f"{type(model).__name__}, 0.0" in text and "width 8, patch 14" in text
+
+
+def test_the_successor_has_no_names_of_the_authors():
+    model = ConvexLiFT(8, 14)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), *model.example_inputs())
+    variables = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+    with pytest.raises(ValueError, match="distance"):
+        to_publisher_names(variables, "lift")

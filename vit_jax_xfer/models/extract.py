@@ -56,7 +56,8 @@ def extract(
     layers: which blocks' maps and q, k, v to return (negative counts from the end), None = all.
     kept: for a FilterViT or DropoutViT, token indices (B, K) of each filter block in order, to use
         instead of scoring or drawing them; a plain ViT has nothing to keep.
-    A MaskedAutoencoder shows its encoder, on unmasked images.
+    A MaskedAutoencoder shows its encoder, on unmasked images. ValueError for a network without
+    tokens, such as LiFT, and for arguments that do not fit the network.
     """
     if isinstance(model, FilterViT):
         if attention or qkv or layers is not None:
@@ -66,6 +67,12 @@ def extract(
             )
         return _extract_filters(model, variables, jnp.asarray(images), kept)
     model, variables = encoder_of(model, variables)
+    if not isinstance(model, VisionTransformer):
+        raise ValueError(
+            "model: extract looks into vision transformers and filter networks, not into a "
+            f"{type(model).__name__}; a network that doubles features takes those besides images: "
+            "vjx.dense.lift(model, variables, images, features)"
+        )
     if kept is not None:
         raise ValueError(f"kept: {type(model).__name__} drops no tokens, so there is none to keep")
     images = jnp.asarray(images)

@@ -15,7 +15,7 @@ from vit_jax_xfer.models.patches import check_images
 
 # How far apart two maps are: kind → (found, wanted) (…, C) float32 → (), a mean.
 DISTANCES: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
-    "cosine": lambda found, wanted: (1 - _cosine(found, wanted)).mean(),
+    "cosine": lambda found, wanted: (1 - cosine_similarity(found, wanted)).mean(),
     "l1": lambda found, wanted: jnp.abs(found - wanted).mean(),
     "l2": lambda found, wanted: jnp.square(found - wanted).mean(),
 }
@@ -31,9 +31,10 @@ def lift_loss(
     kind: str = "cosine",
     shrink: str = "pick",
     train: bool = True,
+    depths: int = 1,
 ) -> jax.Array:
     """LiFT's training loss, (): see `lift_loss_and_stats`, which gives the new statistics too."""
-    return lift_loss_and_stats(model, variables, images, features, kind, shrink, train)[0]
+    return lift_loss_and_stats(model, variables, images, features, kind, shrink, train, depths)[0]
 
 
 def lift_loss_and_stats(
@@ -44,29 +45,40 @@ def lift_loss_and_stats(
     kind: str = "cosine",
     shrink: str = "pick",
     train: bool = True,
+    depths: int = 1,
 ) -> tuple[jax.Array, dict[str, Any]]:
-    """The loss, (), and {"batch_stats": …} after it: moved twice, by the half and the quarter.
+    """The loss, (), and {"batch_stats": …} after it, which each doubling moves in turn.
 
     images: (B, H, W, 3), normalised. features: the backbone's of the images, of their half and of
     their quarter as `shrink_images` makes them; no gradient flows into them.
-    kind: cosine | l1 | l2, a mean over all tokens, of both doublings with equal weight.
+    kind: cosine | l1 | l2, a mean over all tokens, of all doublings with equal weight.
+    depths: 1 = the half's and the quarter's features doubled, as published. 2 = then the quarter's
+        once more, with the half for an image, against the full ones: several depths in one loss, as
+        UPLiFT (2601.17950) learns from. Gradients flow through both doublings.
     train=False takes the running statistics, as a network in use does, and moves none.
-    ValueError for unknown names, and for grids that are not each twice the next.
+    ValueError for unknown names, other depths, and grids that are not each twice the next.
     """
     _check_name("kind", kind, DISTANCES)
+    if depths not in (1, 2):
+        raise ValueError(f"depths: got {depths!r}, expected 1 or 2, for there are three sizes")
     images = jnp.asarray(images)
-    features = [jax.lax.stop_gradient(jnp.asarray(one)) for one in features]
-    _check_pyramid(features)
+    full, half, quarter = (jax.lax.stop_gradient(jnp.asarray(one)) for one in _pyramid(features))
     stats = {name: value for name, value in variables.items() if name == "batch_stats"}
-    loss = jnp.float32(0)
-    for level, factor in enumerate((2, 4)):
-        shrunk = shrink_images(images, factor, shrink)
-        given, wanted = features[level + 1], features[level]
+
+    def doubled(given: jax.Array, seen: jax.Array) -> jax.Array:
+        nonlocal stats
         current = {**variables, **stats}
-        if train:
-            found, stats = model.apply(current, shrunk, given, True, mutable=["batch_stats"])
-        else:
-            found = model.apply(current, shrunk, given)
+        if not train:
+            return model.apply(current, seen, given)
+        found, stats = model.apply(current, seen, given, True, mutable=["batch_stats"])
+        return found
+
+    seen_half, seen_quarter = (shrink_images(images, factor, shrink) for factor in (2, 4))
+    pairs = [(doubled(half, seen_half), full), (doubled(quarter, seen_quarter), half)]
+    if depths == 2:
+        pairs.append((doubled(pairs[1][0], seen_half), full))
+    loss = jnp.float32(0)
+    for found, wanted in pairs:
         loss += DISTANCES[kind](found.astype(jnp.float32), wanted.astype(jnp.float32))
     return loss, stats
 
@@ -85,8 +97,8 @@ def shrink_images(images: jax.Array, factor: int, shrink: str = "pick") -> jax.A
     return jax.image.resize(images, picked.shape, "linear", antialias=True)
 
 
-def _cosine(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Cosine similarity along the last axis, finite for zeros, with PyTorch's epsilon."""
+def cosine_similarity(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Along the last axis, (…, C) → (…): finite for zeros, with PyTorch's epsilon."""
     norms = (jnp.square(a).sum(-1) + 1e-12) * (jnp.square(b).sum(-1) + 1e-12)
     return (a * b).sum(-1) * jax.lax.rsqrt(norms)
 
@@ -96,9 +108,9 @@ def _check_name(argument: str, name: str, allowed: Any) -> None:
         raise ValueError(f"{argument}: {name!r} is none of {', '.join(allowed)}")
 
 
-def _check_pyramid(features: Sequence[jax.Array]) -> None:
-    """ValueError unless there are three maps (B, h, w, C), each twice as large as the next."""
-    shapes = [tuple(one.shape) for one in features]
+def _pyramid(features: Sequence[jax.Array]) -> Sequence[jax.Array]:
+    """The same. ValueError unless they are three maps (B, h, w, C), each twice the next."""
+    shapes = [tuple(jnp.shape(one)) for one in features]
     if len(shapes) != 3 or any(len(shape) != 4 for shape in shapes):
         raise ValueError(
             "features: expected (full, half, quarter), each (B, h, w, C); "
@@ -111,3 +123,4 @@ def _check_pyramid(features: Sequence[jax.Array]) -> None:
                 + ", ".join(f"{shape[1]}×{shape[2]}" for shape in shapes)
                 + "; sides of the images that are multiples of 4 patches have such"
             )
+    return features

@@ -17,7 +17,8 @@ import jax.numpy as jnp
 from vit_jax_xfer.models.mae import MaskedAutoencoder
 from vit_jax_xfer.models.patches import grid_of
 
-# attention: scores times values and queries times keys. scoring: of pixels, to choose tokens.
+# attention: scores times values and queries times keys, also where a cell of a doubled grid weighs
+# the cells around it. scoring: of pixels, to choose tokens.
 KINDS: tuple[str, ...] = ("convolution", "linear", "attention", "scoring")
 
 Size = int | tuple[int, int]
@@ -34,8 +35,10 @@ def multiply_adds_by_kind(
 ) -> Counts:
     """{kind: multiply-adds} for each of KINDS. A 1×1 convolution is a convolution.
 
-    A MaskedAutoencoder is counted as it trains, three quarters of its patches masked. The same on
-    every backend and for every kernel of attention.
+    A MaskedAutoencoder is counted as it trains, three quarters of its patches masked; a network
+    that doubles features (LiFT, ConvexLiFT, JointBilateral) without the ViT that they come from.
+    The same on every backend and for every kernel of attention. ValueError where a network has no
+    image size, or no width, of its own and none is given.
     """
     model = _portable(model)
     two, three = (count(_trace(model, image_size, number)) for number in (2, 3))
@@ -58,12 +61,18 @@ def _portable(model: nn.Module) -> nn.Module:
 def _trace(model: nn.Module, image_size: Size | None, batch: int) -> jex.Jaxpr:
     """The program of a forward pass of abstract images."""
     network = model.encoder if isinstance(model, MaskedAutoencoder) else model
-    size = network.image_size if image_size is None else image_size
+    size = getattr(network, "image_size", None) if image_size is None else image_size
+    if size is None:
+        raise ValueError(f"image_size: a {type(model).__name__} has none of its own; pass one")
     height, width = (size, size) if isinstance(size, int) else size
     inputs = [jax.ShapeDtypeStruct((batch, height, width, 3), jnp.float32)]
     if network is not model:
         patches = math.prod(grid_of((height, width), network.patch_size))
         inputs.append(jax.ShapeDtypeStruct((batch, patches), jnp.float32))
+    elif hasattr(model, "example_inputs"):  # takes features besides images
+        channels = model.example_inputs()[1].shape[-1]
+        grid = (height // model.patch_size, width // model.patch_size)
+        inputs.append(jax.ShapeDtypeStruct((batch, *grid, channels), jnp.float32))
     variables = jax.eval_shape(model.init, jax.random.key(0), *inputs)
     return jax.make_jaxpr(model.apply)(variables, *inputs).jaxpr
 
@@ -145,9 +154,21 @@ def _shifted(equation: jex.JaxprEqn) -> Counts:
     return {"convolution": equation.outvars[0].aval.size * math.prod(kernel.shape[:-1])}
 
 
+def _weighed(equation: jex.JaxprEqn) -> Counts:
+    """Each cell's neighbours times their weights (neighbours.py), those outside included."""
+    return {"attention": equation.outvars[0].aval.size * equation.invars[1].aval.shape[-1]}
+
+
+def _compared(equation: jex.JaxprEqn) -> Counts:
+    """Each cell's query times its neighbours' keys, however many more are multiplied for that."""
+    return {"attention": equation.outvars[0].aval.size * equation.invars[0].aval.shape[-1]}
+
+
 # Functions under jit whose equations would be counted otherwise than what they stand for.
 _BY_NAME: dict[str, Any] = {
     "shifted_sum": _shifted,
     "adaptive_pool": lambda equation: {},
+    "neighbour_sum": _weighed,
+    "neighbour_products": _compared,
     "sum_of_taps": lambda equation: {},  # of which the product before it is the convolution
 }

@@ -113,17 +113,17 @@ def neighbour_products(queries: jax.Array, keys: jax.Array, radius: int) -> jax.
 def _spread(children: jax.Array, weights: jax.Array) -> jax.Array:
     """What `weighted_sum` does, turned round: children (B, 2h, 2w, C) → parents (B, h, w, C)."""
     radius = _radius(weights.shape[-1])
-    children, weights = _by_child(children), _by_child(weights)
-    batch, h, _, w, _, channels = children.shape
-    total = jnp.zeros((batch, h + 2 * radius, w + 2 * radius, channels), children.dtype)
+    children, weights = (_padded(_by_child(x), radius, (1, 3)) for x in (children, weights))
+    batch, height, _, width, _, channels = children.shape
+    h, w = height - 2 * radius, width - 2 * radius
+    total = jnp.zeros((batch, h, w, channels), children.dtype)
     for k, (row, column) in enumerate(_steps(radius)):
-        share = sum(
-            children[:, :, a, :, b] * weights[:, :, a, :, b, k, None]
-            for a in range(2)
-            for b in range(2)
-        )
-        total = total.at[:, row : row + h, column : column + w].add(share)
-    return total[:, radius : radius + h, radius : radius + w]
+        # A cell is neighbour k of those whose own window it lies in at k, which is the other way.
+        top, left = 2 * radius - row, 2 * radius - column
+        near, weight = (x[:, top : top + h, :, left : left + w] for x in (children, weights))
+        for a, b in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            total += near[:, :, a, :, b] * weight[:, :, a, :, b, k, None]
+    return total
 
 
 def _sum_forward(features: jax.Array, weights: jax.Array) -> tuple[jax.Array, tuple]:
@@ -171,10 +171,10 @@ def _inside(grid: tuple[int, int], radius: int) -> np.ndarray:
     return whole.reshape(*grid, -1)
 
 
-def _padded(x: jax.Array, radius: int) -> jax.Array:
-    padded = jnp.pad(x, ((0, 0), (radius, radius), (radius, radius), (0, 0)))
+def _padded(x: jax.Array, radius: int, axes: tuple[int, int] = (1, 2)) -> jax.Array:
+    widths = [(radius, radius) if axis in axes else (0, 0) for axis in range(x.ndim)]
     # Else XLA computes what is before the padding once more for each shifted view.
-    return jax.lax.optimization_barrier(padded)
+    return jax.lax.optimization_barrier(jnp.pad(x, widths))
 
 
 def _by_child(x: jax.Array) -> jax.Array:

@@ -6,6 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
+from vit_jax_xfer.models.convex_lift import ConvexLiFT
 from vit_jax_xfer.models.filter.network import FilterViT
 from vit_jax_xfer.models.lift import LiFT
 from vit_jax_xfer.models.vit import VisionTransformer
@@ -24,7 +25,7 @@ def overview(
     encoder = getattr(model, "encoder", model)
     if isinstance(encoder, FilterViT):
         return _filter_overview(source, encoder, variables)
-    if isinstance(encoder, LiFT):
+    if isinstance(encoder, LiFT | ConvexLiFT):
         return _lift_overview(source, encoder, variables)
     number = sum(leaf.size for leaf in jax.tree.leaves(variables))
     kind = "masked autoencoder" if encoder is not model else "vision transformer"
@@ -62,12 +63,12 @@ def _filter_overview(source: str | os.PathLike[str], model: FilterViT, variables
     )
 
 
-def _lift_overview(source: str | os.PathLike[str], model: LiFT, variables: Any) -> str:
+def _lift_overview(source: str | os.PathLike[str], model: LiFT | ConvexLiFT, variables: Any) -> str:
     number = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
     return "\n".join(
         [
             f"{source}",
-            f"  network       LiFT, {number / 1e6:.2f} million parameters",
+            f"  network       {type(model).__name__}, {number / 1e6:.2f} million parameters",
             f"  sizes         width {model.width}, patch {model.patch_size}: doubles such features",
         ]
     )
