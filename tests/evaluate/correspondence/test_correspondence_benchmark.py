@@ -1,12 +1,12 @@
 """Correspondence on pairs whose answers are known, on PF-WILLOW, and as a command."""
 
 import json
-import sys
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from fake_ways import colours
 from PIL import Image
 
 import vit_jax_xfer as vjx
@@ -19,9 +19,6 @@ from vit_jax_xfer.features.backbone import backbone_of
 from vit_jax_xfer.features.way import Way
 from vit_jax_xfer.models.bilinear import Bilinear
 from vit_jax_xfer.pretrained.own import save_file
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from fake_ways import colours  # noqa: E402
 
 WIDTH, HEIGHT, SIDE = 32, 24, 32
 

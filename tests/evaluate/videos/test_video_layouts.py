@@ -1,0 +1,127 @@
+"""DAVIS's folders: what is read from them, and what is refused by name."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vit_jax_xfer.evaluate.videos.layouts import open_videos
+from vit_jax_xfer.evaluate.videos.mask_files import folder_name, palette, save_masks
+from vit_jax_xfer.evaluate.videos.video import read_mask
+
+
+def write(root, name, masks, size=(16, 12)):
+    """A video of grey frames with these masks."""
+    frames, annotations = (root / kind / "480p" / name for kind in ("JPEGImages", "Annotations"))
+    frames.mkdir(parents=True)
+    for k in range(len(masks)):
+        Image.new("RGB", size).save(frames / f"{k:05}.jpg")
+    save_masks(annotations, [f"{k:05}" for k in range(len(masks))], np.asarray(masks, np.uint8))
+
+
+def listed(root, year, text):
+    (root / "ImageSets" / year).mkdir(parents=True)
+    (root / "ImageSets" / year / "val.txt").write_text(text)
+
+
+MASKS = np.zeros((5, 12, 16), np.uint8)
+MASKS[:, :4, :4], MASKS[:, 6:, 6:] = 1, 2
+
+
+@pytest.fixture
+def davis(tmp_path):
+    write(tmp_path, "swan", MASKS)
+    write(tmp_path, "cow", MASKS)
+    write(tmp_path, "train-only", MASKS)
+    listed(tmp_path, "2017", "swan\ncow\n\n")
+    return tmp_path
+
+
+def test_davis2017(davis):
+    name, videos = open_videos(f"davis2017:{davis}")
+    assert name == "davis2017" and [video.name for video in videos] == ["swan", "cow"]
+    swan = videos[0]
+    np.testing.assert_array_equal(swan.truth(), MASKS)
+    assert [file.name for file in swan.frames] == [f"{k:05}.jpg" for k in range(5)]
+    assert swan.size == (16, 12)
+    _, short = open_videos(f"davis2017:{davis}", limit=1, frames=3)
+    assert [(len(v.frames), len(v.masks), v.name) for v in short] == [(3, 3, "swan")]
+
+
+def test_davis2016(tmp_path):
+    for name in ("b", "a"):
+        write(tmp_path, name, (MASKS > 0) * 255)
+    name, videos = open_videos(f"davis2016:{tmp_path}")
+    assert name == "davis2016" and [video.name for video in videos] == ["a", "b"]
+    np.testing.assert_array_equal(videos[0].truth(), MASKS > 0)
+    # As DAVIS 2016 writes its list: a line a frame.
+    lines = [f"/JPEGImages/480p/b/{k:05}.jpg /Annotations/480p/b/{k:05}.png" for k in range(5)]
+    listed(tmp_path, "480p", "\n".join(lines))
+    assert [video.name for video in open_videos(f"davis2016:{tmp_path}")[1]] == ["b"]
+
+
+def test_the_other_year(davis, tmp_path_factory):
+    with pytest.raises(ValueError, match=r"00000\.png: values \[0, 1, 2\].*davis2017:PATH"):
+        open_videos(f"davis2016:{davis}")
+    root = tmp_path_factory.mktemp("davis2016")
+    write(root, "a", (MASKS > 0) * 255)
+    with pytest.raises(ValueError, match=r"val\.txt: this list of videos is missing"):
+        open_videos(f"davis2017:{root}")
+    listed(root, "2017", "a")
+    with pytest.raises(ValueError, match=r"00000\.png: 0 and 255 alone.*davis2016:PATH"):
+        open_videos(f"davis2017:{root}")
+
+
+@pytest.mark.parametrize("data", ["davis", "davis2016:", "davis2016:/nowhere", "ytvos:/tmp"])
+def test_unknown_data(data):
+    with pytest.raises(ValueError, match="data: "):
+        open_videos(data)
+
+
+def test_what_is_missing(davis):
+    data = f"davis2017:{davis}"
+    masks, frames = davis / "Annotations" / "480p" / "cow", davis / "JPEGImages" / "480p" / "cow"
+    with pytest.raises(ValueError, match="frames: got 2, expected at least 3"):
+        open_videos(data, frames=2)
+    (masks / "00003.png").rename(masks / "00007.png")
+    with pytest.raises(ValueError, match=r"00003\.jpg: nothing belongs to it in .*Annotations"):
+        open_videos(data)
+    (masks / "00007.png").rename(masks / "00003.png")
+    (frames / "00004.jpg").unlink()
+    with pytest.raises(ValueError, match=r"00004\.png: nothing belongs to it in .*JPEGImages"):
+        open_videos(data)
+    Image.new("RGB", (15, 12)).save(frames / "00004.jpg")
+    with pytest.raises(ValueError, match=r"00004\.jpg: \(15, 12\) pixels.*has \(16, 12\)"):
+        open_videos(data)
+    (frames / "00004.jpg").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"cannot read image .*00004\.jpg"):
+        open_videos(data)
+    (davis / "ImageSets" / "2017" / "val.txt").write_text("goat")
+    with pytest.raises(ValueError, match="goat: this folder of a video is missing"):
+        open_videos(data)
+
+
+def test_masks_that_are_none(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "x.png")
+    with pytest.raises(ValueError, match=r"x\.png: mode RGB, expected a palette"):
+        read_mask(tmp_path / "x.png")
+    (tmp_path / "x.png").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"cannot read mask .*x\.png"):
+        read_mask(tmp_path / "x.png")
+
+
+def test_saved_masks(tmp_path, shared):
+    mask = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    save_masks(tmp_path / "new" / "cow", ["00000"], mask[None])
+    image = Image.open(tmp_path / "new" / "cow" / "00000.png")
+    assert image.mode == "P"
+    np.testing.assert_array_equal(image, mask)
+    # The colours of published masks.
+    real = Image.open(shared / "data" / "cutie_examples_vos" / "masks" / "bike" / "00000.png")
+    colours = np.asarray(real.getpalette()).reshape(-1, 3)
+    np.testing.assert_array_equal(palette()[:3], colours[:3])
+    assert palette()[20].tolist() == [0, 64, 128] and palette()[255].tolist() == [224, 224, 192]
+
+
+def test_names_of_folders():
+    assert folder_name("LiFT ×1") == "LiFT_x1"
+    assert folder_name("LiFT runs/a b ×2") == "LiFT_runs_a_b_x2"
