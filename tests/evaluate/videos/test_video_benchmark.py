@@ -91,7 +91,7 @@ def test_what_is_counted(tmp_path):
     whole = run(tmp_path / "whole", moving(0), colours(4)).figures
     assert 0.5 < whole["J"] < 1
     assert result.figures["J"] == pytest.approx(whole["J"] * 2 / 3, abs=0.02)
-    assert reports[-1] == (4, 4)
+    assert reports[-1] == (8, 8)
     nothing = VideoSegmentation("fake", videos[1:], SIDE)(colours())
     assert np.isnan(nothing.figures["J&F"]) and nothing.skipped["videos"] == 1
 
