@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vit_jax_xfer.evaluate import label_propagation
+from vit_jax_xfer.evaluate.videos import label_propagation
 from vit_jax_xfer.evaluate.videos.label_propagation import propagate_labels
 
 

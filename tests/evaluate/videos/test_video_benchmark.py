@@ -83,7 +83,8 @@ def test_reports_and_saved_masks(tmp_path):
 def test_what_is_counted(tmp_path):
     masks = moving(0)
     masks[:, 9, 9] = 3  # a pixel that no centre of a cell hits
-    videos = [video(tmp_path, masks), video(tmp_path, np.zeros_like(masks), "empty")]
+    later = np.where(np.arange(4)[:, None, None] < 2, 0, masks)  # not in the first mask
+    videos = [video(tmp_path, masks), video(tmp_path, later, "empty")]
     reports = []
     result = VideoSegmentation("fake", videos, SIDE)(colours(4), lambda *done: reports.append(done))
     assert result.skipped == {"objects vanished on the grid": 1, "videos": 1}

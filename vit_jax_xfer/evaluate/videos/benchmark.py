@@ -86,12 +86,12 @@ class VideoSegmentation:
         for video in self._videos:
             truth = video.truth()
             first = np.where(truth[0] == VOID, 0, truth[0])
-            if not first.any():
-                scores[video.name] = score_video(truth, truth)
+            if first.any():
+                masks, lost = segment(way, self.size, video.frames, first, self._radius, frame_done)
+                vanished += len(lost)
+            else:
+                masks = np.zeros_like(truth)
                 frame_done(len(video.frames))
-                continue
-            masks, lost = segment(way, self.size, video.frames, first, self._radius, frame_done)
-            vanished += len(lost)
             if self._masks_folder is not None:
                 folder = self._masks_folder / folder_name(way.name) / video.name
                 save_masks(folder, [file.stem for file in video.masks], masks)
