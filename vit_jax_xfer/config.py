@@ -13,6 +13,9 @@ from ml_collections.config_dict import placeholder
 
 from vit_jax_xfer.tasks.settings import SETTINGS
 
+# Networks by the start of their names that nothing is transferred into.
+NO_STUDENTS = ("mae_", "filter_vit_", "dropout_vit_", "lift", "convex_lift")
+
 
 def default_config(task: str, model: str, *, settings: dict[str, Any], **fields: Any) -> ConfigDict:
     """A complete config for one task on one model (see `model_config` for `fields`).
@@ -55,6 +58,10 @@ def default_config(task: str, model: str, *, settings: dict[str, Any], **fields:
     config.eval.pipeline = "resize(256)|center_crop(224)|normalize"
     config.eval.batch_size = 0  # 0 = as batch_size
     config.eval.every = 0  # steps between evaluations; 0 = at the end only
+    # Dense benchmarks at every evaluation: TASK:LAYOUT:PATH, as correspondence:willow:/data/willow.
+    config.eval.benchmarks = ()
+    config.eval.benchmark_size = 0  # pixels of their square images; 0 = as eval.pipeline's
+    config.eval.benchmark_limit = 0  # only so many of each one's items; 0 = all
 
     config.optim = ConfigDict()
     config.optim.lr = 1e-3  # the peak
@@ -119,7 +126,7 @@ def model_config(name: str, **fields: Any) -> ConfigDict:
 
     config = ConfigDict({"name": name})
     types = field_types(name)
-    if not name.startswith(("mae_", "filter_vit_", "dropout_vit_")):
+    if not name.startswith(NO_STUDENTS):
         # Every config with a plain student can turn to one like its teacher by the name alone.
         types = {**types, **field_types(STUDENT_LIKE)}
     for field, kind in types.items():

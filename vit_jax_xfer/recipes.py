@@ -45,3 +45,17 @@ def train_filter_vit(config: ConfigDict) -> None:
     )
     config.eval.pipeline = 'resize(256, "bilinear")|center_crop(224)|normalize(0.5, 0.5)'
     config.eval.batch_size, config.eval.every = 256, 2000
+
+
+def train_lift(config: ConfigDict) -> None:
+    """Adam as LiFT's authors train it (2403.14625) for patch 16: 5 epochs of batches of 256.
+
+    A constant learning rate of 1e-3, no decay, images squashed to 448 pixels, colours jittered.
+    """
+    config.epochs, config.batch_size = 5.0, 256
+    config.optim.lr, config.optim.end_lr, config.optim.weight_decay = 1e-3, 1e-3, 0.0
+    config.data.pipeline = (
+        'resize((448, 448), "bilinear")|color_jitter(0.2, 0.2, 0.2, 0.2)|normalize'
+    )
+    config.eval.pipeline = 'resize((448, 448), "bilinear")|normalize'
+    config.checkpoint.best_metric, config.eval.every = "cosine", 1000

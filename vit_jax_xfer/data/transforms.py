@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vit_jax_xfer.data import augment, geometry, pixels  # noqa: F401 - two register their ops
+from vit_jax_xfer.data import augment, color_jitter, geometry, pixels  # noqa: F401 - they register
 from vit_jax_xfer.data.registry import Op, build
 
 

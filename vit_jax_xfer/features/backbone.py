@@ -9,15 +9,18 @@ import jax.numpy as jnp
 from vit_jax_xfer.models.descriptors import descriptors
 from vit_jax_xfer.models.extract import encoder_of
 from vit_jax_xfer.models.feature_source import FeatureSource, backbone_fingerprint
-from vit_jax_xfer.models.preprocessing import IMAGENET
+from vit_jax_xfer.models.preprocessing import IMAGENET, Channels
 from vit_jax_xfer.models.vit import VisionTransformer
+
+MeanStd = tuple[Channels, Channels]
 
 
 @dataclasses.dataclass(frozen=True)
 class Backbone:
     """A network and which of its features are taken; the weights are passed in.
 
-    facet, layer, stride, log_bins: as in `descriptors`. name: for tables and messages.
+    facet, layer, stride, log_bins: as in `descriptors`. name: for tables and messages. mean_std:
+    of pixels in [0, 1], which become (pixel - mean) / std.
     """
 
     model: VisionTransformer
@@ -26,6 +29,7 @@ class Backbone:
     stride: int | None = None
     log_bins: bool = False
     name: str = "the backbone"
+    mean_std: MeanStd = IMAGENET
 
     def __call__(self, variables: Any, images: jax.Array) -> jax.Array:
         """Features (B, h, w, C) float32 of prepared images (B, H, W, 3)."""
@@ -46,12 +50,6 @@ class Backbone:
         variables = jax.eval_shape(self.model.init, jax.random.key(0), images)
         return jax.eval_shape(self, variables, images).shape[-1]
 
-    @property
-    def mean_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """How pixels in [0, 1] are normalised: the publisher's way, or ImageNet's where none is."""
-        own = self.model.preprocessing
-        return (own.mean, own.std) if own else IMAGENET
-
     def source(self, variables: Any) -> FeatureSource:
         """What a network that is trained on these features must remember."""
         fingerprint = backbone_fingerprint(self.model, variables)
@@ -63,13 +61,16 @@ def backbone_of(
 ) -> tuple[Backbone, Any]:
     """The Backbone in a network, such as a masked autoencoder's encoder, and its variables.
 
-    taken: facet, layer, stride, log_bins. ValueError for a network without such features.
+    taken: facet, layer, stride, log_bins, and mean_std, which is the publisher's if absent, or
+    ImageNet's where he tells none. ValueError for a network without such features.
     """
     model, variables = encoder_of(model, variables)
     if not isinstance(model, VisionTransformer):
         raise ValueError(
             f"{name}: a {type(model).__name__} has no descriptors; choose a vision transformer"
         )
+    if model.preprocessing is not None:
+        taken = {"mean_std": (model.preprocessing.mean, model.preprocessing.std), **taken}
     backbone = Backbone(model, name=name, **taken)
     shape = (1, model.patch_size, model.patch_size, 3)
     # Names that don't exist are told before anything runs.

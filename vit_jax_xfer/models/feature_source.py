@@ -14,12 +14,12 @@ from vit_jax_xfer.models.extract import encoder_of
 class FeatureSource:
     """A backbone, known by its weights, and what is taken of it; hashable.
 
-    backbone: what `backbone_fingerprint` gives. name: where it was, for messages alone. facet,
+    backbone: what `backbone_fingerprint` gives. path: where it was, for messages alone. facet,
     layer: as in `descriptors`, but layer counts from 0.
     """
 
     backbone: str
-    name: str
+    path: str
     facet: str
     layer: int
 
@@ -31,13 +31,13 @@ class FeatureSource:
         ):
             if own != found:
                 raise ValueError(
-                    f"{field}: trained on {field} {own} of {self.name}, not on {field} {found}; "
+                    f"{field}: trained on {field} {own} of {self.path}, not on {field} {found}; "
                     "features of another kind look different to it"
                 )
         if self.backbone != other.backbone:
             raise ValueError(
-                f"backbone: trained on the features of {self.name} ({self.backbone}), and "
-                f"{other.name} ({other.backbone}) has other weights; train one on that"
+                f"backbone: trained on the features of {self.path} ({self.backbone}), and "
+                f"{other.path} ({other.backbone}) has other weights; train one on that"
             )
 
 

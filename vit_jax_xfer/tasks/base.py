@@ -10,6 +10,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from vit_jax_xfer.features.backbone import backbone_of
+from vit_jax_xfer.features.way import Way
+
 Variables = dict[str, Any]
 Batch = Mapping[str, jax.Array]
 
@@ -44,6 +47,8 @@ class Task(abc.ABC):
     uses_unlabeled: bool = False
     # Whether there is anything to train.
     trains: bool = True
+    # The field of the config that names where `frozen` comes from, for messages.
+    frozen_field: str = "task.teacher"
 
     @abc.abstractmethod
     def init(self, key: jax.Array) -> Variables:
@@ -68,6 +73,15 @@ class Task(abc.ABC):
     def predict(self, variables: Variables, frozen: Variables, images: jax.Array) -> jax.Array:
         """Logits (B, K) float32 at evaluation."""
         raise TypeError(f"{type(self).__name__} makes no predictions of classes")
+
+    def way(self, variables: Variables, frozen: Variables, mean_std: Any) -> Way:
+        """The features that dense benchmarks see: keys of the network's last block.
+
+        variables: on the host. mean_std: how the run normalises pixels in [0, 1]. ValueError where
+        the network has none.
+        """
+        backbone, own = backbone_of(self.model, variables, "the model", mean_std=mean_std)
+        return Way("the model", backbone, (own, {}))
 
     @abc.abstractmethod
     def check(self, image_shape: tuple[int, ...]) -> None:

@@ -19,11 +19,19 @@ from vit_jax_xfer.tasks.base import Task, Variables
 from vit_jax_xfer.tasks.classification import Classification
 from vit_jax_xfer.tasks.distillation import FeatureDistillation, LogitDistillation
 from vit_jax_xfer.tasks.ensemble import Ensemble, Member
+from vit_jax_xfer.tasks.feature_upsampling import FeatureUpsampling, FeatureUpsamplingSettings
 from vit_jax_xfer.tasks.masked_pretraining import MaskedPretraining
 from vit_jax_xfer.tasks.settings import SETTINGS
-from vit_jax_xfer.tasks.teachers import build_student, load_teacher, load_weights, run_like
+from vit_jax_xfer.tasks.teachers import (
+    build_student,
+    load_backbone_of,
+    load_teacher,
+    load_weights,
+    run_like,
+)
 from vit_jax_xfer.tasks.teaching import TeachingTask
-from vit_jax_xfer.tasks.view import view_of
+from vit_jax_xfer.tasks.view import view_between, view_of
+from vit_jax_xfer.transfer.views import Normalisation
 
 TEACHING = {
     "attention_transfer": AttentionTransfer,
@@ -44,6 +52,8 @@ def build_task(config: ConfigDict, image_shape: tuple[int, int, int], num_classe
         task: Task = Ensemble(members, settings)
     elif name in TEACHING:
         task = _build_teaching(config, settings, image_shape, num_classes)
+    elif name == "feature_upsampling":
+        task = _build_upsampling(config, settings)
     else:
         model = build_model(config.model, image_shape, num_classes)
         initial = _initial(config, model)
@@ -109,6 +119,23 @@ def _build_teaching(
     view = view_of(config, settings, model, teacher, image_shape)
     task = TEACHING[config.task["name"]]
     return task(model, settings, teacher, frozen, _initial(config, model), view)
+
+
+def _build_upsampling(config: ConfigDict, settings: FeatureUpsamplingSettings) -> FeatureUpsampling:
+    """A network that doubles features; its patch size and width are the backbone's."""
+    backbone, frozen = load_backbone_of(settings)
+    fields = {key: config.model[key] for key in config.model if config.model[key] is not None}
+    name = fields.pop("name")
+    fields = {"patch_size": backbone.patch_size, "width": backbone.width, **fields}
+    if "dtype" in fields:
+        fields["dtype"] = jnp.dtype(fields["dtype"])
+    model = create_model(name, **fields)
+    if not hasattr(model, "source"):
+        raise ValueError(f"model.name: {name} doubles no features; choose lift or convex_lift")
+    model = model.clone(source=backbone.source(frozen))
+    view = view_between(config, Normalisation(*backbone.mean_std))
+    initial = _initial(config, model)
+    return FeatureUpsampling(model, settings, backbone, frozen, initial, view)
 
 
 def load_member(path: str, image_shape: tuple[int, int, int], num_classes: int) -> Member:

@@ -9,6 +9,7 @@ from vit_jax_xfer.tasks.distillation import (
     LogitDistillationSettings,
 )
 from vit_jax_xfer.tasks.ensemble import EnsembleSettings
+from vit_jax_xfer.tasks.feature_upsampling import FeatureUpsamplingSettings
 from vit_jax_xfer.tasks.masked_pretraining import MaskedPretrainingSettings
 
 SETTINGS: dict[str, type[Any]] = {
@@ -17,5 +18,6 @@ SETTINGS: dict[str, type[Any]] = {
     "attention_transfer": AttentionTransferSettings,
     "logit_distillation": LogitDistillationSettings,
     "feature_distillation": FeatureDistillationSettings,
+    "feature_upsampling": FeatureUpsamplingSettings,
     "ensemble": EnsembleSettings,
 }

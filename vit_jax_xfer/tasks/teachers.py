@@ -5,6 +5,7 @@ from typing import Any
 
 import flax.linen as nn
 
+from vit_jax_xfer.features.backbone import Backbone, backbone_of
 from vit_jax_xfer.models.extract import encoder_of
 from vit_jax_xfer.models.student import student_like
 from vit_jax_xfer.models.vit import VisionTransformer
@@ -21,6 +22,21 @@ def load_teacher(settings: Any) -> tuple[VisionTransformer, Variables]:
         )
     family, num_heads = settings.teacher_family, settings.teacher_num_heads
     return encoder_of(*load_weights("task.teacher", settings.teacher, num_heads, family))
+
+
+def load_backbone_of(settings: Any) -> tuple[Backbone, Variables]:
+    """The frozen backbone of a task's settings, and its variables. ValueError without one."""
+    if not settings.backbone:
+        raise ValueError(
+            "task.backbone: none given; pass --config.task.backbone= with a run's model folder or "
+            "a checkpoint file"
+        )
+    family, num_heads = settings.backbone_family, settings.backbone_num_heads
+    found = load_weights("task.backbone", settings.backbone, num_heads, family)
+    try:
+        return backbone_of(*found, settings.backbone, facet=settings.facet, layer=settings.layer)
+    except ValueError as error:
+        raise ValueError(f"task.{error}") from None
 
 
 def run_like(teacher: VisionTransformer, student: nn.Module) -> VisionTransformer:

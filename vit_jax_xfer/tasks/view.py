@@ -60,6 +60,14 @@ def view_of(
     return View(_seen(config), wanted, size, interpolation)
 
 
+def view_between(config: ConfigDict, wanted: Normalisation) -> View:
+    """The images that `config.data` prepares, normalised as a backbone wants them.
+
+    ValueError, naming the field, where the pipelines don't tell what they give.
+    """
+    return View(_seen(config), wanted)
+
+
 def _wanted(settings: Any, teacher: VisionTransformer) -> Normalisation | None:
     given = {name: getattr(settings, name) for name in ("teacher_mean", "teacher_std")}
     missing = [name for name, value in given.items() if value is None]

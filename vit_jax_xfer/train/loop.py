@@ -18,6 +18,7 @@ from vit_jax_xfer.pretrained.description import describe
 from vit_jax_xfer.storage.checkpoints import Checkpoints, save_model
 from vit_jax_xfer.tasks.base import Task, Variables
 from vit_jax_xfer.tasks.build import build_task
+from vit_jax_xfer.train.benchmarks import Benchmarks
 from vit_jax_xfer.train.checks import check_batch_sizes, check_task
 from vit_jax_xfer.train.clock import Clock
 from vit_jax_xfer.train.console import say
@@ -71,6 +72,7 @@ def _run(config: ConfigDict, workdir: str | os.PathLike[str], stop: StopSignal) 
     frozen_shardings = param_shardings(task.frozen, mesh, small)
     frozen = place(task.frozen, frozen_shardings)
     evaluator = Evaluator(task, mesh)
+    benchmarks = Benchmarks(task, config, inputs.eval_shape())
     if not task.trains:
         claim_workdir(folder, config)
         return evaluate_only(task, frozen, evaluator, inputs, folder)
@@ -111,7 +113,7 @@ def _run(config: ConfigDict, workdir: str | os.PathLike[str], stop: StopSignal) 
     )
     teacher = fingerprint(task.frozen)
     state, start, earlier = start_or_resume(
-        checkpoints, init, loaded, shapes, shardings, config, plan, teacher
+        checkpoints, init, loaded, shapes, shardings, config, plan, task, teacher
     )
 
     # --- steps: only now, past all that can be wrong, is the folder written to -------------------
@@ -139,7 +141,10 @@ def _run(config: ConfigDict, workdir: str | os.PathLike[str], stop: StopSignal) 
             results_here = None
             if plan.evaluates_at(step) and not stopping:
                 log.flush()
-                results_here = results = evaluate_state(evaluator, state, frozen, inputs)
+                results_here = results = {
+                    **evaluate_state(evaluator, state, frozen, inputs),
+                    **benchmarks(state.variables(), frozen),
+                }
                 writer.write(step, results, kind="eval")
                 say(f"step {step}/{plan.total_steps} evaluation  {show(results)}")
             if stopping or (plan.saves_at(step) and step > start):

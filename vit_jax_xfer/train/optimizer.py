@@ -41,7 +41,10 @@ def optimizer_of(task: Task, config: ConfigDict, plan: Plan) -> Optimizer:
     """The optimizer of a config for the parameters of its task; allocates nothing."""
     optim = config.optim
     params = jax.eval_shape(task.init, jax.random.key(config.seed))["params"]
-    depth = getattr(task.model, "encoder", task.model).depth
+    depth = getattr(getattr(task.model, "encoder", task.model), "depth", 0)
+    if not depth and optim.layer_decay != 1:
+        name = type(task.model).__name__
+        raise ValueError(f"optim.layer_decay: a {name} has no layers to count; set it to 1")
     scales = scale_tree(params, depth, optim.layer_decay, optim.lr_rules)
     schedule = learning_rate(*learning_rates(config), plan.warmup_steps, plan.total_steps)
     tx = make_optimizer(

@@ -37,6 +37,7 @@ def start_or_resume(
     shardings: TrainState,
     config: ConfigDict,
     plan: Plan,
+    task: Task,
     teacher: str,
 ) -> tuple[TrainState, int, dict[str, Any]]:
     """The state on its shardings, the step that comes next, and the clock's state.
@@ -56,7 +57,7 @@ def start_or_resume(
         )
     state, extra = checkpoints.restore(_with_shardings(shapes, shardings), step)
     if extra["teacher"] != teacher:
-        raise ValueError("task.teacher: it is not the one with which this run was started")
+        raise ValueError(f"{task.frozen_field}: it is not the one with which this run was started")
     say(f"resuming at step {step} from {checkpoints.directory}")
     return state, step, extra["clock"]
 

@@ -14,7 +14,7 @@ from vit_jax_xfer.train.console import say
 # A resumed run must agree in these; in others (length, cadence, mesh, …) it may differ.
 FIXED = ("seed", "task", "model", "init_from", "batch_size", "data", "unlabeled", "optim")
 # Of those, what changes no number; a teacher is known by its fingerprint, not by its path.
-FREE = ("data.workers", "data.tfds_dir", "task.teacher", "task.members")
+FREE = ("data.workers", "data.tfds_dir", "task.teacher", "task.backbone", "task.members")
 
 
 def check_workdir(workdir: str, config: ConfigDict) -> pathlib.Path:

@@ -1,0 +1,28 @@
+"""LiFT's successor: features doubled as attention-weighted averages of the backbone's own.
+
+    python -m vit_jax_xfer.main --config=configs/convex_lift.py --workdir=runs/convex_lift \
+        --config.task.backbone=runs/mae/model --config.data.source=folder:/data/images
+
+Trained as LiFT is (configs/lift.py), but on images that are shrunk without aliasing, and with the
+doubling that follows a doubling in the loss, as UPLiFT does it (2601.17950). Not run in this full
+form. Small forms: digits, fashion, cifar10. docs/lift.md has what it reaches on a thousand
+photographs.
+"""
+
+from ml_collections import ConfigDict
+
+from vit_jax_xfer.config import default_config
+from vit_jax_xfer.forms import parse_arg, use_upsampling_form
+from vit_jax_xfer.recipes import train_lift
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """`arg`: a small form, "" for ImageNet."""
+    form, numbers = parse_arg(arg, seed=0)
+    settings = {"shrink": "resize", "depths": 2}
+    config = default_config("feature_upsampling", "convex_lift", settings=settings)
+    train_lift(config)
+    config.seed = numbers["seed"]
+    if form:
+        use_upsampling_form(config, form)
+    return config

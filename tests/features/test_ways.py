@@ -1,0 +1,189 @@
+"""Ways to have features: shapes, what is compiled, multiply-adds, what fits which backbone."""
+
+import jax
+import numpy as np
+import pytest
+
+import vit_jax_xfer as vjx
+from vit_jax_xfer.features.backbone import backbone_of
+from vit_jax_xfer.features.load import check_fits, load_backbone, load_upsampler, make_ways
+from vit_jax_xfer.features.way import Way
+from vit_jax_xfer.models.bilinear import Bilinear
+from vit_jax_xfer.models.feature_source import backbone_fingerprint
+from vit_jax_xfer.models.preprocessing import IMAGENET, INCEPTION, Preprocessing
+from vit_jax_xfer.pretrained.own import save_file
+
+
+def network(seed=0, **fields):
+    fields = {"image_size": 32, "num_classes": 3, "depth": 2, **fields}
+    model = vjx.create_model("vit_micro_patch8", **fields)
+    return model, model.init(jax.random.key(seed), np.zeros((1, 32, 32, 3), np.float32))
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return backbone_of(*network(), "micro")
+
+
+@pytest.fixture(scope="module")
+def photos():
+    return np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+
+
+def upsampler(name, backbone, **fields):
+    model = vjx.create_model(name, width=backbone.width, patch_size=8, **fields)
+    inputs = (np.zeros(x.shape, np.float32) for x in model.example_inputs())
+    return model, model.init(jax.random.key(1), *inputs)
+
+
+def test_plain_features_are_descriptors_of_normalised_photographs(backbone, photos):
+    network, variables = backbone
+    mean, std = IMAGENET
+    images = (photos / 255 - np.array(mean)) / np.array(std)
+    expected = vjx.dense.descriptors(network.model, variables, images.astype(np.float32))
+    found = Way("plain", network, (variables, {}))(photos)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    own, _ = backbone_of(network.model.clone(preprocessing=Preprocessing(*INCEPTION)), variables)
+    assert own.mean_std == INCEPTION and network.mean_std == IMAGENET
+
+
+def test_doubling_is_lift_on_the_same_images(backbone, photos):
+    network, variables = backbone
+    model, weights = upsampler("lift_patch8", network)
+    found = Way("lift", network, (variables, weights), model, 2)(photos)
+    mean, std = (np.array(x, np.float32) for x in IMAGENET)
+    images = (photos.astype(np.float32) / 255 - mean) / std
+    features = network(variables, images)
+    expected = vjx.dense.lift(model, weights, images, features, steps=2)
+    assert found.shape == (3, 16, 16, network.width)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_grids_and_multiply_adds(backbone):
+    network, variables = backbone
+    plain = Way("plain", network, (variables, {}))
+    doubled = Way("bilinear", network, (variables, {}), Bilinear(8), 2)
+    larger = Way("larger", network, (variables, {}), enlarge=2)
+    assert [way.grid(32) for way in (plain, doubled, larger)] == [(4, 4), (16, 16), (8, 8)]
+    assert [way.side(32) for way in (plain, doubled, larger)] == [32, 32, 64]
+    # By hand: patches, one whole block, and of the last one q, k and v, whose keys are taken.
+    tokens, width = 17, 64
+    block = tokens * width * 12 * width + 2 * tokens**2 * width
+    by_hand = 16 * 192 * width + block + tokens * width * 3 * width
+    last = tokens * width * 9 * width + 2 * tokens**2 * width
+    assert plain.multiply_adds(32) in (by_hand, by_hand + last)
+    assert doubled.multiply_adds(32) == plain.multiply_adds(32)
+    assert larger.multiply_adds(32) > 4 * plain.multiply_adds(32)
+    model, weights = upsampler("lift_patch8", network)
+    lift = Way("lift", network, (variables, weights), model, 1)
+    assert lift.multiply_adds(32) > plain.multiply_adds(32)
+
+
+def test_time_is_that_of_later_calls(backbone, photos):
+    network, variables = backbone
+    way = Way("plain", network, (variables, {}))
+    assert np.isnan(way.seconds_per_image)
+    way(photos)
+    assert np.isnan(way.seconds_per_image)
+    way(photos)
+    assert 0 < way.seconds_per_image < 60
+
+
+def test_other_weights_without_compiling_again(backbone, photos):
+    network, variables = backbone
+    way = Way("plain", network, (variables, {}))
+    first = way(photos)
+    _, others = globals()["network"](seed=5)
+    again = way.with_variables((others, {}))
+    found = again(photos)
+    assert not np.allclose(found, first) and again._compute is way._compute
+    assert way._compute._cache_size() == 1
+    np.testing.assert_array_equal(way(photos), first)
+
+
+def test_photographs_must_be_bytes(backbone):
+    network, variables = backbone
+    with pytest.raises(ValueError, match=r"photos: expected uint8 \(B, H, W, 3\), got float32"):
+        Way("plain", network, (variables, {}))(np.zeros((1, 32, 32, 3), np.float32))
+
+
+def test_fingerprint_is_of_what_features_come_from():
+    model, variables = network()
+    same = backbone_fingerprint(model, variables)
+    params = dict(variables["params"])
+    head = {**params, "head": jax.tree.map(lambda x: x + 1, params["head"])}
+    assert backbone_fingerprint(model, {"params": head}) == same
+    block = {**params, "blocks_1": jax.tree.map(lambda x: x + 1e-3, params["blocks_1"])}
+    assert backbone_fingerprint(model, {"params": block}) != same
+    scanned = model.clone(scan=True)
+    stacked = {name: x for name, x in params.items() if not name.startswith("blocks_")}
+    blocks = [params["blocks_0"], params["blocks_1"]]
+    stacked["blocks"] = jax.tree.map(lambda *x: np.stack(x), *blocks)
+    assert backbone_fingerprint(scanned, {"params": stacked}) == same
+
+
+@pytest.mark.parametrize("name", ["lift_patch8", "convex_lift_patch8"])
+def test_upsamplers_remember_what_they_were_trained_on(name, backbone, tmp_path):
+    network, variables = backbone
+    model, weights = upsampler(name, network, source=network.source(variables))
+    path = tmp_path / "up.safetensors"
+    save_file(path, model, weights)
+    loaded, found = load_upsampler(str(path), network, variables)
+    assert loaded.source == model.source
+    jax.tree.map(np.testing.assert_array_equal, dict(found), dict(weights))
+    for taken, message in (
+        ({"facet": "query"}, "facet: trained on facet key of micro, not on facet query"),
+        ({"layer": 0}, "layer: trained on layer 1 of micro, not on layer 0"),
+        ({"stride": 4}, "a .*LiFT doubles features of patches side by side; drop stride"),
+    ):
+        other, _ = backbone_of(network.model, variables, "micro", **taken)
+        with pytest.raises(ValueError, match=f"{path}: {message}"):
+            load_upsampler(str(path), other, variables)
+    other, others = backbone_of(*globals()["network"](seed=5), "another")
+    with pytest.raises(ValueError, match="backbone: trained on the features of micro .* another"):
+        load_upsampler(str(path), other, others)
+
+
+def test_what_does_not_fit_a_backbone(backbone):
+    network, variables = backbone
+    for fields, message in (
+        ({"patch_size": 4, "width": network.width}, "patch_size: made for 4 pixels"),
+        ({"patch_size": 8, "width": 32}, "width: made for features of 32 channels"),
+    ):
+        with pytest.raises(ValueError, match=f"x: {message}"):
+            check_fits("x", vjx.create_model("lift", **fields), network, variables)
+    with pytest.raises(ValueError, match="x: expected a LiFT or ConvexLiFT, got a Vision"):
+        check_fits("x", network.model, network, variables)
+
+
+def test_ways_of_a_comparison(backbone, tmp_path):
+    network, variables = backbone
+    path = tmp_path / "up.safetensors"
+    save_file(path, *upsampler("lift_patch8", network))
+    names = [way.name for way in make_ways(network, variables, [str(path)], (1, 2))]
+    assert names == [
+        "plain", "bilinear ×1", "bilinear ×2", "joint bilateral ×1", "joint bilateral ×2",
+        "LiFT ×1", "LiFT ×2", "input ×2",
+    ]  # fmt: skip
+    two = [way.name for way in make_ways(network, variables, [str(path)] * 2, (1,), ())]
+    assert two == [f"LiFT {path} ×1"] * 2
+    with pytest.raises(ValueError, match="ways: 'nearest' is none of plain, bilinear"):
+        make_ways(network, variables, names=("nearest",))
+    with pytest.raises(ValueError, match="steps: got 0"):
+        make_ways(network, variables, steps=(0,))
+
+
+def test_backbones_from_files(tmp_path):
+    model, variables = network()
+    path = tmp_path / "vit.safetensors"
+    save_file(path, model, variables)
+    found, weights = load_backbone(str(path), facet="token", layer=0)
+    assert (found.facet, found.layer, found.name, found.patch_size) == ("token", 0, str(path), 8)
+    assert found.width == 64
+    for taken, message in (({"facet": "keys"}, "facet: 'keys'"), ({"layer": 2}, "layer: 2")):
+        with pytest.raises(ValueError, match=message):
+            load_backbone(str(path), **taken)
+    lift = tmp_path / "lift.safetensors"
+    save_file(lift, *upsampler("lift_patch8", found))
+    with pytest.raises(ValueError, match="a LiFT has no descriptors; choose a vision transformer"):
+        load_backbone(str(lift))

@@ -1,0 +1,81 @@
+"""Dense benchmarks while training: what the features are worth at every evaluation."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from jax.experimental import multihost_utils
+from ml_collections import ConfigDict
+
+from vit_jax_xfer.data.transforms import normalisation_of
+from vit_jax_xfer.evaluate.benchmark import Benchmark
+from vit_jax_xfer.evaluate.open_benchmark import open_benchmark
+from vit_jax_xfer.features.way import Way
+from vit_jax_xfer.tasks.base import Task, Variables
+
+
+class Benchmarks:
+    """The benchmarks of `config.eval.benchmarks`, opened; compiled at the first call.
+
+    Every process runs all of them on its own first device, so that all agree on the figures.
+    ValueError, naming the field, for what is wrong with a benchmark, or for a network without
+    dense features.
+    """
+
+    def __init__(self, task: Task, config: ConfigDict, image_shape: tuple[int, ...]):
+        section = config.eval
+        size = section.benchmark_size or min(image_shape[:2])
+        self._benchmarks = _open(section.benchmarks, size, section.benchmark_limit)
+        self._task = task
+        self._way: Way | None = None
+        self._mean_std = normalisation_of(section.pipeline)
+        if self._benchmarks:
+            self._check()
+
+    def __call__(self, variables: Variables, frozen: Variables) -> dict[str, float]:
+        """{"willow/PCK@0.1": …}: every figure of every benchmark, after its name."""
+        if not self._benchmarks:
+            return {}
+        way = self._task.way(_on_host(variables), _on_host(frozen), self._mean_std)
+        self._way = way if self._way is None else self._way.with_variables(way.variables)
+        return {
+            f"{benchmark.name}/{figure}": value
+            for benchmark in self._benchmarks
+            for figure, value in benchmark(self._way).figures.items()
+        }
+
+    def _check(self) -> None:
+        if not self._task.trains:
+            raise ValueError("eval.benchmarks: only for a run that trains a network")
+        if self._mean_std is None:
+            raise ValueError(
+                "eval.benchmarks: eval.pipeline normalises more than once, so it doesn't tell how "
+                "the benchmarks' images must be; normalise once"
+            )
+        shapes = jax.eval_shape(self._task.init, jax.random.key(0))
+        try:
+            way = self._task.way(shapes, self._task.frozen, self._mean_std)
+            for benchmark in self._benchmarks:
+                way.grid(benchmark.size)
+        except ValueError as error:
+            raise ValueError(f"eval.benchmarks: {error}") from None
+
+
+def _open(specs: Sequence[str] | str, size: int, limit: int) -> list[Benchmark]:
+    listed = [specs] if isinstance(specs, str) else list(specs)
+    try:
+        found = [open_benchmark(spec, size, limit or None) for spec in listed if spec]
+    except (ValueError, OSError) as error:
+        raise ValueError(f"eval.benchmarks: {error}") from None
+    names = [benchmark.name for benchmark in found]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"eval.benchmarks: two are called {twice}, which would be one metric")
+    return found
+
+
+def _on_host(tree: Any) -> Any:
+    """Whole arrays on every process, wherever the mesh has their parts."""
+    if jax.process_count() == 1:
+        return jax.device_get(tree)
+    return multihost_utils.process_allgather(tree, tiled=True)
