@@ -34,6 +34,7 @@ TINY: dict[str, Any] = {
     "log.progress_seconds": 1000.0,
 }
 FILTERS = ("dropout_vit", "filter_vit")
+UPSAMPLERS = ("convex_lift", "lift")  # their sizes are the backbone's
 TINY_DECODER = {"model.decoder_width": 16, "model.decoder_depth": 1, "model.decoder_num_heads": 2}
 
 
@@ -52,6 +53,8 @@ def tiny_fields(name: str, **fields: Any) -> dict[str, Any]:
     if name in FILTERS:  # their micro network is what it is; dropout takes long to compile
         tiny = {key: value for key, value in tiny.items() if not key.startswith("model.")}
         tiny["model.dropout"] = 0.0
+    if name in UPSAMPLERS:
+        tiny = {key: value for key, value in tiny.items() if not key.startswith("model.")}
     if name == "ensemble":
         tiny = {
             key: value

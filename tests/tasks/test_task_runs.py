@@ -26,6 +26,8 @@ NEEDS = {
     "feature_distill": {"task__teacher": "masked_pretraining"},
     "logit_distill": {"task__teacher": "finetune"},
     "finetuned_teacher": {"task__teacher": "finetune"},
+    "lift": {"task__backbone": "masked_pretraining"},
+    "convex_lift": {"task__backbone": "masked_pretraining"},
 }
 
 
@@ -88,7 +90,7 @@ def test_config_runs_to_its_end(chain, name):
     model, variables = vjx.load_pretrained(folder / "model")
     if name in FILTERS:
         assert model.stem_width == 16 and variables["batch_stats"]["stem"]["norm"]["mean"].any()
-    else:
+    else:  # a network that doubles features is as wide as they are
         assert getattr(model, "encoder", model).width == 16
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables))
 
