@@ -9,8 +9,16 @@ from typing import Any
 _WAYS = "plain,bilinear,bilateral,larger"  # as features/load.py has them, which is slow to import
 
 
-def comparison_parser(module: str, description: str, example: str) -> argparse.ArgumentParser:
-    """A parser with the flags by which ways to have features are chosen."""
+def comparison_parser(
+    module: str,
+    description: str,
+    example: str,
+    out: tuple[str, str] = ("FILE.json", "write the table there too"),
+) -> argparse.ArgumentParser:
+    """A parser with the flags by which ways to have features are chosen.
+
+    out: what --out names, and its help.
+    """
     parser = argparse.ArgumentParser(
         prog=f"python -m {module}",
         description=description,
@@ -39,7 +47,7 @@ def comparison_parser(module: str, description: str, example: str) -> argparse.A
     add("--size", type=positive, default=224, metavar="PIXELS",
         help="of the network's square input (default 224)")  # fmt: skip
     add("--limit", type=positive, metavar="N", help="only so many of the data set's items")
-    add("--out", metavar="FILE.json", help="write the table there too")
+    add("--out", metavar=out[0], help=out[1])
     add("--overwrite", action="store_true", help="replace a file that exists")
     return parser
 

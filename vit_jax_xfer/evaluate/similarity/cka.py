@@ -40,8 +40,16 @@ def minibatch_cka(batches: Iterable[tuple[jax.Array, jax.Array]]) -> jax.Array:
 def scale_cka(small: jax.Array, large: jax.Array, unbiased: bool = True) -> jax.Array:
     """Linear CKA of the same images' feature maps from inputs of two sizes → () float32.
 
-    small (B, h, w, C), large (B, H, W, C'), H ≥ h and W ≥ w. The larger map is averaged down to
-    the smaller grid (bilinear, antialiased); each cell of each image is one thing to compare.
+    small (B, h, w, C), large (B, H, W, C'), H ≥ h and W ≥ w; see `aligned_rows`.
+    """
+    return linear_cka(*aligned_rows(small, large), unbiased=unbiased)
+
+
+def aligned_rows(small: jax.Array, large: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Feature maps (B, h, w, C) and (B, H, W, C') of two sizes as rows (B·h·w, C) and (B·h·w, C').
+
+    The larger map is averaged down to the smaller grid (bilinear, antialiased); each cell of each
+    image is one thing to compare. ValueError unless H ≥ h and W ≥ w.
     """
     small, large = jnp.asarray(small), jnp.asarray(large)
     require_features("small", small, "(B, h, w, C)")
@@ -51,8 +59,7 @@ def scale_cka(small: jax.Array, large: jax.Array, unbiased: bool = True) -> jax.
         raise ValueError(f"large: its grid {large.shape[1:3]} is below small's {small.shape[1:3]}")
     shape = (*small.shape[:3], large.shape[3])
     large = jax.image.resize(large.astype(jnp.float32), shape, "bilinear")
-    rows = (features.reshape(-1, features.shape[-1]) for features in (small, large))
-    return linear_cka(*rows, unbiased=unbiased)
+    return small.reshape(-1, small.shape[-1]), large.reshape(-1, large.shape[-1])
 
 
 def hsic_terms(

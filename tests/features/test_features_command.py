@@ -1,0 +1,148 @@
+"""python -m vit_jax_xfer.features: what it writes, in which sizes, and what is wrong."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from known_ways import tiny_backbone_file
+from PIL import Image
+
+from vit_jax_xfer.features.__main__ import main
+from vit_jax_xfer.features.image_features import Sizing
+from vit_jax_xfer.features.load import load_backbone, make_ways
+from vit_jax_xfer.models.lift import LiFT
+from vit_jax_xfer.pretrained.own import save_file
+
+
+@pytest.fixture
+def model(tmp_path):
+    return tiny_backbone_file(tmp_path)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    files = []
+    for i, sides in enumerate(((40, 60), (50, 30), (5, 3))):
+        pixels = np.random.default_rng(i).integers(0, 256, (*sides, 3), dtype=np.uint8)
+        files.append(tmp_path / f"{i}.png")
+        Image.fromarray(pixels).save(files[-1])
+    return files
+
+
+def run(*arguments):
+    return main([str(argument) for argument in arguments])
+
+
+def expected(model, photo, height, width, **made):
+    way = make_ways(*load_backbone(model), **{"names": ("plain",), **made})[0]
+    image = Image.open(photo).resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(way(np.asarray(image)[None]))
+
+
+def test_one_file_of_all(model, photos, tmp_path):
+    out = tmp_path / "x.npz"
+    # A photograph smaller than a patch is enlarged like any other.
+    assert run(*photos, "--model", model, "--out", out) == 0
+    found = np.load(out)
+    assert found["features"].shape == (3, 4, 4, 64) and found["features"].dtype == np.float32
+    for i, photo in enumerate(photos):
+        np.testing.assert_array_equal(found["features"][i], expected(model, photo, 32, 32)[0])
+    assert found["files"].tolist() == [str(photo) for photo in photos]
+    assert found["image_size"].tolist() == [[32, 32]] * 3
+    facts = {name: found[name].item() for name in ("facet", "layer", "patch_size", "steps", "lift")}
+    layers = load_backbone(model)[0].model.depth
+    assert facts == {"facet": "key", "layer": layers - 1, "patch_size": 8, "steps": 0, "lift": ""}
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "tiny.safetensors", "0.png", "1.png", "2.png", "x.npz"}  # fmt: skip
+
+
+def test_lifted_twice_in_half_the_bytes(model, photos, tmp_path):
+    lift = LiFT(width=64, patch_size=8)
+    example = [jnp.zeros(x.shape) for x in lift.example_inputs()]
+    weights = lift.init(jax.random.key(1), *example)
+    save_file(tmp_path / "lift.safetensors", lift, weights)
+    out = tmp_path / "x.npz"
+    flags = ["--model", model, "--lift", tmp_path / "lift.safetensors", "--steps", 2, "--size", 40]
+    assert run(photos[0], *flags, "--out", out, "--dtype", "float16") == 0
+    found = np.load(out)
+    assert found["features"].dtype == np.float16 and found["steps"] == 2
+    made = {"lifts": [str(tmp_path / "lift.safetensors")], "steps": [2], "names": ()}
+    whole = expected(model, photos[0], 40, 40, **made)
+    assert whole.shape == (1, 20, 20, 64)
+    np.testing.assert_allclose(found["features"], whole, rtol=1e-3, atol=1e-4)
+
+
+def test_shapes_that_are_kept(model, photos, tmp_path):
+    out = tmp_path / "out"
+    flags = ["--model", model, "--longest", 48, "--out", out, "--picture", out]
+    assert run(*photos, *flags) == 0
+    shapes = [np.load(out / f"{i}.npz")["image_size"].tolist() for i in range(3)]
+    assert shapes == [[[32, 48]], [[48, 32]], [[48, 32]]]
+    found = np.load(out / "0.npz")["features"]
+    np.testing.assert_array_equal(found, expected(model, photos[0], 32, 48))
+    with Image.open(out / "1.png") as picture:
+        assert picture.height > 384 and picture.width > 400
+    one = tmp_path / "one.npz"
+    assert run(photos[0], "--model", model, "--longest", 48, "--out", one) == 0
+    assert np.load(one)["features"].shape == (1, 4, 6, 64)
+
+
+def test_sizing():
+    assert Sizing(16, longest=300).sides(500, 100) == (304, 64)
+    assert Sizing(16, longest=16).sides(1000, 10) == (16, 16)
+    assert Sizing(14, size=28).sides(1, 9) == (28, 28)
+    assert Sizing(14, size=(28, 56)).sides(1, 9) == (28, 56)
+    assert Sizing(16, size=41, overlapping=True).sides(9, 9) == (41, 41)
+    with pytest.raises(ValueError, match="--size: 8 pixels are smaller than one 16-pixel patch"):
+        Sizing(16, size=8)
+    with pytest.raises(ValueError, match="--longest: 15 pixels are smaller than one 16-pixel"):
+        Sizing(16, longest=15)
+    with pytest.raises(ValueError, match="--size: 41 pixels are not .* patches; 48 is the nearest"):
+        Sizing(16, size=41)
+
+
+def test_broken_images_do_not_stop_the_others(model, photos, tmp_path, capsys):
+    photos[1].write_bytes(b"broken")
+    out = tmp_path / "x.npz"
+    assert run(*photos, "--model", model, "--out", out) == 1
+    said = capsys.readouterr()
+    assert "wrote the features of 2 images" in said.out
+    assert f"error: cannot read image {photos[1]}" in said.err
+    found = np.load(out)
+    assert found["files"].tolist() == [str(photos[0]), str(photos[2])]
+    assert len(found["features"]) == len(found["image_size"]) == 2
+    assert run(photos[1], "--model", model, "--out", tmp_path / "y.npz") == 1
+    assert not (tmp_path / "y.npz").exists()
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--size", "4"], "--size: 4 pixels are smaller than one 8-pixel patch"),
+        (["--longest", "48"], "3 images that keep their shapes don't fit in one array"),
+        (["--picture", "p.png"], "--picture: 3 images make as many pictures; give a folder"),
+        (["--out", "nowhere/x.npz"], "--out: there is no folder"),
+        (["--out", "0.png"], "--out: 0.png is a file; give a folder, or a name"),
+        (["--lift", "tiny.safetensors"], "expected a LiFT or ConvexLiFT, got a VisionTransformer"),
+        (["--facet", "keys"], "facet: 'keys' is none of"),
+        (["--model", "gone"], "gone"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_written(
+    model, photos, tmp_path, capsys, monkeypatch, flags, message
+):
+    monkeypatch.chdir(tmp_path)
+    before = set(tmp_path.iterdir())
+    assert run(*photos, "--model", model, "--out", "x.npz", *flags) == 1
+    assert message in capsys.readouterr().err.strip().splitlines()[-1]
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_files_are_not_overwritten_unasked(model, photos, tmp_path, capsys):
+    out = tmp_path / "x.npz"
+    out.write_bytes(b"mine")
+    assert run(photos[0], "--model", model, "--out", out) == 1
+    assert "x.npz exists already; --overwrite" in capsys.readouterr().err
+    assert out.read_bytes() == b"mine"
+    assert run(photos[0], "--model", model, "--out", out, "--overwrite") == 0
+    assert len(np.load(out)["features"]) == 1

@@ -1,0 +1,74 @@
+"""Features at several sizes: python -m vit_jax_xfer.evaluate.scale_invariance IMAGES --model …
+
+For each way to have features, how alike they are when the same images are given to the network at
+different sizes: unbiased linear CKA in per cent, 100 where they only differ by rotation and scale.
+Each size is compared with the largest, cell by cell on the smaller grid, or with --pairwise each
+with each. --size is not used. IMAGES are files and folders, with all that is below.
+"""
+
+import argparse
+import dataclasses
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from vit_jax_xfer.features.command import (
+    comparison_parser,
+    numbers,
+    out_path,
+    run_command,
+    ways_from,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints the table; 0, or 1 with one line on stderr for what is wrong."""
+    options = _parser().parse_args(arguments)
+    return run_command(lambda: _study(options))
+
+
+def _study(options: argparse.Namespace) -> None:
+    # Imported late, so that --help answers at once.
+    from vit_jax_xfer.data.sources.integrity import check_files
+    from vit_jax_xfer.evaluate.compare import run
+    from vit_jax_xfer.evaluate.similarity.scale_study import ScaleStudy
+    from vit_jax_xfer.explain.image_files import find_images
+    from vit_jax_xfer.features.table import markdown, write_json
+
+    path = out_path(options)
+    files = find_images(options.images, Path(options.out or ".no-file"))[: options.limit]
+    check_files([str(file) for file in files], "IMAGES")
+    study = ScaleStudy(files, options.sizes, options.pairwise)
+    ways = ways_from(options)
+    for way in ways:
+        for size in study.sizes:
+            way.grid(size)
+    rows = []
+    for number, way in enumerate(ways, start=1):
+        print(f"{number} of {len(ways)}: {way.name}", file=sys.stderr, flush=True)
+        # Its seconds would be a mean over the sizes.
+        rows.append(dataclasses.replace(run(study, way, "images"), seconds=math.nan))
+        lines = markdown(rows).splitlines()
+        print("\n".join(lines if number == 1 else lines[-1:]), flush=True)
+    if path is not None:
+        told = {name: value for name, value in vars(options).items() if name != "out"}
+        write_json(path, rows, {"benchmark": study.name, "files": len(files), **told})
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = comparison_parser(
+        "vit_jax_xfer.evaluate.scale_invariance",
+        __doc__.split("\n\n", 1)[1],
+        "photos --model runs/mae/model --lift runs/lift/model --sizes 112,224,448",
+    )
+    add = parser.add_argument
+    add("images", nargs="+", metavar="IMAGES", help="files and folders")
+    add("--sizes", type=numbers, default=(112, 224, 448), metavar="N,…",
+        help="pixels of the square inputs (default 112,224,448)")  # fmt: skip
+    add("--pairwise", action="store_true", help="compare each size with each")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,106 @@
+"""What features look like: python -m vit_jax_xfer.evaluate.similarity IMAGE… --model … --out DIR
+
+For each image a sheet, DIR/NAME.png, with a column for each way to have features. Above, how much
+every cell resembles the one in the middle, or at --point: the cosine, from its least (dark) to its
+greatest. Below, the first three principal components of features as colours, which mean the same
+in all columns. Images are squashed to --size for the network.
+
+IMAGE are files and folders. Files that can't be read are left out, named, and make the exit code 1.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from vit_jax_xfer.features.command import comparison_parser, run_command, ways_from
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Draws; 0 when all images are drawn, 1 with a line for what is wrong."""
+    options = _parser().parse_args(arguments)
+    broken: list[str] = []
+    code = run_command(lambda: _draw_all(options, broken))
+    for line in broken:
+        print(f"error: {line}", file=sys.stderr)
+    return 1 if broken else code
+
+
+def _draw_all(options: argparse.Namespace, broken: list[str]) -> None:
+    # Imported late, so that --help answers at once.
+    import numpy as np
+
+    from vit_jax_xfer.data.sources.decode import decode_image
+    from vit_jax_xfer.evaluate.photographs import squashed
+    from vit_jax_xfer.explain.feature_sheets import write_feature_sheet
+    from vit_jax_xfer.explain.image_files import find_images, picture_names
+    from vit_jax_xfer.explain.progress import Progress
+    from vit_jax_xfer.features.image_features import check_free
+
+    if not options.out:
+        raise ValueError("--out: give the folder of the pictures")
+    out = Path(options.out)
+    if out.is_file():
+        raise ValueError(f"--out: {out} is a file; choose a folder")
+    files = find_images(options.images, out)[: options.limit]
+    paths = [out / f"{name}.png" for name in picture_names(files)]
+    check_free(paths, "--out", options.overwrite)
+    ways = ways_from(options)
+    for way in ways:
+        way.grid(options.size)
+    out.mkdir(parents=True, exist_ok=True)
+    drawn = 0
+    with Progress(len(files)) as progress:
+        for number, (file, path) in enumerate(zip(files, paths, strict=True), start=1):
+            try:
+                photo = decode_image(file, str(file))
+                point = _share(options.point, photo.shape[:2], file)
+            except ValueError as error:
+                broken.append(str(error))
+                continue
+            maps = [
+                (way.name, np.asarray(way(squashed(photo, way.side(options.size))[None]))[0])
+                for way in ways
+            ]
+            write_feature_sheet(path, photo, maps, point, file.name)
+            drawn += 1
+            progress.report(number)
+    print(f"wrote {drawn} {'sheet' if drawn == 1 else 'sheets'} to {out}")
+
+
+def _share(
+    point: tuple[float, float] | None, sides: tuple[int, int], file: Path
+) -> tuple[float, float]:
+    """A point in pixels of a photograph (height, width) as shares of its width and height."""
+    if point is None:
+        return 0.5, 0.5
+    (x, y), (height, width) = point, sides
+    if not (0 <= x < width and 0 <= y < height):
+        raise ValueError(f"--point: ({x:g}, {y:g}) is outside {file}, {width} × {height} pixels")
+    return x / width, y / height
+
+
+def _point(text: str) -> tuple[float, float]:
+    try:
+        x, y = (float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected pixels X,Y") from None
+    return x, y
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = comparison_parser(
+        "vit_jax_xfer.evaluate.similarity",
+        __doc__.split("\n\n", 1)[1],
+        "cat.jpg --model runs/mae/model --lift runs/lift/model --out pictures",
+        out=("DIR", "the folder of the pictures"),
+    )
+    add = parser.add_argument
+    add("images", nargs="+", metavar="IMAGE", help="files and folders, with all that is below")
+    add("--point", type=_point, metavar="X,Y",
+        help="in pixels of the images (default: their middle)")  # fmt: skip
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""How much features change with the size of the input: CKA between sizes, for a way to have them.
+
+The study of Suri et al. (LiFT, 2403.14625), whose details aren't published: here unbiased linear
+CKA (see cka.py) by batches of images, cell by cell on the smaller size's grid.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from vit_jax_xfer.evaluate.benchmark import Report, Result
+from vit_jax_xfer.evaluate.photographs import batch_size, read_squashed
+from vit_jax_xfer.evaluate.similarity.cka import aligned_rows, cka_from_terms, hsic_terms
+from vit_jax_xfer.features.way import Way
+
+_IMAGES = 8  # in a batch whose terms are averaged with the others'
+
+
+@dataclasses.dataclass(frozen=True)
+class ScaleStudy:
+    """Images squashed to squares of each of `sizes` pixels, their features compared by pairs.
+
+    pairwise: all pairs of sizes; False = each with the largest. The same images stand in a batch
+    for every way; batches differ by one image at most, so that none is left out. ValueError naming
+    an image that can't be read, for fewer than two sizes, and for fewer than 4 cells in a batch.
+    """
+
+    files: Sequence[Path]
+    sizes: Sequence[int]
+    pairwise: bool = False
+    name: str = "scale"
+
+    def __post_init__(self) -> None:
+        if len(set(self.sizes)) < 2 or len(set(self.sizes)) < len(self.sizes):
+            given = ", ".join(map(str, self.sizes)) or "none"
+            raise ValueError(f"sizes: expected two or more different ones, got {given}")
+
+    @property
+    def size(self) -> int:
+        """The largest."""
+        return max(self.sizes)
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """(smaller, larger) in the order of the columns."""
+        pairs = list(itertools.combinations(sorted(self.sizes), 2))
+        return [pair for pair in pairs if self.pairwise or pair[1] == self.size]
+
+    def __call__(self, way: Way, report: Report | None = None) -> Result:
+        terms: dict[tuple[int, int], list[jax.Array]] = {pair: [] for pair in self.pairs}
+        done = 0
+        for batch in np.array_split(np.arange(len(self.files)), -(-len(self.files) // _IMAGES)):
+            files = [self.files[i] for i in batch]
+            maps = {size: self._features(way, files, size) for size in sorted(self.sizes)}
+            for small, large in self.pairs:
+                rows = aligned_rows(maps[small], maps[large])
+                terms[small, large].append(hsic_terms(*rows, unbiased=True))
+            done += len(files)
+            if report:
+                report(done, len(self.files))
+        figures = {
+            f"CKA {small}/{large}": float(cka_from_terms(np.mean(found, axis=0)))
+            for (small, large), found in terms.items()
+        }
+        return Result(figures, {})
+
+    def _features(self, way: Way, files: Sequence[Path], size: int) -> np.ndarray:
+        side = way.side(size)
+        step = min(batch_size(side), _IMAGES)
+        parts = [files[start : start + step] for start in range(0, len(files), step)]
+        photos = (np.stack([read_squashed(file, side) for file in part]) for part in parts)
+        return np.concatenate([np.asarray(way(batch)) for batch in photos])
