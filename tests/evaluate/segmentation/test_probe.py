@@ -192,3 +192,11 @@ def test_the_command(shared, tmp_path, capsys):
     assert "error: learning_rate: got -1" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main([*arguments, "--ignore", "a"])
+
+
+def test_the_commands_defaults_are_the_benchmarks():
+    from vit_jax_xfer.evaluate.segmentation import __main__ as command
+    from vit_jax_xfer.evaluate.segmentation import benchmark
+
+    defaults = benchmark.PROBE_STEPS, benchmark.PROBE_LR, benchmark.MEMORY
+    assert defaults == (command._STEPS, command._LR, command._MEMORY)
