@@ -58,8 +58,9 @@ def default_config(task: str, model: str, *, settings: dict[str, Any], **fields:
     config.eval.pipeline = "resize(256)|center_crop(224)|normalize"
     config.eval.batch_size = 0  # 0 = as batch_size
     config.eval.every = 0  # steps between evaluations; 0 = at the end only
-    # Dense benchmarks at every evaluation: TASK:LAYOUT:PATH, as correspondence:willow:/data/willow.
-    config.eval.benchmarks = ()
+    # Dense benchmarks at every evaluation, one or a tuple of TASK:LAYOUT:PATH, such as
+    # correspondence:willow:/data/willow.
+    config.eval.benchmarks = FieldReference((), field_type=object)
     config.eval.benchmark_size = 0  # pixels of their square images; 0 = as eval.pipeline's
     config.eval.benchmark_limit = 0  # only so many of each one's items; 0 = all
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.runs import losses, one_device_mesh, rows, tiny_config
+from tests.runs import UPSAMPLERS, losses, one_device_mesh, rows, tiny_config
 from vit_jax_xfer import data
 from vit_jax_xfer.pretrained import load_pretrained
 from vit_jax_xfer.tasks.build import build_task
@@ -26,6 +26,9 @@ RUNS = {
     "attention_copy": {"optim__accumulate": 2},
     # Its batch norm takes the whole batch's statistics, its choices each image's own.
     "filter_vit": {"model__keep": 0.5},
+    # Features of the backbone are computed on the mesh; batch norm as above.
+    "lift": {},
+    "convex_lift": {"optim__accumulate": 2},
 }
 
 
@@ -58,6 +61,8 @@ def on_one_device(folder, teacher):
 
 def config(name, teacher, **fields):
     given = {} if name in ("scratch", "filter_vit") else {"task__teacher": teacher}
+    if name in UPSAMPLERS:
+        given = {"task__backbone": teacher}
     return tiny_config(name, **given, **RUNS[name], **fields)
 
 
@@ -69,6 +74,8 @@ PAIRS = [
     ("attention_copy", "data=8"),
     ("attention_copy", "data=4 tensor=2"),
     ("filter_vit", "fsdp=8"),
+    ("lift", "data=4 tensor=2"),
+    ("convex_lift", "data=8"),
 ]
 
 

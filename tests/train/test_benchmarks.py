@@ -1,0 +1,81 @@
+"""Dense benchmarks while training: figures in the metrics, and what is refused before a step."""
+
+import numpy as np
+import pytest
+import scipy.io
+from PIL import Image
+
+from tests.runs import rows, tiny_config
+from vit_jax_xfer.evaluate.open_benchmark import open_benchmark
+from vit_jax_xfer.features.load import load_backbone, load_upsampler
+from vit_jax_xfer.features.way import Way
+from vit_jax_xfer.train.loop import run
+
+BENCHMARK = {"eval__benchmark_size": 16}
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory):
+    """Keypoint correspondence on three small pictures in PF-WILLOW's layout."""
+    folder = tmp_path_factory.mktemp("willow") / "PF-dataset-WILLOW" / "car(S)"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        picture = rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)
+        Image.fromarray(picture).save(folder / f"{i}.png")
+        points = rng.uniform([[1], [1]], [[16], [12]], (2, 10))
+        scipy.io.savemat(folder / f"{i}.mat", {"pts_coord": points})
+    return f"correspondence:willow:{folder.parent}"
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mae")
+    run(tiny_config("masked_pretraining"), folder)
+    return str(folder / "model")
+
+
+def test_figures_of_doubled_features_are_metrics(spec, backbone, tmp_path):
+    config = tiny_config(
+        "lift", task__backbone=backbone, eval__benchmarks=(spec,), eval__every=2, **BENCHMARK
+    )
+    result = run(config, tmp_path)
+    evaluations = {step: values for step, kind, values in rows(tmp_path) if kind == "eval"}
+    assert list(evaluations) == [2, 3]
+    network, variables = load_backbone(backbone)
+    model, weights = load_upsampler(str(tmp_path / "model"), network, variables)
+    expected = open_benchmark(spec, 16)(Way("x", network, (variables, weights), model)).figures
+    found = {name: value for name, value in result["metrics"].items() if "/" in name}
+    assert found == {f"willow/{name}": pytest.approx(value) for name, value in expected.items()}
+    assert result["metrics"].keys() > {"loss", "cosine"} | found.keys()
+
+
+def test_a_vision_transformer_shows_its_own_features(spec, tmp_path):
+    config = tiny_config("scratch", eval__benchmarks=spec, **BENCHMARK)
+    result = run(config, tmp_path)
+    network, variables = load_backbone(
+        str(tmp_path / "model"), mean_std=((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    )
+    expected = open_benchmark(spec, 16)(Way("x", network, (variables, {}))).figures
+    for name, value in expected.items():
+        assert result["metrics"][f"willow/{name}"] == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "message"),
+    [
+        ("scratch", {"eval__benchmarks": ("depth:nyu:/data",)}, "benchmark 'depth:nyu:/data'"),
+        ("scratch", {"eval__benchmarks": ("correspondence:willow:/no/where",)}, "/no/where"),
+        ("filter_vit", {}, "the model: a FilterViT has no descriptors"),
+        ("scratch", {"twice": True}, "two are called willow"),
+        ("scratch", {"eval__benchmark_size": 15}, "15"),
+        ("scratch", {"eval__pipeline": "normalize|normalize"}, "normalises more than once"),
+    ],
+)
+def test_errors_before_anything_is_written(name, fields, message, spec, tmp_path):
+    fields = {**BENCHMARK, "eval__benchmarks": (spec,), **fields}
+    if fields.pop("twice", False):
+        fields["eval__benchmarks"] = (spec, spec)
+    with pytest.raises(ValueError, match=f"eval.benchmarks: .*{message}"):
+        run(tiny_config(name, **fields), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
