@@ -21,7 +21,7 @@ def text(frozen, teacher):
 def test_counts_memory_and_table():
     still = {"body": {"kernel": True}, "head": {"kernel": False}}
     lines = text(still, {"w": jnp.zeros((11, 100))})
-    assert lines[0] == "parameters: 1,000, 200 of them trained, 1,100 more in the teacher"
+    assert lines[0] == "parameters: 1,000, 200 of them trained, 1,100 more that stay frozen"
     assert lines[1].startswith("memory a device: about ") and "KiB of state, teacher" in lines[1]
     assert lines[2] == "sharding:"
     assert [" ".join(line.split()) for line in lines[3:]] == [

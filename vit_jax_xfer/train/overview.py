@@ -33,7 +33,7 @@ def overview(
     if still:
         parts.append(f"{total - still:,} of them trained")
     if jax.tree.leaves(teacher):
-        parts.append(f"{count_parameters(teacher):,} more in the teacher")
+        parts.append(f"{count_parameters(teacher):,} more that stay frozen")
     lines = [f"parameters: {', '.join(parts)}", f"memory a device: {_memory(compiled)}"]
     if any(axis for sharding in jax.tree.leaves(shardings) for axis in sharding.spec):
         return "\n".join([*lines, "sharding:", sharding_table(shapes, shardings)])
