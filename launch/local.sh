@@ -37,6 +37,7 @@ while :; do
       ;;
     *)
       ((status != 0 && status != 143)) || status=$code
+      # shellcheck disable=SC2046 # each number a word
       kill -TERM $(jobs -rp) 2>/dev/null || true
       ;;
   esac
