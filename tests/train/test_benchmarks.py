@@ -1,5 +1,6 @@
 """Dense benchmarks while training: figures in the metrics, and what is refused before a step."""
 
+import jax
 import numpy as np
 import pytest
 import scipy.io
@@ -39,7 +40,13 @@ def test_figures_of_doubled_features_are_metrics(spec, backbone, tmp_path):
     config = tiny_config(
         "lift", task__backbone=backbone, eval__benchmarks=(spec,), eval__every=2, **BENCHMARK
     )
-    result = run(config, tmp_path)
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Way, "side", lambda way, size: seen.append(way.variables) or size)
+        result = run(config, tmp_path)
+    # Weights on the host would go to the device with every photograph.
+    last = jax.tree.leaves(seen[-1])
+    assert last and all(isinstance(leaf, jax.Array) for leaf in last)
     evaluations = {step: values for step, kind, values in rows(tmp_path) if kind == "eval"}
     assert list(evaluations) == [2, 3]
     network, variables = load_backbone(backbone)
@@ -50,9 +57,10 @@ def test_figures_of_doubled_features_are_metrics(spec, backbone, tmp_path):
     assert result["metrics"].keys() > {"loss", "cosine"} | found.keys()
 
 
-def test_a_vision_transformer_shows_its_own_features(spec, tmp_path):
+def test_a_vision_transformer_shows_its_own_features(spec, tmp_path, capsys):
     config = tiny_config("scratch", eval__benchmarks=spec, **BENCHMARK)
     result = run(config, tmp_path)
+    assert capsys.readouterr().out.count("willow: skipped 0 keypoints, 0 pairs\n") == 1
     network, variables = load_backbone(
         str(tmp_path / "model"), mean_std=((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     )

@@ -4,6 +4,7 @@ Every evaluation takes a Way, so that one table can hold them all.
 """
 
 import dataclasses
+import functools
 import time
 from typing import Any
 
@@ -35,7 +36,9 @@ class Way:
     enlarge: int = 1
 
     def __post_init__(self) -> None:
-        self._compute = jax.jit(self.compute)
+        # Not a method of this object, which would keep these weights where others are used.
+        fixed = self.backbone, self.upsampler, self.steps
+        self._compute = jax.jit(functools.partial(_features, *fixed))
         self._seen: set[tuple[int, ...]] = set()
         self._timed = np.zeros(2)
 
@@ -54,12 +57,7 @@ class Way:
 
     def compute(self, variables: tuple[Any, Any], photos: jax.Array) -> jax.Array:
         """The same as a pure function, to trace."""
-        mean, std = (jnp.asarray(values, jnp.float32) for values in self.backbone.mean_std)
-        images = (jnp.asarray(photos, jnp.float32) / 255 - mean) / std
-        features = self.backbone(variables[0], images)
-        if self.upsampler is None:
-            return features
-        return lift(self.upsampler, variables[1], images, features, self.steps)
+        return _features(self.backbone, self.upsampler, self.steps, variables, photos)
 
     def side(self, size: int) -> int:
         """The side in pixels of the photographs it wants where the others get `size`."""
@@ -97,3 +95,18 @@ class Way:
 
     def _shape(self, size: int) -> tuple[int, ...]:
         return jax.eval_shape(self.compute, self.variables, self._photos(size)).shape
+
+
+def _features(
+    backbone: Backbone,
+    upsampler: nn.Module | None,
+    steps: int,
+    variables: tuple[Any, Any],
+    photos: jax.Array,
+) -> jax.Array:
+    mean, std = (jnp.asarray(values, jnp.float32) for values in backbone.mean_std)
+    images = (jnp.asarray(photos, jnp.float32) / 255 - mean) / std
+    features = backbone(variables[0], images)
+    if upsampler is not None:
+        features = lift(upsampler, variables[1], images, features, steps)
+    return features.astype(jnp.float32)

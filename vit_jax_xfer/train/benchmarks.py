@@ -12,11 +12,13 @@ from vit_jax_xfer.evaluate.benchmark import Benchmark
 from vit_jax_xfer.evaluate.open_benchmark import open_benchmark
 from vit_jax_xfer.features.way import Way
 from vit_jax_xfer.tasks.base import Task, Variables
+from vit_jax_xfer.train.console import say
 
 
 class Benchmarks:
     """The benchmarks of `config.eval.benchmarks`, opened; compiled at the first call.
 
+    The first call also says what each of them leaves out, which is the same at every one.
     Every process runs all of them on its own first device, so that all agree on the figures.
     ValueError, naming the field, for what is wrong with a benchmark, or for a network without
     dense features.
@@ -27,7 +29,8 @@ class Benchmarks:
         size = section.benchmark_size or min(image_shape[:2])
         self._benchmarks = _open(section.benchmarks, size, section.benchmark_limit)
         self._task = task
-        self._way: Way | None = None
+        self._way: Way | None = None  # without weights: what is compiled
+        self._told = False
         self._mean_std = normalisation_of(section.pipeline)
         if self._benchmarks:
             self._check()
@@ -36,12 +39,19 @@ class Benchmarks:
         """{"willow/PCK@0.1": …}: every figure of every benchmark, after its name."""
         if not self._benchmarks:
             return {}
-        way = self._task.way(_on_host(variables), _on_host(frozen), self._mean_std)
-        self._way = way if self._way is None else self._way.with_variables(way.variables)
+        weights = self._task.way(_on_host(variables), _on_host(frozen), self._mean_std).variables
+        # To the device once, or they go there with every photograph.
+        way = self._way.with_variables(jax.device_put(weights, jax.local_devices()[0]))
+        results = {benchmark.name: benchmark(way) for benchmark in self._benchmarks}
+        if not self._told:
+            for name, result in results.items():
+                said = ", ".join(f"{number} {what}" for what, number in result.skipped.items())
+                say(f"{name}: skipped {said}" if said else f"{name}: skipped nothing")
+        self._told = True
         return {
-            f"{benchmark.name}/{figure}": value
-            for benchmark in self._benchmarks
-            for figure, value in benchmark(self._way).figures.items()
+            f"{name}/{figure}": value
+            for name, result in results.items()
+            for figure, value in result.figures.items()
         }
 
     def _check(self) -> None:
@@ -54,9 +64,9 @@ class Benchmarks:
             )
         shapes = jax.eval_shape(self._task.init, jax.random.key(0))
         try:
-            way = self._task.way(shapes, self._task.frozen, self._mean_std)
+            self._way = self._task.way(shapes, self._task.frozen, self._mean_std)
             for benchmark in self._benchmarks:
-                way.grid(benchmark.size)
+                self._way.grid(benchmark.size)
         except ValueError as error:
             raise ValueError(f"eval.benchmarks: {error}") from None
 
