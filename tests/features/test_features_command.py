@@ -124,6 +124,7 @@ def test_broken_images_do_not_stop_the_others(model, photos, tmp_path, capsys):
         (["--out", "nowhere/x.npz"], "--out: there is no folder"),
         (["--out", "0.png"], "--out: 0.png is a file; give a folder, or a name"),
         (["--lift", "tiny.safetensors"], "expected a LiFT or ConvexLiFT, got a VisionTransformer"),
+        (["--steps", "2"], "--steps: nothing is doubled without --lift"),
         (["--facet", "keys"], "facet: 'keys' is none of"),
         (["--model", "gone"], "gone"),
     ],

@@ -1,6 +1,10 @@
 """Ways to have features: shapes, what is compiled, multiply-adds, what fits which backbone."""
 
+import dataclasses
+import weakref
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -11,7 +15,10 @@ from vit_jax_xfer.features.way import Way
 from vit_jax_xfer.models.bilinear import Bilinear
 from vit_jax_xfer.models.feature_source import backbone_fingerprint
 from vit_jax_xfer.models.preprocessing import IMAGENET, INCEPTION, Preprocessing
+from vit_jax_xfer.pretrained import to_publisher_names
+from vit_jax_xfer.pretrained.description import describe
 from vit_jax_xfer.pretrained.own import save_file
+from vit_jax_xfer.storage.checkpoints import save_model
 
 
 def network(seed=0, **fields):
@@ -101,6 +108,22 @@ def test_other_weights_without_compiling_again(backbone, photos):
     np.testing.assert_array_equal(way(photos), first)
 
 
+def test_weights_that_are_replaced_can_go(backbone, photos):
+    network, variables = backbone
+    way = Way("plain", network, (jax.tree.map(np.array, variables), {}))
+    kept = weakref.ref(jax.tree.leaves(way.variables)[0])
+    way(photos)
+    way = way.with_variables((variables, {}))
+    way(photos)
+    assert kept() is None
+
+
+def test_features_are_float32_whatever_computes_them(backbone, photos):
+    network, variables = backbone
+    model, weights = upsampler("lift_patch8", network, dtype=jnp.bfloat16)
+    assert Way("half", network, (variables, weights), model)(photos).dtype == np.float32
+
+
 def test_photographs_must_be_bytes(backbone):
     network, variables = backbone
     with pytest.raises(ValueError, match=r"photos: expected uint8 \(B, H, W, 3\), got float32"):
@@ -171,6 +194,11 @@ def test_ways_of_a_comparison(backbone, tmp_path):
         make_ways(network, variables, names=("nearest",))
     with pytest.raises(ValueError, match="steps: got 0"):
         make_ways(network, variables, steps=(0,))
+    overlapping = dataclasses.replace(network, stride=4)
+    with pytest.raises(ValueError, match="ways: bilateral .* leave it out, or drop stride"):
+        make_ways(overlapping, variables)
+    rest = make_ways(overlapping, variables, steps=(1,), names=("plain", "bilinear", "larger"))
+    assert [way.grid(32) for way in rest] == [(7, 7), (14, 14), (15, 15)]
 
 
 def test_backbones_from_files(tmp_path):
@@ -187,3 +215,21 @@ def test_backbones_from_files(tmp_path):
     save_file(lift, *upsampler("lift_patch8", found))
     with pytest.raises(ValueError, match="a LiFT has no descriptors; choose a vision transformer"):
         load_backbone(str(lift))
+
+
+def test_errors_say_which_file_it_was(backbone, tmp_path):
+    network, variables = backbone
+    model, weights = upsampler("lift_patch8", network)
+    authors = tmp_path / "lift.npz"
+    np.savez(authors, **to_publisher_names(weights, "lift"))
+    with pytest.raises(ValueError, match="lift.npz: .*a LiFT's file"):
+        load_backbone(str(authors))
+    vit = tmp_path / "vit.npz"
+    np.savez(vit, **to_publisher_names(variables, "deit"))
+    with pytest.raises(ValueError, match="vit.npz: family: 'lift' has names as"):
+        load_upsampler(str(vit), network, variables)
+    save_model(tmp_path / "run" / "model", weights, describe(model))
+    run = str(tmp_path / "run")
+    for load in (load_backbone, lambda path: load_upsampler(path, network, variables)):
+        with pytest.raises(ValueError, match="run: is the folder of a run; its model is .*model"):
+            load(run)

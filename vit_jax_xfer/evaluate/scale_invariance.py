@@ -3,12 +3,10 @@
 For each way to have features, how alike they are when the same images are given to the network at
 different sizes: unbiased linear CKA in per cent, 100 where they only differ by rotation and scale.
 Each size is compared with the largest, cell by cell on the smaller grid, or with --pairwise each
-with each. --size is not used. IMAGES are files and folders, with all that is below.
+with each. IMAGES are files and folders, with all that is below.
 """
 
 import argparse
-import dataclasses
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,29 +29,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _study(options: argparse.Namespace) -> None:
     # Imported late, so that --help answers at once.
     from vit_jax_xfer.data.sources.integrity import check_files
-    from vit_jax_xfer.evaluate.compare import run
+    from vit_jax_xfer.evaluate.compare import check_size, compare
     from vit_jax_xfer.evaluate.similarity.scale_study import ScaleStudy
     from vit_jax_xfer.explain.image_files import find_images
-    from vit_jax_xfer.features.table import markdown, write_json
 
-    path = out_path(options)
+    out_path(options)
     files = find_images(options.images, Path(options.out or ".no-file"))[: options.limit]
     check_files([str(file) for file in files], "IMAGES")
     study = ScaleStudy(files, options.sizes, options.pairwise)
     ways = ways_from(options)
-    for way in ways:
-        for size in study.sizes:
-            way.grid(size)
-    rows = []
-    for number, way in enumerate(ways, start=1):
-        print(f"{number} of {len(ways)}: {way.name}", file=sys.stderr, flush=True)
-        # Its seconds would be a mean over the sizes.
-        rows.append(dataclasses.replace(run(study, way, "images"), seconds=math.nan))
-        lines = markdown(rows).splitlines()
-        print("\n".join(lines if number == 1 else lines[-1:]), flush=True)
-    if path is not None:
-        told = {name: value for name, value in vars(options).items() if name != "out"}
-        write_json(path, rows, {"benchmark": study.name, "files": len(files), **told})
+    for size in study.sizes:
+        check_size(ways, size)
+    # Its seconds would be a mean over the sizes.
+    compare(options, study, ways, timed=False, about={"files": len(files)})
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -61,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         "vit_jax_xfer.evaluate.scale_invariance",
         __doc__.split("\n\n", 1)[1],
         "photos --model runs/mae/model --lift runs/lift/model --sizes 112,224,448",
+        size=False,
     )
     add = parser.add_argument
     add("images", nargs="+", metavar="IMAGES", help="files and folders")

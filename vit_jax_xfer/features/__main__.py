@@ -45,6 +45,8 @@ def _write_all(options: argparse.Namespace, broken: list[str]) -> None:
     from vit_jax_xfer.explain.progress import Progress
     from vit_jax_xfer.features.image_features import Sizing, check_free
 
+    if options.steps and not options.lift:
+        raise ValueError("--steps: nothing is doubled without --lift; give one, or drop --steps")
     files = find_images(options.images, Path(options.out))
     names = picture_names(files)
     to_one = _in_one_file(options, len(files))
@@ -85,8 +87,8 @@ def _way(options: argparse.Namespace) -> Any:
     from vit_jax_xfer.features.load import make_ways
 
     backbone, variables = backbone_from(options)
-    lifts = [options.lift] if options.lift else []
-    return make_ways(backbone, variables, lifts, [options.steps], () if lifts else ("plain",))[0]
+    lifts, steps = [options.lift] if options.lift else [], [options.steps or 1]
+    return make_ways(backbone, variables, lifts, steps, () if lifts else ("plain",))[0]
 
 
 def _numbers(way: Any, photo: Any) -> Any:
@@ -165,7 +167,7 @@ def _parser() -> argparse.ArgumentParser:
     add_backbone_flags(parser)
     add("--lift", metavar="PATH",
         help="a LiFT or ConvexLiFT of these features: a run's model folder, or a file")  # fmt: skip
-    add("--steps", type=positive, default=1, metavar="N",
+    add("--steps", type=positive, metavar="N",
         help="how many times --lift doubles them (default 1)")  # fmt: skip
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--size", type=positive, metavar="PIXELS",

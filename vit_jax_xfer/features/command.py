@@ -14,10 +14,11 @@ def comparison_parser(
     description: str,
     example: str,
     out: tuple[str, str] = ("FILE.json", "write the table there too"),
+    size: bool = True,
 ) -> argparse.ArgumentParser:
     """A parser with the flags by which ways to have features are chosen.
 
-    out: what --out names, and its help.
+    out: what --out names, and its help. size: whether there is a --size.
     """
     parser = argparse.ArgumentParser(
         prog=f"python -m {module}",
@@ -44,8 +45,9 @@ def comparison_parser(
     )
     add("--ways", type=_names, default=tuple(_WAYS.split(",")), metavar="NAME,…",
         help=f"what to compare beside --lift, of {_WAYS} (default all)")  # fmt: skip
-    add("--size", type=positive, default=224, metavar="PIXELS",
-        help="of the network's square input (default 224)")  # fmt: skip
+    if size:
+        add("--size", type=positive, default=224, metavar="PIXELS",
+            help="of the network's square input (default 224)")  # fmt: skip
     add("--limit", type=positive, metavar="N", help="only so many of the data set's items")
     add("--out", metavar=out[0], help=out[1])
     add("--overwrite", action="store_true", help="replace a file that exists")
@@ -133,8 +135,11 @@ def positive(text: str) -> int:
 
 
 def numbers(text: str) -> tuple[int, ...]:
-    """A flag's whole numbers of 1 or more, with commas."""
-    return tuple(positive(part.strip()) for part in text.split(",") if part.strip())
+    """A flag's whole numbers of 1 or more, with commas; at least one, and each once."""
+    found = tuple(positive(part.strip()) for part in text.split(",") if part.strip())
+    if not found or len(set(found)) < len(found):
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected different numbers, as 1,2")
+    return found
 
 
 def _names(text: str) -> Sequence[str]:

@@ -1,6 +1,7 @@
 """Backbones and upsamplers from files, and the ways that a comparison is made of."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ def load_backbone(
     file.
     """
     fields = {"num_heads": num_heads} if num_heads else {}
-    model, variables = load_pretrained(source, family, **fields)
+    with _named(source):
+        model, variables = load_pretrained(source, family, **fields)
     return backbone_of(model, variables, source, **taken)
 
 
@@ -42,7 +44,8 @@ def load_upsampler(source: str, backbone: Backbone, variables: Any) -> tuple[nn.
     """
     own = is_own(Path(source))
     fields = {} if own else {"patch_size": backbone.patch_size}
-    model, weights = load_pretrained(source, None if own else "lift", **fields)
+    with _named(source):
+        model, weights = load_pretrained(source, None if own else "lift", **fields)
     check_fits(source, model, backbone, variables)
     return model, weights
 
@@ -96,6 +99,11 @@ def make_ways(
     if "bilinear" in names:
         ways += _repeated("bilinear", backbone, variables, Bilinear(backbone.patch_size), {}, steps)
     if "bilateral" in names:
+        if backbone.stride not in (None, backbone.patch_size):
+            raise ValueError(
+                "ways: bilateral takes features of patches side by side; leave it out, or drop "
+                "stride"
+            )
         filtered = JointBilateral(patch_size=backbone.patch_size)
         ways += _repeated("joint bilateral", backbone, variables, filtered, {}, steps)
     loaded = [(path, *load_upsampler(path, backbone, variables)) for path in lifts]
@@ -108,6 +116,17 @@ def make_ways(
     if "larger" in names:
         ways.append(Way("input ×2", backbone, (variables, {}), enlarge=2))
     return ways
+
+
+@contextlib.contextmanager
+def _named(source: str) -> Iterator[None]:
+    """Errors say which file it was, and where a run's folder has its model."""
+    if (Path(source) / "model" / "model.json").is_file():
+        raise ValueError(f"{source}: is the folder of a run; its model is {Path(source) / 'model'}")
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(str(error) if source in str(error) else f"{source}: {error}") from error
 
 
 def _repeated(

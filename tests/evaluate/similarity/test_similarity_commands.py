@@ -73,10 +73,21 @@ def test_the_table(photos, tmp_path, capsys):
     assert scale_main([*arguments, "--out", str(out)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("| features | grid | CKA 16/32 | ms") and len(lines) == 4
-    rows = json.loads(out.read_text())["rows"]
+    written = json.loads(out.read_text())
+    assert written["files"] == 3 and written["benchmark"] == "scale"
+    rows = written["rows"]
     assert [row["way"] for row in rows] == ["plain", "bilinear ×1"] and rows[0]["seconds"] is None
     assert scale_main([*arguments, "--sizes", "16,30"]) == 1
-    assert "30×30 pixels are not a whole number" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "size 30: plain: " in said and "30×30 pixels are not a whole number" in said
+    assert "; 32 is the nearest that is" in said
+    # A flag that would do nothing isn't taken, or only as the beginning of --sizes.
+    assert scale_main([*arguments, "--size", "32"]) == 1
+    assert "sizes: expected two or more different ones, got 32" in capsys.readouterr().err
+    for flags in (["--steps", ""], ["--sizes", "32,32"]):
+        with pytest.raises(SystemExit):
+            scale_main([*arguments, *flags])
+    assert "expected different numbers" in capsys.readouterr().err
     (photos / "2.png").write_bytes(b"broken")
     assert scale_main(arguments) == 1
     assert "2.png" in capsys.readouterr().err

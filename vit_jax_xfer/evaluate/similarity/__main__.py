@@ -31,6 +31,7 @@ def _draw_all(options: argparse.Namespace, broken: list[str]) -> None:
     import numpy as np
 
     from vit_jax_xfer.data.sources.decode import decode_image
+    from vit_jax_xfer.evaluate.compare import check_size
     from vit_jax_xfer.evaluate.photographs import squashed
     from vit_jax_xfer.explain.feature_sheets import write_feature_sheet
     from vit_jax_xfer.explain.image_files import find_images, picture_names
@@ -46,8 +47,7 @@ def _draw_all(options: argparse.Namespace, broken: list[str]) -> None:
     paths = [out / f"{name}.png" for name in picture_names(files)]
     check_free(paths, "--out", options.overwrite)
     ways = ways_from(options)
-    for way in ways:
-        way.grid(options.size)
+    check_size(ways, options.size)
     out.mkdir(parents=True, exist_ok=True)
     drawn = 0
     with Progress(len(files)) as progress:
