@@ -17,7 +17,6 @@ from vit_jax_xfer.models.lift_loss import (
     lift_loss_and_stats,
     shrink_images,
 )
-from vit_jax_xfer.models.patches import grid_of
 from vit_jax_xfer.tasks.base import Aux, Batch, Task, Variables
 from vit_jax_xfer.tasks.view import View
 
@@ -99,7 +98,6 @@ class FeatureUpsampling(Task):
             own, wanted = getattr(self.model, field), getattr(self.backbone, field)
             if own != wanted:
                 raise ValueError(f"model.{field}: {own}, and the backbone has {wanted}; leave it")
-        grid_of(image_shape[:2], patch)
 
     def _pyramid(self, frozen: Variables, images: jax.Array) -> list[jax.Array]:
         """The backbone's features of images, of their half and of their quarter."""

@@ -76,7 +76,7 @@ def test_spair(spair):
         (annotation(src_kps=[[1, 2]]), "src_kps has 1 keypoints, trg_kps has 3"),
         (annotation(src_kps=[[1, 2, 3], [1]]), "one.json: not a pair's annotation"),
         (annotation(trg_bndbox=[5, 5, 5, 5]), r"one.json: trg_bndbox .* empty"),
-        (annotation(src_imname="c.png"), "c.png: this photograph is missing"),
+        (annotation(src_imname="c.png"), "c.png: this image is missing"),
         (annotation(src_imsize=[24, 32, 3]), r"a.png: 32×24, but .*one.json was made for \[24, 32"),
     ],
 )
@@ -89,6 +89,16 @@ def test_unreadable_photograph(spair, tmp_path):
     data = spair(one=annotation())
     (tmp_path / "JPEGImages" / "cat" / "b.png").write_bytes(b"not a picture")
     with pytest.raises(ValueError, match=r"cannot read image .*b\.png"):
+        open_pairs(data)
+
+
+def test_truncated_photograph(spair, tmp_path):
+    data = spair(one=annotation())
+    photo = tmp_path / "JPEGImages" / "cat" / "b.png"
+    noise = np.random.default_rng(0).integers(0, 256, (30, 20, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(photo)
+    photo.write_bytes(photo.read_bytes()[:900])
+    with pytest.raises(ValueError, match=r"1 broken image .* cannot read image .*b\.png"):
         open_pairs(data)
 
 

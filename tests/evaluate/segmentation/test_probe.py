@@ -123,6 +123,16 @@ def test_classes_that_training_has_not(tmp_path):
     assert 0.5 < result.figures["mIoU"] < 2 / 3
 
 
+def test_a_single_class_and_none_ignored(tmp_path):
+    for i in range(4):
+        for kind, picture in (("i", np.zeros((16, 16, 3))), ("m", np.full((16, 16), 3))):
+            (tmp_path / kind).mkdir(exist_ok=True)
+            Image.fromarray(picture.astype(np.uint8)).save(tmp_path / kind / f"{i}.png")
+    spec = f"masks:{tmp_path}/i:{tmp_path}/m"
+    benchmark = open_segmentation(spec, 16, ignore=(), steps=1)
+    assert benchmark(KnownWay(lambda means: means)).figures == {"mIoU": 1.0, "accuracy": 1.0}
+
+
 @pytest.mark.parametrize("memory", [0.0, 3e-6])
 def test_features_that_are_not_kept(tmp_path, memory, monkeypatch):
     stripes(tmp_path, "train", 5)

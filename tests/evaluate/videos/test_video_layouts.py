@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vit_jax_xfer.evaluate.folder_name import folder_name
 from vit_jax_xfer.evaluate.videos.layouts import open_videos
-from vit_jax_xfer.evaluate.videos.mask_files import folder_name, palette, save_masks
+from vit_jax_xfer.evaluate.videos.mask_files import palette, save_masks
 from vit_jax_xfer.evaluate.videos.video import read_mask
 
 
@@ -91,6 +92,11 @@ def test_what_is_missing(davis):
         open_videos(data)
     Image.new("RGB", (15, 12)).save(frames / "00004.jpg")
     with pytest.raises(ValueError, match=r"00004\.jpg: \(15, 12\) pixels.*has \(16, 12\)"):
+        open_videos(data)
+    noise = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(frames / "00004.jpg")
+    (frames / "00004.jpg").write_bytes((frames / "00004.jpg").read_bytes()[:-60])
+    with pytest.raises(ValueError, match=r"video cow: 1 broken .* image .*00004\.jpg"):
         open_videos(data)
     (frames / "00004.jpg").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"cannot read image .*00004\.jpg"):

@@ -24,3 +24,16 @@ def decode_image(data: bytes | str | pathlib.Path, name: str) -> np.ndarray:
     except Exception as error:
         reason = str(error).replace(name, "file").splitlines()[0] if str(error) else repr(error)
         raise ValueError(f"cannot read image {name}: {reason}") from error
+
+
+def image_size(path: pathlib.Path) -> tuple[int, int]:
+    """(width, height) from a file's header. Raises ValueError naming it where there is none."""
+    from PIL import Image
+
+    if not path.is_file():
+        raise ValueError(f"{path}: this image is missing")
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except Exception as error:
+        raise ValueError(f"cannot read image {path}: {type(error).__name__}") from error

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from vit_jax_xfer.data.sources.decode import image_size
+from vit_jax_xfer.data.sources.integrity import check_files
 from vit_jax_xfer.evaluate.correspondence.pair import Pair, inside
 
 _WILLOW_LISTS = ("test_pairs.csv", "test_pairs_pf.csv")
@@ -23,8 +25,8 @@ _WILLOW_POINTS = 10
 def open_pairs(data: str) -> tuple[str, list[Pair]]:
     """(name, pairs) of "spair:PATH" or "willow:PATH".
 
-    Every annotation is read, and every photograph's header. ValueError naming the file that isn't
-    as it should be.
+    Every annotation is read, and the head and end of every photograph. ValueError naming the file
+    that isn't as it should be.
     """
     name, _, path = data.partition(":")
     if name not in _LAYOUTS or not path:
@@ -33,7 +35,10 @@ def open_pairs(data: str) -> tuple[str, list[Pair]]:
     root = Path(path).expanduser()
     if not root.is_dir():
         raise ValueError(f"data: there is no folder {root}")
-    return name, _LAYOUTS[name](root)
+    pairs = _LAYOUTS[name](root)
+    photos = dict.fromkeys(photo for pair in pairs for photo in (pair.source, pair.target))
+    check_files([str(photo) for photo in photos], str(root))
+    return name, pairs
 
 
 def spair(root: Path) -> list[Pair]:
@@ -46,7 +51,7 @@ def spair(root: Path) -> list[Pair]:
     files = sorted((root / "PairAnnotation" / "test").glob("*.json"))
     if not files:
         raise ValueError(f"{root / 'PairAnnotation' / 'test'}: no .json files of pairs there")
-    size_of = functools.cache(photo_size)
+    size_of = functools.cache(image_size)
     pairs = [_spair_pair(root, file, size_of) for file in files]
     return sorted(pairs, key=lambda pair: pair.category)
 
@@ -66,7 +71,7 @@ def willow(root: Path) -> list[Pair]:
     annotated = {}
     for file in sorted(root.glob("*/*.mat")):
         photo = file.with_suffix(".png")
-        size = photo_size(photo)
+        size = image_size(photo)
         annotated[photo] = inside(_willow_points(file), size), size
     if not annotated:
         raise ValueError(f"{root}: no folder with .mat files of keypoints there")
@@ -85,20 +90,6 @@ def willow(root: Path) -> list[Pair]:
 
 
 _LAYOUTS: dict[str, Callable[[Path], list[Pair]]] = {"spair": spair, "willow": willow}
-
-
-def photo_size(path: Path) -> tuple[int, int]:
-    """(width, height) from a file's header. ValueError where there is none."""
-    from PIL import Image
-
-    if not path.is_file():
-        raise ValueError(f"{path}: this photograph is missing")
-    try:
-        with Image.open(path) as image:
-            return image.size
-    # Pillow's plugins raise nearly anything on broken data.
-    except Exception as error:
-        raise ValueError(f"cannot read image {path}: {type(error).__name__}") from error
 
 
 def _found(root: Path, folder: str, inner: tuple[str, ...]) -> Path:

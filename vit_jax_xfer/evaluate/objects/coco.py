@@ -86,7 +86,8 @@ def _wanted(files: dict[Any, str], names: Path, file: Path) -> set[Any]:
     by_name = {Path(name).name: image for image, name in files.items()}
     listed = [Path(line.strip()).name for line in names.read_text().splitlines() if line.strip()]
     if unknown := [name for name in listed if name not in by_name]:
-        raise ValueError(f"{names}: {unknown[0]} and {len(unknown) - 1} more are not in {file}")
+        more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
+        raise ValueError(f"{names}: {unknown[0]}{more}: not in {file}")
     return {by_name[name] for name in listed}
 
 

@@ -1,12 +1,12 @@
 """What TokenCut found, drawn over the photograph: a picture a way and image."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from vit_jax_xfer.evaluate.folder_name import folder_name
 from vit_jax_xfer.evaluate.objects.boxed_images import BoxedImage
 from vit_jax_xfer.evaluate.objects.object_discovery import Discovery
 from vit_jax_xfer.explain.cells import even_cells
@@ -82,6 +82,6 @@ def draw_discovery(
 
 
 def _folder_names(names: Sequence[str]) -> list[str]:
-    """The ways' names as folders that every file system takes, all different."""
-    plain = [re.sub(r"[^\w.-]+", "_", name.replace("×", "x")).strip("_.") for name in names]
+    """The ways' names as folders, all different."""
+    plain = [folder_name(name) for name in names]
     return [f"{one}_{i}" if plain.count(one) > 1 else one for i, one in enumerate(plain, start=1)]

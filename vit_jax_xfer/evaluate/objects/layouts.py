@@ -25,15 +25,17 @@ def open_boxes(spec: str, hard: bool = True) -> BoxedImages:
     layout, _, rest = spec.partition(":")
     if layout == "voc" and rest:
         # A path may have a colon itself.
-        path, split = (rest, "") if Path(rest).is_dir() or ":" not in rest else _last(rest)
-        return open_voc(Path(path), split, hard)
+        whole = Path(rest).expanduser().is_dir() or ":" not in rest
+        path, split = (rest, "") if whole else _last(rest)
+        return open_voc(Path(path).expanduser(), split, hard)
     if layout == "coco" and (parts := re.fullmatch(r"(.+?\.json):(.+)", rest)):
         if not hard:
             raise ValueError("--no-hard: COCO marks no objects as truncated or difficult")
         images, names = parts[2], ""
-        if not Path(images).is_dir() and ":" in images:
+        if not Path(images).expanduser().is_dir() and ":" in images:
             images, names = _last(images)
-        return open_coco(Path(parts[1]), Path(images), Path(names) if names else None)
+        file, folder, listed = (Path(one).expanduser() for one in (parts[1], images, names))
+        return open_coco(file, folder, listed if names else None)
     raise ValueError(f"data: got {spec!r}, expected {FORMS}")
 
 

@@ -89,7 +89,7 @@ class SegmentationBenchmark:
 
     def _labels(self) -> np.ndarray:
         """Ids → labels, by index: places in `ids`, UNLABELLED for those that are ignored."""
-        labels = np.full(max(*self.ids, *self.data.ignore) + 1, UNLABELLED, np.int32)
+        labels = np.full(max([*self.ids, *self.data.ignore]) + 1, UNLABELLED, np.int32)
         labels[list(self.ids)] = np.arange(len(self.ids))
         return labels
 

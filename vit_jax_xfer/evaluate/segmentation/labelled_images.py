@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from vit_jax_xfer.data.sources.decode import image_size
 from vit_jax_xfer.data.sources.integrity import check_files
 
 _LARGEST_ID = 65535
@@ -73,8 +74,7 @@ def survey(images: Sequence[LabelledImage], size: int, ignore: frozenset[int]) -
     empty = vanished = 0
     for one in images:
         ids = read_mask(one.mask)
-        with Image.open(one.image) as image:
-            width, height = image.size
+        width, height = image_size(one.image)
         if ids.shape != (height, width):
             raise ValueError(
                 f"{one.mask}: {ids.shape[0]}×{ids.shape[1]} pixels, and its image {one.image} has "

@@ -32,14 +32,14 @@ def open_masks(spec: str, ignore: Collection[int] | None = None) -> LabelledImag
     """
     layout, _, rest = spec.partition(":")
     if layout == "voc" and rest:
-        return _voc(Path(rest), _ids(ignore, 255))
+        return _voc(Path(rest).expanduser(), _ids(ignore, 255))
     if layout == "coco128" and rest:
-        root = Path(rest)
+        root = Path(rest).expanduser()
         folders = root / "images", root / "semantic_segmentation" / "masks"
         return _folders(*folders, _ids(ignore, 0))
     if layout == "masks" and ":" in rest:
-        images, _, masks = rest.partition(":")
-        return _folders(Path(images), Path(masks), _ids(ignore, 255))
+        images, masks = (Path(one).expanduser() for one in rest.split(":", 1))
+        return _folders(images, masks, _ids(ignore, 255))
     raise ValueError(f"data: got {spec!r}, expected {FORMS}")
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from vit_jax_xfer.data.images import resize
 from vit_jax_xfer.data.sources.decode import decode_image
 from vit_jax_xfer.evaluate.benchmark import Report, Result
+from vit_jax_xfer.evaluate.folder_name import folder_name
 from vit_jax_xfer.evaluate.videos.davis import VOID, VideoScore, davis_score, score_video
 from vit_jax_xfer.evaluate.videos.label_grids import (
     grid_labels,
@@ -20,7 +21,7 @@ from vit_jax_xfer.evaluate.videos.label_grids import (
     propagate_video,
 )
 from vit_jax_xfer.evaluate.videos.layouts import open_videos
-from vit_jax_xfer.evaluate.videos.mask_files import folder_name, save_masks
+from vit_jax_xfer.evaluate.videos.mask_files import save_masks
 from vit_jax_xfer.evaluate.videos.video import Video
 from vit_jax_xfer.features.way import Way
 

@@ -8,6 +8,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from vit_jax_xfer.data.sources.decode import image_size
+from vit_jax_xfer.data.sources.integrity import check_files
 from vit_jax_xfer.evaluate.videos.davis import VOID
 from vit_jax_xfer.evaluate.videos.video import Video, read_mask
 
@@ -25,7 +27,8 @@ def open_videos(
     """(name, videos) of "davis2016:PATH" or "davis2017:PATH", those of its list val.txt.
 
     DAVIS 2016 without a list has every folder of frames. limit: the first videos; frames: the first
-    ones of each. All files must be there and have one size in a video; first masks are read.
+    ones of each. All files must be there and have one size in a video; first masks are read,
+    of the others the head and the end.
     ValueError naming the file that isn't as it should be.
     """
     name, _, path = data.partition(":")
@@ -79,25 +82,14 @@ def _video(root: Path, name: str, limit: int | None, one_object: bool) -> Video:
     frames, masks = frames[:limit], masks[:limit]
     if len(frames) < _MIN_FRAMES:
         raise ValueError(f"{folders[0]}: {len(frames)} frames, expected at least {_MIN_FRAMES}")
-    size = _size(frames[0])
+    size = image_size(frames[0])
     for file in (*frames, *masks):
-        if _size(file) != size:
+        if image_size(file) != size:
             raise ValueError(
-                f"{file}: {_size(file)} pixels, but {frames[0].name} of this video has {size}"
+                f"{file}: {image_size(file)} pixels, but {frames[0].name} of this video has {size}"
             )
+    check_files([str(file) for file in (*frames, *masks)], f"video {name}")
     labels = np.unique(read_mask(masks[0], one_object))
     if not one_object and labels.tolist() in ([0, VOID], [VOID]):
         raise ValueError(f"{masks[0]}: 0 and 255 alone; open masks of one object as davis2016:PATH")
     return Video(name, tuple(frames), tuple(masks), size, one_object)
-
-
-def _size(file: Path) -> tuple[int, int]:
-    """(width, height) from a file's header."""
-    from PIL import Image
-
-    try:
-        with Image.open(file) as image:
-            return image.size
-    # Pillow's plugins raise nearly anything on broken data.
-    except Exception as error:
-        raise ValueError(f"cannot read image {file}: {type(error).__name__}") from error

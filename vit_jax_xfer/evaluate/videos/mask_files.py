@@ -1,6 +1,5 @@
 """Predicted masks as indexed PNGs, as DAVIS's own tools read them."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,11 +15,6 @@ def save_masks(folder: Path, names: Sequence[str], masks: np.ndarray) -> None:
         image = Image.fromarray(mask)
         image.putpalette(palette().tobytes())
         image.save(folder / f"{name}.png")
-
-
-def folder_name(way: str) -> str:
-    """A way's name, "LiFT ×1", as a folder's: "LiFT_x1"."""
-    return re.sub(r"[^\w.+-]+", "_", way.replace("×", "x"))
 
 
 def palette() -> np.ndarray:
