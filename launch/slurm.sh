@@ -17,8 +17,8 @@ usage() {
 usage: launch/slurm.sh submit --nodes=N --gpus=G [SBATCH OPTIONS] -- ARGUMENTS
        launch/slurm.sh job ARGUMENTS
 
-submit   queues python -m vit_jax_xfer.main ARGUMENTS on N nodes with G GPUs each, one process a GPU,
-         in the Python environment of this shell (or PYTHON=...)
+submit   queues python -m vit_jax_xfer.main ARGUMENTS on N nodes of G GPUs, one process a GPU, in the
+         Python environment of this shell (or PYTHON=...)
            --dry-run        prints the sbatch command instead
            SBATCH OPTIONS   --time=..., --partition=..., --account=..., in the form --name=value
          Told to make way, and 120 s before the time is over (--signal=B:TERM@SECONDS sets another),

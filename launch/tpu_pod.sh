@@ -211,9 +211,9 @@ watch() {
 stop() {
   on_workers "if ! $RUNNING; then echo 'no run is on here'; exit 0; fi
 kill -TERM \"\$pid\"
-for _ in \$(seq 600); do
+for _ in \$(seq 3000); do
   if ! $RUNNING; then tail -n 2 ~/$LOG; exit 0; fi
-  sleep 1
+  sleep 0.2
 done
 echo 'error: not ended in 600 s; see the log' >&2
 exit 1"
