@@ -66,6 +66,12 @@ def test_pairs_and_enlarged_ways(photos):
             study(photos, *sizes)
 
 
+def test_too_few_cells(photos):
+    few = ScaleStudy(sorted(photos.glob("*.png"))[:3], (8, 32))
+    with pytest.raises(ValueError, match="sizes: 3 images have 3 cells together at 8 pixels, 4"):
+        few(KnownWay(lambda means: means))
+
+
 def test_the_table(photos, tmp_path, capsys):
     arguments = [str(photos), "--model", tiny_backbone_file(tmp_path), "--limit", "3"]
     arguments += ["--ways", "plain,bilinear", "--steps", "1", "--sizes", "16,32"]

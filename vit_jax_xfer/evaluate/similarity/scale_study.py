@@ -17,6 +17,7 @@ from vit_jax_xfer.evaluate.photographs import batch_size, read_squashed
 from vit_jax_xfer.evaluate.similarity.cka import aligned_rows, cka_from_terms, hsic_terms
 from vit_jax_xfer.features.way import Way
 
+_ROWS = 4  # cells of a batch, without which there is no unbiased estimate
 _IMAGES = 8  # in a batch whose terms are averaged with the others'
 
 
@@ -58,6 +59,11 @@ class ScaleStudy:
             maps = {size: self._features(way, files, size) for size in sorted(self.sizes)}
             for small, large in self.pairs:
                 rows = aligned_rows(maps[small], maps[large])
+                if len(rows[0]) < _ROWS:
+                    raise ValueError(
+                        f"sizes: {len(files)} images have {len(rows[0])} cells together at {small} "
+                        f"pixels, {_ROWS} are needed; give more images or leave that size out"
+                    )
                 terms[small, large].append(hsic_terms(*rows, unbiased=True))
             done += len(files)
             if report:
