@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 import vit_jax_xfer as vjx
 from vit_jax_xfer.features.backbone import backbone_of
@@ -143,6 +144,22 @@ def test_fingerprint_is_of_what_features_come_from():
     blocks = [params["blocks_0"], params["blocks_1"]]
     stacked["blocks"] = jax.tree.map(lambda *x: np.stack(x), *blocks)
     assert backbone_fingerprint(scanned, {"params": stacked}) == same
+
+
+@pytest.mark.parametrize("bias", ["block", "shared"])
+def test_fingerprint_is_the_same_at_another_size(bias, tmp_path):
+    fields = {"relative_bias": bias, "position": "none", "pool": "avg", "pre_logits": True}
+    model, variables = network(**fields)
+    same = backbone_fingerprint(model, variables)
+    larger = model.clone(image_size=64, num_classes=0, pre_logits=False)
+    resized = jax.eval_shape(larger.init, jax.random.key(0), np.zeros((1, 64, 64, 3), np.float32))
+    params = flatten_dict(dict(variables["params"]))
+    kept = {
+        path: params[path] if params[path].shape == leaf.shape else np.ones(leaf.shape)
+        for path, leaf in flatten_dict(dict(resized["params"])).items()
+    }
+    assert len(kept) < len(params) and any((x == 1).all() for x in kept.values())
+    assert backbone_fingerprint(larger, {"params": unflatten_dict(kept)}) == same
 
 
 @pytest.mark.parametrize("name", ["lift_patch8", "convex_lift_patch8"])

@@ -9,6 +9,10 @@ import numpy as np
 
 from vit_jax_xfer.models.extract import encoder_of
 
+# Parameters that features don't come from, and those that an image's size changes.
+_HEADS = ("head", "distillation_classifier", "representation", "head_norm", "attention_pool")
+_POSITIONS = ("pos_embed", "relative_bias")
+
 
 @dataclasses.dataclass(frozen=True)
 class FeatureSource:
@@ -44,8 +48,8 @@ class FeatureSource:
 def backbone_fingerprint(model: Any, variables: Any) -> str:
     """A digest of the weights that features come from: 16 hexadecimal digits.
 
-    Heads, decoders, positions (which are resized with the image) and how blocks are stacked don't
-    matter to it.
+    Heads and what pools for them, decoders, positions (which are resized with the image, as tables
+    of relative ones are) and how blocks are stacked don't matter to it.
     """
     _, variables = encoder_of(model, variables)
     params = dict(variables["params"])
@@ -55,7 +59,8 @@ def backbone_fingerprint(model: Any, variables: Any) -> str:
         params |= {f"blocks_{i}": jax.tree.map(lambda x, i=i: x[i], stacked) for i in range(depth)}
     digest = hashlib.sha256()
     for path, leaf in sorted(_named(params)):
-        if path.split("/")[0] in ("head", "pos_embed"):
+        names = path.split("/")
+        if names[0] in _HEADS or names[-1] in _POSITIONS:
             continue
         array = np.asarray(leaf, np.float32)
         digest.update(f"{path} {array.shape}".encode())
