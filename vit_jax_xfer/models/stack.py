@@ -9,6 +9,7 @@ from vit_jax_xfer.models.block import Block
 from vit_jax_xfer.models.collections import SCANNED
 from vit_jax_xfer.models.design import BlockDesign
 from vit_jax_xfer.models.placement import Placement
+from vit_jax_xfer.models.rows import keep_rows
 
 REMAT_POLICIES: dict[str, Any] = {
     # keep every activation of a block
@@ -37,9 +38,10 @@ def run_blocks(
     place: Placement | None = None,
 ) -> jax.Array:
     """Tokens (B, T, C) through all blocks. keep: (depth, 2, B) factors of stochastic depth."""
+    tokens = keep_rows(tokens)
     if isinstance(blocks, nn.Module):
         scanned = nn.scan(
-            lambda block, carry, factors, place: (block(carry, factors, place), None),
+            lambda block, carry, factors, place: (keep_rows(block(carry, factors, place)), None),
             variable_axes=dict.fromkeys(SCANNED, 0),
             split_rngs={"params": True},
             in_axes=(0, nn.broadcast),
@@ -47,5 +49,5 @@ def run_blocks(
         )
         return scanned(blocks, tokens, keep, place)[0]
     for i, block in enumerate(blocks):
-        tokens = block(tokens, None if keep is None else keep[i], place)
+        tokens = keep_rows(block(tokens, None if keep is None else keep[i], place))
     return tokens

@@ -23,6 +23,7 @@ from vit_jax_xfer.tasks.feature_upsampling import FeatureUpsampling, FeatureUpsa
 from vit_jax_xfer.tasks.masked_pretraining import MaskedPretraining
 from vit_jax_xfer.tasks.settings import SETTINGS
 from vit_jax_xfer.tasks.teachers import (
+    Loader,
     build_student,
     load_backbone_of,
     load_teacher,
@@ -40,10 +41,16 @@ TEACHING = {
 }
 
 
-def build_task(config: ConfigDict, image_shape: tuple[int, int, int], num_classes: int) -> Task:
+def build_task(
+    config: ConfigDict,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    load: Loader = load_weights,
+) -> Task:
     """The task of a config, for images (H, W, 3) of `num_classes` classes; loads what it needs.
 
-    ValueError, naming the field, for whatever does not fit.
+    load: where a teacher or backbone comes from. ValueError, naming the field, for whatever does
+    not fit.
     """
     settings = task_settings(config.task)
     name = config.task["name"]
@@ -51,9 +58,9 @@ def build_task(config: ConfigDict, image_shape: tuple[int, int, int], num_classe
         members = [load_member(path, image_shape, num_classes) for path in settings.members]
         task: Task = Ensemble(members, settings)
     elif name in TEACHING:
-        task = _build_teaching(config, settings, image_shape, num_classes)
+        task = _build_teaching(config, settings, image_shape, num_classes, load)
     elif name == "feature_upsampling":
-        task = _build_upsampling(config, settings)
+        task = _build_upsampling(config, settings, load)
     else:
         model = build_model(config.model, image_shape, num_classes)
         initial = _initial(config, model)
@@ -101,10 +108,14 @@ def _model_fields(
 
 
 def _build_teaching(
-    config: ConfigDict, settings: Any, image_shape: tuple[int, int, int], num_classes: int
+    config: ConfigDict,
+    settings: Any,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    load: Loader,
 ) -> TeachingTask:
     """A task with a teacher, whose size the student may have."""
-    teacher, frozen = load_teacher(settings)
+    teacher, frozen = load_teacher(settings, load)
     if config.model["name"] == STUDENT_LIKE:
         fields = _model_fields(config.model, image_shape, num_classes)
         model: nn.Module = build_student(teacher, fields)
@@ -121,9 +132,11 @@ def _build_teaching(
     return task(model, settings, teacher, frozen, _initial(config, model), view)
 
 
-def _build_upsampling(config: ConfigDict, settings: FeatureUpsamplingSettings) -> FeatureUpsampling:
+def _build_upsampling(
+    config: ConfigDict, settings: FeatureUpsamplingSettings, load: Loader
+) -> FeatureUpsampling:
     """A network that doubles features; its patch size and width are the backbone's."""
-    backbone, frozen = load_backbone_of(settings)
+    backbone, frozen = load_backbone_of(settings, load)
     fields = {key: config.model[key] for key in config.model if config.model[key] is not None}
     name = fields.pop("name")
     fields = {"patch_size": backbone.patch_size, "width": backbone.width, **fields}

@@ -1,6 +1,6 @@
 """The teacher that a config names, and the student that takes its shape from it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -12,8 +12,25 @@ from vit_jax_xfer.models.vit import VisionTransformer
 from vit_jax_xfer.pretrained import load_pretrained
 from vit_jax_xfer.tasks.base import Variables
 
+# (field of the config, path, heads, family) → the network and its variables; see `load_weights`.
+Loader = Callable[..., tuple[nn.Module, Variables]]
 
-def load_teacher(settings: Any) -> tuple[VisionTransformer, Variables]:
+
+def load_weights(
+    field: str, path: str, num_heads: int = 0, family: str = ""
+) -> tuple[nn.Module, Variables]:
+    """The model that a config's `field` names. ValueError that says which field it was."""
+    fields = {"num_heads": num_heads} if num_heads else {}
+    try:
+        return load_pretrained(path, family or None, **fields)
+    except FileNotFoundError as error:
+        hint = "a finished run has a model/ folder, a downloaded file its own path"
+        raise ValueError(f"{field}: {error}; {hint}") from None
+    except ValueError as error:
+        raise ValueError(f"{field}: {error}") from None
+
+
+def load_teacher(settings: Any, load: Loader = load_weights) -> tuple[VisionTransformer, Variables]:
     """The teacher of a task's settings, as it was published or saved. ValueError without one."""
     if not settings.teacher:
         raise ValueError(
@@ -21,10 +38,10 @@ def load_teacher(settings: Any) -> tuple[VisionTransformer, Variables]:
             "checkpoint file"
         )
     family, num_heads = settings.teacher_family, settings.teacher_num_heads
-    return encoder_of(*load_weights("task.teacher", settings.teacher, num_heads, family))
+    return encoder_of(*load("task.teacher", settings.teacher, num_heads, family))
 
 
-def load_backbone_of(settings: Any) -> tuple[Backbone, Variables]:
+def load_backbone_of(settings: Any, load: Loader = load_weights) -> tuple[Backbone, Variables]:
     """The frozen backbone of a task's settings, and its variables. ValueError without one."""
     if not settings.backbone:
         raise ValueError(
@@ -32,7 +49,7 @@ def load_backbone_of(settings: Any) -> tuple[Backbone, Variables]:
             "a checkpoint file"
         )
     family, num_heads = settings.backbone_family, settings.backbone_num_heads
-    found = load_weights("task.backbone", settings.backbone, num_heads, family)
+    found = load("task.backbone", settings.backbone, num_heads, family)
     try:
         return backbone_of(*found, settings.backbone, facet=settings.facet, layer=settings.layer)
     except ValueError as error:
@@ -65,17 +82,3 @@ def _parts(parts: str | Sequence[str] | None) -> Sequence[str] | None:
     if not isinstance(parts, str):
         return parts
     return [part.strip() for part in parts.split(",")] if parts else None
-
-
-def load_weights(
-    field: str, path: str, num_heads: int = 0, family: str = ""
-) -> tuple[nn.Module, Variables]:
-    """The model that a config's `field` names. ValueError that says which field it was."""
-    fields = {"num_heads": num_heads} if num_heads else {}
-    try:
-        return load_pretrained(path, family or None, **fields)
-    except FileNotFoundError as error:
-        hint = "a finished run has a model/ folder, a downloaded file its own path"
-        raise ValueError(f"{field}: {error}; {hint}") from None
-    except ValueError as error:
-        raise ValueError(f"{field}: {error}") from None

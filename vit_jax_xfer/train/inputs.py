@@ -37,15 +37,7 @@ class Inputs:
 
     def batch_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
         """The global training batch."""
-        size, shape = self.config.batch_size, self.image_shape()
-        shapes = {
-            "image": jax.ShapeDtypeStruct((size, *shape), np.float32),
-            "label": jax.ShapeDtypeStruct((size,), np.int32),
-        }
-        if self.unlabeled is not None:
-            rows = self.config.unlabeled.batch_size
-            shapes["unlabeled"] = jax.ShapeDtypeStruct((rows, *shape), np.float32)
-        return shapes
+        return batch_shapes(self.config, self.image_shape())
 
     def train_stream(self, start_step: int) -> "TrainBatches":
         """This process's rows of every batch from a step on."""
@@ -97,6 +89,21 @@ class TrainBatches:
     def __exit__(self, *error: object) -> None:
         for stream in self._streams:
             stream.close()
+
+
+def batch_shapes(
+    config: ConfigDict, image_shape: tuple[int, int, int]
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """The global training batch of a config, for prepared images (H, W, 3)."""
+    size = config.batch_size
+    shapes = {
+        "image": jax.ShapeDtypeStruct((size, *image_shape), np.float32),
+        "label": jax.ShapeDtypeStruct((size,), np.int32),
+    }
+    if config.unlabeled.source:
+        rows = config.unlabeled.batch_size
+        shapes["unlabeled"] = jax.ShapeDtypeStruct((rows, *image_shape), np.float32)
+    return shapes
 
 
 def open_inputs(config: ConfigDict) -> Inputs:

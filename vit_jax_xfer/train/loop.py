@@ -11,6 +11,7 @@ import os
 import pathlib
 from typing import Any
 
+import flax.linen as nn
 import jax
 from ml_collections import ConfigDict
 
@@ -21,23 +22,17 @@ from vit_jax_xfer.tasks.build import build_task
 from vit_jax_xfer.train.benchmarks import Benchmarks
 from vit_jax_xfer.train.checks import check_batch_sizes, check_task
 from vit_jax_xfer.train.clock import Clock
+from vit_jax_xfer.train.compile import trace_step
 from vit_jax_xfer.train.console import say
 from vit_jax_xfer.train.evaluation import Evaluator, evaluate_state, show
 from vit_jax_xfer.train.inputs import Inputs, open_inputs
 from vit_jax_xfer.train.metrics import MetricWriter
-from vit_jax_xfer.train.optimizer import optimizer_of
 from vit_jax_xfer.train.overview import overview
+from vit_jax_xfer.train.preparation import with_preparation
 from vit_jax_xfer.train.schedule import make_plan
-from vit_jax_xfer.train.sharding import (
-    batch_sharding,
-    make_mesh,
-    param_shardings,
-    place,
-    replicated,
-    to_device,
-)
-from vit_jax_xfer.train.start import make_init, start_or_resume
-from vit_jax_xfer.train.state import TrainState, make_train_step, state_shardings
+from vit_jax_xfer.train.sharding import make_mesh, param_shardings, place, to_device
+from vit_jax_xfer.train.start import start_or_resume
+from vit_jax_xfer.train.state import TrainState
 from vit_jax_xfer.train.step_log import StepLog
 from vit_jax_xfer.train.stopping import StopSignal
 from vit_jax_xfer.train.workdir import check_workdir, claim_workdir, fingerprint
@@ -68,41 +63,19 @@ def _run(config: ConfigDict, workdir: str | os.PathLike[str], stop: StopSignal) 
     task = build_task(config, inputs.image_shape(), inputs.num_classes)
     check_task(task, inputs, config)
     folder = check_workdir(os.fspath(workdir), config)
-    small = config.mesh.fsdp_min_elements
-    frozen_shardings = param_shardings(task.frozen, mesh, small)
-    frozen = place(task.frozen, frozen_shardings)
+    shardings = param_shardings(task.frozen, mesh, config.mesh.fsdp_min_elements)
+    frozen = place(task.frozen, shardings)
     evaluator = Evaluator(task, mesh)
     benchmarks = Benchmarks(task, config, inputs.eval_shape())
     if not task.trains:
         claim_workdir(folder, config)
         return evaluate_only(task, frozen, evaluator, inputs, folder)
 
-    # --- shapes before arrays, shardings before either exists ------------------------------------
-    optimizer = optimizer_of(task, config, plan)
-    init = make_init(task, optimizer.tx, config)
-    loaded = task.initial or {"params": {}}
-    shapes = jax.eval_shape(init, jax.random.key(config.seed), loaded)
-    shardings = state_shardings(shapes, optimizer.tx, mesh, small)
-
-    # --- the step, compiled before anything is allocated -----------------------------------------
-    train_step = (
-        jax.jit(
-            make_train_step(
-                task,
-                optimizer.tx,
-                optimizer.frozen,
-                seed=config.seed,
-                ema_decay=config.optim.ema,
-                accumulate=config.optim.accumulate,
-            ),
-            in_shardings=(shardings, frozen_shardings, batch_sharding(mesh)),
-            out_shardings=(shardings, replicated(mesh)),
-            donate_argnums=0,
-        )
-        .lower(shapes, jax.eval_shape(lambda: frozen), inputs.batch_shapes())
-        .compile()
-    )
-    say(overview(shapes.params, shardings.params, optimizer.frozen, frozen, train_step))
+    # --- shapes, shardings and the step, compiled before anything is allocated -------------------
+    program = trace_step(task, config, plan, mesh, inputs.batch_shapes())
+    train_step = program.compile()
+    shapes, shardings = program.shapes, program.shardings
+    say(overview(shapes.params, shardings.params, program.optimizer.frozen, frozen, train_step))
 
     # --- the state: of the newest checkpoint, else fresh -----------------------------------------
     checkpoints = Checkpoints(
@@ -113,7 +86,15 @@ def _run(config: ConfigDict, workdir: str | os.PathLike[str], stop: StopSignal) 
     )
     teacher = fingerprint(task.frozen)
     state, start, earlier = start_or_resume(
-        checkpoints, init, loaded, shapes, shardings, config, plan, task, teacher
+        checkpoints,
+        program.init,
+        program.loaded,
+        shapes,
+        shardings,
+        config,
+        plan,
+        task,
+        teacher,
     )
 
     # --- steps: only now, past all that can be wrong, is the folder written to -------------------
@@ -127,7 +108,7 @@ def _run(config: ConfigDict, workdir: str | os.PathLike[str], stop: StopSignal) 
         resume_step=start,
     )
     log = StepLog(
-        writer, clock, checkpoints, optimizer.schedule, config.log.every, plan.total_steps
+        writer, clock, checkpoints, program.optimizer.schedule, config.log.every, plan.total_steps
     )
     results: dict[str, float] = {}
     with (
@@ -160,7 +141,8 @@ def _run(config: ConfigDict, workdir: str | os.PathLike[str], stop: StopSignal) 
             log.after_step(step, metrics)
     result = {"finished": last, "step": step, "seconds": clock.elapsed, "metrics": results}
     if last:
-        save_result(folder, task, state, result)
+        model = with_preparation(task.model, config.eval.pipeline, inputs.eval_shape())
+        save_result(folder, model, state, result)
     return result
 
 
@@ -176,9 +158,9 @@ def evaluate_only(
     return {"finished": True, "step": 0, "seconds": 0.0, "metrics": results}
 
 
-def save_result(folder: pathlib.Path, task: Task, state: TrainState, result: Result) -> None:
+def save_result(folder: pathlib.Path, model: nn.Module, state: TrainState, result: Result) -> None:
     """The finished model, and its average if kept, as folders that load_pretrained reads."""
-    description = describe(task.model)
+    description = describe(model)
     save_model(folder / "model", state.variables(), description)
     if state.ema:
         save_model(folder / "model_ema", state.variables(ema=True), description)

@@ -1,0 +1,77 @@
+"""From shapes to a compiled step: nothing is allocated, so a plan of a run can do it as well."""
+
+from typing import Any, NamedTuple
+
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from vit_jax_xfer.tasks.base import Task, Variables
+from vit_jax_xfer.train.optimizer import Optimizer, optimizer_of
+from vit_jax_xfer.train.schedule import Plan
+from vit_jax_xfer.train.sharding import batch_sharding, param_shardings, replicated
+from vit_jax_xfer.train.start import Init, make_init
+from vit_jax_xfer.train.state import TrainState, make_train_step, state_shardings
+
+
+class Program(NamedTuple):
+    """A training step of a task on a mesh, and what it takes.
+
+    shapes, shardings: of the state. frozen_shapes: of the task's frozen arrays; frozen_shardings:
+    where those lie. loaded: what a fresh start begins with, beside random numbers. traced: the step
+    before any compiler saw it, (state, frozen, batch) → (state, metrics), the state donated.
+    """
+
+    optimizer: Optimizer
+    init: Init
+    loaded: Variables
+    shapes: TrainState
+    shardings: TrainState
+    frozen_shapes: Variables
+    frozen_shardings: Variables
+    traced: jax.stages.Traced
+
+    def compile(self) -> jax.stages.Compiled:
+        """The step as the devices of the mesh run it."""
+        return self.traced.lower().compile()
+
+
+def trace_step(
+    task: Task,
+    config: ConfigDict,
+    plan: Plan,
+    mesh: Mesh,
+    batch_shapes: dict[str, jax.ShapeDtypeStruct],
+) -> Program:
+    """Shapes before arrays, shardings before either exists, and the step on them.
+
+    batch_shapes: of the global batch. ValueError, naming the field, for an optimizer or a mesh that
+    the parameters do not go with.
+    """
+    small = config.mesh.fsdp_min_elements
+    optimizer = optimizer_of(task, config, plan)
+    init = make_init(task, optimizer.tx, config)
+    loaded: Any = task.initial or {"params": {}}
+    shapes = jax.eval_shape(init, jax.random.key(config.seed), loaded)
+    shardings = state_shardings(shapes, optimizer.tx, mesh, small)
+    frozen_shapes = jax.eval_shape(lambda tree: tree, task.frozen)
+    frozen_shardings = param_shardings(frozen_shapes, mesh, small)
+    step = make_train_step(
+        task,
+        optimizer.tx,
+        optimizer.frozen,
+        seed=config.seed,
+        ema_decay=config.optim.ema,
+        accumulate=config.optim.accumulate,
+    )
+    jitted = jax.jit(
+        step,
+        in_shardings=(shardings, frozen_shardings, batch_sharding(mesh)),
+        out_shardings=(shardings, replicated(mesh)),
+        donate_argnums=0,
+    )
+    with jax.set_mesh(mesh):  # for models/rows.py
+        traced = jitted.trace(shapes, frozen_shapes, batch_shapes)
+    return Program(
+        optimizer, init, loaded, shapes, shardings, frozen_shapes, frozen_shardings, traced
+    )
