@@ -1,34 +1,54 @@
 """launch/local.sh: several processes on this machine, for real."""
 
 import os
-import pathlib
+import re
+import signal
 import subprocess
 import sys
+import time
 
-ROOT = pathlib.Path(__file__).parent.parent
+from tests.runs import ROOT, Ended, command, finish
 
 
-def launch(*arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHON": sys.executable, "JAX_NUM_CPU_DEVICES": "1"}
-    return subprocess.run(
+def begin(*arguments: str) -> subprocess.Popen:
+    return subprocess.Popen(
         [ROOT / "launch" / "local.sh", *arguments],
         cwd=ROOT,
-        env=environment,
-        capture_output=True,
+        env={**os.environ, "PYTHON": sys.executable, "JAX_NUM_CPU_DEVICES": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=180,
     )
+
+
+def launch(*arguments: str) -> Ended:
+    return finish(begin(*arguments), timeout=180)
 
 
 def test_usage_is_one_line():
     for arguments in ((), ("two", "--config=x"), ("2",)):
         ended = launch(*arguments)
-        assert ended.returncode == 2 and ended.stderr.startswith("usage: launch/local.sh")
+        assert ended.code == 2 and ended.err.startswith("usage: launch/local.sh")
 
 
 def test_an_error_ends_all_processes(tmp_path):
     ended = launch("2", "--config=configs/scratch.py:digits", f"--workdir={tmp_path / 'run'}",
                    "--config.batch_size=7")  # fmt: skip
-    assert ended.returncode == 1
-    assert "batch_size: 7 is not a multiple of the mesh's data × fsdp = 2" in ended.stderr
+    assert ended.code == 1
+    assert "batch_size: 7 is not a multiple of the mesh's data × fsdp = 2" in ended.err
     assert not (tmp_path / "run").exists()
+
+
+def test_sigterm_stops_all_saved(tmp_path):
+    """That such a run goes on, tests/train/test_processes.py shows."""
+    arguments = command("scratch", tmp_path, checkpoint__every=5, steps=100_000)[3:]
+    process = begin("2", *arguments)
+    end = time.monotonic() + 150
+    while not any(path.name.isdigit() for path in tmp_path.glob("checkpoints/*")):
+        assert time.monotonic() < end and process.poll() is None, finish(process, 10)
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    ended = finish(process)
+    assert ended.code == 143, ended.err
+    step = re.search(r"stopped before step (\d+); the same command goes on", ended.out).group(1)
+    assert (tmp_path / "checkpoints" / step).is_dir()
