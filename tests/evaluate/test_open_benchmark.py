@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.fake_ways import colours
 from vit_jax_xfer.evaluate.open_benchmark import OPENERS, open_benchmark
 
 
@@ -29,3 +30,20 @@ def test_real_ones(shared):
     davis = open_benchmark(f"videos:davis2016:{shared / 'data' / 'davis2016_val_3seq'}", 96, 1)
     assert (willow.name, willow.size) == ("willow", 96)
     assert (davis.name, davis.size) == ("davis2016", 96)
+
+
+def test_names_tell_data_sets_of_one_task_apart(shared):
+    data = shared / "data"
+    voc = open_benchmark(f"objects:voc:{data / 'voc2012_boxes_100'}", 96, 2)
+    coco = open_benchmark(f"segmentation:coco128:{data / 'coco128'}", 96, 2)
+    assert (voc.name, coco.name) == ("voc_objects", "coco128_segmentation")
+
+
+def test_study_of_sizes(shared):
+    folder = shared / "data" / "voc2012_boxes_100" / "JPEGImages"
+    study = open_benchmark(f"scale:folder:{folder}", 32, 3)
+    assert study.sizes == (16, 32, 64) and len(study.files) == 3
+    figures = study(colours(16)).figures
+    assert list(figures) == ["CKA 16/64", "CKA 32/64"] and all(x > 0.5 for x in figures.values())
+    with pytest.raises(ValueError, match="expected folder:PATH"):
+        open_benchmark("scale:pile:/tmp", 32)

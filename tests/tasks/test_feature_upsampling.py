@@ -10,6 +10,7 @@ from tests.runs import assert_same_bits, checkpoint_arrays, rows, tiny_config
 from vit_jax_xfer import data
 from vit_jax_xfer.features.load import load_backbone, load_upsampler
 from vit_jax_xfer.models.lift import double
+from vit_jax_xfer.models.preprocessing import IMAGENET
 from vit_jax_xfer.tasks.build import build_task
 from vit_jax_xfer.train.loop import run
 from vit_jax_xfer.train.workdir import fingerprint
@@ -46,9 +47,8 @@ def test_loss_is_lift_loss_of_descriptors_of_three_sizes(backbone, batch, loss, 
     variables = task.init(jax.random.key(0))
     found, aux = task.loss(variables, task.frozen, batch, jax.random.key(1))
     network, weights = vjx.load_pretrained(backbone)
-    # The pipeline gives [-1, 1], and a backbone that doesn't say otherwise wants ImageNet's.
-    mean, std = (np.array(x) for x in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
-    images = jnp.asarray((np.asarray(batch["image"]) / 2 + 0.5 - mean) / std, jnp.float32)
+    images = batch["image"]  # the backbone's run normalised alike, and its model says so
+    assert network.encoder.preprocessing.mean == (0.5, 0.5, 0.5)
     shrunk = [images, *(vjx.dense.shrink_images(images, n, shrink) for n in (2, 4))]
     features = [
         vjx.dense.descriptors(network, weights, one, facet="token", layer=0) for one in shrunk
@@ -61,6 +61,17 @@ def test_loss_is_lift_loss_of_descriptors_of_three_sizes(backbone, batch, loss, 
     moved = jax.tree.leaves(aux.updates["batch_stats"])
     still = jax.tree.leaves(variables["batch_stats"])
     assert all((a != b).any() for a, b in zip(moved, still, strict=True))
+
+
+def test_images_are_normalised_as_the_backbone_wants(backbone, batch):
+    plain = build_task(config_of(backbone), SHAPE, 10)
+    config = config_of(backbone, data__pipeline="normalize", eval__pipeline="normalize")
+    other = build_task(config, SHAPE, 10)
+    mean, std = (np.array(x, np.float32) for x in IMAGENET)
+    images = (batch["image"] / 2 + 0.5 - mean) / std
+    found, expected = other.view(images), plain.view(batch["image"])
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_array_equal(expected, batch["image"])
 
 
 def test_evaluation_counts_real_images_alone(backbone, batch):

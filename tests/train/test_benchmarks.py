@@ -10,6 +10,7 @@ from tests.runs import rows, tiny_config
 from vit_jax_xfer.evaluate.open_benchmark import open_benchmark
 from vit_jax_xfer.features.load import load_backbone, load_upsampler
 from vit_jax_xfer.features.way import Way
+from vit_jax_xfer.models.preprocessing import INCEPTION
 from vit_jax_xfer.train.loop import run
 
 BENCHMARK = {"eval__benchmark_size": 16}
@@ -61,9 +62,8 @@ def test_a_vision_transformer_shows_its_own_features(spec, tmp_path, capsys):
     config = tiny_config("scratch", eval__benchmarks=spec, **BENCHMARK)
     result = run(config, tmp_path)
     assert capsys.readouterr().out.count("willow: skipped 0 keypoints, 0 pairs\n") == 1
-    network, variables = load_backbone(
-        str(tmp_path / "model"), mean_std=((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-    )
+    network, variables = load_backbone(str(tmp_path / "model"))
+    assert network.mean_std == INCEPTION
     expected = open_benchmark(spec, 16)(Way("x", network, (variables, {}))).figures
     for name, value in expected.items():
         assert result["metrics"][f"willow/{name}"] == pytest.approx(value)

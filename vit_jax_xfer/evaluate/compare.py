@@ -33,6 +33,7 @@ def compare(
     """
     path = out_path(options)
     check_size(ways, benchmark.size)
+    told = {name: value for name, value in vars(options).items() if name not in _NOT_TOLD}
     rows: list[Row] = []
     for number, way in enumerate(ways, start=1):
         print(f"{benchmark.name}, {number} of {len(ways)}: {way.name}", file=sys.stderr, flush=True)
@@ -41,9 +42,9 @@ def compare(
         lines = markdown(rows).splitlines()
         # The header comes with the first row.
         print("\n".join(lines if number == 1 else lines[-1:]), flush=True)
-    if path is not None:
-        told = {name: value for name, value in vars(options).items() if name not in _NOT_TOLD}
-        write_json(path, rows, {"benchmark": benchmark.name, **(about or {}), **told})
+        # After each, so that a kill loses one way at most.
+        if path is not None:
+            write_json(path, rows, {"benchmark": benchmark.name, **(about or {}), **told})
     return rows
 
 

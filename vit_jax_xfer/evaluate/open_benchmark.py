@@ -44,6 +44,12 @@ def _objects(data: str, size: int, limit: int | None) -> Benchmark:
     return open_objects(data, size, limit)
 
 
+def _scale(data: str, size: int, limit: int | None) -> Benchmark:
+    from vit_jax_xfer.evaluate.similarity.scale_study import open_scale_study
+
+    return open_scale_study(data, size, limit)
+
+
 def _segmentation(data: str, size: int, limit: int | None) -> Benchmark:
     from vit_jax_xfer.evaluate.segmentation.benchmark import open_segmentation
 
@@ -53,6 +59,7 @@ def _segmentation(data: str, size: int, limit: int | None) -> Benchmark:
 OPENERS: dict[str, Opener] = {
     "correspondence": _correspondence,
     "objects": _objects,
+    "scale": _scale,
     "segmentation": _segmentation,
     "videos": _videos,
 }

@@ -48,11 +48,14 @@ class Benchmarks:
                 said = ", ".join(f"{number} {what}" for what, number in result.skipped.items())
                 say(f"{name}: skipped {said}" if said else f"{name}: skipped nothing")
         self._told = True
-        return {
+        figures = {
             f"{name}/{figure}": value
             for name, result in results.items()
             for figure, value in result.figures.items()
         }
+        if jax.process_count() > 1:  # unlike hardware may round unlike
+            figures = multihost_utils.broadcast_one_to_all(figures)
+        return {name: float(value) for name, value in figures.items()}
 
     def _check(self) -> None:
         if not self._task.trains:
@@ -66,7 +69,8 @@ class Benchmarks:
         try:
             self._way = self._task.way(shapes, self._task.frozen, self._mean_std)
             for benchmark in self._benchmarks:
-                self._way.grid(benchmark.size)
+                for size in getattr(benchmark, "sizes", (benchmark.size,)):
+                    self._way.grid(size)
         except ValueError as error:
             raise ValueError(f"eval.benchmarks: {error}") from None
 

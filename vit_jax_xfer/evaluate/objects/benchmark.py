@@ -91,4 +91,5 @@ def open_objects(
     tau = opened.tau if tau is None else tau
     if not -1 <= tau < 1:
         raise ValueError(f"tau: got {tau:g}, expected a cosine from -1 to below 1")
-    return ObjectBenchmark(opened.images[:limit], size, tau, opened.dropped, draw)
+    name = f"{data.partition(':')[0]}_objects"
+    return ObjectBenchmark(opened.images[:limit], size, tau, opened.dropped, draw, name)

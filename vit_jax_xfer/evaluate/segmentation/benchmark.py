@@ -134,4 +134,5 @@ def open_segmentation(
         steps,
         learning_rate,
         memory,
+        f"{data.partition(':')[0]}_segmentation",
     )

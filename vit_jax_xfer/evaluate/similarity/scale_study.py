@@ -12,13 +12,28 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from vit_jax_xfer.data.sources.integrity import check_files
 from vit_jax_xfer.evaluate.benchmark import Report, Result
 from vit_jax_xfer.evaluate.photographs import batch_size, read_squashed
 from vit_jax_xfer.evaluate.similarity.cka import aligned_rows, cka_from_terms, hsic_terms
+from vit_jax_xfer.explain.image_files import find_images
 from vit_jax_xfer.features.way import Way
 
 _ROWS = 4  # cells of a batch, without which there is no unbiased estimate
 _IMAGES = 8  # in a batch whose terms are averaged with the others'
+
+
+def open_scale_study(data: str, size: int, limit: int | None = None) -> "ScaleStudy":
+    """The study of "folder:PATH", all images below it, at half of `size`, at it and at twice it.
+
+    ValueError naming the layout, the folder, or a file that can't be read.
+    """
+    layout, _, path = data.partition(":")
+    if layout != "folder" or not path:
+        raise ValueError(f"data: got {data!r}, expected folder:PATH")
+    files = find_images([Path(path).expanduser()], Path(".no-file"))[:limit]
+    check_files([str(file) for file in files], path)
+    return ScaleStudy(files, (size // 2, size, 2 * size))
 
 
 @dataclasses.dataclass(frozen=True)

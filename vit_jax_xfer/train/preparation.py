@@ -1,0 +1,32 @@
+"""What a finished model remembers of how its images are prepared."""
+
+import flax.linen as nn
+
+from vit_jax_xfer.data.geometry import CenterCrop, Resize
+from vit_jax_xfer.data.transforms import normalisation_of, parse
+from vit_jax_xfer.models.mae import MaskedAutoencoder
+from vit_jax_xfer.models.preprocessing import Preprocessing
+
+
+def with_preparation(model: nn.Module, pipeline: str, image_shape: tuple[int, ...]) -> nn.Module:
+    """The network with a Preprocessing like an evaluation pipeline, for images (H, W, 3).
+
+    Unchanged where it has one already, has no place for one, or where the pipeline normalises more
+    than once, which no Preprocessing says.
+    """
+    if isinstance(model, MaskedAutoencoder):
+        return model.clone(encoder=with_preparation(model.encoder, pipeline, image_shape))
+    normalisation = normalisation_of(pipeline)
+    if getattr(model, "preprocessing", 0) is not None or normalisation is None:
+        return model
+    height, width = image_shape[:2]
+    fields = {"size": height if height == width else (height, width), "crop": 1.0}
+    for op in parse(pipeline).ops:
+        if isinstance(op, Resize):
+            fields["interpolation"] = op.interpolation
+            squashed = isinstance(op.size, tuple)
+            fields["crop_mode"] = "squash" if squashed else "center"
+            resized = op.size[0] if squashed else op.size
+        if isinstance(op, CenterCrop) and "crop_mode" in fields:
+            fields["crop"] = min(max(height, width) / resized, 1.0)
+    return model.clone(preprocessing=Preprocessing(*normalisation, **fields))
