@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from vit_jax_xfer.models.collections import layer_values
-from vit_jax_xfer.models.extract import encoder_of
+from vit_jax_xfer.models.extract import encoder_of, first_blocks
 from vit_jax_xfer.models.vit import VisionTransformer
 
 # facet → the collection that carries it, and where in a block of it.
@@ -55,7 +55,7 @@ def descriptors(
     if stride is not None and (stride < 1 or model.patch_size % stride):
         raise ValueError(f"stride: {stride} does not divide the patch size {model.patch_size}")
     images, layer = jnp.asarray(images), layer % model.depth
-    model, variables = _up_to(model, variables, layer + 1)
+    model, variables = first_blocks(model, variables, layer + 1)
     model = model.clone(patch_stride=stride or model.patch_stride)
     collection, path = _WHERE[facet]
     _, found = model.apply(variables, images, mutable=[collection], method=_encode)
@@ -91,12 +91,3 @@ def _encode(model: VisionTransformer, images: jax.Array) -> jax.Array:
     """The blocks without pooling and head."""
     tokens = model.embed(images)
     return model.encode(tokens, False, model.placement(model.grid_in(images.shape)))
-
-
-def _up_to(model: VisionTransformer, variables: Any, depth: int) -> tuple[VisionTransformer, Any]:
-    """The network of the first `depth` blocks, on the same weights."""
-    if model.scan:
-        params = dict(variables["params"])
-        params["blocks"] = jax.tree.map(lambda x: x[:depth], params["blocks"])
-        variables = {**variables, "params": params}
-    return model.clone(depth=depth), variables

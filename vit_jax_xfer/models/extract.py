@@ -140,6 +140,20 @@ def encoder_of(model: nn.Module, variables: Any) -> tuple[VisionTransformer, Any
     return model, variables
 
 
+def first_blocks(
+    model: VisionTransformer, variables: Any, depth: int
+) -> tuple[VisionTransformer, Any]:
+    """The network of the first `depth` blocks, on the same weights.
+
+    With drop path it is another network: chances and draws hang on the depth.
+    """
+    if model.scan and depth < model.depth:
+        params = dict(variables["params"])
+        params["blocks"] = jax.tree.map(lambda x: x[:depth], params["blocks"])
+        variables = {**variables, "params": params}
+    return model.clone(depth=depth), variables
+
+
 def resolve_layers(layers: Sequence[int] | None, depth: int) -> tuple[int, ...]:
     """Layer indices 0 … depth-1 from None (all) or a list whose negatives count from the end."""
     if layers is None:

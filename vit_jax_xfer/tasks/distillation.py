@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from vit_jax_xfer.models.collections import layer_values
-from vit_jax_xfer.models.extract import resolve_layers
+from vit_jax_xfer.models.extract import first_blocks, resolve_layers
 from vit_jax_xfer.tasks.base import Variables
 from vit_jax_xfer.tasks.teaching import TeacherSettings, TeachingTask
 from vit_jax_xfer.transfer.losses import mean_square
@@ -65,7 +65,8 @@ class FeatureDistillation(TeachingTask):
     ) -> tuple[jax.Array, jax.Array]:
         layers = resolve_layers(self.settings.layers, self.model.depth)
         logits, own = self.model.apply(variables, images, train, rngs=rngs, mutable=["residual"])
-        _, other = self.teacher.apply(frozen, self.view(images), mutable=["residual"])
+        teacher, frozen = first_blocks(self.teacher, frozen, max(layers) + 1)
+        _, other = teacher.apply(frozen, self.view(images), mutable=["residual"])
         pairs = zip(
             layer_values(own["residual"], ("stream",), layers),
             layer_values(other["residual"], ("stream",), layers),

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from vit_jax_xfer.models.collections import give_attention
-from vit_jax_xfer.models.extract import encoder_of
+from vit_jax_xfer.models.extract import encoder_of, first_blocks
 from vit_jax_xfer.models.patches import check_images
 from vit_jax_xfer.models.vit import VisionTransformer
 from vit_jax_xfer.transfer import losses, values
@@ -91,6 +91,10 @@ def paired_forward(
     if shared:
         check_shared_depth(student, teacher)
         teacher = teacher.clone(drop_path=student.drop_path)
+    else:
+        # Under a scan the compiler can't tell that nobody asks for the later blocks.
+        needed = max(pairing.teacher_layers) + 1
+        teacher, teacher_variables = first_blocks(teacher, teacher_variables, needed)
     _, out = teacher.apply(
         teacher_variables, teacher_images, shared, rngs=rngs if shared else None, mutable=["qkv"]
     )
