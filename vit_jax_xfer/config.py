@@ -84,6 +84,8 @@ def default_config(task: str, model: str, *, settings: dict[str, Any], **fields:
     config.mesh.data = -1
     config.mesh.fsdp = 1
     config.mesh.tensor = 1
+    # Slices of TPUs, or nodes of GPUs, that the data axis goes across: 0 = as the devices say.
+    config.mesh.slices = 0
     config.mesh.fsdp_min_elements = 2**18  # smaller parameters stay whole on every device
 
     config.checkpoint = ConfigDict()

@@ -54,7 +54,8 @@ def run(config: ConfigDict, workdir: str | os.PathLike[str]) -> Result:
 
 def _run(config: ConfigDict, workdir: str | os.PathLike[str], stop: StopSignal) -> Result:
     # --- mesh ------------------------------------------------------------------------------------
-    mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
+    sizes = config.mesh
+    mesh = make_mesh(sizes.data, sizes.fsdp, sizes.tensor, sizes.slices)
     check_batch_sizes(mesh, config)
 
     # --- data, and the task: its network, and the teacher sharded as parameters are --------------

@@ -4,6 +4,7 @@ The same code serves one device and many processes. Axes are of type Auto: the c
 shardings and inserts collectives.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from vit_jax_xfer.train.rules import Rules, name_of, named_leaves
+from vit_jax_xfer.train.slices import across_slices, mesh_slices
 
 PyTree = Any
 AXES = ("data", "fsdp", "tensor")
@@ -28,9 +30,19 @@ TENSOR_RULES: tuple[tuple[str, int | None], ...] = (
 )
 
 
-def make_mesh(data: int, fsdp: int, tensor: int) -> Mesh:
-    """A mesh of all devices; one size may be -1 and takes what the others leave."""
-    sizes, count = [data, fsdp, tensor], jax.device_count()
+def make_mesh(
+    data: int,
+    fsdp: int,
+    tensor: int,
+    slices: int = 0,
+    devices: Sequence[jax.Device] | None = None,
+) -> Mesh:
+    """A mesh of all devices; one size may be -1 and takes what the others leave.
+
+    slices: see `mesh_slices`. Where there are several, the data axis goes across them.
+    """
+    devices = jax.devices() if devices is None else devices
+    sizes, count = [data, fsdp, tensor], len(devices)
     if sizes.count(-1) > 1 or any(size < 1 and size != -1 for size in sizes):
         raise ValueError(
             f"mesh: sizes must be positive, one of them may be -1; got {_sizes(sizes)}"
@@ -45,7 +57,11 @@ def make_mesh(data: int, fsdp: int, tensor: int) -> Mesh:
             f"mesh: data × fsdp = {sizes[0] * sizes[1]} must be a multiple of the "
             f"{jax.process_count()} processes, so that each loads its own images"
         )
-    return jax.make_mesh(tuple(sizes), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    types = (AxisType.Auto,) * len(AXES)
+    slices = mesh_slices(slices, sizes[0], devices)
+    if slices == 1:
+        return jax.make_mesh(tuple(sizes), AXES, axis_types=types, devices=devices)
+    return Mesh(across_slices(sizes, slices, devices), AXES, axis_types=types)
 
 
 def _sizes(sizes: list[int]) -> str:

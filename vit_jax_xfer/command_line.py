@@ -1,0 +1,59 @@
+"""What the commands around a config share: its flag, and errors of one line."""
+
+import pathlib
+import re
+import sys
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+flags.disclaim_key_flags()  # --help lists --config as the command's own
+
+
+def config_flag() -> flags.FlagHolder:
+    """Defines --config, a file of configs/ whose fields are set with --config.FIELD=VALUE."""
+    holder = config_flags.DEFINE_config_file(
+        "config",
+        None,
+        "A file of configs/, with the form after a colon: configs/attention_distill.py:digits. "
+        "Fields are set with --config.FIELD=VALUE.",
+        lock_config=True,
+    )
+    flags.FLAGS["config"].parser = _ConfigFile(flags.FLAGS["config"].parser)
+    return holder
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """The arguments that are no flags; a wrong flag ends the program with one line."""
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        sys.exit(fail(str(error)))
+
+
+def fail(message: str) -> int:
+    """Prints an error on stderr; the exit status 1."""
+    print(f"error: {message}", file=sys.stderr)
+    return 1
+
+
+class _ConfigFile(flags.ArgumentParser):
+    """Loads a config file. What is wrong with it, or with a field's name, becomes one line."""
+
+    def __init__(self, loader: flags.ArgumentParser):
+        self._loader = loader
+
+    def parse(self, path: str) -> ConfigDict:
+        from vit_jax_xfer.config import check_field
+
+        if not pathlib.Path(path.partition(":")[0]).is_file():
+            raise ValueError("no such file")
+        try:
+            config = self._loader.parse(path)
+        except ValueError as error:  # its text is a traceback, which ends with the cause
+            cause = str(error).strip().splitlines()[-1]
+            raise ValueError(cause.removeprefix("ValueError: ")) from error
+        # Here, because ml-collections ends in a traceback over a field that does not exist.
+        for override in re.findall(r"^--?(?:no)?config\.([^=\n[]+)", "\n".join(sys.argv), re.M):
+            check_field(config, override)
+        return config

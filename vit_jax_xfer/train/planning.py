@@ -1,0 +1,154 @@
+"""What a run would take on devices that need not be there: its step, compiled and looked into."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from vit_jax_xfer import data
+from vit_jax_xfer.models.multiply_adds import count
+from vit_jax_xfer.tasks.base import Task
+from vit_jax_xfer.tasks.build import build_task
+from vit_jax_xfer.tasks.stand_in import stand_in_loader
+from vit_jax_xfer.train.collectives import collective_table, collectives
+from vit_jax_xfer.train.compile import Program, trace_step
+from vit_jax_xfer.train.inputs import batch_shapes, open_inputs
+from vit_jax_xfer.train.overview import overview
+from vit_jax_xfer.train.schedule import make_plan
+from vit_jax_xfer.train.sharding import batch_sharding, check_batch_size, make_mesh
+
+Shape = tuple[int, int, int]
+
+
+def plan_run(
+    config: ConfigDict,
+    devices: Sequence[Any],
+    classes: int | None = None,
+    image_size: int | None = None,
+) -> str:
+    """Several paragraphs: parameters and their places, memory, FLOPs and collectives a device.
+
+    devices: of JAX, or descriptions of them. classes, image_size: stand for the training set, which
+    is opened where they don't tell all; a teacher may be a checkpoint or the name of a network, ""
+    = the student's own. ValueError, naming the field, for what could not run.
+    """
+    config = config.copy_and_resolve_references()
+    sizes = config.mesh
+    mesh = make_mesh(sizes.data, sizes.fsdp, sizes.tensor, sizes.slices, devices)
+    check_batch_size(mesh, config.batch_size, "batch_size", config.optim.accumulate)
+    shape, classes, epoch = _images(config, classes, image_size)
+    task = _task(config, shape, classes)
+    if not task.trains:
+        raise ValueError(f"task.name: {config.task.name} trains nothing, so there is no step")
+    batch = batch_shapes(config, shape)
+    program = trace_step(task, config, make_plan(config, epoch), mesh, batch)
+    compiled = program.compile()
+    axes = ", ".join(f"{axis}={size}" for axis, size in mesh.shape.items())
+    kind = devices[0].device_kind
+    head = (
+        f"{config.task.name} on {len(devices)} × {kind} ({axes}), batches of {config.batch_size} "
+        f"images of {shape[0]}×{shape[1]} pixels"
+    )
+    frozen = program.optimizer.frozen
+    shapes, shardings = program.shapes.params, program.shardings.params
+    parts = [
+        head,
+        overview(shapes, shardings, frozen, program.frozen_shapes, compiled),
+        _memory(program, batch, compiled),
+        _flops(program, compiled, len(devices)),
+        _exchange(compiled),
+    ]
+    if kind == "cpu":
+        parts.append(
+            "Compiled for fake CPU devices: arguments are exact; temporaries, and which "
+            "collectives are merged, are estimates for an accelerator."
+        )
+    return "\n".join(parts)
+
+
+def _images(
+    config: ConfigDict, classes: int | None, image_size: int | None
+) -> tuple[Shape, int, float]:
+    """Shape of a prepared image, number of classes, batches an epoch: given, or of the data."""
+    shape = (image_size, image_size, 3) if image_size else _pipeline_shape(config.data.pipeline)
+    if classes and shape:
+        return shape, classes, 1e4  # the schedule is no part of what is planned
+    try:
+        inputs = open_inputs(config)
+    except (ValueError, OSError, ImportError) as error:
+        flag = "--image_size" if classes else "--classes"
+        raise ValueError(f"{error}; {flag} stands for data that are not here") from None
+    return shape or inputs.image_shape(), classes or inputs.num_classes, inputs.steps_per_epoch()
+
+
+def _pipeline_shape(pipeline: str) -> Shape | None:
+    """What a pipeline makes of any photograph; None where that hangs on the photograph's size."""
+    prepare, shapes = data.parse_pipeline(pipeline), set()
+    for size in ((300, 400), (500, 500)):
+        picture = {"image": np.zeros((*size, 3), np.uint8), "label": 0}
+        shapes.add(prepare(picture, np.random.default_rng(0))["image"].shape)
+    return shapes.pop() if len(shapes) == 1 else None
+
+
+def _task(config: ConfigDict, shape: Shape, classes: int) -> Task:
+    """The task without its weights: a start from others changes no shape."""
+    config.init_from = ""
+    own = {name: value for name, value in config.model.items() if value is not None}
+    name = own.pop("name")
+    own.pop("parts", None)
+    own = {"image_size": shape[0], "num_classes": classes, **own}
+    if name.startswith("mae_"):
+        del own["num_classes"]
+    if config.task.get("teacher") == "":
+        config.task.teacher = name
+    return build_task(config, shape, classes, stand_in_loader({name: own}))
+
+
+def _memory(program: Program, batch: Any, compiled: jax.stages.Compiled) -> str:
+    """Bytes on one device of each thing that a step holds."""
+    state, places = program.shapes, program.shardings
+    split = batch_sharding(places.step.mesh)
+    rest = [(state.collections, places.collections), (state.ema, places.ema)]
+    rows = {
+        "parameters": _bytes(state.params, places.params),
+        "optimizer's moments": _bytes(state.opt_state, places.opt_state),
+        "averages, statistics": sum(_bytes(*pair) for pair in rest),
+        "frozen": _bytes(program.frozen_shapes, program.frozen_shardings),
+        "batch": sum(_bytes_of(leaf, split) for leaf in batch.values()),
+    }
+    analysis = compiled.memory_analysis()
+    if analysis is not None:
+        rows["temporaries"] = analysis.temp_size_in_bytes
+    lines = [f"  {name:<20} {size / 2**20:12,.1f} MiB" for name, size in rows.items() if size]
+    return "\n".join(["of it, on each device:", *lines])
+
+
+def _bytes(shapes: Any, shardings: Any) -> int:
+    leaves = zip(jax.tree.leaves(shapes), jax.tree.leaves(shardings), strict=True)
+    return sum(_bytes_of(*leaf) for leaf in leaves)
+
+
+def _bytes_of(leaf: jax.ShapeDtypeStruct, sharding: jax.sharding.Sharding) -> int:
+    return math.prod(sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+
+
+def _flops(program: Program, compiled: jax.stages.Compiled, devices: int) -> str:
+    """Operations a device and step: of the step's products, and as the compiler counts."""
+    products = 2 * sum(count(program.traced.jaxpr.jaxpr).values()) / devices
+    analysis = compiled.cost_analysis() or {}
+    said = f"{analysis['flops'] / 1e9:,.2f}" if "flops" in analysis else "none told"
+    return (
+        f"GFLOPs a device and step: {products / 1e9:,.2f} in products, forward and backward "
+        f"(the compiler counts {said}, a loop's body once)"
+    )
+
+
+def _exchange(compiled: jax.stages.Compiled) -> str:
+    found = collectives(compiled.as_text())
+    if not found:
+        return "collectives of a step: none"
+    loops = ", loops of unknown length taken once" if any(one.looped for one in found) else ""
+    return f"collectives of a step, results on one device{loops}:\n{collective_table(found)}"
