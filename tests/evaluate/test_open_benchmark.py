@@ -41,8 +41,8 @@ def test_names_tell_data_sets_of_one_task_apart(shared):
 
 def test_study_of_sizes(shared):
     folder = shared / "data" / "voc2012_boxes_100" / "JPEGImages"
-    study = open_benchmark(f"scale:folder:{folder}", 32, 3)
-    assert study.sizes == (16, 32, 64) and len(study.files) == 3
+    study = open_benchmark(f"scale:folder:{folder}", 32, 5)
+    assert study.sizes == (16, 32, 64) and len(study.files) == 5
     figures = study(colours(16)).figures
     assert list(figures) == ["CKA 16/64", "CKA 32/64"] and all(x > 0.5 for x in figures.values())
     with pytest.raises(ValueError, match="expected folder:PATH"):
