@@ -53,7 +53,7 @@ def test_randomness_comes_from_the_generator_alone():
     ("pipeline", "message"),
     [
         ("random_resize_crop(4)", "'random_resize_crop', did you mean 'random_resized_crop'"),
-        ("xyzzy", "unknown op 'xyzzy', expected one of center_crop, flip"),
+        ("xyzzy", "unknown op 'xyzzy', expected one of center_crop, color_jitter"),
         ("resize", r"resize: missing 1 required .*'size'; signature: resize\(size: int"),
         ("flip(3)", r"flip: takes 1 positional .*signature: flip\(\)"),
         ("resize(0)", "resize: size: got 0, expected a positive int"),

@@ -13,7 +13,7 @@ from tests.native import draw
 from tests.runs import rows, tiny_config
 from vit_jax_xfer import data
 from vit_jax_xfer.models.collections import stack_layers
-from vit_jax_xfer.models.preprocessing import IMAGENET, Preprocessing
+from vit_jax_xfer.models.preprocessing import IMAGENET, INCEPTION, Preprocessing
 from vit_jax_xfer.models.student import student_like
 from vit_jax_xfer.models.vit import VisionTransformer
 from vit_jax_xfer.pretrained.description import describe
@@ -84,7 +84,8 @@ def test_a_run_with_a_student_like_its_teacher(teacher, images, tmp_path):
     assert result["finished"] and len(rows(tmp_path)) == 4
     student, variables = vjx.load_pretrained(tmp_path / "model")
     wanted = student_like(TEACHER, image_size=8, patch_size=2, num_classes=10, preprocessing=None)
-    assert student == wanted.clone(pool=student.pool)
+    prepared = Preprocessing(*INCEPTION, crop=1.0, size=8)  # as the run's own images
+    assert student == wanted.clone(pool=student.pool, preprocessing=prepared)
     logits, loss = vjx.transfer_forward(
         student,
         variables,
