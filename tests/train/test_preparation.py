@@ -16,6 +16,7 @@ PIPELINES = [
     "resize(40)|center_crop(32)|normalize",
     'resize((32, 32), "bilinear")|normalize(0.5, 0.5)',
     "resize(32)|center_crop(32)|normalize(mean=(0.1, 0.2, 0.3), std=1.0)",
+    "resize((20, 40))|center_crop((16, 32))|normalize",
 ]
 
 

@@ -14,12 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from vit_jax_xfer.models.feature_source import FeatureSource
-from vit_jax_xfer.models.lift import ConvNorm, fit_to_grid
+from vit_jax_xfer.models.lift import ConvNorm, image_branch
 from vit_jax_xfer.models.lift_inputs import check_inputs, check_whole, one_patch
 from vit_jax_xfer.models.neighbours import add_by_child, combine, products, squared_distances
 from vit_jax_xfer.models.torch_init import TORCH_KERNEL, torch_bias
 
-_IMAGE_WIDTH = 32  # channels of the image branch, as LiFT's
 # A Gaussian of this many cells weighs the two nearest cells along an axis 3 to 1, as bilinear
 # interpolation does: distances are 1/4 and 3/4, and (9/16 - 1/16) / (2 · variance) is log 3.
 _BILINEAR_VARIANCE = 0.25 / np.log(3)
@@ -50,18 +49,12 @@ class ConvexLiFT(nn.Module):
             check_whole(field, getattr(self, field))
         grid = check_inputs(images, features, self.patch_size, self.width)
 
-        def convolved(x: jax.Array, width: int, name: str, **fields: Any) -> jax.Array:
-            return ConvNorm(width, dtype=self.dtype, name=name, **fields)(x, train)
-
-        x = convolved(images, _IMAGE_WIDTH, "image_1", stride=2)
-        x = convolved(x, _IMAGE_WIDTH, "image_2", stride=2)
-        skip = fit_to_grid(x, grid, self.patch_size)
-        deep = convolved(skip, _IMAGE_WIDTH, "image_3", stride=2)
+        skip, deep = image_branch(images, grid, self.patch_size, self.dtype, train)
         # Backbones' features differ a hundredfold in size.
         seen = nn.LayerNorm(dtype=self.dtype, name="features_norm")(features)
         seen = self._linear(self.hidden, "features", bias_init=torch_bias(self.width))(seen)
         fine = jnp.concatenate([seen.repeat(2, axis=1).repeat(2, axis=2), skip], axis=-1)
-        guide = convolved(fine, self.hidden, "guide", bias=False)
+        guide = ConvNorm(self.hidden, bias=False, dtype=self.dtype, name="guide")(fine, train)
         logits = self._logits(guide, jnp.concatenate([seen, deep], axis=-1))
         return combine(features, logits).astype(self.dtype)
 

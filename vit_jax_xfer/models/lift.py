@@ -42,18 +42,12 @@ class LiFT(nn.Module):
         check_whole("width", self.width, 2)
         grid = check_inputs(images, features, self.patch_size, self.width)
 
-        def convolved(x: jax.Array, width: int, name: str, **fields: Any) -> jax.Array:
-            return ConvNorm(width, dtype=self.dtype, name=name, **fields)(x, train)
-
-        x = convolved(images, _IMAGE_WIDTH, "image_1", stride=2)
-        x = convolved(x, _IMAGE_WIDTH, "image_2", stride=2)
-        skip = fit_to_grid(x, grid, self.patch_size)
-        deep = convolved(skip, _IMAGE_WIDTH, "image_3", stride=2)
+        skip, deep = image_branch(images, grid, self.patch_size, self.dtype, train)
         x = jnp.concatenate([features.astype(self.dtype), deep], axis=-1)
         x = Doubling(x.shape[-1] // 2, self.dtype, name="up")(x)
         x = jnp.concatenate([x, skip], axis=-1)
-        x = convolved(x, self.width // 2, "merge_1", bias=False)
-        x = convolved(x, self.width // 2, "merge_2", bias=False)
+        for name in ("merge_1", "merge_2"):
+            x = ConvNorm(self.width // 2, bias=False, dtype=self.dtype, name=name)(x, train)
         return nn.Dense(
             self.width,
             kernel_init=TORCH_KERNEL,
@@ -89,6 +83,22 @@ class ConvNorm(nn.Module):
             name="conv",
         )(x)
         return nn.relu(BatchNorm(dtype=self.dtype, name="norm")(x, train))
+
+
+def image_branch(
+    images: jax.Array, grid: tuple[int, int], patch_size: int, dtype: Any, train: bool
+) -> tuple[jax.Array, jax.Array]:
+    """What the networks that double features see of images (B, H, W, 3), in maps of 32 channels.
+
+    At twice the features' grid (h, w) and at the grid itself: (B, 2h, 2w, 32), (B, h, w, 32). Its
+    layers, "image_1" to "image_3", become those of the module that calls it.
+    """
+
+    def halved(x: jax.Array, name: str) -> jax.Array:
+        return ConvNorm(_IMAGE_WIDTH, stride=2, dtype=dtype, name=name)(x, train)
+
+    skip = fit_to_grid(halved(halved(images, "image_1"), "image_2"), grid, patch_size)
+    return skip, halved(skip, "image_3")
 
 
 class Doubling(nn.Module):

@@ -26,7 +26,7 @@ def with_preparation(model: nn.Module, pipeline: str, image_shape: tuple[int, ..
             fields["interpolation"] = op.interpolation
             squashed = isinstance(op.size, tuple)
             fields["crop_mode"] = "squash" if squashed else "center"
-            resized = op.size[0] if squashed else op.size
+            resized = max(op.size) if squashed else op.size
         if isinstance(op, CenterCrop) and "crop_mode" in fields:
             fields["crop"] = min(max(height, width) / resized, 1.0)
     return model.clone(preprocessing=Preprocessing(*normalisation, **fields))
