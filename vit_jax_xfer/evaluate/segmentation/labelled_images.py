@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from vit_jax_xfer.data.sources.decode import image_size
 from vit_jax_xfer.data.sources.integrity import check_files
+from vit_jax_xfer.evaluate.index_picture import read_index_picture
 
 _LARGEST_ID = 65535
 
@@ -46,13 +46,7 @@ class Survey(NamedTuple):
 
 def read_mask(file: Path) -> np.ndarray:
     """A mask's ids (H, W), of a palette, grey or 16-bit picture. ValueError naming the file."""
-    try:
-        with Image.open(file) as mask:
-            ids = np.asarray(mask)
-            mode = mask.mode
-    # Pillow's plugins raise nearly anything on broken data.
-    except Exception as error:
-        raise ValueError(f"cannot read mask {file}: {error}") from error
+    ids, mode = read_index_picture(file)
     if ids.ndim != 2 or ids.dtype.kind not in "uib":
         raise ValueError(f"{file}: a mask is a picture of class ids, one a pixel; got mode {mode}")
     if ids.dtype.kind == "b":

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vit_jax_xfer.evaluate.index_picture import read_index_picture
 from vit_jax_xfer.evaluate.videos.davis import VOID
 
 
@@ -35,14 +36,7 @@ class Video:
 
 def read_mask(file: Path, one_object: bool = False) -> np.ndarray:
     """The mask of a PNG as in Video.mask: a palette's indices, or a grey picture's values."""
-    from PIL import Image
-
-    try:
-        with Image.open(file) as image:
-            mode, values = image.mode, np.asarray(image)
-    # Pillow's plugins raise nearly anything on broken data.
-    except Exception as error:
-        raise ValueError(f"cannot read mask {file}: {type(error).__name__}: {error}") from error
+    values, mode = read_index_picture(file)
     if mode not in ("P", "L", "1"):
         raise ValueError(f"{file}: mode {mode}, expected a palette's indices or grey values")
     mask = values.astype(np.uint8)
