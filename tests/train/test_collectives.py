@@ -14,9 +14,10 @@ from vit_jax_xfer.tasks.build import build_task
 from vit_jax_xfer.tasks.stand_in import stand_in_loader
 from vit_jax_xfer.train.collectives import collective_table, collectives
 from vit_jax_xfer.train.compile import trace_step
+from vit_jax_xfer.train.evaluation import Evaluator
 from vit_jax_xfer.train.inputs import batch_shapes
 from vit_jax_xfer.train.schedule import make_plan
-from vit_jax_xfer.train.sharding import make_mesh
+from vit_jax_xfer.train.sharding import batch_sharding, make_mesh, param_shardings
 
 NAMES = ["scratch", "attention_distill", "attention_copy"]
 DEPTH, WIDTH, BATCH = 2, 32, 64
@@ -24,19 +25,28 @@ TOKENS = ((BATCH // 4, 17, WIDTH),)  # of a device on a mesh of data=4
 WHOLE = 2000  # parameters below so many numbers are not split
 
 
-@functools.cache
-def compiled(name, mesh, **fields):
-    """(what its devices exchange, the compiled step, its program) of a tiny run on a mesh."""
+# Without the last optimisations, which move nothing between devices.
+FAST = {"xla_backend_optimization_level": 0}
+
+
+def tiny_task(name, **fields):
+    """(the config of a tiny run, its task); the teacher, where it has one, is like the student."""
     fields = {"model__width": WIDTH, "model__depth": DEPTH, "batch_size": BATCH, **fields}
     config = tiny_config(name, mesh__fsdp_min_elements=WHOLE, **fields)
     if name != "scratch":
         config.task.teacher = "vit_micro_patch2"
-    teacher = {"image_size": 8, "width": WIDTH, "depth": DEPTH, "num_heads": 2}
-    task = build_task(config, (8, 8, 3), 10, stand_in_loader({"vit_micro_patch2": teacher}))
+    scan = fields.get("model__scan") or False
+    teacher = {"image_size": 8, "width": WIDTH, "depth": DEPTH, "num_heads": 2, "scan": scan}
+    return config, build_task(config, (8, 8, 3), 10, stand_in_loader({"vit_micro_patch2": teacher}))
+
+
+@functools.cache
+def compiled(name, mesh, **fields):
+    """(what its devices exchange, the compiled step, its program) of a tiny run on a mesh."""
+    config, task = tiny_task(name, **fields)
     shapes = batch_shapes(config, (8, 8, 3))
     program = trace_step(task, config, make_plan(config, 100), make_mesh(*mesh), shapes)
-    # Without the last optimisations, which move nothing between devices.
-    step = program.traced.lower().compile({"xla_backend_optimization_level": 0})
+    step = program.traced.lower().compile(FAST)
     return collectives(step.as_text()), step, program
 
 
@@ -117,6 +127,46 @@ def test_a_part_of_a_batch_needs_what_a_batch_needs(name):
     assert inside.times == 4
     assert inside.size <= sum(one.size for one in at_once)
     assert not [one for one in found if not one.looped and one.size > 100]
+
+
+def evaluated(name, sizes, scan):
+    """(what an evaluation of a batch exchanges, shapes of the state and of the teacher)."""
+    _, task = tiny_task(name, model__scan=scan)
+    mesh = make_mesh(*sizes)
+
+    def on_mesh(shapes, shardings):
+        return jax.tree.map(
+            lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+            shapes,
+            shardings,
+        )
+
+    trees = jax.eval_shape(task.init, jax.random.key(0)), jax.eval_shape(lambda: task.frozen)
+    trees = [on_mesh(tree, param_shardings(tree, mesh, WHOLE)) for tree in trees]
+    whole = {"image": jnp.zeros((BATCH, 8, 8, 3)), "label": jnp.zeros(BATCH, jnp.int32)}
+    whole |= {"index": whole["label"], "mask": jnp.ones(BATCH, bool)}
+    batch = on_mesh(whole, dict.fromkeys(whole, batch_sharding(mesh)))
+    program = Evaluator(task, mesh).trace(*trees, batch).lower().compile(FAST)
+    return collectives(program.as_text()), trees
+
+
+@pytest.mark.parametrize("scan", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_evaluation_of_a_split_state_gathers_parameters_and_never_a_batch(name, scan):
+    found, trees = evaluated(name, (1, 8, 1), scan)
+    split = [leaf for leaf in jax.tree.leaves(trees) if leaf.size >= WHOLE]
+    gathers = [one for one in found if one.kind == "all-gather"]
+    assert gathers
+    assert sizes(gathers) <= {leaf.size // (DEPTH if scan else 1) for leaf in split}
+    rest = [one for one in found if one.kind != "all-gather"]
+    assert {one.kind for one in rest} == {"all-reduce"}
+    assert sizes(rest) == {1}  # the figures' sums
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_evaluation_of_a_whole_state_exchanges_sums_alone(name):
+    found, _ = evaluated(name, (8, 1, 1), False)
+    assert {one.kind for one in found} == {"all-reduce"} and sizes(found) == {1}
 
 
 def test_collectives_of_known_programs():

@@ -23,6 +23,11 @@ class Evaluator:
 
         self._sums = jax.jit(sums, out_shardings=replicated(mesh))
 
+    def trace(self, variables: Variables, frozen: Variables, batch: Batch) -> jax.stages.Traced:
+        """The program for one batch, before any compiler saw it; shapes with shardings will do."""
+        with jax.set_mesh(self._mesh):  # for models/rows.py
+            return self._sums.trace(variables, frozen, batch)
+
     def __call__(
         self, variables: Variables, frozen: Variables, batches: Iterable[dict[str, np.ndarray]]
     ) -> dict[str, float]:
@@ -35,7 +40,9 @@ class Evaluator:
             local = len(rows["mask"])
             start = (number * jax.process_count() + jax.process_index()) * local
             rows = {**rows, "index": np.arange(start, start + local, dtype=np.int32)}
-            totals.append(self._sums(variables, frozen, to_device(rows, self._mesh)))
+            placed = to_device(rows, self._mesh)
+            with jax.set_mesh(self._mesh):
+                totals.append(self._sums(variables, frozen, placed))
             # Two batches in flight keep the device busy; more would pile up in its memory.
             jax.block_until_ready(totals[-2:-1])
         # Batches are added up in float64: a float32 total loses digits over a large data set.
