@@ -129,7 +129,7 @@ def test_rematerialisation_is_in_the_program(remat):
         ({"position_resize": "nearest"}, "position_resize: 'nearest' is none of"),
         ({"kernel_init": "zeros"}, "kernel_init: 'zeros' is none of"),
         ({"remat": "all"}, "remat: 'all' is none of"),
-        ({"attention": "flash"}, "attention implementation 'flash' is unknown"),
+        ({"attention": "flash"}, "model.attention: 'flash' is unknown"),
         ({"image_size": 34}, "image_size: 34×34 pixels .* 8-pixel patches"),
         ({"position": "sincos", "width": 30}, "width: 30 is not a multiple of 4"),
     ],

@@ -8,43 +8,41 @@ Softmax and its statistics are float32 (float64 for float64 input), whatever the
 | `plain`     | einsum, softmax, einsum; division at the end    | B·H·T·S                      |
 | `blockwise` | `plain` on blocks of queries, rematerialised    | B·H·block·S                  |
 | `cudnn`     | the fused kernel of `jax.nn`, NVIDIA GPUs only  | B·T·H·d                      |
-| `auto`      | `cudnn` where it can and no bias is added, else `plain` up to `blockwise_above`
-|             | keys, then `blockwise`                                                          |
+| `splash`    | the fused kernel of Pallas, TPUs only; no bias  | B·T·H·128                    |
+| `tokamax`   | what the package of this name finds best        | its choice                   |
+| `auto`      | on GPUs `cudnn` where it can and no bias is added; else `plain` up to
+|             | `blockwise_above` keys, then on TPUs `splash` where it can, then `blockwise`    |
+
+docs/attention_kernels.md has the types and shapes, and what is tested where.
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-Implementation = Literal["auto", "plain", "blockwise", "cudnn"]
-IMPLEMENTATIONS: tuple[str, ...] = get_args(Implementation)
+from vit_jax_xfer.models.kernel_choice import IMPLEMENTATIONS, Implementation, choose
+from vit_jax_xfer.models.per_device import per_device
+from vit_jax_xfer.models.splash import splash_attention, splash_with_logsumexp
+
+__all__ = [
+    "IMPLEMENTATIONS",
+    "Implementation",
+    "apply_map",
+    "attention_map",
+    "attention_scores",
+    "attention_with_logsumexp",
+    "choose",
+    "dot_product_attention",
+    "logsumexp_without_derivative",
+    "over_query_blocks",
+]
 
 # Rows of queries in flight in the blockwise form: large enough for an efficient matrix product,
 # small enough that a block of float32 scores over a few thousand keys stays within tens of MB.
 QUERY_BLOCK = 256
-
-
-def choose(
-    q: jax.Array,
-    k: jax.Array,
-    v: jax.Array,
-    requested: str,
-    blockwise_above: int,
-    biased: bool = False,
-) -> Literal["plain", "blockwise", "cudnn"]:
-    """Names the kernel that runs for these arrays; `requested` other than "auto" is final."""
-    if requested not in IMPLEMENTATIONS:
-        raise ValueError(
-            f"attention implementation {requested!r} is unknown; choose one of {IMPLEMENTATIONS}"
-        )
-    if requested != "auto":
-        return requested  # type: ignore[return-value]
-    # The fused kernel's derivative of a bias costs a map for every image, so a bias goes portable.
-    if not biased and _cudnn_fits(q, k, v):
-        return "cudnn"
-    return "blockwise" if k.shape[1] > blockwise_above else "plain"
 
 
 def dot_product_attention(
@@ -59,15 +57,42 @@ def dot_product_attention(
 ) -> jax.Array:
     """softmax(scale · q kᵀ + bias) v, (B, T, H, e) in v's dtype; `scale` defaults to 1/√d.
 
-    bias: (H, T, S), the same for all images, or None.
+    bias: (H, T, S), the same for all images, or None. ValueError where `implementation` can't run.
     """
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     kernel = choose(q, k, v, implementation, blockwise_above, biased=bias is not None)
-    if kernel == "cudnn":
+    if kernel == "cudnn":  # which the compiler splits over a mesh by itself
         wide = None if bias is None else bias[None].astype(q.dtype)
         return jax.nn.dot_product_attention(q, k, v, wide, scale=scale, implementation="cudnn")
+    if kernel == "splash":
+        return per_device(lambda q, k, v, _: splash_attention(q, k, v, scale), q, k, v)
+    if kernel == "tokamax":
+        return per_device(partial(_tokamax, scale=scale), q, k, v, bias)
     blockwise = kernel == "blockwise"
     return attention_with_logsumexp(q, k, v, bias, scale=scale, blockwise=blockwise)[0]
+
+
+def logsumexp_without_derivative(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    *,
+    scale: float,
+    implementation: str,
+    blockwise_above: int,
+) -> tuple[jax.Array, jax.Array]:
+    """As `attention_with_logsumexp`, by the kernel that `choose` names where that has it exactly.
+
+    That is splash. cuDNN rounds it to the inputs' type, so cuDNN and tokamax go portable here. For
+    the forward pass of a custom derivative: not every kernel has one of its own.
+    """
+    kernel = choose(q, k, v, implementation, blockwise_above)
+    if kernel == "splash":
+        attend = lambda q, k, v, _: splash_with_logsumexp(q, k, v, scale)  # noqa: E731
+        return per_device(attend, q, k, v, with_rows=True)
+    long = kernel != "plain" and k.shape[1] > blockwise_above
+    blockwise = kernel == "blockwise" or long
+    return attention_with_logsumexp(q, k, v, scale=scale, blockwise=blockwise)
 
 
 def attention_with_logsumexp(
@@ -176,16 +201,18 @@ def over_query_blocks(function: Callable[..., Any], *rows: jax.Array | None) -> 
     return jax.tree.map(join, results)
 
 
-def _cudnn_fits(q: jax.Array, k: jax.Array, v: jax.Array) -> bool:
-    """Whether cuDNN's fused attention takes these arrays: 16-bit, one head size, 8 | d ≤ 128."""
-    dims = {q.shape[-1], k.shape[-1], v.shape[-1]}
-    return (
-        jax.default_backend() == "gpu"
-        and all(x.dtype in (jnp.bfloat16, jnp.float16) for x in (q, k, v))
-        and len(dims) == 1
-        and q.shape[-1] % 8 == 0
-        and q.shape[-1] <= 128
-    )
+def _tokamax(
+    q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array | None, scale: float
+) -> jax.Array:
+    """Attention by the optional package, from the kernels that it has for this machine."""
+    import tokamax  # optional, and slow to import
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():
+        # Else it would parse the arguments of whatever program runs this, and fail on them.
+        flags.FLAGS.mark_as_parsed()
+    wide = None if bias is None else bias[None]
+    return tokamax.dot_product_attention(q, k, v, wide, scale=scale).astype(v.dtype)
 
 
 def _wide(dtype: jnp.dtype) -> jnp.dtype:

@@ -95,7 +95,7 @@ class VisionTransformer(nn.Module):
     # weights (2112.05814). Positions, rotations and biases are then those of a larger grid.
     patch_stride: int | None = None
     dtype: Any = jnp.float32  # of activations; parameters and softmax stay float32
-    attention: str = "auto"  # auto | plain | blockwise | cudnn, see kernels.py
+    attention: str = "auto"  # auto | plain | blockwise | cudnn | splash | tokamax, see kernels.py
     blockwise_above: int = 1024  # tokens above which portable backends go blockwise
     remat: str = "none"  # none | full | dots
     scan: bool = False  # one compiled block, scanned over layers
