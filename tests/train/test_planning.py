@@ -46,6 +46,13 @@ def test_plan_of_a_run_with_a_teacher():
     assert lines[-1].startswith("Compiled for fake CPU devices: ")
 
 
+def test_a_teacher_in_bfloat16_takes_two_bytes_a_number():
+    fields = {"task__teacher": "vit_micro_patch2", "task__teacher_dtype": "bfloat16"}
+    lines = plan("attention_distill", model__width=128, **fields)
+    frozen = int(lines[1].split(", ")[-1].split(" more that stay frozen")[0].replace(",", ""))
+    assert number(lines, "frozen ") == pytest.approx(2 * frozen / 2**20, abs=0.06)
+
+
 def test_products_are_three_times_a_forward_pass():
     lines = plan("scratch", model__scan=True, optim__accumulate=2)
     model = build_model(tiny_config("scratch").model, (8, 8, 3), 10)

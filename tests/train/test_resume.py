@@ -154,6 +154,7 @@ def test_resumes_on_another_mesh_and_with_another_cadence(workdir, half_way, tea
         ({"data__per_class": 3}, "data.per_class: 5 → 3"),
         ({"model__width": 32}, "model.width: 16 → 32"),
         ({"task__layers": (0,)}, "task.layers: None → .0."),
+        ({"task__teacher_dtype": "bfloat16"}, "task.teacher_dtype: '' → 'bfloat16'"),
         ({"steps": 2}, "steps: .* is at step 3 already, past 2"),
         ({"mesh__data": 3}, "mesh: data=3"),
     ],

@@ -7,34 +7,69 @@ import pytest
 from tests.runs import load_config
 from vit_jax_xfer.train.workdir import check_workdir, claim_workdir
 
+# Fields that came after the first run folders, off by default.
+NEWER = [
+    "mesh.slices",
+    "task.teacher_dtype",
+    "task.match_layers",
+    "task.match_heads",
+    "task.tokens",
+    "task.teacher_image_size",
+    "data.classes",
+    "optim.decay_rules",
+    "optim.accumulate",
+    "model.drop_path",
+    "eval.benchmarks",
+]
+
 
 @pytest.fixture
 def run(tmp_path):
     """(folder, config) of a run with a checkpoint."""
-    config = load_config("scratch")
+    config = load_config("attention_distill")
     claim_workdir(tmp_path / "run", config)
     (tmp_path / "run" / "checkpoints").mkdir()
     return tmp_path / "run", config
 
 
-def forget(folder, section, field):
-    """As a version without this field would have written the config."""
+def forget(folder, *fields):
+    """As a version without these fields would have written the config."""
     path = folder / "config.json"
     stored = json.loads(path.read_text())
-    del stored[section][field]
+    for field in fields:
+        section, name = field.split(".")
+        del stored[section][name]
     path.write_text(json.dumps(stored))
 
 
-def test_a_run_of_a_version_with_fewer_fields_goes_on(run):
+def test_a_run_of_a_version_with_fewer_fields_goes_on(run, capsys):
     folder, config = run
-    for section, field in (("data", "classes"), ("optim", "decay_rules"), ("model", "drop_path")):
-        forget(folder, section, field)
+    forget(folder, *NEWER)
     assert check_workdir(str(folder), config) == folder
+    assert capsys.readouterr().out == ""  # nothing has changed
 
 
-def test_but_not_with_the_new_field_in_use(run):
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("data.classes", "3,5"),
+        ("task.teacher_dtype", "bfloat16"),
+        ("task.tokens", "common"),
+        ("optim.accumulate", 2),
+    ],
+)
+def test_but_not_with_the_new_field_in_use(run, field, value):
     folder, config = run
-    forget(folder, "data", "classes")
-    config.data.classes = "3,5"
-    with pytest.raises(ValueError, match="other settings .data.classes: None → '3,5'"):
+    forget(folder, field)
+    section, name = field.split(".")
+    config[section][name] = value
+    with pytest.raises(ValueError, match=f"other settings .{field}: None → {value!r}"):
         check_workdir(str(folder), config)
+
+
+def test_a_new_field_that_may_differ_is_told(run, capsys):
+    folder, config = run
+    forget(folder, "mesh.slices")
+    config.mesh.slices = 2
+    assert check_workdir(str(folder), config) == folder
+    assert "mesh.slices: None → 2" in capsys.readouterr().out

@@ -126,7 +126,7 @@ def _build_teaching(
             f"model.name: {config.model['name']} is no vision transformer, so it has no place for "
             "a teacher's attention; choose a vit_*"
         )
-    teacher = run_like(teacher, model)
+    teacher = run_like(teacher, model, settings.teacher_dtype)
     view = view_of(config, settings, model, teacher, image_shape)
     task = TEACHING[config.task["name"]]
     return task(model, settings, teacher, frozen, _initial(config, model), view)

@@ -4,6 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
 
 from vit_jax_xfer.features.backbone import Backbone, backbone_of
 from vit_jax_xfer.models.extract import encoder_of
@@ -14,6 +17,10 @@ from vit_jax_xfer.tasks.base import Variables
 
 # (field of the config, path, heads, family) → the network and its variables; see `load_weights`.
 Loader = Callable[..., tuple[nn.Module, Variables]]
+
+# What `task.teacher_dtype` may be, beside "": the teacher is kept as it is stored and computes in
+# the student's type.
+DTYPES: tuple[str, ...] = ("bfloat16", "float32")
 
 
 def load_weights(
@@ -31,14 +38,25 @@ def load_weights(
 
 
 def load_teacher(settings: Any, load: Loader = load_weights) -> tuple[VisionTransformer, Variables]:
-    """The teacher of a task's settings, as it was published or saved. ValueError without one."""
+    """The teacher of a task's settings, its variables in `teacher_dtype` where that is given.
+
+    ValueError without a teacher, and for an unknown type.
+    """
+    if settings.teacher_dtype not in ("", *DTYPES):
+        raise ValueError(
+            f"task.teacher_dtype: {settings.teacher_dtype!r} is none of {', '.join(DTYPES)}; "
+            '"" = kept as it is stored, and computing as the student does'
+        )
     if not settings.teacher:
         raise ValueError(
             "task.teacher: none given; pass --config.task.teacher= with a run's model folder or a "
             "checkpoint file"
         )
     family, num_heads = settings.teacher_family, settings.teacher_num_heads
-    return encoder_of(*load("task.teacher", settings.teacher, num_heads, family))
+    teacher, variables = encoder_of(*load("task.teacher", settings.teacher, num_heads, family))
+    if settings.teacher_dtype:
+        variables = keep_in(variables, settings.teacher_dtype)
+    return teacher, variables
 
 
 def load_backbone_of(settings: Any, load: Loader = load_weights) -> tuple[Backbone, Variables]:
@@ -56,10 +74,24 @@ def load_backbone_of(settings: Any, load: Loader = load_weights) -> tuple[Backbo
         raise ValueError(f"task.{error}") from None
 
 
-def run_like(teacher: VisionTransformer, student: nn.Module) -> VisionTransformer:
-    """The teacher computing as the student does: its type and kernels are the run's choice."""
+def keep_in(variables: Variables, dtype: str) -> Variables:
+    """Variables on the host with every floating number in a type."""
+
+    def cast(leaf: Any) -> np.ndarray:
+        array = np.asarray(leaf)
+        if not jnp.issubdtype(array.dtype, jnp.floating):
+            return array
+        if not any(array.strides):  # a stand-in: one number in every place, which takes no memory
+            return np.broadcast_to(array[(0,) * array.ndim].astype(dtype), array.shape)
+        return array.astype(dtype)
+
+    return jax.tree.map(cast, variables)
+
+
+def run_like(teacher: VisionTransformer, student: nn.Module, dtype: str = "") -> VisionTransformer:
+    """The teacher computing as the student does: its kernels and, without one given, its type."""
     return teacher.clone(
-        dtype=student.dtype,
+        dtype=jnp.dtype(dtype) if dtype else student.dtype,
         attention=student.attention,
         blockwise_above=student.blockwise_above,
         drop_path=0.0,

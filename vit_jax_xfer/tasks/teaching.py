@@ -26,6 +26,7 @@ class TeacherSettings:
     teacher: str = ""  # a run's `model` folder, or any file that load_pretrained reads
     teacher_family: str = ""  # of load_pretrained; "" = told from its names
     teacher_num_heads: int = 0  # where shapes can't tell and 64 channels a head is wrong
+    teacher_dtype: str = ""  # bfloat16 | float32: kept and computing in it; "" = see teachers.py
     teacher_image_size: int = 0  # pixels; 0 = the student's, -1 = what gives the student's grid
     teacher_mean: tuple[float, ...] | None = None  # of pixels in [0, 1]; None = its own
     teacher_std: tuple[float, ...] | None = None  # preprocessing, where it has one, else ours

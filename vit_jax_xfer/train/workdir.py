@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from vit_jax_xfer.config import default_config
 from vit_jax_xfer.train.console import say
 
 # A resumed run must agree in these; in others (length, cadence, mesh, …) it may differ.
@@ -27,7 +28,7 @@ def check_workdir(workdir: str, config: ConfigDict) -> pathlib.Path:
     path = folder / "config.json"
     if not path.is_file():
         raise ValueError(f"workdir: {folder} holds checkpoints but no config.json; choose another")
-    changed = _differences(json.loads(path.read_text()), _plain(config))
+    changed = _differences(json.loads(path.read_text()), _plain(config), _defaults(config))
     fixed = [text for name, text in changed if name.split(".")[0] in FIXED and name not in FREE]
     if fixed:
         raise ValueError(
@@ -54,22 +55,34 @@ def fingerprint(tree: Any) -> str:
     for leaf in jax.tree.leaves(tree):
         array = np.asarray(leaf)
         digest.update(repr((array.shape, array.dtype.name)).encode())
-        digest.update(np.ascontiguousarray(array).data)
+        # As bytes, because bfloat16 is no type that Python's buffers know.
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()[:16]
+
+
+def _defaults(config: ConfigDict) -> dict[str, Any]:
+    """Every field of such a config as it is where nobody sets it."""
+    return _plain(default_config(config.task["name"], config.model["name"], settings={}))
 
 
 def _plain(config: ConfigDict) -> dict[str, Any]:
     return json.loads(config.to_json())
 
 
-def _differences(old: Any, new: Any, prefix: str = "") -> list[tuple[str, str]]:
-    """(field, "field: old → new") of every field in which two configs differ."""
+def _differences(old: Any, new: Any, usual: Any, prefix: str = "") -> list[tuple[str, str]]:
+    """(field, "field: old → new") of every field in which two configs differ.
+
+    usual: the defaults. A field that is newer than the old config does what the run did without it
+    where it has its default, so only another value is a difference.
+    """
     if isinstance(old, dict) and isinstance(new, dict):
+        usual = usual if isinstance(usual, dict) else {}
         found = []
         for name in sorted({*old, *new}):
-            if name not in old and not new[name]:
-                continue  # newer than the run, which was made as if the field were off
-            found += _differences(old.get(name), new.get(name), f"{prefix}{name}.")
+            default = usual.get(name)
+            if name not in old and (new[name] == default or not new[name]):
+                continue
+            found += _differences(old.get(name), new.get(name), default, f"{prefix}{name}.")
         return found
     name = prefix.rstrip(".")
     return [] if old == new else [(name, f"{name}: {old!r} → {new!r}")]
