@@ -1,5 +1,6 @@
 """Pallas' splash kernel, interpreted: as float64 for any tokens, any gradient."""
 
+import math
 from functools import partial
 
 import jax
@@ -9,6 +10,8 @@ import pytest
 
 from tests.models.attention_reference import check, draw, expected, tensors
 from vit_jax_xfer.models import kernels, splash
+from vit_jax_xfer.models.multiply_adds import count
+from vit_jax_xfer.train.sharding import make_mesh
 
 # (queries, keys, head size, value's head size): within a block, a whole block, several blocks with
 # some added, more keys than queries, head sizes of two networks.
@@ -96,3 +99,21 @@ def test_no_map_in_the_program():
 )
 def test_blocks_add_few_tokens(tokens, block):
     assert splash.block_size(tokens) == block
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (4, 1, 2)])
+def test_products_in_a_kernel_are_counted(sizes):
+    """Blocks of 256 tokens, forward and backward, on however many devices."""
+    x = draw(0, 256, 8, np.float32, heads=2, batch=4)
+    forward = 2 * 4 * 2 * 256**2 * 8
+
+    def gradients(q, k, v):
+        return jax.vjp(attend, q, k, v)[1](v)
+
+    with jax.set_mesh(make_mesh(*sizes, devices=jax.devices()[: math.prod(sizes)])):
+        counted = [count(jax.make_jaxpr(f)(x, x, x).jaxpr) for f in (attend, gradients)]
+    # Backward: scores and the weights' derivative in both kernels, one product for each array, and
+    # each row's own with its derivative.
+    backward = 7 * forward // 2 + 4 * 2 * 256 * 8
+    assert [one["attention"] for one in counted] == [forward, forward + backward]
+    assert [sum(one.values()) for one in counted] == [one["attention"] for one in counted]

@@ -80,7 +80,8 @@ def _trace(model: nn.Module, image_size: Size | None, batch: int) -> jex.Jaxpr:
 def count(jaxpr: jex.Jaxpr, scope: tuple[str, ...] = ()) -> Counts:
     """{kind: multiply-adds} of a program, and of those inside it. scope: names of modules around.
 
-    Of several branches the most costly one. ValueError for a loop of unknown length with products.
+    Of several branches the most costly one; of attention's kernels the blocks, with the tokens that
+    fill them. ValueError for a loop of unknown length with products.
     """
     total = dict.fromkeys(KINDS, 0)
     for equation in jaxpr.eqns:
@@ -103,8 +104,20 @@ def _of_equation(equation: jex.JaxprEqn, scope: tuple[str, ...]) -> Counts:
         return max(inside, key=lambda counts: sum(counts.values()))
     if name == "while" and any(sum(counts.values()) for counts in inside):
         raise ValueError("a while loop with products in it: its length is not known before it runs")
-    times = params["length"] if name == "scan" else 1
-    return {kind: times * sum(counts[kind] for counts in inside) for kind in KINDS}
+    times = _times(name, params)
+    total = {kind: times * sum(counts[kind] for counts in inside) for kind in KINDS}
+    return {"attention": sum(total.values())} if name == "pallas_call" else total
+
+
+def _times(name: str, params: dict[str, Any]) -> int:
+    """How often what is inside runs: a loop's steps, a kernel's blocks, the devices of a mesh."""
+    if name == "scan":
+        return params["length"]
+    if name == "pallas_call":
+        return math.prod(params["grid_mapping"].grid)
+    if name == "shard_map":
+        return params["mesh"].size
+    return 1
 
 
 def _programs(params: dict[str, Any]) -> Iterable[jex.Jaxpr]:

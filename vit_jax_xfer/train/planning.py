@@ -40,11 +40,13 @@ def plan_run(
     mesh = make_mesh(sizes.data, sizes.fsdp, sizes.tensor, sizes.slices, devices)
     check_batch_size(mesh, config.batch_size, "batch_size", config.optim.accumulate)
     shape, classes, epoch = _images(config, classes, image_size)
-    task = _task(config, shape, classes)
-    if not task.trains:
-        raise ValueError(f"task.name: {config.task.name} trains nothing, so there is no step")
     batch = batch_shapes(config, shape)
-    program = trace_step(task, config, make_plan(config, epoch), mesh, batch)
+    # Tells models/kernel_choice.py what kind of devices these are; nothing is put on them.
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+        task = _task(config, shape, classes)
+        if not task.trains:
+            raise ValueError(f"task.name: {config.task.name} trains nothing, so there is no step")
+        program = trace_step(task, config, make_plan(config, epoch), mesh, batch)
     compiled = program.compile()
     axes = ", ".join(f"{axis}={size}" for axis, size in mesh.shape.items())
     kind = devices[0].device_kind
