@@ -5,10 +5,14 @@ parameters lie, memory and FLOPs a device, and what the devices send each other.
 nor the teacher need be there: --classes stands for the one, and for the other the name of a
 network, --config.task.teacher=mae_vit_large_patch16. With the package libtpu, --topology=v5e:4x8
 compiles for real TPUs.
+
+--memory=16GiB says whether a step fits into a device's memory. Exit status: 0 for a plan, 2 for one
+that doesn't fit into --memory, 1 for a config that can't run.
 """
 
 import logging
 import os
+import re
 
 from absl import app, flags
 
@@ -25,10 +29,19 @@ _CLASSES = flags.DEFINE_integer(
 _IMAGE_SIZE = flags.DEFINE_integer(
     "image_size", None, "Pixels of a prepared image's side; data.pipeline tells most often."
 )
+_MEMORY = flags.DEFINE_string(
+    "memory",
+    None,
+    "Memory of one device, such as 16GiB or 80GB: says whether a step fits, and exits with 2 where "
+    "it does not.",
+)
+
+DOES_NOT_FIT = 2
+_UNITS = {"MB": 10**6, "GB": 10**9, "MiB": 2**20, "GiB": 2**30}
 
 
 def main(argv: list[str]) -> int:
-    """Prints the plan; 0, or 1 with one line on stderr where the config can't run."""
+    """Prints the plan; 0, 2 where it doesn't fit, or 1 with one line on stderr where none is."""
     if len(argv) > 1:
         return fail(f"unexpected arguments: {' '.join(argv[1:])}")
     if not _CONFIG.value:
@@ -42,14 +55,27 @@ def main(argv: list[str]) -> int:
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", _DEVICES.value or 1)
 
-    from vit_jax_xfer.train.planning import plan_run
+    from vit_jax_xfer.train.planning import fit_text, plan_run
 
     try:
+        available = _bytes(_MEMORY.value) if _MEMORY.value else None
         devices = _tpus(_TOPOLOGY.value) if _TOPOLOGY.value else jax.devices()
-        print(plan_run(_CONFIG.value, devices, _CLASSES.value, _IMAGE_SIZE.value))
+        plan = plan_run(_CONFIG.value, devices, _CLASSES.value, _IMAGE_SIZE.value)
     except (ValueError, OSError) as error:
         return fail(str(error))
-    return 0
+    print(plan.text)
+    if available is None:
+        return 0
+    print(fit_text(plan.memory, available))
+    return 0 if plan.memory <= available else DOES_NOT_FIT
+
+
+def _bytes(size: str) -> int:
+    """A size such as 16GiB in bytes. ValueError for what is no size."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([MG]i?B)", size)
+    if not found:
+        raise ValueError(f"--memory: {size!r} is no size; write it as 16GiB, 80GB or 512MiB")
+    return int(float(found[1]) * _UNITS[found[2]])
 
 
 def _tpus(topology: str) -> list:

@@ -51,12 +51,13 @@ def _memory(compiled: jax.stages.Compiled) -> str:
         return "unknown, this backend does not tell"
     arguments, temporary = analysis.argument_size_in_bytes, analysis.temp_size_in_bytes
     return (
-        f"about {_size(arguments + temporary)} "
-        f"({_size(arguments)} of state, teacher and batch, {_size(temporary)} of activations)"
+        f"about {size_text(arguments + temporary)} ({size_text(arguments)} of state, teacher and "
+        f"batch, {size_text(temporary)} of activations)"
     )
 
 
-def _size(count: int) -> str:
+def size_text(count: float) -> str:
+    """A number of bytes in the unit that suits it."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if count < 1024 or unit == "GiB":
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"

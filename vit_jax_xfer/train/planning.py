@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -16,11 +16,18 @@ from vit_jax_xfer.tasks.stand_in import stand_in_loader
 from vit_jax_xfer.train.collectives import collective_table, collectives
 from vit_jax_xfer.train.compile import Program, trace_step
 from vit_jax_xfer.train.inputs import batch_shapes, open_inputs
-from vit_jax_xfer.train.overview import overview
+from vit_jax_xfer.train.overview import overview, size_text
 from vit_jax_xfer.train.schedule import make_plan
 from vit_jax_xfer.train.sharding import batch_sharding, check_batch_size, make_mesh
 
 Shape = tuple[int, int, int]
+
+
+class RunPlan(NamedTuple):
+    """text: several paragraphs. memory: bytes that a step takes on one device."""
+
+    text: str
+    memory: int
 
 
 def plan_run(
@@ -28,8 +35,8 @@ def plan_run(
     devices: Sequence[Any],
     classes: int | None = None,
     image_size: int | None = None,
-) -> str:
-    """Several paragraphs: parameters and their places, memory, FLOPs and collectives a device.
+) -> RunPlan:
+    """Of a run: parameters and their places, memory, FLOPs and collectives a device.
 
     devices: of JAX, or descriptions of them. classes, image_size: stand for the training set, which
     is opened where they don't tell all; a teacher may be a checkpoint or the name of a network, ""
@@ -56,10 +63,11 @@ def plan_run(
     )
     frozen = program.optimizer.frozen
     shapes, shardings = program.shapes.params, program.shardings.params
+    rows = _memory(program, batch, compiled)
     parts = [
         head,
         overview(shapes, shardings, frozen, program.frozen_shapes, compiled),
-        _memory(program, batch, compiled),
+        _memory_table(rows),
         _flops(program, compiled, len(devices)),
         _exchange(compiled),
     ]
@@ -68,7 +76,18 @@ def plan_run(
             "Compiled for fake CPU devices: arguments are exact; temporaries, and which "
             "collectives are merged, are estimates for an accelerator."
         )
-    return "\n".join(parts)
+    return RunPlan("\n".join(parts), sum(rows.values()))
+
+
+def fit_text(memory: int, available: int) -> str:
+    """One line: whether a step's bytes fit into a device's, and by how much."""
+    left = available - memory
+    if left >= 0:
+        return f"fits into {size_text(available)} a device: {size_text(left)} left"
+    return (
+        f"does not fit into {size_text(available)} a device: {size_text(-left)} too much; what may "
+        "help: mesh.fsdp, model.remat with model.scan, optim.accumulate, task.teacher_dtype"
+    )
 
 
 def _images(
@@ -109,8 +128,12 @@ def _task(config: ConfigDict, shape: Shape, classes: int) -> Task:
     return build_task(config, shape, classes, stand_in_loader({name: own}))
 
 
-def _memory(program: Program, batch: Any, compiled: jax.stages.Compiled) -> str:
-    """Bytes on one device of each thing that a step holds."""
+def _memory(program: Program, batch: Any, compiled: jax.stages.Compiled) -> dict[str, int]:
+    """Bytes on one device of each thing that a step holds.
+
+    Arguments come from shapes, because the compiler leaves out those that a step doesn't use, such
+    as a teacher's last blocks, which lie on the device all the same.
+    """
     state, places = program.shapes, program.shardings
     split = batch_sharding(places.step.mesh)
     rest = [(state.collections, places.collections), (state.ema, places.ema)]
@@ -124,8 +147,13 @@ def _memory(program: Program, batch: Any, compiled: jax.stages.Compiled) -> str:
     analysis = compiled.memory_analysis()
     if analysis is not None:
         rows["temporaries"] = analysis.temp_size_in_bytes
-    lines = [f"  {name:<20} {size / 2**20:12,.1f} MiB" for name, size in rows.items() if size]
-    return "\n".join(["of it, on each device:", *lines])
+    return rows
+
+
+def _memory_table(rows: dict[str, int]) -> str:
+    total = {**rows, "total": sum(rows.values())}
+    lines = [f"  {name:<20} {size / 2**20:12,.1f} MiB" for name, size in total.items() if size]
+    return "\n".join(["on each device, arguments and temporaries of a step:", *lines])
 
 
 def _bytes(shapes: Any, shardings: Any) -> int:
@@ -143,8 +171,8 @@ def _flops(program: Program, compiled: jax.stages.Compiled, devices: int) -> str
     analysis = compiled.cost_analysis() or {}
     said = f"{analysis['flops'] / 1e9:,.2f}" if "flops" in analysis else "none told"
     return (
-        f"GFLOPs a device and step: {products / 1e9:,.2f} in products, forward and backward "
-        f"(the compiler counts {said}, a loop's body once)"
+        f"GFLOPs a device and step: {products / 1e9:,.2f} in products, forward and backward, what "
+        f"model.remat computes again included (the compiler counts {said}, a loop's body once)"
     )
 
 
