@@ -65,7 +65,7 @@ def dot_product_attention(
         wide = None if bias is None else bias[None].astype(q.dtype)
         return jax.nn.dot_product_attention(q, k, v, wide, scale=scale, implementation="cudnn")
     if kernel == "splash":
-        return per_device(lambda q, k, v, _: splash_attention(q, k, v, scale), q, k, v)
+        return per_device(partial(splash_attention, scale=scale), q, k, v)
     if kernel == "tokamax":
         return per_device(partial(_tokamax, scale=scale), q, k, v, bias)
     blockwise = kernel == "blockwise"
@@ -88,10 +88,8 @@ def logsumexp_without_derivative(
     """
     kernel = choose(q, k, v, implementation, blockwise_above)
     if kernel == "splash":
-        attend = lambda q, k, v, _: splash_with_logsumexp(q, k, v, scale)  # noqa: E731
-        return per_device(attend, q, k, v, with_rows=True)
-    long = kernel != "plain" and k.shape[1] > blockwise_above
-    blockwise = kernel == "blockwise" or long
+        return per_device(partial(splash_with_logsumexp, scale=scale), q, k, v, with_rows=True)
+    blockwise = kernel == "blockwise" or (kernel != "plain" and k.shape[1] > blockwise_above)
     return attention_with_logsumexp(q, k, v, scale=scale, blockwise=blockwise)
 
 
@@ -202,7 +200,7 @@ def over_query_blocks(function: Callable[..., Any], *rows: jax.Array | None) -> 
 
 
 def _tokamax(
-    q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array | None, scale: float
+    q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array | None = None, *, scale: float
 ) -> jax.Array:
     """Attention by the optional package, from the kernels that it has for this machine."""
     import tokamax  # optional, and slow to import
