@@ -63,8 +63,11 @@ def main(argv: list[str]) -> int:
         plan = plan_run(_CONFIG.value, devices, _CLASSES.value, _IMAGE_SIZE.value)
     except (ValueError, OSError) as error:
         return fail(str(error))
-    except jax.errors.JaxRuntimeError as error:  # of the compiler: more memory than a device has
-        return fail(str(error).splitlines()[0])
+    except jax.errors.JaxRuntimeError as error:
+        if not str(error).startswith("RESOURCE_EXHAUSTED"):
+            raise
+        fail(str(error).splitlines()[0])  # a compiler for TPUs knows what they have
+        return DOES_NOT_FIT
     print(plan.text)
     if available is None:
         return 0

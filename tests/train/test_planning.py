@@ -112,3 +112,24 @@ def test_command_plans_for_devices_that_are_not_there():
     assert " all-reduce " in ended.out and "GFLOPs a device and step: " in ended.out
     ended = finish(start(command, devices=1))
     assert ended.err == "error: give one of --devices=NUMBER and --topology=TPUS\n"
+
+
+OUTGROWN = """
+import runpy, sys
+import jax
+from vit_jax_xfer.train import planning
+
+def plan_run(*_):
+    raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 47.56G exceeds 15.75G\\nSee there.")
+
+planning.plan_run = plan_run
+sys.argv = ["plan", sys.argv[1], "--devices=2"]
+runpy.run_module("vit_jax_xfer.plan", run_name="__main__")
+"""
+
+
+def test_what_a_compiler_cannot_fit_is_said_in_a_line():
+    config = f"--config={ROOT / 'configs' / 'scratch.py'}:digits"
+    ended = finish(start([sys.executable, "-c", OUTGROWN, config], devices=1))
+    assert ended.code == 2
+    assert ended.err == "error: RESOURCE_EXHAUSTED: 47.56G exceeds 15.75G\n"
