@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _WHERE = {
+    "compiler_options": "vit_jax_xfer.compiler",
     "create_model": "vit_jax_xfer.models.registry",
     "list_models": "vit_jax_xfer.models.registry",
     "VisionTransformer": "vit_jax_xfer.models.vit",
@@ -36,6 +37,7 @@ __all__ = [
     "MaskedAutoencoder",
     "Preprocessing",
     "VisionTransformer",
+    "compiler_options",
     "create_model",
     "dense",
     "extract",
@@ -49,6 +51,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from vit_jax_xfer import dense
+    from vit_jax_xfer.compiler import compiler_options
     from vit_jax_xfer.data.prepare import preprocess
     from vit_jax_xfer.models.extract import Extracted, extract
     from vit_jax_xfer.models.mae import MaskedAutoencoder, mae_forward

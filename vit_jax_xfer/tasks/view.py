@@ -1,15 +1,19 @@
 """What a teacher sees: the student's augmented images in the teacher's own form."""
 
+from __future__ import annotations
+
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
-from ml_collections import ConfigDict
 
 from vit_jax_xfer.data.transforms import normalisation_of
 from vit_jax_xfer.models.patches import grid_of
 from vit_jax_xfer.models.vit import VisionTransformer
 from vit_jax_xfer.transfer.views import Normalisation, size_for_grid, teacher_view
+
+if TYPE_CHECKING:  # tasks import where there are no configs
+    from ml_collections import ConfigDict
 
 # How teacher_view can resize; a teacher prepared in another way gets the usual one.
 INTERPOLATIONS: tuple[str, ...] = ("bilinear", "bicubic", "lanczos")

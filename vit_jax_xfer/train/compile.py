@@ -6,6 +6,7 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from vit_jax_xfer.compiler import compiler_options
 from vit_jax_xfer.tasks.base import Task, Variables
 from vit_jax_xfer.train.optimizer import Optimizer, optimizer_of
 from vit_jax_xfer.train.schedule import Plan
@@ -33,7 +34,8 @@ class Program(NamedTuple):
 
     def compile(self) -> jax.stages.Compiled:
         """The step as the devices of the mesh run it."""
-        return self.traced.lower().compile()
+        backend = next(iter(self.shardings.step.device_set)).platform
+        return self.traced.lower().compile(compiler_options(backend))
 
 
 def trace_step(

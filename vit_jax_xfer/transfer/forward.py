@@ -12,6 +12,7 @@ from vit_jax_xfer.models.extract import encoder_of, first_blocks
 from vit_jax_xfer.models.patches import check_images
 from vit_jax_xfer.models.vit import VisionTransformer
 from vit_jax_xfer.transfer import losses, values
+from vit_jax_xfer.transfer.map_free import cross_entropy
 from vit_jax_xfer.transfer.spec import Pairing, Transfer
 
 Variables = Any
@@ -155,8 +156,5 @@ def _layer_loss(
         "groups": pairing.matched.groups,
     }
     if pairing.as_maps:
-        rows = losses.map_cross_entropy(*tensors, **extra)
-    else:
-        kernel = student.attention, student.blockwise_above
-        rows = losses.cross_entropy(*tensors, *kernel, **extra)
-    return rows.mean(axis=(1, 2))
+        return losses.map_cross_entropy(*tensors, **extra).mean(axis=(1, 2))
+    return cross_entropy(*tensors, student.attention, student.blockwise_above, **extra)

@@ -1,0 +1,106 @@
+"""A step of ours as the training loop takes it, built and run in a process of its own."""
+
+import time
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from benchmarks.step_case import (
+    CLASSES,
+    LEARNING_RATE,
+    SAVERS,
+    WEIGHT,
+    WEIGHT_DECAY,
+    Case,
+    Contender,
+)
+from vit_jax_xfer import compiler_options, create_model
+from vit_jax_xfer.models.vit import VisionTransformer
+from vit_jax_xfer.tasks.attention_transfer import AttentionTransfer, AttentionTransferSettings
+from vit_jax_xfer.tasks.base import Task
+from vit_jax_xfer.tasks.classification import Classification, ClassificationSettings
+from vit_jax_xfer.train.state import make_train_step, new_state
+
+
+def network(case: Case, **fields: Any) -> VisionTransformer:
+    """The network of a case."""
+    return create_model(case.model, image_size=case.size, num_classes=CLASSES, **fields)
+
+
+def fresh(model: VisionTransformer, seed: int) -> Any:
+    """Its variables, the same for every contender. seed: 0 for the student, 1 for the teacher."""
+    size = model.image_size
+    return jax.jit(model.init)(jax.random.key(seed), np.zeros((1, size, size, 3), np.float32))
+
+
+def batch_of(case: Case) -> dict[str, np.ndarray]:
+    """Images (B, H, W, 3) float32 and labels (B,) int32 of a case: random, for time is the same."""
+    random = np.random.default_rng(0)
+    shape = (case.batch, case.size, case.size, 3)
+    images = random.standard_normal(shape, np.float32)
+    return {"image": images, "label": random.integers(0, CLASSES, case.batch, np.int32)}
+
+
+class OurStep:
+    """A compiled step; `about` has what the compiler tells."""
+
+    def __init__(self, case: Case, contender: Contender) -> None:
+        # As PyTorch's default: float32 products are not rounded to TF32.
+        jax.config.update("jax_default_matmul_precision", "highest")
+        if contender.dtype == "bfloat16":
+            jax.config.update("jax_default_matmul_precision", "default")
+        self._case = case
+        fields = SAVERS[contender.saver]
+        model = network(case, dtype=jax.numpy.dtype(contender.dtype), **fields)
+        build = self._inference if case.what == "inference" else self._training
+        lowered = build(model, contender.maps)
+        begin = time.perf_counter()
+        self._program = lowered.compile(compiler_options())
+        analysis = self._program.memory_analysis()
+        self.about = {
+            "compile_s": round(time.perf_counter() - begin, 1),
+            "temporary_MiB": round(analysis.temp_size_in_bytes / 2**20) if analysis else None,
+            "device": jax.devices()[0].device_kind,
+            "version": jax.__version__,
+        }
+
+    def _inference(self, model: VisionTransformer, maps: bool) -> jax.stages.Lowered:
+        self._arguments = jax.device_put((fresh(model, 0), batch_of(self._case)["image"]))
+        return jax.jit(model.apply).lower(*self._arguments)
+
+    def _training(self, model: VisionTransformer, maps: bool) -> jax.stages.Lowered:
+        task: Task = Classification(model, ClassificationSettings())
+        if self._case.what != "scratch":
+            settings = AttentionTransferSettings(
+                mode=self._case.what, weight=WEIGHT, materialize=maps
+            )
+            teacher = model.clone(remat="none")
+            task = AttentionTransfer(model, settings, teacher, fresh(teacher, 1))
+        variables = fresh(model, 0)
+        optimizer = optax.adamw(LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+        state = jax.jit(lambda variables: new_state(variables, optimizer, False))(variables)
+        learns = jax.tree.map(lambda _: False, variables["params"])
+        step = make_train_step(task, optimizer, learns, seed=0, ema_decay=0.0, accumulate=1)
+        self._arguments = (state, *jax.device_put((task.frozen, batch_of(self._case))))
+        return jax.jit(step, donate_argnums=0).lower(*self._arguments)
+
+    def bytes_needed(self) -> int:
+        """Arguments and temporaries of a step."""
+        analysis = self._program.memory_analysis()
+        return analysis.temp_size_in_bytes + analysis.argument_size_in_bytes
+
+    def __call__(self) -> float:
+        """Takes a step and waits for it: the loss, or the logits' root mean square."""
+        if self._case.what == "inference":
+            logits = jax.block_until_ready(self._program(*self._arguments))
+            return float(np.sqrt(np.square(np.asarray(logits)).mean()))
+        state, metrics = self._program(*self._arguments)
+        self._arguments = (state, *self._arguments[1:])
+        jax.block_until_ready(state)
+        return float(metrics["loss"])
+
+    def peak_bytes(self) -> int | None:
+        """The device's own count; None where it keeps none."""
+        return (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
