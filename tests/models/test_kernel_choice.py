@@ -77,6 +77,13 @@ def test_newer_gpus_take_larger_heads(machine, capability, dim, chosen):
     assert choose(shaped(10, dim), shaped(10, dim), "auto") == chosen
 
 
+def test_gpus_of_amd_have_no_cudnn(machine):
+    machine("gpu", capability="gfx942")
+    assert choose(shaped(10), shaped(10), "auto") == "plain"
+    with pytest.raises(ValueError, match="model.attention: cudnn .* not on AMD's gfx942"):
+        choose(shaped(10), shaped(10), "cudnn")
+
+
 @pytest.mark.parametrize("backend", ["cpu", "gpu", "tpu"])
 def test_a_bias_goes_portable(machine, backend):
     machine(backend)

@@ -57,22 +57,24 @@ def platform() -> str:
 def _cudnn(q: jax.Array, k: jax.Array, v: jax.Array, biased: bool) -> str | None:
     if platform() != "gpu":
         return f"runs on NVIDIA GPUs, not on this {platform()}"
+    if _capability().startswith("gfx"):
+        return f"runs on NVIDIA GPUs, not on AMD's {_capability()}"
     if reason := _other_types((q, k, v), (jnp.bfloat16, jnp.float16)):
         return reason
     sizes = sorted({x.shape[-1] for x in (q, k, v)})
     if len(sizes) > 1:
         return f"takes one head size for queries, keys and values, not {sizes}"
-    if sizes[0] % 8 or sizes[0] > _largest_head():
-        return f"takes head sizes that 8 divides, up to {_largest_head()}, not {sizes[0]}"
+    largest = 256 if float(_capability()) >= 9 else 128  # from the H100 on
+    if sizes[0] % 8 or sizes[0] > largest:
+        return f"takes head sizes that 8 divides, up to {largest}, not {sizes[0]}"
     if biased and (q.shape[1] % 2 or k.shape[1] % 2):
         return f"learns a bias for even numbers of tokens, not {q.shape[1]} × {k.shape[1]}"
     return None
 
 
-def _largest_head() -> int:
-    """Of cuDNN's fused attention: 256 from the H100 on."""
-    capability = getattr(jax.local_devices()[0], "compute_capability", "0")
-    return 256 if float(capability) >= 9 else 128
+def _capability() -> str:
+    """What this machine's GPU is, such as 9.0 or AMD's gfx942; 0 without one."""
+    return getattr(jax.local_devices()[0], "compute_capability", "0")
 
 
 def _splash(q: jax.Array, k: jax.Array, v: jax.Array, biased: bool) -> str | None:
