@@ -21,7 +21,10 @@ class Mlp(nn.Module):
         design = self.design
         dense = {"kernel_init": KERNEL_INITS[design.kernel_init], "dtype": design.dtype}
         hidden = nn.Dense(design.mlp_dim, name="fc1", **dense)(x)
-        activation = nn.silu if design.mlp == "swiglu" else ACTIVATIONS[design.activation]
+        # Left alone, autodiff keeps the factors of its derivative: two arrays of hidden's size.
+        activation = jax.checkpoint(
+            nn.silu if design.mlp == "swiglu" else ACTIVATIONS[design.activation]
+        )
         if design.mlp == "plain":
             hidden = activation(hidden)
         else:

@@ -8,6 +8,7 @@ import jax
 from vit_jax_xfer.models.block import Block
 from vit_jax_xfer.models.collections import SCANNED
 from vit_jax_xfer.models.design import BlockDesign
+from vit_jax_xfer.models.kernel_choice import platform
 from vit_jax_xfer.models.placement import Placement
 from vit_jax_xfer.models.rows import keep_rows
 
@@ -61,4 +62,4 @@ def _boundary(tokens: jax.Array) -> jax.Array:
     mind the barrier; other compilers write the stream out by themselves.
     """
     tokens = keep_rows(tokens)
-    return jax.lax.optimization_barrier(tokens) if jax.default_backend() == "cpu" else tokens
+    return jax.lax.optimization_barrier(tokens) if platform() == "cpu" else tokens

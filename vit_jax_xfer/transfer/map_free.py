@@ -30,7 +30,8 @@ def cross_entropy(
 ) -> jax.Array:
     """`map_cross_entropy` averaged over heads and rows, (B,) float32.
 
-    implementation, blockwise_above: see kernels.py. A bias or a mean of maps is no part of the
+    implementation: see kernels.py; "auto" goes by rows of maps, all at once up to `blockwise_above`
+    keys, on every backend, and another kernel's name by that kernel. A bias or a mean of maps is no part of the
     derivative above: then blocks of QUERY_BLOCK rows of the maps are built one after the other.
     """
     teacher_q, teacher_k = jax.lax.stop_gradient((teacher_q, teacher_k))
@@ -111,7 +112,10 @@ def _value(
 ) -> tuple[jax.Array, Gradients | None]:
     """The loss (B,), and the gradients of the sum of its rows by the student's q and k."""
     tensors = student_q, student_k, teacher_q, teacher_k
-    kernel = kernels.choose(student_q, student_k, student_k, implementation, blockwise_above)
+    kernel = implementation
+    if kernel == "auto":
+        # Fused kernels take more products here, and more memory: docs/attention_kernels.md.
+        kernel = "blockwise" if student_k.shape[1] > blockwise_above else "plain"
     if kernel in ("plain", "blockwise"):
         rows = student_q.shape[1] if kernel == "plain" else kernels.QUERY_BLOCK
         total, found = _by_rows(*tensors, rows, gradients)
