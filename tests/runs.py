@@ -1,5 +1,6 @@
 """Tiny runs for tests: the shipped configs shrunk to seconds, in this process or in others."""
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -8,8 +9,11 @@ import json
 import operator
 import os
 import pathlib
+import shutil
+import socket
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -32,6 +36,15 @@ TINY: dict[str, Any] = {
     "log.every": 1,
     "log.tensorboard": False,
     "log.progress_seconds": 1000.0,
+}
+# The runs that must be the same on every mesh and across a kill: with drop path, because its draws
+# must not hang on the devices either. Their programs are in every cache after the first test.
+HALF, STEPS = 2, 4
+LENGTH = {"steps": STEPS, "checkpoint__every": HALF, "checkpoint__keep_last": 9}
+TRANSFERS: dict[str, dict[str, Any]] = {
+    "scratch": {"model__drop_path": 0.3, "optim__ema": 0.9, **LENGTH},
+    "attention_copy": {"optim__accumulate": 2, **LENGTH},
+    "attention_distill": {"model__drop_path": 0.3, "model__scan": True, **LENGTH},
 }
 FILTERS = ("dropout_vit", "filter_vit")
 UPSAMPLERS = ("convex_lift", "lift")  # their sizes are the backbone's
@@ -107,6 +120,24 @@ def finish(process: subprocess.Popen, timeout: float = 120) -> Ended:
     return Ended(process.returncode, out, err)
 
 
+@contextlib.contextmanager
+def pair_of(arguments: Callable[[str, int], list[str]]) -> Iterator[list[subprocess.Popen]]:
+    """Two processes with two devices each, killed at the end where they are still there.
+
+    arguments: (address of the first, 0 or 1) → a command line.
+    """
+    with socket.socket() as server:
+        server.bind(("localhost", 0))
+        address = f"localhost:{server.getsockname()[1]}"
+    pair = [start(arguments(address, index), devices=2) for index in range(2)]
+    try:
+        yield pair
+    finally:
+        for process in pair:
+            process.kill()
+            process.wait()
+
+
 def one_device_mesh(*sizes: int) -> jax.sharding.Mesh:
     """In place of `make_mesh`: the first device alone, whatever is asked for."""
     axis_types = (jax.sharding.AxisType.Auto,) * 3
@@ -131,6 +162,47 @@ def assert_same_bits(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) 
     assert any("opt_state" in name for name in left) and any("params" in name for name in left)
     for name, array in left.items():
         assert array.dtype == right[name].dtype and array.tobytes() == right[name].tobytes(), name
+
+
+def assert_close_rows(left: Any, right: Any, tolerance: float = 1e-5) -> None:
+    """Two work folders with the same rows of metrics, up to rounding."""
+    for (step, kind, values), (other, other_kind, wanted) in zip(
+        rows(left), rows(right), strict=True
+    ):
+        assert (step, kind, values.keys()) == (other, other_kind, wanted.keys())
+        for name, value in wanted.items():
+            close = abs(values[name] - value) <= tolerance * max(1, abs(value))
+            assert close, (step, kind, name, values[name], value)
+
+
+def assert_close_runs(left: Any, right: Any, step: int, tolerance: float = 1e-5) -> None:
+    """`assert_close_rows`, and the same for every array of the checkpoints at a step."""
+    assert_close_rows(left, right, tolerance)
+    arrays, others = (checkpoint_arrays(workdir, step) for workdir in (left, right))
+    assert arrays.keys() == others.keys() and any("params" in name for name in others)
+    for name, array in others.items():
+        found = arrays[name]
+        if name.endswith("attention/qkv/bias"):
+            # Nothing but rounding moves the keys' part: added to all scores, it changes no softmax.
+            # Adam makes steps of the learning rate even of that.
+            found, array = found[..., [0, 2], :, :], array[..., [0, 2], :, :]
+        np.testing.assert_allclose(found, array, rtol=0, atol=tolerance, err_msg=name)
+
+
+def half_way(workdir: Any, copy: Any, step: int) -> Any:
+    """A copy of a finished run's folder as it would be, had a kill come after `step`'s checkpoint.
+
+    Returns its path. Rows of metrics.jsonl past the checkpoint stay, as they would.
+    """
+    copy = pathlib.Path(shutil.copytree(workdir, copy))
+    for path in copy.glob("checkpoints/*"):
+        if path.name.isdigit() and int(path.name) > step:
+            shutil.rmtree(path)
+    assert (copy / "checkpoints" / str(step)).is_dir()
+    for path in copy.glob("model*"):
+        shutil.rmtree(path)
+    (copy / "result.json").unlink()
+    return copy
 
 
 def rows(workdir: Any) -> list[tuple[int, str, dict[str, float]]]:

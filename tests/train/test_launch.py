@@ -25,6 +25,13 @@ def test_flags_are_passed_on_and_go_together(joined):
         connect("host:1", None, 0)
 
 
+def test_process_0_is_a_given_process(joined):
+    connect("host:1", 1, 0)
+    with pytest.raises(SystemExit, match="go together"):
+        connect(None, None, 0)
+    assert joined == [("host:1", 1, 0)]
+
+
 @pytest.mark.parametrize("name", ["SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"])
 def test_a_scheduler_with_several_tasks_is_joined(joined, monkeypatch, name):
     monkeypatch.setenv(name, "1")
@@ -43,6 +50,21 @@ def test_a_tpu_is_joined_unless_the_run_is_on_another_platform(joined, monkeypat
     monkeypatch.delenv("JAX_PLATFORMS")
     connect(None, None, None)
     assert joined == [()]
+    monkeypatch.setenv("JAX_PLATFORMS", "")  # to JAX the same as none
+    connect(None, None, None)
+    assert joined == [(), ()]
+
+
+def test_a_host_of_a_pod_does_not_go_on_alone(joined, monkeypatch):
+    def fail():
+        raise RuntimeError("DEADLINE_EXCEEDED: Barrier timed out")
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(jax.distributed, "initialize", fail)
+    monkeypatch.setattr(jax, "process_count", lambda: 4)
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    with pytest.raises(RuntimeError, match="DEADLINE_EXCEEDED"):
+        connect(None, None, None)
 
 
 def test_a_lone_tpu_goes_on_alone(joined, monkeypatch, capsys):

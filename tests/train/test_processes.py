@@ -1,15 +1,22 @@
 """Two processes on one machine: they train, stop together, go on, and equal a single one."""
 
-import contextlib
 import re
 import signal
-import socket
 import time
 
-import numpy as np
 import pytest
 
-from tests.runs import checkpoint_arrays, command, finish, losses, rows, start
+from tests.runs import (
+    assert_close_runs,
+    command,
+    finish,
+    losses,
+    one_device_mesh,
+    pair_of,
+    start,
+    tiny_config,
+)
+from vit_jax_xfer.train import loop
 
 STEPS = 60
 FIELDS = {
@@ -23,24 +30,14 @@ FIELDS = {
 }
 
 
-def free_port():
-    with socket.socket() as server:
-        server.bind(("localhost", 0))
-        return server.getsockname()[1]
-
-
-@contextlib.contextmanager
 def both(workdir, **fields):
     """Two processes with two devices each, on the same work folder."""
-    group = [f"--coordinator=localhost:{free_port()}", "--processes=2"]
     arguments = command("scratch", workdir, **{**FIELDS, **fields})
-    pair = [start([*arguments, *group, f"--process={i}"], devices=2) for i in range(2)]
-    try:
-        yield pair
-    finally:
-        for process in pair:
-            process.kill()
-            process.wait()
+
+    def of(address, index):
+        return [*arguments, f"--coordinator={address}", "--processes=2", f"--process={index}"]
+
+    return pair_of(of)
 
 
 @pytest.fixture(scope="module")
@@ -61,11 +58,12 @@ def two_processes(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def one_process(tmp_path_factory):
-    """The same run in a single process with four devices."""
+def one_device(tmp_path_factory):
+    """The same run in this process on a single device."""
     folder = tmp_path_factory.mktemp("one")
-    ended = finish(start(command("scratch", folder, **FIELDS), devices=4))
-    assert ended.code == 0, ended
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "make_mesh", one_device_mesh)
+        loop.run(tiny_config("scratch", **FIELDS), folder)
     return folder
 
 
@@ -85,25 +83,16 @@ def test_both_go_on_to_the_end_and_one_of_them_talks(two_processes):
     assert (folder / "model" / "model.json").is_file()
 
 
-def test_two_processes_equal_one(two_processes, one_process):
-    folder = two_processes[0]
-    np.testing.assert_allclose(losses(folder), losses(one_process), rtol=0, atol=1e-6)
-    assert [row[:2] for row in rows(folder)] == [row[:2] for row in rows(one_process)]
-    (evaluated, wanted) = (rows(run)[-1][2] for run in (folder, one_process))
-    for name, value in wanted.items():
-        assert evaluated[name] == pytest.approx(value, abs=1e-6), name
-    arrays, others = (checkpoint_arrays(run, STEPS) for run in (folder, one_process))
-    assert arrays.keys() == others.keys()
-    for name, array in others.items():
-        np.testing.assert_allclose(arrays[name], array, rtol=0, atol=1e-5, err_msg=name)
+def test_stopped_and_gone_on_with_they_equal_one_device(two_processes, one_device):
+    assert_close_runs(two_processes[0], one_device, STEPS)
 
 
-def test_a_single_process_goes_on_from_the_checkpoint_of_two(two_processes):
+def test_a_single_process_goes_on_from_the_checkpoint_of_two(two_processes, capsys):
     folder = two_processes[0]
     before = losses(folder)
-    ended = finish(start(command("scratch", folder, **{**FIELDS, "steps": STEPS + 3}), devices=4))
-    assert ended.code == 0, ended
-    assert f"resuming at step {STEPS}" in ended.out
+    fields = {**FIELDS, "steps": STEPS + 3, "mesh__data": 4}
+    loop.run(tiny_config("scratch", **fields), folder)
+    assert f"resuming at step {STEPS}" in capsys.readouterr().out
     assert losses(folder)[:STEPS] == before and len(losses(folder)) == STEPS + 3
 
 

@@ -11,7 +11,7 @@ def connect(coordinator: str | None, processes: int | None, process: int | None)
 
     coordinator: HOST:PORT of process 0, with `processes` and `process`; None lets JAX tell on TPU
     pods, SLURM and Open MPI, and means a single process elsewhere. SystemExit when only some of the
-    three are given.
+    three are given; RuntimeError or ValueError where the hosts of a pod can't join.
     """
     given = [coordinator, processes, process]
     if any(value is not None for value in given):
@@ -25,6 +25,8 @@ def connect(coordinator: str | None, processes: int | None, process: int | None)
         try:
             jax.distributed.initialize()
         except (ValueError, RuntimeError) as error:
+            if jax.process_count() > 1:  # the hardware knows of hosts that did not join
+                raise
             print(f"no other TPU hosts found ({error}); going on alone")
 
 
@@ -37,5 +39,5 @@ def _scheduled_tasks() -> int:
 
 
 def _has_tpu() -> bool:
-    platforms = os.environ.get("JAX_PLATFORMS", "tpu")
+    platforms = os.environ.get("JAX_PLATFORMS") or "tpu"  # empty: any that is there
     return "tpu" in platforms and importlib.util.find_spec("libtpu") is not None
