@@ -18,6 +18,7 @@ from benchmarks.step_case import (
 )
 from vit_jax_xfer import compiler_options, create_model
 from vit_jax_xfer.models.vit import VisionTransformer
+from vit_jax_xfer.pretrained.layout import stack_blocks
 from vit_jax_xfer.tasks.attention_transfer import AttentionTransfer, AttentionTransferSettings
 from vit_jax_xfer.tasks.base import Task
 from vit_jax_xfer.tasks.classification import Classification, ClassificationSettings
@@ -31,8 +32,9 @@ def network(case: Case, **fields: Any) -> VisionTransformer:
 
 def fresh(model: VisionTransformer, seed: int) -> Any:
     """Its variables, the same for every contender. seed: 0 for the student, 1 for the teacher."""
-    size = model.image_size
-    return jax.jit(model.init)(jax.random.key(seed), np.zeros((1, size, size, 3), np.float32))
+    images = np.zeros((1, model.image_size, model.image_size, 3), np.float32)
+    variables = jax.jit(model.clone(scan=False).init)(jax.random.key(seed), images)
+    return {"params": stack_blocks(variables["params"])} if model.scan else variables
 
 
 def batch_of(case: Case) -> dict[str, np.ndarray]:

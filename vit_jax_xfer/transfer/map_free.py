@@ -31,8 +31,9 @@ def cross_entropy(
     """`map_cross_entropy` averaged over heads and rows, (B,) float32.
 
     implementation: see kernels.py; "auto" goes by rows of maps, all at once up to `blockwise_above`
-    keys, on every backend, and another kernel's name by that kernel. A bias or a mean of maps is no part of the
-    derivative above: then blocks of QUERY_BLOCK rows of the maps are built one after the other.
+    keys, on every backend, and another kernel's name by that kernel. A bias or a mean of maps is no
+    part of the derivative above: then blocks of QUERY_BLOCK rows of the maps are built one after
+    the other.
     """
     teacher_q, teacher_k = jax.lax.stop_gradient((teacher_q, teacher_k))
     tensors = student_q, student_k, teacher_q, teacher_k
