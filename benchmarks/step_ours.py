@@ -59,7 +59,8 @@ class OurStep:
         build = self._inference if case.what == "inference" else self._training
         lowered = build(model, contender.maps)
         begin = time.perf_counter()
-        self._program = lowered.compile(compiler_options())
+        options = {} if contender.saver == "defaults" else compiler_options()
+        self._program = lowered.compile(options)
         analysis = self._program.memory_analysis()
         self.about = {
             "compile_s": round(time.perf_counter() - begin, 1),

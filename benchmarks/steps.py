@@ -4,7 +4,7 @@
 
 Every step (inference, scratch, copy, distill) of every network, size and batch is taken by every
 contender, each in a process of its own; on a CPU by turns, on an accelerator one after the other.
-Contenders: "ours float32|bfloat16 [maps] [remat|dots|scan]" and "torch eager|compiled
+Contenders: "ours float32|bfloat16 [maps] [remat|dots|scan|defaults]" and "torch eager|compiled
 float32|bfloat16": eager is as published, compiled is the best that PyTorch's users would do
 (fused attention, torch.compile, a fused optimizer). The same weights go in, and losses must agree.
 

@@ -1,0 +1,146 @@
+"""FilterViT's training step beside the same step in plain PyTorch, from the same weights.
+
+    GLIBC_TUNABLES=glibc.malloc.hugetlb=1 python -m benchmarks.filter_step
+
+Forward, backward, batch statistics and AdamW in float32, by turns in one process, on the same
+threads; on a GPU where both have one. Dropout is off on both sides, so that the losses of three
+steps must agree to 1e-3 before anything is timed. Prints one JSON object a contender and a table;
+`ratio` is how many times as long as ours a contender takes. Needs an idle machine.
+"""
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from benchmarks.filter_forward import CLASSES, lively, prepare
+from benchmarks.filter_rounds import alternate, machine, markdown, summary
+from vit_jax_xfer import compiler_options, create_model
+from vit_jax_xfer.models.filter.network import FilterViT
+from vit_jax_xfer.models.multiply_adds import multiply_adds
+from vit_jax_xfer.tasks.classification import Classification, ClassificationSettings
+from vit_jax_xfer.train.state import make_train_step, new_state
+
+# So small that rounding does not turn one choice of pixels into another.
+LEARNING_RATE, WEIGHT_DECAY, TOLERANCE = 1e-5, 0.05, 1e-3
+COLUMNS = ("model", "batch", "contender", "median_ms", "p10_ms", "p90_ms", "images_s", "ratio")
+COLUMNS += ("GFLOP_s", "temporary_MiB", "compile_s")
+
+Step = Callable[[], float]
+
+
+def main() -> None:
+    """Compares every model."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", nargs="+", default=["filter_vit_xs"])
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2, help="of either framework, on a CPU")
+    parser.add_argument("--tf32", action="store_true", help="GPUs may round products, both sides")
+    arguments = parser.parse_args()
+    print(json.dumps({**machine(), **prepare(arguments.threads, arguments.tf32)}))
+    rows = []
+    for name in arguments.models:
+        model = network(name, arguments.image_size)
+        ours, about = our_step(model, arguments.batch)
+        found = {"ours": ours, "torch eager": torch_step(name, model, arguments.batch)}
+        check(name, found)
+        times = {label: summary(ms) for label, ms in alternate(found, arguments.rounds).items()}
+        gflops = 3 * 2e-9 * multiply_adds(model, batch=arguments.batch)
+        for label, figures in times.items():
+            median = figures["median_ms"]
+            row = {"model": name, "batch": arguments.batch, "contender": label, **figures}
+            row |= {"images_s": round(1e3 * arguments.batch / median, 2)}
+            row |= {"ratio": round(median / times["ours"]["median_ms"], 2)}
+            row |= {"GFLOP_s": round(1e3 * gflops / median, 1)}
+            rows.append(row | (about if label == "ours" else {}))
+            print(json.dumps(rows[-1]), flush=True)
+    print("\n" + markdown(rows, COLUMNS))
+
+
+def network(name: str, image_size: int) -> FilterViT:
+    """The network of a name, without dropout."""
+    fields = {"num_classes": CLASSES, "image_size": image_size}
+    return create_model(name, dropout=0.0, head_dropout=0.0, **fields)
+
+
+def batch_of(model: FilterViT, size: int) -> dict[str, np.ndarray]:
+    """Random images (B, H, W, 3) float32 and labels (B,) int32."""
+    random = np.random.default_rng(0)
+    side = model.image_size
+    images = random.standard_normal((size, side, side, 3), np.float32)
+    return {"image": images, "label": random.integers(0, CLASSES, size, np.int32)}
+
+
+def our_step(model: FilterViT, size: int) -> tuple[Step, dict[str, Any]]:
+    """A step that waits and gives its loss; what its compiler tells."""
+    task = Classification(model, ClassificationSettings())
+    optimizer = optax.adamw(LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    state = jax.jit(lambda v: new_state(v, optimizer, False))(lively(model))
+    learns = jax.tree.map(lambda _: False, state.params)
+    step = make_train_step(task, optimizer, learns, seed=0, ema_decay=0.0, accumulate=1)
+    arguments = [state, *jax.device_put(({}, batch_of(model, size)))]
+    lowered = jax.jit(step, donate_argnums=0).lower(*arguments)
+    begin = time.perf_counter()
+    program = lowered.compile(compiler_options())
+    about = {"compile_s": round(time.perf_counter() - begin, 1)}
+    analysis = program.memory_analysis()
+    if analysis is not None:
+        about["temporary_MiB"] = round(analysis.temp_size_in_bytes / 2**20)
+
+    def run() -> float:
+        arguments[0], metrics = program(*arguments)
+        jax.block_until_ready(arguments[0])
+        return float(metrics["loss"])
+
+    return run, about
+
+
+def torch_step(name: str, model: FilterViT, size: int) -> Step:
+    """The same in PyTorch, eager."""
+    import torch
+    import torch.nn.functional as F
+    from torch import nn
+
+    from benchmarks.filter_vit_torch import from_jax
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    module = from_jax(name, model, lively(model)).to(device).train()
+    for part in module.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = 0.0
+        elif isinstance(part, nn.MultiheadAttention):
+            part.dropout = 0.0
+    batch = batch_of(model, size)
+    images = torch.from_numpy(batch["image"]).permute(0, 3, 1, 2).contiguous().to(device)
+    labels = torch.from_numpy(batch["label"]).long().to(device)
+    optimizer = torch.optim.AdamW(module.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+
+    def run() -> float:
+        optimizer.zero_grad(set_to_none=True)
+        loss = F.cross_entropy(module(images), labels)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return run
+
+
+def check(name: str, found: dict[str, Step]) -> None:
+    """ValueError unless the losses of three steps agree."""
+    losses = {label: [step() for _ in range(3)] for label, step in found.items()}
+    for label, values in losses.items():
+        pairs = zip(values, losses["ours"], strict=True)
+        if not all(math.isclose(*pair, rel_tol=TOLERANCE) for pair in pairs):
+            raise ValueError(f"{name}: losses {values} of {label}, {losses['ours']} of ours")
+
+
+if __name__ == "__main__":
+    main()
