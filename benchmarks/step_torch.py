@@ -42,7 +42,7 @@ class TorchStep:
         }
         if contender.fused:
             begin = time.perf_counter()
-            self()
+            self._compute()  # without an update, so that the first step is everyone's first
             self.about["compile_s"] = round(time.perf_counter() - begin, 1)
 
     def _forward(self, images: Tensor, labels: Tensor) -> Tensor:
@@ -53,15 +53,22 @@ class TorchStep:
             networks = self._student, self._teacher
             return vit_torch.loss(self._case.what, WEIGHT, *networks, images, labels)
 
-    def __call__(self) -> float:
-        """Takes a step and waits for it: the loss, or the logits' root mean square."""
+    def _compute(self) -> Tensor:
+        """The loss, with its gradients; of an inference the logits."""
         if self._case.what == "inference":
             with torch.inference_mode():
-                found = self._function(self._images, self._labels).float().square().mean().sqrt()
+                return self._function(self._images, self._labels)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss = self._function(self._images, self._labels)
+        loss.backward()
+        return loss.detach()
+
+    def __call__(self) -> float:
+        """Takes a step and waits for it: the loss, or the logits' root mean square."""
+        found = self._compute()
+        if self._case.what == "inference":
+            found = found.float().square().mean().sqrt()
         else:
-            self._optimizer.zero_grad(set_to_none=True)
-            found = self._function(self._images, self._labels)
-            found.backward()
             self._optimizer.step()
         if self._cuda:
             torch.cuda.synchronize()

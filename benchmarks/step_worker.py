@@ -97,7 +97,9 @@ def _build(case: Case, contender: Contender, threads: int) -> Any:
         except ModuleNotFoundError:
             raise Skipped("PyTorch is not installed: pip install 'vit_jax_xfer[torch]'") from None
         torch.set_num_threads(threads)
-        os.environ["JAX_PLATFORMS"] = "cpu"  # ours only draws the weights there
+        import jax
+
+        jax.config.update("jax_platforms", "cpu")  # ours only draws the weights there
         from benchmarks.step_torch import TorchStep
 
         return TorchStep(case, contender)

@@ -23,6 +23,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from benchmarks.filter_rounds import machine, markdown, summary
 from benchmarks.step_case import WHATS, Case, Contender, contender, peak_tflops
 from benchmarks.step_worker import Skipped, Worker
@@ -45,6 +47,8 @@ def main() -> None:
     """Measures case after case and prints the table at the end."""
     arguments = parse()
     about = in_a_process(machine)
+    # This process counts operations, and must not hold an accelerator meanwhile.
+    jax.config.update("jax_platforms", "cpu")
     cpu = about["device"] == "cpu"
     print(json.dumps(about), flush=True)
     names = arguments.contenders or (CPU if cpu else ACCELERATOR)

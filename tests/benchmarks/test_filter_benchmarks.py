@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import vit_jax_xfer as vjx
-from benchmarks import filter_cost, filter_forward, filter_rounds
+from benchmarks import filter_cost, filter_forward, filter_rounds, filter_step
 
 
 @pytest.fixture
@@ -60,3 +60,20 @@ def test_turns_and_tables():
     assert filter_rounds.summary([3.0, 1.0, 2.0])["median_ms"] == 2
     table = filter_rounds.markdown([{"x": 1, "y": 2}, {"x": 3}], ("x", "y"))
     assert table == "| x | y |\n| --- | --- |\n| 1 | 2 |\n| 3 |  |"
+
+
+def test_pytorch_learns_as_ours_does(torch):
+    model = filter_step.network("filter_vit_xs", 32)
+    ours, about = filter_step.our_step(model, 2)
+    theirs = filter_step.torch_step("filter_vit_xs", model, 2)
+    found = np.array([(ours(), theirs()) for _ in range(3)])
+    assert about["temporary_MiB"] > 0
+    assert abs(found[2, 0] - found[0, 0]) > 1e-3  # it learns, so later losses tell of gradients
+    np.testing.assert_allclose(found[:, 1], found[:, 0], rtol=1e-3)
+
+
+def test_losses_that_part_are_an_error():
+    losses = iter([1.0, 0.9, 0.8])
+    found = {"ours": lambda: 1.0, "torch eager": lambda: next(losses)}
+    with pytest.raises(ValueError, match="filter_vit_xs: losses .* of torch eager"):
+        filter_step.check("filter_vit_xs", found)

@@ -51,6 +51,19 @@ def test_contenders_take_the_same_steps(what):
         np.testing.assert_allclose([step() for _ in range(3)], values, rtol=tolerance, err_msg=name)
 
 
+def test_compiling_takes_no_step(monkeypatch):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    from benchmarks.step_torch import TorchStep
+
+    monkeypatch.setattr(torch, "compile", lambda function: function)  # it takes a minute
+    case = Case("scratch", **TINY)
+    eager, compiled = (
+        TorchStep(case, contender(f"torch {how} float32")) for how in ("eager", "compiled")
+    )
+    assert compiled.about["compile_s"] >= 0
+    assert compiled() == pytest.approx(eager(), rel=1e-5)
+
+
 def test_fused_attention_gives_the_scores_loss():
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     from benchmarks import vit_torch
@@ -82,7 +95,13 @@ def test_operations_are_three_forward_passes_and_a_teacher():
 
 
 def test_names_of_contenders():
-    for name in (*steps.CPU, *steps.ACCELERATOR, "ours bfloat16 maps remat", "ours float32 scan"):
+    for name in (
+        *steps.CPU,
+        *steps.ACCELERATOR,
+        "ours bfloat16 maps remat",
+        "ours float32 scan",
+        "ours float32 defaults",
+    ):
         assert contender(name).name == name
     for wrong in ("ours", "torch float32", "jax float32", "ours float32 faster", ""):
         with pytest.raises(ValueError, match=r"--contenders: .* is none; examples"):
@@ -120,6 +139,15 @@ def test_a_contender_that_fails_is_a_row_with_its_reason():
     assert "float99" in rows["skipped"]
     with pytest.raises(ValueError, match="31"):
         steps.measure(case, [Contender("ours")], {}, arguments, by_turns=True)
+
+
+def test_one_after_the_other_as_on_an_accelerator():
+    arguments = argparse.Namespace(threads=1, rounds=1, limit=60.0)
+    rates = {}
+    contenders = [Contender("ours"), Contender("ours", maps=True)]
+    rows = steps.measure(Case("inference", **TINY), contenders, rates, arguments, by_turns=False)
+    assert [row["contender"] for row in rows] == ["ours float32"]  # maps change nothing here
+    assert rates == {"ours float32": pytest.approx(rows[0]["GFLOP/s"], abs=0.1)}
 
 
 def test_long_steps_are_only_compiled():
