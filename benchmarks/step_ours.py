@@ -49,6 +49,7 @@ class OurStep:
     """A compiled step; `about` has what the compiler tells."""
 
     def __init__(self, case: Case, contender: Contender) -> None:
+        jax.config.update("jax_enable_compilation_cache", False)  # so that compile_s is true
         # As PyTorch's default: float32 products are not rounded to TF32.
         jax.config.update("jax_default_matmul_precision", "highest")
         if contender.dtype == "bfloat16":

@@ -18,14 +18,16 @@ TINY = {"model": "vit_micro_patch8", "size": 32, "batch": 2}
 
 @pytest.fixture(autouse=True)
 def settings():
-    """A step sets its process's precision; PyTorch's threads wait actively, beside other tests."""
+    """A step sets its process's options; PyTorch's threads wait actively, beside other tests."""
     torch = sys.modules.get("torch")
     threads = torch and torch.get_num_threads()
     if torch:
         torch.set_num_threads(1)
-    precision = jax.config.jax_default_matmul_precision
+    names = ("jax_default_matmul_precision", "jax_enable_compilation_cache")
+    before = {name: getattr(jax.config, name) for name in names}
     yield
-    jax.config.update("jax_default_matmul_precision", precision)
+    for name, value in before.items():
+        jax.config.update(name, value)
     if torch:
         torch.set_num_threads(threads)
 
