@@ -19,6 +19,7 @@ import contextlib
 import json
 import math
 import multiprocessing
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -50,24 +51,42 @@ def main() -> None:
     # This process counts operations, and must not hold an accelerator meanwhile.
     jax.config.update("jax_platforms", "cpu")
     cpu = about["device"] == "cpu"
-    print(json.dumps(about), flush=True)
     names = arguments.contenders or (CPU if cpu else ACCELERATOR)
-    contenders = [contender(name) for name in names]
+    cases = [
+        Case(what, model, size, arguments.batch or default_batch(cpu, size))
+        for size in arguments.sizes
+        for model in arguments.models
+        for what in arguments.steps
+    ]
+    try:
+        contenders = [contender(name) for name in names]
+        rows = run(cases, contenders, arguments, about, by_turns=cpu)
+    except ValueError as error:
+        raise SystemExit(f"error: {error}") from None
+    print("\n" + markdown(rows, [name for name in COLUMNS if any(name in row for row in rows)]))
+
+
+def run(
+    cases: Sequence[Case],
+    contenders: Sequence[Contender],
+    arguments: argparse.Namespace,
+    about: Row,
+    by_turns: bool,
+) -> list[Row]:
+    """All rows, each printed, and written to the file of JSON lines, as soon as it is known."""
     rates: dict[str, float] = {}
     rows: list[Row] = []
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(open_json(arguments.json))
         write(about, file)
-        for size in arguments.sizes:
-            for model in arguments.models:
-                for what in arguments.steps:
-                    case = Case(what, model, size, arguments.batch or default_batch(cpu, size))
-                    found = measure(case, contenders, rates, arguments, by_turns=cpu)
-                    rows += found
-                    for row in found:
-                        print(json.dumps(row), flush=True)
-                        write(row, file)
-    print("\n" + markdown(rows, [name for name in COLUMNS if any(name in row for row in rows)]))
+        for number, case in enumerate(cases, start=1):
+            where = f"{case.what}, {case.model}, {case.size} pixels, {case.batch} images"
+            print(f"case {number}/{len(cases)}: {where}", file=sys.stderr, flush=True)
+            found = measure(case, contenders, rates, arguments, by_turns)
+            for row in found:
+                write(row, file)
+            rows += found
+    return rows
 
 
 def parse() -> argparse.Namespace:
@@ -102,7 +121,7 @@ def default_batch(cpu: bool, size: int) -> int:
 
 
 def open_json(path: str | None) -> Any:
-    """The file of JSON lines, new; nothing without a path."""
+    """The new file of JSON lines; nothing without a path."""
     if not path:
         return contextlib.nullcontext()
     Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -110,9 +129,11 @@ def open_json(path: str | None) -> Any:
 
 
 def write(row: Row, file: Any) -> None:
-    """One more line, there as soon as it is known."""
+    """One more line, printed, and in the file."""
+    line = json.dumps(row)
+    print(line, flush=True)
     if file:
-        file.write(json.dumps(row) + "\n")
+        file.write(line + "\n")
         file.flush()
 
 

@@ -177,3 +177,15 @@ def test_the_command(tmp_path):
         assert ("× eager" in row) == row["contender"].startswith("ours")
     table = [line for line in done.stdout.splitlines() if line.startswith("|")]
     assert len(table) == 5 and "temporary MiB" in table[0]
+
+
+def test_errors_are_a_line(monkeypatch):
+    monkeypatch.setattr(steps, "in_a_process", lambda function: {"device": "cpu"})
+    for arguments, message in (
+        (["--contenders", "theirs"], "error: --contenders: 'theirs' is none; examples"),
+        (["--models", "vit_smal_patch16"], "error: .*vit_small_patch16"),
+        (["--sizes", "100"], "error: .*100"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["steps", *arguments])
+        with pytest.raises(SystemExit, match=message):
+            steps.main()
