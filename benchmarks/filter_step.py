@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="of either framework, on a CPU")
     parser.add_argument("--tf32", action="store_true", help="GPUs may round products, both sides")
     arguments = parser.parse_args()
+    jax.config.update("jax_enable_compilation_cache", False)  # so that compile_s is true
     print(json.dumps({**machine(), **prepare(arguments.threads, arguments.tf32)}))
     rows = []
     for name in arguments.models:
