@@ -19,18 +19,17 @@ SAVERS: dict[str, dict[str, object]] = {
     "scan": {"scan": True},
 }
 
-# Dense bf16 products in TFLOP/s by the makers' data sheets, by a part of a device's name.
+# Dense bf16 products in TFLOP/s by the makers' data sheets, by a part of a device's name; the first
+# that fits counts.
 PEAKS: dict[str, float] = {
     "H200": 989.0,
+    "H100 PCIe": 756.0,
     "H100": 989.0,
     "A100": 312.0,
-    "L4": 121.0,
     "TPU v4": 275.0,
     "TPU v5 lite": 197.0,
-    "TPU v5e": 197.0,
-    "TPU v5p": 459.0,
+    "TPU v5": 459.0,
     "TPU v6 lite": 918.0,
-    "TPU v6e": 918.0,
 }
 
 

@@ -216,7 +216,7 @@ def finish(row: Row, one: Contender, case: Case, gflops: float, rates: dict[str,
         return
     rate = rates[one.name] = 1e3 * gflops / row["step_ms"]
     row["GFLOP/s"] = round(rate, 1)
-    row["images/s"] = round(1e3 * case.batch / row["step_ms"], 2)
+    row["images/s"] = float(f"{1e3 * case.batch / row['step_ms']:.3g}")
     peak = peak_tflops(row["device"], one.dtype)
     if peak:
         row["MFU %"] = round(0.1 * rate / peak, 1)

@@ -21,7 +21,7 @@ from vit_jax_xfer.command_line import config_flag, fail, parse_flags
 _CONFIG = config_flag()
 _DEVICES = flags.DEFINE_integer("devices", None, "How many devices to plan for.", lower_bound=1)
 _TOPOLOGY = flags.DEFINE_string(
-    "topology", None, "TPUs to plan for instead, such as v5e:4x8 or v4:2x2x4; needs libtpu."
+    "topology", None, "TPUs to plan for instead, such as v5e:4x8 or v5p:2x2x4; needs libtpu."
 )
 _CLASSES = flags.DEFINE_integer(
     "classes", None, "Classes of the training set; not needed where it is there.", lower_bound=1
@@ -89,10 +89,14 @@ def _tpus(topology: str) -> list:
 
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # there is no machine to ask about
     try:
-        return list(get_topology_desc(topology, platform="tpu").devices)
+        devices = list(get_topology_desc(topology, platform="tpu").devices)
     except Exception as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(f"--topology: {topology}: {reason} (needs the package libtpu)") from None
+    if any(getattr(device, "core_on_chip", 0) for device in devices):
+        # A real v4 joins a chip's two cores into one device, which a description can't.
+        raise ValueError(f"--topology: {topology}: described core by core; plan for v5p instead")
+    return devices
 
 
 if __name__ == "__main__":

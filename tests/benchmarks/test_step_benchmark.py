@@ -113,6 +113,8 @@ def test_names_of_contenders():
 def test_peaks_are_for_bfloat16_on_known_devices():
     assert peak_tflops("NVIDIA H200", "bfloat16") == 989
     assert peak_tflops("TPU v5 lite", "bfloat16") == 197
+    assert peak_tflops("TPU v5", "bfloat16") == 459
+    assert peak_tflops("NVIDIA L40S", "bfloat16") is None
     assert peak_tflops("NVIDIA H200", "float32") is None
     assert peak_tflops("cpu", "bfloat16") is None
 

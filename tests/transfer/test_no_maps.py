@@ -120,6 +120,18 @@ def test_the_search_finds_maps_where_they_are(materialize, fields):
     )
 
 
+@pytest.mark.parametrize("mode", ["distill", "copy"])
+def test_maps_that_are_built_serve_the_networks_too(mode):
+    looped = {
+        attention: " while("
+        in compiled_step(
+            mode=mode, materialize=True, attention=attention, blockwise_above=100
+        ).as_text()
+        for attention in ("auto", "blockwise")
+    }
+    assert looped == {"auto": False, "blockwise": True}
+
+
 def test_memory_grows_with_the_tokens_not_their_square():
     """From 133 to 529 tokens: about 4 times for blocks, about 16 times for maps."""
 

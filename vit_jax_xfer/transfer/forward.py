@@ -88,6 +88,8 @@ def paired_forward(
     student, student_variables = encoder_of(student, student_variables)
     teacher, teacher_variables = encoder_of(teacher, teacher_variables)
     pairing = transfer.pair(student, teacher, images.shape, teacher_images.shape)
+    if transfer.materialize and transfer.part == "map":
+        student, teacher = (_with_maps(network) for network in (student, teacher))
     shared = train and share_drop_path
     if shared:
         check_shared_depth(student, teacher)
@@ -137,6 +139,11 @@ def check_shared_depth(student: VisionTransformer, teacher: VisionTransformer) -
             f"share_drop_path: the teacher has {teacher.depth} layers and the student "
             f"{student.depth}, so they can't drop the same branches; turn it off"
         )
+
+
+def _with_maps(network: VisionTransformer) -> VisionTransformer:
+    """A network whose attention goes by the maps that are there anyway, unless told otherwise."""
+    return network.clone(attention="plain") if network.attention == "auto" else network
 
 
 def _layer_loss(

@@ -53,7 +53,8 @@ class Transfer:
     mode: `copy` gives the student the teacher's maps, `distill` adds their cross-entropy to the
     loss; `_q`, `_k`, `_v` do so with the queries, keys or values alone (distilled by mean square).
     layers, heads: the student's that take part, None = all; negative layers count from the end.
-    materialize: build (T, T) maps rather than hand over q and k.
+    materialize: build (T, T) maps rather than hand over q and k, and with attention="auto" compute
+    the networks' own attention by maps as well.
     match_layers: the teacher's layer for each: same | even | last | first | a tuple of them.
     match_heads: same; average, the mean of all its maps for each head; group, the mean of as many
     neighbours each, or each for as many of the student's. Copies of mean maps are built as maps.
