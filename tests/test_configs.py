@@ -127,3 +127,10 @@ def test_unknown_names_in_a_config_file():
         default_config("classification", "vit_micro_patch2", settings={}, widht=3)
     with pytest.raises(ValueError, match="none has no such field|no such field"):
         task_settings(ConfigDict({"name": "classification", "mode": "copy"}))
+
+
+def test_none_on_a_command_line_is_none():
+    # What `--config.task.layers=None` makes of a field that the config file gives as a tuple.
+    given = {"name": "attention_transfer", "layers": (None,), "heads": (1, 2)}
+    settings = task_settings(ConfigDict(given))
+    assert settings.layers is None and settings.heads == (1, 2)

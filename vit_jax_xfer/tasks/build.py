@@ -80,6 +80,8 @@ def task_settings(config: Mapping[str, Any]) -> Any:
     known = [field.name for field in dataclasses.fields(SETTINGS[name])]
     if unknown := sorted(set(fields) - set(known)):
         raise ValueError(f"task.{unknown[0]}: {name} has no such field; choose a config file of it")
+    # On a command line None becomes a tuple of it where the config file has a tuple.
+    fields = {key: None if value == (None,) else value for key, value in fields.items()}
     return SETTINGS[name](**fields)
 
 
