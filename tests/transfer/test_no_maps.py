@@ -120,13 +120,10 @@ def test_the_search_finds_maps_where_they_are(materialize, fields):
     )
 
 
-@pytest.mark.parametrize("mode", ["distill", "copy"])
-def test_maps_that_are_built_serve_the_networks_too(mode):
+def test_maps_that_are_built_serve_the_networks_too():
     looped = {
         attention: " while("
-        in compiled_step(
-            mode=mode, materialize=True, attention=attention, blockwise_above=100
-        ).as_text()
+        in compiled_step(materialize=True, attention=attention, blockwise_above=100).as_text()
         for attention in ("auto", "blockwise")
     }
     assert looped == {"auto": False, "blockwise": True}
