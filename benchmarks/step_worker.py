@@ -125,11 +125,7 @@ def _limit_memory() -> None:
 
 
 def _available_bytes() -> int | None:
-    info = Path("/proc/meminfo")
-    if not info.exists():
-        return None
-    fields = dict(line.split(":", 1) for line in info.read_text().splitlines())
-    return int(fields["MemAvailable"].split()[0]) * 1024
+    return _bytes_in("/proc/meminfo", "MemAvailable")
 
 
 def _forget_peak() -> None:
@@ -139,9 +135,13 @@ def _forget_peak() -> None:
 
 
 def _peak_of_process() -> int | None:
-    """The process's largest resident memory since `_forget_peak`; None off Linux."""
-    status = Path("/proc/self/status")
-    if not status.exists():
+    """The process's largest resident memory since `_forget_peak`."""
+    return _bytes_in("/proc/self/status", "VmHWM")
+
+
+def _bytes_in(path: str, field: str) -> int | None:
+    """A field of one of Linux's tables of memory; None elsewhere."""
+    if not Path(path).exists():
         return None
-    fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
-    return int(fields["VmHWM"].split()[0]) * 1024
+    fields = dict(line.split(":", 1) for line in Path(path).read_text().splitlines())
+    return int(fields[field].split()[0]) * 1024

@@ -15,6 +15,8 @@ from vit_jax_xfer.models import kernels
 from vit_jax_xfer.models.kernel_choice import platform
 from vit_jax_xfer.transfer.losses import Bias, map_cross_entropy
 
+# Queries and keys of the student, then of the teacher.
+Tensors = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
 Gradients = tuple[jax.Array, jax.Array]
 
 
@@ -76,7 +78,7 @@ def _cross_entropy(
     blockwise_above: int,
 ) -> jax.Array:
     tensors = student_q, student_k, teacher_q, teacher_k
-    return _value(*tensors, implementation, blockwise_above, gradients=False)[0]
+    return _value(tensors, implementation, blockwise_above, gradients=False)[0]
 
 
 def _forward(
@@ -88,7 +90,7 @@ def _forward(
     blockwise_above: int,
 ) -> tuple[jax.Array, Gradients]:
     tensors = student_q, student_k, teacher_q, teacher_k
-    return _value(*tensors, implementation, blockwise_above, gradients=True)
+    return _value(tensors, implementation, blockwise_above, gradients=True)
 
 
 def _backward(
@@ -104,38 +106,33 @@ _cross_entropy.defvjp(_forward, _backward)
 
 
 def _value(
-    student_q: jax.Array,
-    student_k: jax.Array,
-    teacher_q: jax.Array,
-    teacher_k: jax.Array,
+    tensors: Tensors,
     implementation: str,
     blockwise_above: int,
     gradients: bool,
 ) -> tuple[jax.Array, Gradients | None]:
     """The loss (B,), and the gradients of the sum of its rows by the student's q and k."""
-    tensors = student_q, student_k, teacher_q, teacher_k
+    student_q, student_k = tensors[:2]
     kernel = implementation
     if kernel == "auto":
         # Fused kernels take more products here, and more memory: docs/attention_kernels.md.
         kernel = "blockwise" if student_k.shape[1] > blockwise_above else "plain"
     if kernel in ("plain", "blockwise"):
         rows = student_q.shape[1] if kernel == "plain" else kernels.QUERY_BLOCK
-        total, found = _by_rows(*tensors, rows, gradients)
+        total, found = _by_rows(tensors, rows, gradients)
     else:
-        total, found = _by_attention(*tensors, implementation, blockwise_above, gradients)
+        total, found = _by_attention(tensors, implementation, blockwise_above, gradients)
     _, tokens, heads, _ = student_q.shape
     return total / (tokens * heads), found
 
 
 def _by_rows(
-    student_q: jax.Array,
-    student_k: jax.Array,
-    teacher_q: jax.Array,
-    teacher_k: jax.Array,
+    tensors: Tensors,
     rows: int,
     gradients: bool,
 ) -> tuple[jax.Array, Gradients | None]:
     """The sum of all rows, (B,), and its gradients, from blocks of so many rows of both maps."""
+    student_q, student_k, teacher_q, teacher_k = tensors
     student_k, teacher_k = (jnp.swapaxes(x, 1, 2) for x in (student_k, teacher_k))
     length, dtype = student_q.shape[1], student_q.dtype
     rows = min(rows, length)
@@ -186,15 +183,13 @@ def _by_rows(
 
 
 def _by_attention(
-    student_q: jax.Array,
-    student_k: jax.Array,
-    teacher_q: jax.Array,
-    teacher_k: jax.Array,
+    tensors: Tensors,
     implementation: str,
     blockwise_above: int,
     gradients: bool,
 ) -> tuple[jax.Array, Gradients | None]:
     """As `_by_rows`, by fused attention over the student's keys as values, and its transposes."""
+    student_q, student_k, teacher_q, teacher_k = tensors
     scale = student_q.shape[-1] ** -0.5
     options = {"implementation": implementation, "blockwise_above": blockwise_above}
     own_keys, logsumexp = kernels.logsumexp_without_derivative(
