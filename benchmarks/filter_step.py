@@ -25,7 +25,7 @@ from benchmarks.filter_rounds import alternate, machine, markdown, summary
 from vit_jax_xfer import compiler_options, create_model
 from vit_jax_xfer.models.filter.network import FilterViT
 from vit_jax_xfer.models.multiply_adds import multiply_adds
-from vit_jax_xfer.tasks.classification import Classification, ClassificationSettings
+from vit_jax_xfer.tasks.supervised import Classification, ClassificationSettings
 from vit_jax_xfer.train.state import make_train_step, new_state
 
 LEARNING_RATE, WEIGHT_DECAY = 1e-4, 0.05

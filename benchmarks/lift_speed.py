@@ -25,10 +25,10 @@ import optax
 
 from benchmarks.filter_forward import prepare
 from benchmarks.filter_rounds import alternate, machine, markdown, summary
-from vit_jax_xfer.models.convex_lift import ConvexLiFT
-from vit_jax_xfer.models.joint_bilateral import JointBilateral
-from vit_jax_xfer.models.lift import LiFT, lift
-from vit_jax_xfer.models.lift_loss import lift_loss_and_stats
+from vit_jax_xfer.models.lifting.convex_lift import ConvexLiFT
+from vit_jax_xfer.models.lifting.joint_bilateral import JointBilateral
+from vit_jax_xfer.models.lifting.lift import LiFT, lift
+from vit_jax_xfer.models.lifting.lift_loss import lift_loss_and_stats
 from vit_jax_xfer.models.multiply_adds import multiply_adds
 
 TOLERANCE, LEARNING_RATE = 1e-3, 1e-3

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vit_jax_xfer.models.lift import LiFT
+from vit_jax_xfer.models.lifting.lift import LiFT
 from vit_jax_xfer.pretrained import lift as names
 
 

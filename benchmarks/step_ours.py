@@ -20,8 +20,8 @@ from vit_jax_xfer import compiler_options, create_model
 from vit_jax_xfer.models.vit import VisionTransformer
 from vit_jax_xfer.pretrained.layout import stack_blocks
 from vit_jax_xfer.tasks.attention_transfer import AttentionTransfer, AttentionTransferSettings
-from vit_jax_xfer.tasks.base import Task
-from vit_jax_xfer.tasks.classification import Classification, ClassificationSettings
+from vit_jax_xfer.tasks.supervised import Classification, ClassificationSettings
+from vit_jax_xfer.tasks.task import Task
 from vit_jax_xfer.train.state import make_train_step, new_state
 
 

@@ -13,8 +13,8 @@ Forms: digits, fashion, cifar10; labels=N a class (0 = all), seed=N.
 from ml_collections import ConfigDict
 
 from vit_jax_xfer.config import default_config
-from vit_jax_xfer.forms import parse_arg, use_few_labels, use_form
 from vit_jax_xfer.recipes import fine_tune
+from vit_jax_xfer.variants import parse_arg, use_few_labels, use_variant
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -35,7 +35,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.optim.end_lr = 2e-3
     config.optim.ema = 0.9999
     if form:
-        use_form(config, form)
+        use_variant(config, form)
         use_few_labels(config, **numbers)
         config.task.teacher = "runs/mae/model"
     return config

@@ -14,8 +14,8 @@ images without labels too.
 from ml_collections import ConfigDict
 
 from vit_jax_xfer.config import default_config
-from vit_jax_xfer.forms import parse_arg, use_few_labels, use_form
 from vit_jax_xfer.recipes import train_from_scratch
+from vit_jax_xfer.variants import parse_arg, use_few_labels, use_variant
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -38,7 +38,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     )
     train_from_scratch(config, epochs=200.0, batch_size=2048)
     if form:
-        use_form(config, form)
+        use_variant(config, form)
         use_few_labels(config, **numbers)
         config.task.teacher = "runs/mae/model"
         config.task.layers = None

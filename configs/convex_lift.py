@@ -12,8 +12,8 @@ photographs.
 from ml_collections import ConfigDict
 
 from vit_jax_xfer.config import default_config
-from vit_jax_xfer.forms import parse_arg, use_upsampling_form
 from vit_jax_xfer.recipes import train_lift
+from vit_jax_xfer.variants import parse_arg, use_upsampling_variant
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -24,5 +24,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
     train_lift(config)
     config.seed = numbers["seed"]
     if form:
-        use_upsampling_form(config, form)
+        use_upsampling_variant(config, form)
     return config

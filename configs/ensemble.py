@@ -11,7 +11,7 @@ Forms: digits, fashion, cifar10.
 from ml_collections import ConfigDict
 
 from vit_jax_xfer.config import default_config
-from vit_jax_xfer.forms import parse_arg, use_form
+from vit_jax_xfer.variants import parse_arg, use_variant
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -26,6 +26,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.steps = 0
     config.checkpoint.best_metric = ""
     if form:
-        use_form(config, form)
+        use_variant(config, form)
     config.batch_size = 256
     return config

@@ -16,21 +16,21 @@ seed=N. `--config.model.keep=0.05` keeps another share of each map, and
 from ml_collections import ConfigDict
 
 from vit_jax_xfer.config import default_config
-from vit_jax_xfer.forms import FORMS, parse_arg, use_filter_form
 from vit_jax_xfer.recipes import train_filter_vit
+from vit_jax_xfer.variants import VARIANTS, parse_arg, use_filter_variant
 
 SIZES = ("xxs", "xs", "s", "s2")
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """`arg`: a size or a small form, with its numbers."""
-    name, numbers = parse_arg(arg, (*SIZES, *FORMS), subset=1, labels=0, seed=0)
+    name, numbers = parse_arg(arg, (*SIZES, *VARIANTS), subset=1, labels=0, seed=0)
     subset = numbers.pop("subset")
-    size = "micro" if name in FORMS else name or "xs"
+    size = "micro" if name in VARIANTS else name or "xs"
     config = default_config("classification", f"filter_vit_{size}", settings={})
     train_filter_vit(config)
-    if name in FORMS:
-        use_filter_form(config, name, **numbers)
+    if name in VARIANTS:
+        use_filter_variant(config, name, **numbers)
         return config
     config.seed, config.data.per_class = numbers["seed"], numbers["labels"]
     config.data.classes = f"imagenet100/{subset}" if subset else ""

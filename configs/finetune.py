@@ -11,8 +11,8 @@ Forms: digits, fashion, cifar10; labels=N a class (0 = all), seed=N.
 from ml_collections import ConfigDict
 
 from vit_jax_xfer.config import default_config
-from vit_jax_xfer.forms import parse_arg, use_few_labels, use_form
 from vit_jax_xfer.recipes import fine_tune
+from vit_jax_xfer.variants import parse_arg, use_few_labels, use_variant
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -30,7 +30,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.init_from = "mae_pretrain_vit_large.pth"
     fine_tune(config, epochs=50.0, batch_size=1024)
     if form:
-        use_form(config, form)
+        use_variant(config, form)
         use_few_labels(config, **numbers)
         config.init_from = "runs/mae/model"
     return config

@@ -11,7 +11,7 @@ Forms: digits, fashion, cifar10; labels=N a class (0 = all), seed=N.
 from ml_collections import ConfigDict
 
 from vit_jax_xfer.config import default_config
-from vit_jax_xfer.forms import parse_arg, use_few_labels, use_form
+from vit_jax_xfer.variants import parse_arg, use_few_labels, use_variant
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -27,7 +27,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.optim.warmup_epochs = 10.0
     config.eval.every = 5000
     if form:
-        use_form(config, form)
+        use_variant(config, form)
         use_few_labels(config, **numbers)
         config.init_from = "runs/mae/model"
         config.optim.lr, config.optim.weight_decay = 1e-2, 0.0

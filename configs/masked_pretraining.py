@@ -9,7 +9,7 @@ Forms: digits, fashion, cifar10 (docs/results.md has their figures).
 from ml_collections import ConfigDict
 
 from vit_jax_xfer.config import default_config
-from vit_jax_xfer.forms import parse_arg, use_form
+from vit_jax_xfer.variants import parse_arg, use_variant
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -25,7 +25,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.checkpoint.best_metric = ""
     config.checkpoint.every = 5000
     if form:
-        use_form(config, form)
+        use_variant(config, form)
         config.epochs, config.steps, config.batch_size = None, 1500, 256
         config.optim.lr, config.optim.lr_for_batch = 1.5e-3, 0
         config.optim.warmup_epochs, config.optim.warmup_steps = None, 100

@@ -4,7 +4,7 @@ import dataclasses
 
 import jax
 
-from vit_jax_xfer.features.way import Way
+from vit_jax_xfer.features.feature_extractor import FeatureExtractor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +21,6 @@ class Colours:
         return images.reshape(b, h // p, p, w // p, p, c).mean((2, 4))
 
 
-def colours(patch_size: int = 1, **fields: object) -> Way:
+def colours(patch_size: int = 1, **fields: object) -> FeatureExtractor:
     """A Way of cells' colours."""
-    return Way("colours", Colours(patch_size), ({}, {}), **fields)
+    return FeatureExtractor("colours", Colours(patch_size), ({}, {}), **fields)

@@ -10,7 +10,7 @@ from vit_jax_xfer.pretrained.own import save_file
 
 
 class KnownWay:
-    """`features(photos uint8 (B, H, W, 3))` on a grid of H // patch; what Way has beside."""
+    """`features(photos uint8 (B, H, W, 3))` on a grid of H // patch, and the rest of one."""
 
     def __init__(self, features, patch=8, enlarge=1, name="known"):
         self.features, self.patch, self.enlarge, self.name = features, patch, enlarge, name

@@ -9,17 +9,17 @@ from ml_collections import ConfigDict
 from tests.runs import CONFIGS, FILTERS, UPSAMPLERS, load_config
 from vit_jax_xfer import data
 from vit_jax_xfer.config import check_field, default_config, field_names
-from vit_jax_xfer.forms import FORMS, parse_arg
 from vit_jax_xfer.tasks.build import build_model, task_settings
-from vit_jax_xfer.train.checks import check_batch_sizes
+from vit_jax_xfer.train.run_checks import check_batch_sizes
 from vit_jax_xfer.train.schedule import learning_rates, make_plan
 from vit_jax_xfer.train.sharding import make_mesh
+from vit_jax_xfer.variants import VARIANTS, parse_arg
 
 SIDES = {"": (500, 375), "digits": (8, 8), "fashion": (28, 28), "cifar10": (32, 32)}
 SIZES = {"": 1_281_167, "digits": 1297, "fashion": 60_000, "cifar10": 50_000}
 
 
-@pytest.mark.parametrize("form", ["", *FORMS])
+@pytest.mark.parametrize("form", ["", *VARIANTS])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_form_is_complete_and_fits_together(name, form):
     config = load_config(name, form)
@@ -37,7 +37,7 @@ def test_form_is_complete_and_fits_together(name, form):
         shapes.add(prepared["image"].shape)
     (shape,) = shapes
     if name in UPSAMPLERS:  # whose backbone has the form's patches
-        patch = FORMS[form].patch_size if form else 16
+        patch = VARIANTS[form].patch_size if form else 16
         assert shape[0] == shape[1] and shape[0] % (4 * patch) == 0
         return
     model = build_model(config.model, shape, 10)

@@ -9,7 +9,7 @@ import pytest
 
 import vit_jax_xfer as vjx
 from tests.outputs import assert_close, assert_same
-from vit_jax_xfer.models.lift import LiFT, double
+from vit_jax_xfer.models.lifting.lift import LiFT, double
 
 
 @pytest.fixture(params=["c48_p8", "c48_p16"])

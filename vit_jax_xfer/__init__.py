@@ -10,6 +10,10 @@ Needs jax and flax alone; each name below is imported when it is first used.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from vit_jax_xfer import moved
+
+moved.install()
+
 __version__ = "0.1.0"
 
 _WHERE = {

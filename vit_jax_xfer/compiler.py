@@ -7,8 +7,9 @@ def compiler_options(backend: str | None = None) -> dict[str, str]:
     """Options that make a step faster: `jax.jit(step, compiler_options=vjx.compiler_options())`.
 
     backend: "cpu" | "gpu" | "tpu", None = the one at hand. On a CPU barriers between blocks are
-    kept until operations have been fused (see models/stack.py), which also makes `remat` save
-    memory there. They change no result but for rounding. {} where the defaults are best.
+    kept until operations have been fused (see models/transformer/stack.py), which also makes
+    `remat` save memory there. They change no result but for rounding. {} where the defaults are
+    best.
     """
     backend = jax.default_backend() if backend is None else backend
     return {"xla_disable_hlo_passes": "cse_barrier_expander"} if backend == "cpu" else {}

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-FORMS = (".safetensors", ".npz")
+VARIANTS = (".safetensors", ".npz")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -80,13 +80,13 @@ def _check_out(source: pathlib.Path, out: pathlib.Path, names: str | None, overw
         raise ValueError(f"{out}: is the source itself")
     if out.exists() and not overwrite:
         raise ValueError(f"{out}: exists; --overwrite replaces it")
-    if names is not None and out.suffix not in FORMS:
+    if names is not None and out.suffix not in VARIANTS:
         raise ValueError(
-            f"{out}: a publisher's names go into a file that ends in {' or '.join(FORMS)}"
+            f"{out}: a publisher's names go into a file that ends in {' or '.join(VARIANTS)}"
         )
     if names is None and out.suffix == ".npz":
         raise ValueError(f"{out}: .npz is for publishers' names; pass --names, as google")
-    if out.suffix in FORMS and out.is_dir():
+    if out.suffix in VARIANTS and out.is_dir():
         raise ValueError(f"{out}: is a folder")
 
 

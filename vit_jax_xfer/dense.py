@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 _WHERE = {
     "descriptors": "vit_jax_xfer.models.descriptors",
     "log_binned": "vit_jax_xfer.models.descriptors",
-    "lift": "vit_jax_xfer.models.lift",
-    "lift_loss": "vit_jax_xfer.models.lift_loss",
-    "lift_loss_and_stats": "vit_jax_xfer.models.lift_loss",
-    "shrink_images": "vit_jax_xfer.models.lift_loss",
+    "lift": "vit_jax_xfer.models.lifting.lift",
+    "lift_loss": "vit_jax_xfer.models.lifting.lift_loss",
+    "lift_loss_and_stats": "vit_jax_xfer.models.lifting.lift_loss",
+    "shrink_images": "vit_jax_xfer.models.lifting.lift_loss",
     "propagate_labels": "vit_jax_xfer.evaluate.videos.label_propagation",
     "tokencut": "vit_jax_xfer.evaluate.objects.object_discovery",
-    "pck": "vit_jax_xfer.evaluate.correspondence.matching",
+    "pck": "vit_jax_xfer.evaluate.correspondence.keypoint_matching",
 }
 
 __all__ = [
@@ -34,12 +34,12 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from vit_jax_xfer.evaluate.correspondence.matching import pck
+    from vit_jax_xfer.evaluate.correspondence.keypoint_matching import pck
     from vit_jax_xfer.evaluate.objects.object_discovery import tokencut
     from vit_jax_xfer.evaluate.videos.label_propagation import propagate_labels
     from vit_jax_xfer.models.descriptors import descriptors, log_binned
-    from vit_jax_xfer.models.lift import lift
-    from vit_jax_xfer.models.lift_loss import lift_loss, lift_loss_and_stats, shrink_images
+    from vit_jax_xfer.models.lifting.lift import lift
+    from vit_jax_xfer.models.lifting.lift_loss import lift_loss, lift_loss_and_stats, shrink_images
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import lift_speed
-from vit_jax_xfer.models.lift import LiFT
+from vit_jax_xfer.models.lifting.lift import LiFT
 
 torch = pytest.importorskip("torch", reason="needs torch, which ours is compared with")
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from vit_jax_xfer.data import eval_batches, num_eval_batches, open_source, train_stream
-from vit_jax_xfer.data.layout import Layout
+from vit_jax_xfer.data.batch_layout import BatchLayout
 from vit_jax_xfer.data.sources.arrays import ArraySource
 
 PIPELINE = "random_crop(8, padding=1)|flip|normalize(0.5, 0.5)"
@@ -155,7 +155,7 @@ def test_eval_with_workers(digits):
 
 
 def test_layout_groups():
-    assert [Layout(b, 0, 1).groups_per_batch for b in (1, 32, 33, 96, 1024, 37)] == [
+    assert [BatchLayout(b, 0, 1).groups_per_batch for b in (1, 32, 33, 96, 1024, 37)] == [
         1,
         1,
         3,
@@ -163,7 +163,7 @@ def test_layout_groups():
         32,
         37,
     ]
-    layout = Layout(256, 1, 2)
+    layout = BatchLayout(256, 1, 2)
     rows = [p for group in range(2 * layout.groups_per_batch) for p in layout.positions(group)]
     assert rows == [*range(128, 256), *range(384, 512)]
 

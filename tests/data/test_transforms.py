@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from vit_jax_xfer.data import parse_pipeline, registry
+from vit_jax_xfer.data import operations, parse_pipeline
 from vit_jax_xfer.data.geometry import CenterCrop, Flip, RandomResizedCrop
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
@@ -86,4 +86,4 @@ def test_resize_after_normalize():
 
 def test_names_are_unique():
     with pytest.raises(ValueError, match="'flip' is registered already"):
-        registry.register("flip")(Flip)
+        operations.register("flip")(Flip)

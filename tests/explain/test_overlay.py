@@ -6,10 +6,10 @@ from PIL import Image, ImageFont
 
 from vit_jax_xfer.data.prepare import preprocess
 from vit_jax_xfer.explain.cells import Cells, convolve, pixels
+from vit_jax_xfer.explain.network_view import seen_box
 from vit_jax_xfer.explain.overlay import MARK, paint_importance, paint_kept, spread
 from vit_jax_xfer.explain.pictures import sheet, shortened, to_pixels
 from vit_jax_xfer.explain.progress import progress_text
-from vit_jax_xfer.explain.view import seen_box
 from vit_jax_xfer.models.preprocessing import INCEPTION, Preprocessing
 
 # 4 rows and 6 columns at 2·i + 1.5 to 2·i + 3.5, on an image of 12 × 16: the last column ends at

@@ -9,8 +9,8 @@ from PIL import Image
 
 from vit_jax_xfer.features.__main__ import main
 from vit_jax_xfer.features.image_features import Sizing
-from vit_jax_xfer.features.load import load_backbone, make_ways
-from vit_jax_xfer.models.lift import LiFT
+from vit_jax_xfer.features.open_extractors import load_backbone, make_ways
+from vit_jax_xfer.models.lifting.lift import LiFT
 from vit_jax_xfer.pretrained.own import save_file
 
 

@@ -11,10 +11,15 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 import vit_jax_xfer as vjx
 from vit_jax_xfer.features.backbone import backbone_of
-from vit_jax_xfer.features.load import check_fits, load_backbone, load_upsampler, make_ways
-from vit_jax_xfer.features.way import Way
-from vit_jax_xfer.models.bilinear import Bilinear
-from vit_jax_xfer.models.feature_source import backbone_fingerprint
+from vit_jax_xfer.features.feature_extractor import FeatureExtractor
+from vit_jax_xfer.features.open_extractors import (
+    check_fits,
+    load_backbone,
+    load_upsampler,
+    make_ways,
+)
+from vit_jax_xfer.models.lifting.bilinear import Bilinear
+from vit_jax_xfer.models.lifting.feature_source import backbone_fingerprint
 from vit_jax_xfer.models.preprocessing import IMAGENET, INCEPTION, Preprocessing
 from vit_jax_xfer.pretrained import to_publisher_names
 from vit_jax_xfer.pretrained.description import describe
@@ -49,7 +54,7 @@ def test_plain_features_are_descriptors_of_normalised_photographs(backbone, phot
     mean, std = IMAGENET
     images = (photos / 255 - np.array(mean)) / np.array(std)
     expected = vjx.dense.descriptors(network.model, variables, images.astype(np.float32))
-    found = Way("plain", network, (variables, {}))(photos)
+    found = FeatureExtractor("plain", network, (variables, {}))(photos)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     own, _ = backbone_of(network.model.clone(preprocessing=Preprocessing(*INCEPTION)), variables)
     assert own.mean_std == INCEPTION and network.mean_std == IMAGENET
@@ -58,7 +63,7 @@ def test_plain_features_are_descriptors_of_normalised_photographs(backbone, phot
 def test_doubling_is_lift_on_the_same_images(backbone, photos):
     network, variables = backbone
     model, weights = upsampler("lift_patch8", network)
-    found = Way("lift", network, (variables, weights), model, 2)(photos)
+    found = FeatureExtractor("lift", network, (variables, weights), model, 2)(photos)
     mean, std = (np.array(x, np.float32) for x in IMAGENET)
     images = (photos.astype(np.float32) / 255 - mean) / std
     features = network(variables, images)
@@ -69,9 +74,9 @@ def test_doubling_is_lift_on_the_same_images(backbone, photos):
 
 def test_grids_and_multiply_adds(backbone):
     network, variables = backbone
-    plain = Way("plain", network, (variables, {}))
-    doubled = Way("bilinear", network, (variables, {}), Bilinear(8), 2)
-    larger = Way("larger", network, (variables, {}), enlarge=2)
+    plain = FeatureExtractor("plain", network, (variables, {}))
+    doubled = FeatureExtractor("bilinear", network, (variables, {}), Bilinear(8), 2)
+    larger = FeatureExtractor("larger", network, (variables, {}), enlarge=2)
     assert [way.grid(32) for way in (plain, doubled, larger)] == [(4, 4), (16, 16), (8, 8)]
     assert [way.side(32) for way in (plain, doubled, larger)] == [32, 32, 64]
     # By hand: patches, one whole block, and of the last one q, k and v, whose keys are taken.
@@ -83,13 +88,13 @@ def test_grids_and_multiply_adds(backbone):
     assert doubled.multiply_adds(32) == plain.multiply_adds(32)
     assert larger.multiply_adds(32) > 4 * plain.multiply_adds(32)
     model, weights = upsampler("lift_patch8", network)
-    lift = Way("lift", network, (variables, weights), model, 1)
+    lift = FeatureExtractor("lift", network, (variables, weights), model, 1)
     assert lift.multiply_adds(32) > plain.multiply_adds(32)
 
 
 def test_time_is_that_of_later_calls(backbone, photos):
     network, variables = backbone
-    way = Way("plain", network, (variables, {}))
+    way = FeatureExtractor("plain", network, (variables, {}))
     assert np.isnan(way.seconds_per_image)
     way(photos)
     assert np.isnan(way.seconds_per_image)
@@ -99,7 +104,7 @@ def test_time_is_that_of_later_calls(backbone, photos):
 
 def test_other_weights_without_compiling_again(backbone, photos):
     network, variables = backbone
-    way = Way("plain", network, (variables, {}))
+    way = FeatureExtractor("plain", network, (variables, {}))
     first = way(photos)
     _, others = globals()["network"](seed=5)
     again = way.with_variables((others, {}))
@@ -111,7 +116,7 @@ def test_other_weights_without_compiling_again(backbone, photos):
 
 def test_weights_that_are_replaced_can_go(backbone, photos):
     network, variables = backbone
-    way = Way("plain", network, (jax.tree.map(np.array, variables), {}))
+    way = FeatureExtractor("plain", network, (jax.tree.map(np.array, variables), {}))
     kept = weakref.ref(jax.tree.leaves(way.variables)[0])
     way(photos)
     way = way.with_variables((variables, {}))
@@ -122,13 +127,15 @@ def test_weights_that_are_replaced_can_go(backbone, photos):
 def test_features_are_float32_whatever_computes_them(backbone, photos):
     network, variables = backbone
     model, weights = upsampler("lift_patch8", network, dtype=jnp.bfloat16)
-    assert Way("half", network, (variables, weights), model)(photos).dtype == np.float32
+    assert (
+        FeatureExtractor("half", network, (variables, weights), model)(photos).dtype == np.float32
+    )
 
 
 def test_photographs_must_be_bytes(backbone):
     network, variables = backbone
     with pytest.raises(ValueError, match=r"photos: expected uint8 \(B, H, W, 3\), got float32"):
-        Way("plain", network, (variables, {}))(np.zeros((1, 32, 32, 3), np.float32))
+        FeatureExtractor("plain", network, (variables, {}))(np.zeros((1, 32, 32, 3), np.float32))
 
 
 def test_fingerprint_is_of_what_features_come_from():

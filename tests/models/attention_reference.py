@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vit_jax_xfer.models import kernels
+from vit_jax_xfer.models.attention import kernels
 
 
 def draw(seed, tokens, dim, dtype, heads=2, scale=1.0, batch=2):

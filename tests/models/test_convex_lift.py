@@ -9,8 +9,8 @@ import pytest
 
 import vit_jax_xfer as vjx
 from tests.outputs import assert_close, assert_same
-from vit_jax_xfer.models.convex_lift import ConvexLiFT
-from vit_jax_xfer.models.lift import double
+from vit_jax_xfer.models.lifting.convex_lift import ConvexLiFT
+from vit_jax_xfer.models.lifting.lift import double
 
 
 def draw(patch=8, size=(33, 24), width=6, **fields):

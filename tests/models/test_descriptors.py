@@ -10,7 +10,7 @@ import pytest
 import vit_jax_xfer as vjx
 from tests.native import IMAGES, NATIVE, draw, network
 from tests.outputs import assert_close
-from vit_jax_xfer.models.lift import LiFT
+from vit_jax_xfer.models.lifting.lift import LiFT
 from vit_jax_xfer.models.mae import MaskedAutoencoder
 from vit_jax_xfer.pretrained.layout import stack_blocks
 

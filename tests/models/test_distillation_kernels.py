@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.models.attention_reference import check, draw
-from vit_jax_xfer.models import splash
+from vit_jax_xfer.models.attention import splash
 from vit_jax_xfer.transfer import losses, map_free
 
 KERNELS = ["plain", "blockwise", "splash", "tokamax"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import vit_jax_xfer as vjx
-from vit_jax_xfer.models.joint_bilateral import JointBilateral
+from vit_jax_xfer.models.lifting.joint_bilateral import JointBilateral
 
 
 def loop(images, features, patch, radius, spatial, color):

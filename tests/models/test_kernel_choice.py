@@ -8,7 +8,7 @@ import pytest
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 
 import vit_jax_xfer as vjx
-from vit_jax_xfer.models import kernels
+from vit_jax_xfer.models.attention import kernels
 
 BF16, F32, F16, F64 = jnp.bfloat16, jnp.float32, jnp.float16, jnp.float64
 

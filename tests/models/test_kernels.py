@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vit_jax_xfer.models import kernels
+from vit_jax_xfer.models.attention import kernels
 
 # More queries than two blocks of 8 and not a multiple; keys as many, values of their own size.
 TOKENS, HEADS, DIM, VALUE_DIM = 21, 2, 4, 6

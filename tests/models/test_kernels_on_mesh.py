@@ -8,8 +8,8 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from tests.models.attention_reference import check, draw, expected, tensors
-from vit_jax_xfer.models import kernels, splash
-from vit_jax_xfer.models.per_device import per_device
+from vit_jax_xfer.models.attention import kernels, splash
+from vit_jax_xfer.models.attention.per_device import per_device
 from vit_jax_xfer.train.collectives import collectives
 from vit_jax_xfer.train.sharding import make_mesh
 

@@ -10,7 +10,7 @@ import pytest
 
 import vit_jax_xfer as vjx
 from tests.outputs import assert_close
-from vit_jax_xfer.models.lift import LiFT, adaptive_max_pool, double
+from vit_jax_xfer.models.lifting.lift import LiFT, adaptive_max_pool, double
 from vit_jax_xfer.pretrained import to_publisher_names
 from vit_jax_xfer.pretrained.fill import param_shapes
 

@@ -10,7 +10,7 @@ import pytest
 
 import vit_jax_xfer as vjx
 from tests.outputs import assert_close, assert_same
-from vit_jax_xfer.models.lift import LiFT
+from vit_jax_xfer.models.lifting.lift import LiFT
 
 
 def draw(size=(34, 64)):

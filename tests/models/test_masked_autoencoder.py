@@ -13,8 +13,8 @@ from vit_jax_xfer.models.mae import (
     reconstruction_targets,
     visible_patches,
 )
-from vit_jax_xfer.models.patches import patchify, unpatchify
 from vit_jax_xfer.models.registry import create_model
+from vit_jax_xfer.models.transformer.patches import patchify, unpatchify
 from vit_jax_xfer.models.vit import VisionTransformer
 
 RNG = np.random.default_rng(0)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from tests.native import IMAGES, draw, network
-from vit_jax_xfer.models.design import ACTIVATIONS, BlockDesign
-from vit_jax_xfer.models.mlp import Mlp
-from vit_jax_xfer.models.pooling import AttentionPool
+from vit_jax_xfer.models.transformer.block_design import ACTIVATIONS, BlockDesign
+from vit_jax_xfer.models.transformer.mlp import Mlp
+from vit_jax_xfer.models.transformer.pooling import AttentionPool
 
 RNG = np.random.default_rng(0)
 

@@ -6,7 +6,7 @@ import pytest
 
 import vit_jax_xfer as vjx
 from vit_jax_xfer.models.filter import convolution
-from vit_jax_xfer.models.joint_bilateral import JointBilateral
+from vit_jax_xfer.models.lifting.joint_bilateral import JointBilateral
 from vit_jax_xfer.models.multiply_adds import (
     KINDS,
     count,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vit_jax_xfer.models.neighbours import (
+from vit_jax_xfer.models.lifting.neighbours import (
     add_by_child,
     combine,
     neighbour_sum,

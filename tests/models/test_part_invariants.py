@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from tests.native import IMAGES, draw, network
-from vit_jax_xfer.models.block import Block
-from vit_jax_xfer.models.design import KERNEL_INITS, BlockDesign
 from vit_jax_xfer.models.extract import extract
-from vit_jax_xfer.models.rotary import make_rotation, rotate
+from vit_jax_xfer.models.transformer.block import Block
+from vit_jax_xfer.models.transformer.block_design import KERNEL_INITS, BlockDesign
+from vit_jax_xfer.models.transformer.rotary import make_rotation, rotate
 
 RNG = np.random.default_rng(0)
 OTHER = RNG.standard_normal((3, 24, 40, 3)).astype(np.float32)

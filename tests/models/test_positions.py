@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vit_jax_xfer.models.positions import resize_positions, sincos_2d
+from vit_jax_xfer.models.transformer.positions import resize_positions, sincos_2d
 
 # A table (1, 1, 4, 5) of (7·k mod 11) / 10 through torch.nn.functional.interpolate(bicubic):
 # (antialias, new grid, scale_factor or None) → values.

@@ -8,9 +8,9 @@ import jax
 import numpy as np
 import pytest
 
-from vit_jax_xfer.models.positions import sincos_2d
 from vit_jax_xfer.models.published import PUBLISHED
 from vit_jax_xfer.models.registry import create_model
+from vit_jax_xfer.models.transformer.positions import sincos_2d
 from vit_jax_xfer.pretrained import to_publisher_names
 from vit_jax_xfer.pretrained.files import read_checkpoint
 from vit_jax_xfer.pretrained.fill import param_shapes

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vit_jax_xfer.models.relative import gather_bias, resize_table, table_rows
+from vit_jax_xfer.models.transformer.relative_positions import gather_bias, resize_table, table_rows
 
 SIZES = [
     ((4, 4), (6, 5)),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.models.attention_reference import check, draw, expected, tensors
-from vit_jax_xfer.models import kernels, splash
+from vit_jax_xfer.models.attention import kernels, splash
 from vit_jax_xfer.models.multiply_adds import count
 from vit_jax_xfer.train.sharding import make_mesh
 

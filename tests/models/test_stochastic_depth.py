@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vit_jax_xfer.models.drop_path import branch_factors
+from vit_jax_xfer.models.transformer.drop_path import branch_factors
 from vit_jax_xfer.models.vit import VisionTransformer
 
 # The shapes of the published cases: run op by op, equal shapes are compiled once for all files.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.models.attention_reference import check, expected, tensors
-from vit_jax_xfer.models import kernels
+from vit_jax_xfer.models.attention import kernels
 from vit_jax_xfer.train.sharding import make_mesh
 
 pytest.importorskip("tokamax", reason="the optional package tokamax is not installed")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from vit_jax_xfer.models.extract import extract
-from vit_jax_xfer.models.positions import resize_positions, sincos_2d
+from vit_jax_xfer.models.transformer.positions import resize_positions, sincos_2d
 from vit_jax_xfer.models.vit import VisionTransformer
 
 FIELDS = {"patch_size": 8, "width": 48, "depth": 1, "num_heads": 3, "num_classes": 10}

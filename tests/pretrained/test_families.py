@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from vit_jax_xfer.models.mae import MaskedAutoencoder
-from vit_jax_xfer.models.positions import resize_positions, sincos_2d
 from vit_jax_xfer.models.preprocessing import IMAGENET, Preprocessing
+from vit_jax_xfer.models.transformer.positions import resize_positions, sincos_2d
 from vit_jax_xfer.models.vit import VisionTransformer
 from vit_jax_xfer.pretrained import FAMILIES, load_pretrained, to_publisher_names
 from vit_jax_xfer.pretrained.families import FAMILIES as BY_NAME

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.outputs import assert_same, assert_same_network, prefixed, renamed
-from vit_jax_xfer.models.positions import sincos_2d
+from vit_jax_xfer.models.transformer.positions import sincos_2d
 from vit_jax_xfer.pretrained import load_pretrained
 from vit_jax_xfer.pretrained.load import load_and_tell
 

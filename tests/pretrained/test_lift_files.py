@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tests.outputs import assert_same, prefixed
-from vit_jax_xfer.models.convex_lift import ConvexLiFT
-from vit_jax_xfer.models.lift import LiFT
+from vit_jax_xfer.models.lifting.convex_lift import ConvexLiFT
+from vit_jax_xfer.models.lifting.lift import LiFT
 from vit_jax_xfer.pretrained import load_pretrained, to_publisher_names
 from vit_jax_xfer.pretrained.description import describe, from_description
 from vit_jax_xfer.pretrained.load import load_and_tell

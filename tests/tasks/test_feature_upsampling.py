@@ -8,8 +8,8 @@ import pytest
 import vit_jax_xfer as vjx
 from tests.runs import assert_same_bits, checkpoint_arrays, rows, tiny_config
 from vit_jax_xfer import data
-from vit_jax_xfer.features.load import load_backbone, load_upsampler
-from vit_jax_xfer.models.lift import double
+from vit_jax_xfer.features.open_extractors import load_backbone, load_upsampler
+from vit_jax_xfer.models.lifting.lift import double
 from vit_jax_xfer.models.preprocessing import IMAGENET
 from vit_jax_xfer.tasks.build import build_task
 from vit_jax_xfer.train.loop import run
@@ -109,7 +109,7 @@ def test_a_network_that_knows_the_answer_has_no_loss(backbone, batch):
                 found = task.backbone(task.frozen, vjx.dense.shrink_images(images, 2))
             return (found, {"batch_stats": {}}) if mutable else found
 
-    from vit_jax_xfer.models.lift_loss import lift_loss
+    from vit_jax_xfer.models.lifting.lift_loss import lift_loss
 
     assert float(lift_loss(Oracle(), {}, images, task._pyramid(task.frozen, images))) < 1e-6
 

@@ -9,7 +9,7 @@ from tests.runs import tiny_config
 from vit_jax_xfer.models.multiply_adds import count
 from vit_jax_xfer.tasks import distillation
 from vit_jax_xfer.tasks.build import build_task
-from vit_jax_xfer.tasks.stand_in import stand_in_loader
+from vit_jax_xfer.tasks.placeholder_teacher import placeholder_loader
 from vit_jax_xfer.transfer import forward
 
 DEPTH = 3
@@ -19,7 +19,7 @@ def task_of(name, scan=False, **fields):
     """A task whose teacher has three blocks."""
     config = tiny_config(name, task__teacher="vit_micro_patch2", model__depth=DEPTH, **fields)
     own = {"width": 16, "depth": DEPTH, "num_heads": 2, "image_size": 8, "scan": scan}
-    return build_task(config, (8, 8, 3), 10, stand_in_loader({"vit_micro_patch2": own}))
+    return build_task(config, (8, 8, 3), 10, placeholder_loader({"vit_micro_patch2": own}))
 
 
 def weights_of(task):

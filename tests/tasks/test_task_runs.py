@@ -11,7 +11,7 @@ import pytest
 import vit_jax_xfer as vjx
 from tests.runs import CONFIGS, FILTERS, rows, tiny_config
 from vit_jax_xfer import data
-from vit_jax_xfer.models.positions import sincos_2d
+from vit_jax_xfer.models.transformer.positions import sincos_2d
 from vit_jax_xfer.train.loop import run
 from vit_jax_xfer.train.rules import named_leaves
 

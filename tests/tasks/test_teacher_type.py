@@ -8,7 +8,7 @@ import pytest
 from tests.runs import tiny_config
 from vit_jax_xfer.models.registry import create_model
 from vit_jax_xfer.tasks.build import build_task
-from vit_jax_xfer.tasks.stand_in import zeros_of
+from vit_jax_xfer.tasks.placeholder_teacher import zeros_of
 from vit_jax_xfer.tasks.teachers import keep_in
 from vit_jax_xfer.train.workdir import fingerprint
 

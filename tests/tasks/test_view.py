@@ -6,8 +6,8 @@ from ml_collections import ConfigDict
 
 from tests.native import network
 from vit_jax_xfer.models.preprocessing import CLIP, IMAGENET, INCEPTION, Preprocessing
+from vit_jax_xfer.tasks.teacher_view import View, view_of
 from vit_jax_xfer.tasks.teaching import TeacherSettings
-from vit_jax_xfer.tasks.view import View, view_of
 from vit_jax_xfer.transfer.views import Normalisation, teacher_view
 
 STUDENT, TEACHER = network(patch_size=8), network(patch_size=4)

@@ -8,8 +8,8 @@ from PIL import Image
 
 from tests.runs import rows, tiny_config
 from vit_jax_xfer.evaluate.open_benchmark import open_benchmark
-from vit_jax_xfer.features.load import load_backbone, load_upsampler
-from vit_jax_xfer.features.way import Way
+from vit_jax_xfer.features.feature_extractor import FeatureExtractor
+from vit_jax_xfer.features.open_extractors import load_backbone, load_upsampler
 from vit_jax_xfer.models.preprocessing import INCEPTION
 from vit_jax_xfer.train.loop import run
 
@@ -43,7 +43,9 @@ def test_figures_of_doubled_features_are_metrics(spec, backbone, tmp_path):
     )
     seen = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Way, "side", lambda way, size: seen.append(way.variables) or size)
+        patch.setattr(
+            FeatureExtractor, "side", lambda way, size: seen.append(way.variables) or size
+        )
         result = run(config, tmp_path)
     # Weights on the host would go to the device with every photograph.
     last = jax.tree.leaves(seen[-1])
@@ -52,7 +54,9 @@ def test_figures_of_doubled_features_are_metrics(spec, backbone, tmp_path):
     assert list(evaluations) == [2, 3]
     network, variables = load_backbone(backbone)
     model, weights = load_upsampler(str(tmp_path / "model"), network, variables)
-    expected = open_benchmark(spec, 16)(Way("x", network, (variables, weights), model)).figures
+    expected = open_benchmark(spec, 16)(
+        FeatureExtractor("x", network, (variables, weights), model)
+    ).figures
     found = {name: value for name, value in result["metrics"].items() if "/" in name}
     assert found == {f"willow/{name}": pytest.approx(value) for name, value in expected.items()}
     assert result["metrics"].keys() > {"loss", "cosine"} | found.keys()
@@ -64,7 +68,7 @@ def test_a_vision_transformer_shows_its_own_features(spec, tmp_path, capsys):
     assert capsys.readouterr().out.count("willow: skipped 0 keypoints, 0 pairs\n") == 1
     network, variables = load_backbone(str(tmp_path / "model"))
     assert network.mean_std == INCEPTION
-    expected = open_benchmark(spec, 16)(Way("x", network, (variables, {}))).figures
+    expected = open_benchmark(spec, 16)(FeatureExtractor("x", network, (variables, {}))).figures
     for name, value in expected.items():
         assert result["metrics"][f"willow/{name}"] == pytest.approx(value)
 

@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 from tests.runs import tiny_config
 from vit_jax_xfer.tasks.build import build_task
-from vit_jax_xfer.tasks.stand_in import stand_in_loader
+from vit_jax_xfer.tasks.placeholder_teacher import placeholder_loader
 from vit_jax_xfer.train.collectives import collective_table, collectives
 from vit_jax_xfer.train.compile import trace_step
 from vit_jax_xfer.train.evaluation import Evaluator
@@ -37,7 +37,9 @@ def tiny_task(name, **fields):
         config.task.teacher = "vit_micro_patch2"
     scan = fields.get("model__scan") or False
     teacher = {"image_size": 8, "width": WIDTH, "depth": DEPTH, "num_heads": 2, "scan": scan}
-    return config, build_task(config, (8, 8, 3), 10, stand_in_loader({"vit_micro_patch2": teacher}))
+    return config, build_task(
+        config, (8, 8, 3), 10, placeholder_loader({"vit_micro_patch2": teacher})
+    )
 
 
 @functools.cache

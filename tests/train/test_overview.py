@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from vit_jax_xfer.train.overview import count_parameters, overview
+from vit_jax_xfer.train.run_overview import count_parameters, overview
 from vit_jax_xfer.train.sharding import make_mesh, param_shardings
 
 SHAPES = {

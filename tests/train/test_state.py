@@ -10,8 +10,8 @@ import optax
 import pytest
 
 from vit_jax_xfer.models.registry import create_model
-from vit_jax_xfer.tasks.base import Aux, Task
-from vit_jax_xfer.tasks.classification import Classification, ClassificationSettings
+from vit_jax_xfer.tasks.supervised import Classification, ClassificationSettings
+from vit_jax_xfer.tasks.task import Aux, Task
 from vit_jax_xfer.train.optimizer import frozen_tree, make_optimizer, scale_tree
 from vit_jax_xfer.train.sharding import make_mesh, param_shardings
 from vit_jax_xfer.train.state import make_train_step, new_state, state_shardings

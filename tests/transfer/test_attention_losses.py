@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from vit_jax_xfer.models import kernels
+from vit_jax_xfer.models.attention import kernels
 from vit_jax_xfer.transfer import losses
 from vit_jax_xfer.transfer.map_free import cross_entropy
 
 BATCH, TOKENS, HEADS = 2, 21, 3
 # The student's heads are larger than the teacher's, so that a wrong scale shows.
 STUDENT_DIM, TEACHER_DIM = 6, 4
-FORMS = [("plain", 4), ("blockwise", 1024), ("auto", 4)]
+VARIANTS = [("plain", 4), ("blockwise", 1024), ("auto", 4)]
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +52,7 @@ def map_form(*inputs):
     return losses.map_cross_entropy(*inputs).mean((1, 2))
 
 
-@pytest.mark.parametrize(("implementation", "above"), FORMS)
+@pytest.mark.parametrize(("implementation", "above"), VARIANTS)
 def test_value_and_gradients_equal_the_map_form(implementation, above):
     with jax.enable_x64(True):
         *inputs, cotangent = tensors()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from vit_jax_xfer.models import kernels
+from vit_jax_xfer.models.attention import kernels
 from vit_jax_xfer.transfer import losses
 from vit_jax_xfer.transfer.map_free import cross_entropy
 

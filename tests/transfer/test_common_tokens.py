@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from tests.native import IMAGES, cross_entropy, draw, network
-from vit_jax_xfer.models import kernels
+from vit_jax_xfer.models.attention import kernels
 from vit_jax_xfer.models.extract import extract
 from vit_jax_xfer.pretrained.layout import stack_blocks
 from vit_jax_xfer.transfer.forward import transfer_forward
-from vit_jax_xfer.transfer.tokens import Layout, common_tokens, layout_of
+from vit_jax_xfer.transfer.tokens import TokenLayout, common_tokens, layout_of
 
 PATCHES = 16
 RICH = {"registers": 2, "distillation_token": True}
@@ -127,14 +127,14 @@ def test_equal_layouts_leave_nothing_out():
 
 
 def test_places_by_hand():
-    one, other = Layout(True, False, 2, (1, 2)), Layout(True, True, 2, (1, 2))
+    one, other = TokenLayout(True, False, 2, (1, 2)), TokenLayout(True, True, 2, (1, 2))
     assert common_tokens(one, other) == (None, (0, 2, 3, 4, 5))
     assert common_tokens(other, one) == ((0, 2, 3, 4, 5), None)
     fewer = one._replace(registers=1)
     assert common_tokens(one, fewer) == ((0, 3, 4), (0, 2, 3))
     without = one._replace(class_token=False, registers=0)
     assert common_tokens(one, without) == ((3, 4), None)
-    assert layout_of(network(**RICH), (32, 16, 3)) == Layout(True, True, 2, (4, 2))
+    assert layout_of(network(**RICH), (32, 16, 3)) == TokenLayout(True, True, 2, (4, 2))
 
 
 @pytest.mark.parametrize("mode", ["distill", "distill_v", "copy"])

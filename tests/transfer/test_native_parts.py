@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.native import IMAGES, NATIVE, cross_entropy, draw, network
-from vit_jax_xfer.models import kernels
+from vit_jax_xfer.models.attention import kernels
 from vit_jax_xfer.models.extract import extract
 from vit_jax_xfer.models.student import student_like
 from vit_jax_xfer.pretrained.layout import stack_blocks

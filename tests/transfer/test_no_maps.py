@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from vit_jax_xfer.models import kernels
+from vit_jax_xfer.models.attention import kernels
 from vit_jax_xfer.models.vit import VisionTransformer
 from vit_jax_xfer.transfer.forward import transfer_forward
 

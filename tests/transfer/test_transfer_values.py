@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vit_jax_xfer.models import kernels
+from vit_jax_xfer.models.attention import kernels
 from vit_jax_xfer.models.extract import extract
 from vit_jax_xfer.models.vit import VisionTransformer
 from vit_jax_xfer.pretrained.layout import stack_blocks

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vit_jax_xfer.data import images
-from vit_jax_xfer.data.registry import register
+from vit_jax_xfer.data.operations import register
 
 if TYPE_CHECKING:
     from PIL.Image import Image

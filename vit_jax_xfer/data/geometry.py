@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from vit_jax_xfer.data import images
-from vit_jax_xfer.data.registry import register
+from vit_jax_xfer.data.operations import register
 
 _TRIES = 10
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from vit_jax_xfer.data import images
-from vit_jax_xfer.data.registry import register
+from vit_jax_xfer.data.operations import register
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -8,9 +8,9 @@ workers changes it.
 import math
 import sys
 
-from vit_jax_xfer.data.layout import Layout
+from vit_jax_xfer.data.batch_layout import BatchLayout
 from vit_jax_xfer.data.prefetch import BatchStream, prefetch
-from vit_jax_xfer.data.rows import PositionRng, Rows, prepare
+from vit_jax_xfer.data.row_maker import PositionRng, Rows, prepare
 from vit_jax_xfer.data.sources import Source
 from vit_jax_xfer.data.transforms import Pipeline, parse
 
@@ -39,7 +39,7 @@ def train_stream(
     """
     import grain
 
-    layout = Layout(batch_size, process_index, process_count)
+    layout = BatchLayout(batch_size, process_index, process_count)
     _check(source, seed, start_step)
     order = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
     rows = _rows(source, pipeline, layout, order, seed)
@@ -64,7 +64,7 @@ def eval_batches(
     False on padding. Every process yields `num_eval_batches(len(source), batch_size)` batches.
     Random ops draw the same numbers each time. Raises ValueError as `train_stream` does.
     """
-    layout = Layout(batch_size, process_index, process_count)
+    layout = BatchLayout(batch_size, process_index, process_count)
     _check(source, _EVAL_SEED, 0)
     rows = _rows(source, pipeline, layout, range(len(source)), _EVAL_SEED, stop=len(source))
     per_batch = layout.groups_per_batch

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vit_jax_xfer.data import augment, color_jitter, geometry, pixels  # noqa: F401 - they register
-from vit_jax_xfer.data.registry import Op, build
+from vit_jax_xfer.data.operations import Op, build
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
-"""An evaluation on a data set: a Way goes in, figures and counts of what was skipped come out."""
+"""An evaluation on a data set: a FeatureExtractor goes in; figures and counts come out."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from vit_jax_xfer.features.way import Way
+from vit_jax_xfer.features.feature_extractor import FeatureExtractor
 
 # Called with (done, total) as items are worked through.
 Report = Callable[[int, int], None]
@@ -25,7 +25,7 @@ class Benchmark(Protocol):
     """A data set with a protocol, opened and checked."""
 
     name: str  # before its figures in a training run's metrics, as "willow"
-    size: int  # pixels of the square input, before a Way enlarges it
+    size: int  # pixels of the square input, before a FeatureExtractor enlarges it
 
-    def __call__(self, way: Way, report: Report | None = None) -> Result:
+    def __call__(self, way: FeatureExtractor, report: Report | None = None) -> Result:
         """Runs the whole data set through a way."""

@@ -10,8 +10,8 @@ from typing import Any
 from vit_jax_xfer.evaluate.benchmark import Benchmark
 from vit_jax_xfer.explain.progress import Progress
 from vit_jax_xfer.features.command import out_path
+from vit_jax_xfer.features.feature_extractor import FeatureExtractor
 from vit_jax_xfer.features.table import Row, markdown, row_of, write_json
-from vit_jax_xfer.features.way import Way
 
 _NOT_TOLD = ("out", "overwrite")
 
@@ -19,7 +19,7 @@ _NOT_TOLD = ("out", "overwrite")
 def compare(
     options: argparse.Namespace,
     benchmark: Benchmark,
-    ways: Sequence[Way],
+    ways: Sequence[FeatureExtractor],
     items: str = "images",
     timed: bool = True,
     about: Mapping[str, Any] | None = None,
@@ -48,7 +48,7 @@ def compare(
     return rows
 
 
-def check_size(ways: Sequence[Way], size: int) -> None:
+def check_size(ways: Sequence[FeatureExtractor], size: int) -> None:
     """ValueError, naming the size, where photographs of that many pixels don't suit a way."""
     for way in ways:
         try:
@@ -60,7 +60,7 @@ def check_size(ways: Sequence[Way], size: int) -> None:
             raise ValueError(f"size {size}: {way.name}: {error}{hint}") from None
 
 
-def run(benchmark: Benchmark, way: Way, items: str) -> Row:
+def run(benchmark: Benchmark, way: FeatureExtractor, items: str) -> Row:
     """One way's row, with its progress on stderr."""
     progress: Any = None
 

@@ -27,19 +27,19 @@ def open_benchmark(spec: str, size: int, limit: int | None = None) -> Benchmark:
 
 
 def _correspondence(data: str, size: int, limit: int | None) -> Benchmark:
-    from vit_jax_xfer.evaluate.correspondence.benchmark import open_correspondence
+    from vit_jax_xfer.evaluate.correspondence.correspondence_benchmark import open_correspondence
 
     return open_correspondence(data, size, limit)
 
 
 def _videos(data: str, size: int, limit: int | None) -> Benchmark:
-    from vit_jax_xfer.evaluate.videos.benchmark import open_videos_benchmark
+    from vit_jax_xfer.evaluate.videos.video_benchmark import open_videos_benchmark
 
     return open_videos_benchmark(data, size, limit)
 
 
 def _objects(data: str, size: int, limit: int | None) -> Benchmark:
-    from vit_jax_xfer.evaluate.objects.benchmark import open_objects
+    from vit_jax_xfer.evaluate.objects.object_benchmark import open_objects
 
     return open_objects(data, size, limit)
 
@@ -51,7 +51,7 @@ def _scale(data: str, size: int, limit: int | None) -> Benchmark:
 
 
 def _segmentation(data: str, size: int, limit: int | None) -> Benchmark:
-    from vit_jax_xfer.evaluate.segmentation.benchmark import open_segmentation
+    from vit_jax_xfer.evaluate.segmentation.segmentation_benchmark import open_segmentation
 
     return open_segmentation(data, size, limit)
 

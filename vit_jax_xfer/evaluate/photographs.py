@@ -7,7 +7,7 @@ import numpy as np
 
 from vit_jax_xfer.data.images import resize
 from vit_jax_xfer.data.sources.decode import decode_image
-from vit_jax_xfer.features.way import Way
+from vit_jax_xfer.features.feature_extractor import FeatureExtractor
 
 _PIXELS = 8 * 224**2  # of one batch
 
@@ -36,7 +36,7 @@ def batch_size(side: int) -> int:
     return max(1, _PIXELS // side**2)
 
 
-def features_of(way: Way, photos: Sequence[np.ndarray]) -> np.ndarray:
+def features_of(way: FeatureExtractor, photos: Sequence[np.ndarray]) -> np.ndarray:
     """Features (N, h, w, C) float32 of photographs uint8 (side, side, 3), N up to `batch_size`.
 
     A short batch is filled up, so that one compilation serves.

@@ -69,7 +69,7 @@ def _load(options: argparse.Namespace) -> tuple[Any, Any]:
     from vit_jax_xfer.explain.cells import stage_cells
     from vit_jax_xfer.explain.mask_sheets import MaskSheets
     from vit_jax_xfer.explain.masks import Masks
-    from vit_jax_xfer.explain.view import preparation
+    from vit_jax_xfer.explain.network_view import preparation
     from vit_jax_xfer.pretrained.load import load_pretrained
 
     model, variables = load_pretrained(options.model)

@@ -10,9 +10,9 @@ from PIL import Image
 
 from vit_jax_xfer.explain.cells import Cells
 from vit_jax_xfer.explain.masks import StageMask
+from vit_jax_xfer.explain.network_view import seen_box
 from vit_jax_xfer.explain.overlay import paint_importance, paint_kept
 from vit_jax_xfer.explain.pictures import heat, sheet, to_pixels, write_png
-from vit_jax_xfer.explain.view import seen_box
 from vit_jax_xfer.models.preprocessing import Preprocessing
 
 _TILE, _LARGE_TILE = 448, 768  # a picture's longer side on a sheet, and an image's of many pixels

@@ -84,7 +84,7 @@ def _write_all(options: argparse.Namespace, broken: list[str]) -> None:
 
 
 def _way(options: argparse.Namespace) -> Any:
-    from vit_jax_xfer.features.load import make_ways
+    from vit_jax_xfer.features.open_extractors import make_ways
 
     backbone, variables = backbone_from(options)
     lifts, steps = [options.lift] if options.lift else [], [options.steps or 1]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from vit_jax_xfer.models.descriptors import descriptors
 from vit_jax_xfer.models.extract import encoder_of
-from vit_jax_xfer.models.feature_source import FeatureSource, backbone_fingerprint
+from vit_jax_xfer.models.lifting.feature_source import FeatureSource, backbone_fingerprint
 from vit_jax_xfer.models.preprocessing import IMAGENET, Channels
 from vit_jax_xfer.models.vit import VisionTransformer
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-_WAYS = "plain,bilinear,bilateral,larger"  # as features/load.py has them, which is slow to import
+_WAYS = "plain,bilinear,bilateral,larger"  # as open_extractors.py has them, slow to import
 
 
 def comparison_parser(
@@ -71,7 +71,7 @@ def add_backbone_flags(parser: argparse.ArgumentParser) -> None:
 
 def backbone_from(options: argparse.Namespace) -> tuple[Any, Any]:
     """The Backbone of the flags, and its variables; says so where pixels' scale is assumed."""
-    from vit_jax_xfer.features.load import load_backbone
+    from vit_jax_xfer.features.open_extractors import load_backbone
 
     backbone, variables = load_backbone(
         options.model,
@@ -92,7 +92,7 @@ def backbone_from(options: argparse.Namespace) -> tuple[Any, Any]:
 
 def ways_from(options: argparse.Namespace) -> list[Any]:
     """The ways that the flags choose, in the table's order. ValueError where there are none."""
-    from vit_jax_xfer.features.load import make_ways
+    from vit_jax_xfer.features.open_extractors import make_ways
 
     backbone, variables = backbone_from(options)
     ways = make_ways(backbone, variables, options.lift, options.steps, options.ways)

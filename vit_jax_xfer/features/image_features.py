@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from vit_jax_xfer.data.images import resize
-from vit_jax_xfer.features.way import Way
+from vit_jax_xfer.features.feature_extractor import FeatureExtractor
 from vit_jax_xfer.pretrained.own import write_npz
 
 
@@ -54,7 +54,7 @@ class Sizing:
         return photo if photo.shape[:2] == sides else np.asarray(resize(photo, *sides, "bilinear"))
 
 
-def about(way: Way, lift: str | None) -> dict[str, Any]:
+def about(way: FeatureExtractor, lift: str | None) -> dict[str, Any]:
     """What a reader of features must know of them, as arrays of an .npz."""
     backbone = way.backbone
     return {

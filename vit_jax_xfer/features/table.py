@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vit_jax_xfer.features.way import Way
+from vit_jax_xfer.features.feature_extractor import FeatureExtractor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +25,9 @@ class Row:
     multiply_adds: int
 
 
-def row_of(way: Way, size: int, figures: Mapping[str, float], skipped: Mapping[str, int]) -> Row:
+def row_of(
+    way: FeatureExtractor, size: int, figures: Mapping[str, float], skipped: Mapping[str, int]
+) -> Row:
     """The row of a way that was run on photographs of `side(size)` pixels."""
     return Row(
         way.name,

@@ -6,10 +6,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vit_jax_xfer.models.design import BlockDesign, layer_norm
-from vit_jax_xfer.models.patches import check_images, grid_of, patchify
-from vit_jax_xfer.models.positions import resize_positions, sincos_2d
-from vit_jax_xfer.models.stack import make_blocks, run_blocks
+from vit_jax_xfer.models.transformer.block_design import BlockDesign, layer_norm
+from vit_jax_xfer.models.transformer.patches import check_images, grid_of, patchify
+from vit_jax_xfer.models.transformer.positions import resize_positions, sincos_2d
+from vit_jax_xfer.models.transformer.stack import make_blocks, run_blocks
 from vit_jax_xfer.models.vit import VisionTransformer
 
 

@@ -15,7 +15,7 @@ import jax.extend.core as jex
 import jax.numpy as jnp
 
 from vit_jax_xfer.models.mae import MaskedAutoencoder
-from vit_jax_xfer.models.patches import grid_of
+from vit_jax_xfer.models.transformer.patches import grid_of
 
 # attention: scores times values and queries times keys, also where a cell of a doubled grid weighs
 # the cells around it. scoring: of pixels, to choose tokens.

@@ -8,10 +8,10 @@ from typing import Any
 
 import flax.linen as nn
 
-from vit_jax_xfer.models.convex_lift import ConvexLiFT
 from vit_jax_xfer.models.filter.network import NETWORKS as FILTER_NETWORKS
 from vit_jax_xfer.models.filter.network import FilterViT
-from vit_jax_xfer.models.lift import LiFT
+from vit_jax_xfer.models.lifting.convex_lift import ConvexLiFT
+from vit_jax_xfer.models.lifting.lift import LiFT
 from vit_jax_xfer.models.mae import MaskedAutoencoder
 from vit_jax_xfer.models.published import PUBLISHED, SIZES
 from vit_jax_xfer.models.vit import VisionTransformer

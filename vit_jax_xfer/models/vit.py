@@ -11,16 +11,16 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from vit_jax_xfer.models.design import CHOICES, BlockDesign, layer_norm
-from vit_jax_xfer.models.drop_path import branch_factors
-from vit_jax_xfer.models.patches import PatchEmbed, check_images, grid_of
-from vit_jax_xfer.models.placement import Placement
-from vit_jax_xfer.models.pooling import AttentionPool
-from vit_jax_xfer.models.positions import RESIZES, fit_positions, sincos_2d
 from vit_jax_xfer.models.preprocessing import Preprocessing
-from vit_jax_xfer.models.relative import gather_bias, resize_table, table_rows
-from vit_jax_xfer.models.rotary import make_rotation
-from vit_jax_xfer.models.stack import REMAT_POLICIES, make_blocks, run_blocks
+from vit_jax_xfer.models.transformer.block_design import CHOICES, BlockDesign, layer_norm
+from vit_jax_xfer.models.transformer.drop_path import branch_factors
+from vit_jax_xfer.models.transformer.patches import PatchEmbed, check_images, grid_of
+from vit_jax_xfer.models.transformer.pooling import AttentionPool
+from vit_jax_xfer.models.transformer.positions import RESIZES, fit_positions, sincos_2d
+from vit_jax_xfer.models.transformer.relative_positions import gather_bias, resize_table, table_rows
+from vit_jax_xfer.models.transformer.rotary import make_rotation
+from vit_jax_xfer.models.transformer.stack import REMAT_POLICIES, make_blocks, run_blocks
+from vit_jax_xfer.models.transformer.token_positions import TokenPositions
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     **CHOICES,
@@ -277,7 +277,7 @@ class VisionTransformer(nn.Module):
             self.pos_embed, self.grid, grid, self.prefix_positions, self.position_resize
         )
 
-    def placement(self, grid: tuple[int, int]) -> Placement | None:
+    def placement(self, grid: tuple[int, int]) -> TokenPositions | None:
         """What attention needs to know of an image's grid; None where it needs nothing."""
         if self.rotary == "none" and self.relative_bias == "none":
             return None
@@ -295,10 +295,10 @@ class VisionTransformer(nn.Module):
         if self.relative_bias == "shared":
             table = resize_table(self.shared_bias, self.grid, grid, self.relative_resize)
             bias = gather_bias(table, grid, self.prefix_tokens)
-        return Placement(rotation, bias, grid, self.prefix_tokens)
+        return TokenPositions(rotation, bias, grid, self.prefix_tokens)
 
     def encode(
-        self, tokens: jax.Array, train: bool = False, place: Placement | None = None
+        self, tokens: jax.Array, train: bool = False, place: TokenPositions | None = None
     ) -> jax.Array:
         """The blocks and the final norm (none with a norm after pooling): (B, T, C) → (B, T, C)."""
         keep = None

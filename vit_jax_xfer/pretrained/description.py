@@ -12,13 +12,13 @@ CLASSES: dict[str, str] = {
     "VisionTransformer": "vit_jax_xfer.models.vit",
     "MaskedAutoencoder": "vit_jax_xfer.models.mae",
     "FilterViT": "vit_jax_xfer.models.filter.network",
-    "LiFT": "vit_jax_xfer.models.lift",
-    "ConvexLiFT": "vit_jax_xfer.models.convex_lift",
+    "LiFT": "vit_jax_xfer.models.lifting.lift",
+    "ConvexLiFT": "vit_jax_xfer.models.lifting.convex_lift",
 }
 # Plain dataclasses that a model's field may hold; none of them is a model by itself.
 _VALUES: dict[str, str] = {
     "Preprocessing": "vit_jax_xfer.models.preprocessing",
-    "FeatureSource": "vit_jax_xfer.models.feature_source",
+    "FeatureSource": "vit_jax_xfer.models.lifting.feature_source",
     "Stage": "vit_jax_xfer.models.filter.blocks",
 }
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from vit_jax_xfer.models.positions import sincos_2d
+from vit_jax_xfer.models.transformer.positions import sincos_2d
 from vit_jax_xfer.pretrained.family import Evidence
 from vit_jax_xfer.pretrained.reading import Fields
 

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vit_jax_xfer.models.patches import grid_of
-from vit_jax_xfer.models.positions import fit_positions
-from vit_jax_xfer.models.relative import resize_table, table_rows
+from vit_jax_xfer.models.transformer.patches import grid_of
+from vit_jax_xfer.models.transformer.positions import fit_positions
+from vit_jax_xfer.models.transformer.relative_positions import resize_table, table_rows
 from vit_jax_xfer.pretrained.layout import stack_blocks, unstack_blocks
 from vit_jax_xfer.pretrained.names import from_publisher
 from vit_jax_xfer.pretrained.recognise import Recognised

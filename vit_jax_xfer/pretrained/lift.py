@@ -52,7 +52,7 @@ def recognise_lift(checkpoint: Checkpoint, given: Fields) -> Recognised:
 
     ValueError naming a field that is missing, unknown or disagrees with the file.
     """
-    from vit_jax_xfer.models.lift import LiFT
+    from vit_jax_xfer.models.lifting.lift import LiFT
     from vit_jax_xfer.models.registry import build
 
     state = LazyState(checkpoint.state)

@@ -6,9 +6,9 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from vit_jax_xfer.models.convex_lift import ConvexLiFT
 from vit_jax_xfer.models.filter.network import FilterViT
-from vit_jax_xfer.models.lift import LiFT
+from vit_jax_xfer.models.lifting.convex_lift import ConvexLiFT
+from vit_jax_xfer.models.lifting.lift import LiFT
 from vit_jax_xfer.models.vit import VisionTransformer
 from vit_jax_xfer.pretrained.recognise import Recognised
 

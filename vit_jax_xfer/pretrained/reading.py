@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from vit_jax_xfer.models.patches import grid_of
-from vit_jax_xfer.models.relative import OTHERS, table_rows
+from vit_jax_xfer.models.transformer.patches import grid_of
+from vit_jax_xfer.models.transformer.relative_positions import OTHERS, table_rows
 from vit_jax_xfer.pretrained.lazy import LazyState
 from vit_jax_xfer.pretrained.names import Rule, candidates, shape_in
 

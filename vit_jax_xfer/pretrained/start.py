@@ -13,8 +13,8 @@ import jax.numpy as jnp
 
 from vit_jax_xfer.models.extract import encoder_of
 from vit_jax_xfer.models.mae import MaskedAutoencoder
-from vit_jax_xfer.models.positions import fit_positions, sincos_2d
-from vit_jax_xfer.models.relative import resize_table
+from vit_jax_xfer.models.transformer.positions import fit_positions, sincos_2d
+from vit_jax_xfer.models.transformer.relative_positions import resize_table
 from vit_jax_xfer.models.vit import VisionTransformer
 from vit_jax_xfer.pretrained.layout import stack_blocks, unstack_blocks
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import jax
 
-from vit_jax_xfer.tasks.base import Variables
+from vit_jax_xfer.tasks.task import Variables
 from vit_jax_xfer.tasks.teaching import TeacherSettings, TeachingTask
 from vit_jax_xfer.transfer.forward import check_shared_depth, paired_forward
 from vit_jax_xfer.transfer.spec import Transfer

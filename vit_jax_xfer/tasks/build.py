@@ -15,13 +15,14 @@ from vit_jax_xfer.models.registry import STUDENT_LIKE, create_model
 from vit_jax_xfer.models.vit import VisionTransformer
 from vit_jax_xfer.pretrained.start import start_from
 from vit_jax_xfer.tasks.attention_transfer import AttentionTransfer
-from vit_jax_xfer.tasks.base import Task, Variables
-from vit_jax_xfer.tasks.classification import Classification
 from vit_jax_xfer.tasks.distillation import FeatureDistillation, LogitDistillation
 from vit_jax_xfer.tasks.ensemble import Ensemble, Member
 from vit_jax_xfer.tasks.feature_upsampling import FeatureUpsampling, FeatureUpsamplingSettings
 from vit_jax_xfer.tasks.masked_pretraining import MaskedPretraining
 from vit_jax_xfer.tasks.settings import SETTINGS
+from vit_jax_xfer.tasks.supervised import Classification
+from vit_jax_xfer.tasks.task import Task, Variables
+from vit_jax_xfer.tasks.teacher_view import view_between, view_of
 from vit_jax_xfer.tasks.teachers import (
     Loader,
     build_student,
@@ -31,7 +32,6 @@ from vit_jax_xfer.tasks.teachers import (
     run_like,
 )
 from vit_jax_xfer.tasks.teaching import TeachingTask
-from vit_jax_xfer.tasks.view import view_between, view_of
 from vit_jax_xfer.transfer.views import Normalisation
 
 TEACHING = {

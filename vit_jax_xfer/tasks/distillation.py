@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from vit_jax_xfer.models.collections import layer_values
 from vit_jax_xfer.models.extract import first_blocks, resolve_layers
-from vit_jax_xfer.tasks.base import Variables
+from vit_jax_xfer.tasks.task import Variables
 from vit_jax_xfer.tasks.teaching import TeacherSettings, TeachingTask
 from vit_jax_xfer.transfer.losses import mean_square
 from vit_jax_xfer.transfer.tokens import check_same_layout, pair_layouts

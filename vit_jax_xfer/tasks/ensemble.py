@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from vit_jax_xfer.evaluate.classification import classification_sums
-from vit_jax_xfer.tasks.base import Aux, Batch, Task, Variables
+from vit_jax_xfer.tasks.task import Aux, Batch, Task, Variables
 
 
 @dataclasses.dataclass(frozen=True)

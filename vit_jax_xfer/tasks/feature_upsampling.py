@@ -8,17 +8,17 @@ import jax
 import jax.numpy as jnp
 
 from vit_jax_xfer.features.backbone import Backbone
-from vit_jax_xfer.features.way import Way
-from vit_jax_xfer.models.lift import double
-from vit_jax_xfer.models.lift_loss import (
+from vit_jax_xfer.features.feature_extractor import FeatureExtractor
+from vit_jax_xfer.models.lifting.lift import double
+from vit_jax_xfer.models.lifting.lift_loss import (
     DISTANCES,
     SHRINKS,
     cosine_similarity,
     lift_loss_and_stats,
     shrink_images,
 )
-from vit_jax_xfer.tasks.base import Aux, Batch, Task, Variables
-from vit_jax_xfer.tasks.view import View
+from vit_jax_xfer.tasks.task import Aux, Batch, Task, Variables
+from vit_jax_xfer.tasks.teacher_view import View
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,8 +78,8 @@ class FeatureUpsampling(Task):
         sums = {name: jnp.where(mask, values, 0).sum() for name, values in sums.items()}
         return {**sums, "count": mask.sum()}
 
-    def way(self, variables: Variables, frozen: Variables, mean_std: Any) -> Way:
-        return Way("doubled", self.backbone, (frozen, variables), self.model)
+    def way(self, variables: Variables, frozen: Variables, mean_std: Any) -> FeatureExtractor:
+        return FeatureExtractor("doubled", self.backbone, (frozen, variables), self.model)
 
     def check(self, image_shape: tuple[int, ...]) -> None:
         for field, allowed in (("loss", DISTANCES), ("shrink", SHRINKS)):

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from vit_jax_xfer.models.mae import MaskedAutoencoder, mae_forward
-from vit_jax_xfer.models.patches import grid_of
-from vit_jax_xfer.tasks.base import Aux, Batch, Task, Variables
+from vit_jax_xfer.models.transformer.patches import grid_of
+from vit_jax_xfer.tasks.task import Aux, Batch, Task, Variables
 
 
 @dataclasses.dataclass(frozen=True)

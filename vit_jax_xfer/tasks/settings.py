@@ -3,7 +3,6 @@
 from typing import Any
 
 from vit_jax_xfer.tasks.attention_transfer import AttentionTransferSettings
-from vit_jax_xfer.tasks.classification import ClassificationSettings
 from vit_jax_xfer.tasks.distillation import (
     FeatureDistillationSettings,
     LogitDistillationSettings,
@@ -11,6 +10,7 @@ from vit_jax_xfer.tasks.distillation import (
 from vit_jax_xfer.tasks.ensemble import EnsembleSettings
 from vit_jax_xfer.tasks.feature_upsampling import FeatureUpsamplingSettings
 from vit_jax_xfer.tasks.masked_pretraining import MaskedPretrainingSettings
+from vit_jax_xfer.tasks.supervised import ClassificationSettings
 
 SETTINGS: dict[str, type[Any]] = {
     "classification": ClassificationSettings,

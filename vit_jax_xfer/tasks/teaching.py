@@ -8,15 +8,15 @@ import jax.numpy as jnp
 
 from vit_jax_xfer.evaluate.classification import classification_sums
 from vit_jax_xfer.models.vit import VisionTransformer
-from vit_jax_xfer.tasks.base import (
+from vit_jax_xfer.tasks.supervised import init_vit, top1
+from vit_jax_xfer.tasks.task import (
     Aux,
     Batch,
     Task,
     Variables,
     smoothed_cross_entropy,
 )
-from vit_jax_xfer.tasks.classification import init_vit, top1
-from vit_jax_xfer.tasks.view import View
+from vit_jax_xfer.tasks.teacher_view import View
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,8 +10,8 @@ from ml_collections import ConfigDict
 from vit_jax_xfer.data.transforms import normalisation_of
 from vit_jax_xfer.evaluate.benchmark import Benchmark
 from vit_jax_xfer.evaluate.open_benchmark import open_benchmark
-from vit_jax_xfer.features.way import Way
-from vit_jax_xfer.tasks.base import Task, Variables
+from vit_jax_xfer.features.feature_extractor import FeatureExtractor
+from vit_jax_xfer.tasks.task import Task, Variables
 from vit_jax_xfer.train.console import say
 
 
@@ -29,7 +29,7 @@ class Benchmarks:
         size = section.benchmark_size or min(image_shape[:2])
         self._benchmarks = _open(section.benchmarks, size, section.benchmark_limit)
         self._task = task
-        self._way: Way | None = None  # without weights: what is compiled
+        self._way: FeatureExtractor | None = None  # without weights: what is compiled
         self._told = False
         self._mean_std = normalisation_of(section.pipeline)
         if self._benchmarks:

@@ -7,11 +7,11 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from vit_jax_xfer.compiler import compiler_options
-from vit_jax_xfer.tasks.base import Task, Variables
+from vit_jax_xfer.tasks.task import Task, Variables
+from vit_jax_xfer.train.initial_state import Init, make_init
 from vit_jax_xfer.train.optimizer import Optimizer, optimizer_of
 from vit_jax_xfer.train.schedule import Plan
 from vit_jax_xfer.train.sharding import batch_sharding, param_shardings, replicated
-from vit_jax_xfer.train.start import Init, make_init
 from vit_jax_xfer.train.state import TrainState, make_train_step, state_shardings
 
 
@@ -72,7 +72,7 @@ def trace_step(
         out_shardings=(shardings, replicated(mesh)),
         donate_argnums=0,
     )
-    with jax.set_mesh(mesh):  # for models/rows.py
+    with jax.set_mesh(mesh):  # for models/transformer/batch_axes.py
         traced = jitted.trace(shapes, frozen_shapes, batch_shapes)
     return Program(
         optimizer, init, loaded, shapes, shardings, frozen_shapes, frozen_shardings, traced

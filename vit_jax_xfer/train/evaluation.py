@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from vit_jax_xfer.tasks.base import Batch, Task, Variables
+from vit_jax_xfer.tasks.task import Batch, Task, Variables
 from vit_jax_xfer.train.inputs import Inputs
 from vit_jax_xfer.train.sharding import replicated, to_device
 from vit_jax_xfer.train.state import TrainState
@@ -25,7 +25,7 @@ class Evaluator:
 
     def trace(self, variables: Variables, frozen: Variables, batch: Batch) -> jax.stages.Traced:
         """The program for one batch, before any compiler saw it; shapes with shardings will do."""
-        with jax.set_mesh(self._mesh):  # for models/rows.py
+        with jax.set_mesh(self._mesh):  # for models/transformer/batch_axes.py
             return self._sums.trace(variables, frozen, batch)
 
     def __call__(

@@ -17,21 +17,21 @@ from ml_collections import ConfigDict
 
 from vit_jax_xfer.pretrained.description import describe
 from vit_jax_xfer.storage.checkpoints import Checkpoints, save_model
-from vit_jax_xfer.tasks.base import Task, Variables
 from vit_jax_xfer.tasks.build import build_task
+from vit_jax_xfer.tasks.task import Task, Variables
 from vit_jax_xfer.train.benchmarks import Benchmarks
-from vit_jax_xfer.train.checks import check_batch_sizes, check_task
 from vit_jax_xfer.train.clock import Clock
 from vit_jax_xfer.train.compile import trace_step
 from vit_jax_xfer.train.console import say
 from vit_jax_xfer.train.evaluation import Evaluator, evaluate_state, show
+from vit_jax_xfer.train.initial_state import start_or_resume
 from vit_jax_xfer.train.inputs import Inputs, open_inputs
 from vit_jax_xfer.train.metrics import MetricWriter
-from vit_jax_xfer.train.overview import overview
 from vit_jax_xfer.train.preparation import with_preparation
+from vit_jax_xfer.train.run_checks import check_batch_sizes, check_task
+from vit_jax_xfer.train.run_overview import overview
 from vit_jax_xfer.train.schedule import make_plan
 from vit_jax_xfer.train.sharding import make_mesh, param_shardings, place, to_device
-from vit_jax_xfer.train.start import start_or_resume
 from vit_jax_xfer.train.state import TrainState
 from vit_jax_xfer.train.step_log import StepLog
 from vit_jax_xfer.train.stopping import StopSignal

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from vit_jax_xfer.tasks.base import Task
+from vit_jax_xfer.tasks.task import Task
 from vit_jax_xfer.train.rules import Rules, named_leaves
 from vit_jax_xfer.train.schedule import Plan, learning_rates
 

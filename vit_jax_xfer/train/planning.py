@@ -10,13 +10,13 @@ from ml_collections import ConfigDict
 
 from vit_jax_xfer import data
 from vit_jax_xfer.models.multiply_adds import count
-from vit_jax_xfer.tasks.base import Task
 from vit_jax_xfer.tasks.build import build_task
-from vit_jax_xfer.tasks.stand_in import stand_in_loader
+from vit_jax_xfer.tasks.placeholder_teacher import placeholder_loader
+from vit_jax_xfer.tasks.task import Task
 from vit_jax_xfer.train.collectives import collective_table, collectives
 from vit_jax_xfer.train.compile import Program, trace_step
 from vit_jax_xfer.train.inputs import batch_shapes, open_inputs
-from vit_jax_xfer.train.overview import overview, size_text
+from vit_jax_xfer.train.run_overview import overview, size_text
 from vit_jax_xfer.train.schedule import make_plan
 from vit_jax_xfer.train.sharding import batch_sharding, check_batch_size, make_mesh
 
@@ -48,7 +48,7 @@ def plan_run(
     check_batch_size(mesh, config.batch_size, "batch_size", config.optim.accumulate)
     shape, classes, epoch = _images(config, classes, image_size)
     batch = batch_shapes(config, shape)
-    # Tells models/kernel_choice.py what kind of devices these are; nothing is put on them.
+    # Tells kernel_choice.py what kind of devices these are; nothing is put on them.
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
         task = _task(config, shape, classes)
         if not task.trains:
@@ -125,7 +125,7 @@ def _task(config: ConfigDict, shape: Shape, classes: int) -> Task:
         del own["num_classes"]
     if config.task.get("teacher") == "":
         config.task.teacher = name
-    return build_task(config, shape, classes, stand_in_loader({name: own}))
+    return build_task(config, shape, classes, placeholder_loader({name: own}))
 
 
 def _memory(program: Program, batch: Any, compiled: jax.stages.Compiled) -> dict[str, int]:

@@ -10,7 +10,7 @@ import optax
 from jax.sharding import Mesh
 from optax.microbatching import reshape_batch_axis
 
-from vit_jax_xfer.tasks.base import Aux, Batch, Task, Variables
+from vit_jax_xfer.tasks.task import Aux, Batch, Task, Variables
 from vit_jax_xfer.train.sharding import param_shardings, replicated
 
 PyTree = Any

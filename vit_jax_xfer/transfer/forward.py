@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from vit_jax_xfer.models.collections import give_attention
 from vit_jax_xfer.models.extract import encoder_of, first_blocks
-from vit_jax_xfer.models.patches import check_images
+from vit_jax_xfer.models.transformer.patches import check_images
 from vit_jax_xfer.models.vit import VisionTransformer
 from vit_jax_xfer.transfer import losses, values
 from vit_jax_xfer.transfer.map_free import cross_entropy

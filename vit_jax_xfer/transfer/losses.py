@@ -9,7 +9,7 @@ None = head by head. The teacher's tensors are constants: no gradient reaches th
 import jax
 import jax.numpy as jnp
 
-from vit_jax_xfer.models import kernels
+from vit_jax_xfer.models.attention import kernels
 
 Bias = jax.Array | None
 

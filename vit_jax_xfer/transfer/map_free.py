@@ -11,8 +11,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from vit_jax_xfer.models import kernels
-from vit_jax_xfer.models.kernel_choice import platform
+from vit_jax_xfer.models.attention import kernels
+from vit_jax_xfer.models.attention.kernel_choice import platform
 from vit_jax_xfer.transfer.losses import Bias, map_cross_entropy
 
 # Queries and keys of the student, then of the teacher.

@@ -11,7 +11,7 @@ TOKENS: tuple[str, ...] = ("all", "common")
 Places = tuple[int, ...] | None
 
 
-class Layout(NamedTuple):
+class TokenLayout(NamedTuple):
     """What a network's tokens are: class, distillation, registers, then the patches row by row."""
 
     class_token: bool
@@ -20,10 +20,10 @@ class Layout(NamedTuple):
     grid: tuple[int, int]
 
 
-def layout_of(model: VisionTransformer, image_shape: Sequence[int]) -> Layout:
+def layout_of(model: VisionTransformer, image_shape: Sequence[int]) -> TokenLayout:
     """The tokens that an image (…, H, W, 3) becomes. ValueError where patches don't fill it."""
     grid = model.grid_in(tuple(image_shape))
-    return Layout(model.class_token, model.distillation_token, model.registers, grid)
+    return TokenLayout(model.class_token, model.distillation_token, model.registers, grid)
 
 
 def pair_layouts(
@@ -31,7 +31,7 @@ def pair_layouts(
     teacher: VisionTransformer,
     image_shape: Sequence[int],
     teacher_shape: Sequence[int],
-) -> tuple[Layout, Layout]:
+) -> tuple[TokenLayout, TokenLayout]:
     """Both layouts, each on its own images. ValueError unless their patches form one grid."""
     own = layout_of(student, image_shape)
     (height, width), patch = teacher_shape[-3:-1], teacher.patch_size
@@ -45,9 +45,9 @@ def pair_layouts(
     return own, layout_of(teacher, teacher_shape)
 
 
-def check_same_layout(student: Layout, teacher: Layout, way_out: str) -> None:
+def check_same_layout(student: TokenLayout, teacher: TokenLayout, way_out: str) -> None:
     """ValueError that names the kind of token in which the two differ, and ends in `way_out`."""
-    for kind, own, other in zip(Layout._fields, student, teacher, strict=True):
+    for kind, own, other in zip(TokenLayout._fields, student, teacher, strict=True):
         if own != other:
             raise ValueError(
                 f"teacher: its {kind} is {other} and the student's {own}, so that their tokens "
@@ -55,7 +55,7 @@ def check_same_layout(student: Layout, teacher: Layout, way_out: str) -> None:
             )
 
 
-def common_tokens(student: Layout, teacher: Layout) -> tuple[Places, Places]:
+def common_tokens(student: TokenLayout, teacher: TokenLayout) -> tuple[Places, Places]:
     """The places of the tokens that both have, in the student and in the teacher.
 
     Registers count as common where both have as many. The grids must be equal.
@@ -68,7 +68,7 @@ def common_tokens(student: Layout, teacher: Layout) -> tuple[Places, Places]:
     return _places(student, shared), _places(teacher, shared)
 
 
-def _places(layout: Layout, shared: Sequence[bool]) -> Places:
+def _places(layout: TokenLayout, shared: Sequence[bool]) -> Places:
     """Where the shared kinds of token sit in one network."""
     numbers = (*map(int, layout[:3]), layout.grid[0] * layout.grid[1])
     places: list[int] = []

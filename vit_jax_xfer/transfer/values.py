@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from vit_jax_xfer.models import kernels
+from vit_jax_xfer.models.attention import kernels
 from vit_jax_xfer.models.collections import layer_values
 from vit_jax_xfer.models.vit import VisionTransformer
 from vit_jax_xfer.transfer.losses import mean_maps

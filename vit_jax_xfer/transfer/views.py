@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vit_jax_xfer.models.patches import check_images
+from vit_jax_xfer.models.transformer.patches import check_images
 
 Channels = tuple[float, float, float]
 

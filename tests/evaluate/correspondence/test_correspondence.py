@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vit_jax_xfer.evaluate.correspondence.matching import Matches, pck, pck_score
+from vit_jax_xfer.evaluate.correspondence.keypoint_matching import Matches, pck, pck_score
 
 
 def at_pixel(features, y, x, size):
@@ -148,7 +148,7 @@ def test_scores_of_groups():
 
 def test_features_never_exist_for_pixels():
     # 448 pixels, 384 channels: 308 MB an image, were they interpolated.
-    from vit_jax_xfer.evaluate.correspondence.matching import _match
+    from vit_jax_xfer.evaluate.correspondence.keypoint_matching import _match
 
     maps = [jax.ShapeDtypeStruct((112, 112, 384), jnp.float32)] * 2
     points = [jax.ShapeDtypeStruct((64, 2), jnp.float32)] * 2

@@ -11,13 +11,16 @@ from PIL import Image
 
 import vit_jax_xfer as vjx
 from vit_jax_xfer.evaluate.correspondence.__main__ import main
-from vit_jax_xfer.evaluate.correspondence.benchmark import Correspondence, open_correspondence
+from vit_jax_xfer.evaluate.correspondence.correspondence_benchmark import (
+    Correspondence,
+    open_correspondence,
+)
 from vit_jax_xfer.evaluate.correspondence.feature_cache import FeatureCache, in_blocks
 from vit_jax_xfer.evaluate.correspondence.letterbox import letterbox, placement
 from vit_jax_xfer.evaluate.correspondence.pair import Pair, inside
 from vit_jax_xfer.features.backbone import backbone_of
-from vit_jax_xfer.features.way import Way
-from vit_jax_xfer.models.bilinear import Bilinear
+from vit_jax_xfer.features.feature_extractor import FeatureExtractor
+from vit_jax_xfer.models.lifting.bilinear import Bilinear
 from vit_jax_xfer.pretrained.own import save_file
 
 WIDTH, HEIGHT, SIDE = 32, 24, 32
@@ -176,7 +179,7 @@ def micro():
 def test_real_willow_is_reproducible(shared, micro):
     data = f"willow:{shared / 'data' / 'pf_willow'}"
     backbone, variables = backbone_of(*micro, "micro")
-    way = Way("bilinear", backbone, (variables, {}), Bilinear(8))
+    way = FeatureExtractor("bilinear", backbone, (variables, {}), Bilinear(8))
     benchmark = open_correspondence(data, 64, pairs_per_category=3)
     first = benchmark(way)
     assert 0 < first.figures["PCK@0.05"] < first.figures["PCK@0.1"] < 0.5

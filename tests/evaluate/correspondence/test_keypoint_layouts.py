@@ -8,7 +8,7 @@ import pytest
 import scipy.io
 from PIL import Image
 
-from vit_jax_xfer.evaluate.correspondence.layouts import open_pairs
+from vit_jax_xfer.evaluate.correspondence.keypoint_layouts import open_pairs
 from vit_jax_xfer.evaluate.correspondence.pair import draw
 
 

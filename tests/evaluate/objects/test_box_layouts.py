@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vit_jax_xfer.evaluate.objects.layouts import open_boxes
+from vit_jax_xfer.evaluate.objects.box_layouts import open_boxes
 
 OBJECT = """<object><name>dog</name><truncated>{0}</truncated><difficult>{1}</difficult>
 <bndbox><xmin>{2}</xmin><ymin>{3}</ymin><xmax>{4}</xmax><ymax>{5}</ymax></bndbox>

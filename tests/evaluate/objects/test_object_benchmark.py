@@ -9,9 +9,9 @@ from known_ways import KnownWay, bright_or_not, tiny_backbone_file
 from PIL import Image
 
 from vit_jax_xfer.evaluate.objects.__main__ import main
-from vit_jax_xfer.evaluate.objects.benchmark import ObjectBenchmark, open_objects
 from vit_jax_xfer.evaluate.objects.boxed_images import BoxedImage
 from vit_jax_xfer.evaluate.objects.drawing import RIGHT, TRUE, WRONG, Pictures, draw_discovery
+from vit_jax_xfer.evaluate.objects.object_benchmark import ObjectBenchmark, open_objects
 from vit_jax_xfer.evaluate.open_benchmark import open_benchmark
 
 SQUARE = (24, 32, 72, 80)  # y0, x0, y1, x1 of 96 × 128 pixels

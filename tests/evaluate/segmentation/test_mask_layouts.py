@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from vit_jax_xfer.evaluate.segmentation.labelled_images import read_mask, shrunk, survey
-from vit_jax_xfer.evaluate.segmentation.layouts import open_masks
+from vit_jax_xfer.evaluate.segmentation.mask_layouts import open_masks
 
 
 def write(folder, name, ids, mask_folder, image_size=None):

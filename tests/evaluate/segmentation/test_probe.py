@@ -12,7 +12,7 @@ from PIL import Image
 from vit_jax_xfer.evaluate.open_benchmark import open_benchmark
 from vit_jax_xfer.evaluate.segmentation import probe as probes
 from vit_jax_xfer.evaluate.segmentation.__main__ import main
-from vit_jax_xfer.evaluate.segmentation.benchmark import open_segmentation
+from vit_jax_xfer.evaluate.segmentation.segmentation_benchmark import open_segmentation
 
 
 def test_one_step_is_that_of_all_pixels():
@@ -206,7 +206,11 @@ def test_the_command(shared, tmp_path, capsys):
 
 def test_the_commands_defaults_are_the_benchmarks():
     from vit_jax_xfer.evaluate.segmentation import __main__ as command
-    from vit_jax_xfer.evaluate.segmentation import benchmark
+    from vit_jax_xfer.evaluate.segmentation import segmentation_benchmark
 
-    defaults = benchmark.PROBE_STEPS, benchmark.PROBE_LR, benchmark.MEMORY
+    defaults = (
+        segmentation_benchmark.PROBE_STEPS,
+        segmentation_benchmark.PROBE_LR,
+        segmentation_benchmark.MEMORY,
+    )
     assert defaults == (command._STEPS, command._LR, command._MEMORY)

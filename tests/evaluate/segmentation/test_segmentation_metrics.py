@@ -7,7 +7,10 @@ import pytest
 from sklearn.metrics import confusion_matrix as counted
 from sklearn.metrics import jaccard_score
 
-from vit_jax_xfer.evaluate.segmentation.metrics import confusion_matrix, segmentation_score
+from vit_jax_xfer.evaluate.segmentation.segmentation_metrics import (
+    confusion_matrix,
+    segmentation_score,
+)
 
 
 def labels(seed=0, classes=5):

@@ -10,17 +10,17 @@ from PIL import Image
 
 import vit_jax_xfer as vjx
 from vit_jax_xfer.evaluate.videos.__main__ import main
-from vit_jax_xfer.evaluate.videos.benchmark import (
+from vit_jax_xfer.evaluate.videos.mask_files import save_masks
+from vit_jax_xfer.evaluate.videos.video import Video, read_mask
+from vit_jax_xfer.evaluate.videos.video_benchmark import (
     VideoSegmentation,
     mask_enlargement,
     open_videos_benchmark,
     segment,
 )
-from vit_jax_xfer.evaluate.videos.mask_files import save_masks
-from vit_jax_xfer.evaluate.videos.video import Video, read_mask
 from vit_jax_xfer.features.backbone import backbone_of
-from vit_jax_xfer.features.way import Way
-from vit_jax_xfer.models.bilinear import Bilinear
+from vit_jax_xfer.features.feature_extractor import FeatureExtractor
+from vit_jax_xfer.models.lifting.bilinear import Bilinear
 from vit_jax_xfer.pretrained.own import save_file
 
 SIDE = 24
@@ -132,7 +132,7 @@ def micro():
 
 def test_real_video_is_reproducible(shared, micro):
     backbone, variables = backbone_of(*micro, "micro")
-    way = Way("bilinear", backbone, (variables, {}), Bilinear(8))
+    way = FeatureExtractor("bilinear", backbone, (variables, {}), Bilinear(8))
     data = f"davis2016:{shared / 'data' / 'davis2016_val_3seq'}"
     benchmark = open_videos_benchmark(data, 64, limit=2, frames=4)
     reports = []
@@ -148,7 +148,9 @@ def test_real_objects(shared, micro):
     folder = shared / "data" / "cutie_examples_vos"
     first = read_mask(folder / "masks" / "bike" / "00000.png")
     frames = sorted((folder / "images" / "bike").glob("*.jpg"))[:3]
-    masks, vanished = segment(Way("plain", backbone, (variables, {})), 64, frames, first)
+    masks, vanished = segment(
+        FeatureExtractor("plain", backbone, (variables, {})), 64, frames, first
+    )
     assert masks.shape == (3, *first.shape) and masks.dtype == np.uint8
     np.testing.assert_array_equal(masks[0], first)
     assert set(np.unique(masks[1])) == set(np.unique(first)) - set(vanished)

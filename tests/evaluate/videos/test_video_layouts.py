@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 
 from vit_jax_xfer.evaluate.folder_name import folder_name
-from vit_jax_xfer.evaluate.videos.layouts import open_videos
 from vit_jax_xfer.evaluate.videos.mask_files import palette, save_masks
 from vit_jax_xfer.evaluate.videos.video import read_mask
+from vit_jax_xfer.evaluate.videos.video_layouts import open_videos
 
 
 def write(root, name, masks, size=(16, 12)):

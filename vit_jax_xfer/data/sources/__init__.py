@@ -1,10 +1,10 @@
 """Where images come from: `open_source` turns a spec such as "folder:/data/birds" into a Source."""
 
-from vit_jax_xfer.data.sources.base import Source, Subset, pick_per_class
 from vit_jax_xfer.data.sources.classes import pick_classes
 from vit_jax_xfer.data.sources.digits import open_digits
 from vit_jax_xfer.data.sources.folder import open_folder
 from vit_jax_xfer.data.sources.npz import open_npz
+from vit_jax_xfer.data.sources.source import Source, Subset, pick_per_class
 from vit_jax_xfer.data.sources.split import split_name, split_range
 from vit_jax_xfer.data.sources.tfds import open_tfds
 

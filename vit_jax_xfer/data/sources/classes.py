@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vit_jax_xfer.data.sources.base import Source
 from vit_jax_xfer.data.sources.class_lists import read_classes
+from vit_jax_xfer.data.sources.source import Source
 
 
 @dataclass

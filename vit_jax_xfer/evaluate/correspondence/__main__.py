@@ -13,7 +13,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def action() -> None:
         from vit_jax_xfer.evaluate.compare import compare
-        from vit_jax_xfer.evaluate.correspondence.benchmark import open_correspondence
+        from vit_jax_xfer.evaluate.correspondence.correspondence_benchmark import (
+            open_correspondence,
+        )
         from vit_jax_xfer.features.command import out_path, ways_from
 
         out_path(options)

@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _compare(options: argparse.Namespace) -> None:
     # Imported late, so that --help answers at once.
     from vit_jax_xfer.evaluate.compare import compare
-    from vit_jax_xfer.evaluate.objects.benchmark import open_objects
+    from vit_jax_xfer.evaluate.objects.object_benchmark import open_objects
 
     out_path(options)
     benchmark = open_objects(

@@ -13,7 +13,7 @@ from vit_jax_xfer.explain.cells import even_cells
 from vit_jax_xfer.explain.image_files import picture_names
 from vit_jax_xfer.explain.overlay import paint_kept
 from vit_jax_xfer.explain.pictures import write_png
-from vit_jax_xfer.features.way import Way
+from vit_jax_xfer.features.feature_extractor import FeatureExtractor
 
 TRUE, RIGHT, WRONG = (70, 170, 255), (255, 225, 0), (255, 60, 60)  # colours of the boxes
 _LONGER_SIDE = 640  # of a picture, pixels
@@ -28,7 +28,7 @@ class Pictures:
     def __init__(
         self,
         folder: Path,
-        ways: Sequence[Way],
+        ways: Sequence[FeatureExtractor],
         images: Sequence[BoxedImage],
         overwrite: bool = False,
     ) -> None:
@@ -48,7 +48,7 @@ class Pictures:
 
     def __call__(
         self,
-        way: Way,
+        way: FeatureExtractor,
         image: BoxedImage,
         photo: np.ndarray,
         found: Discovery,

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import ndimage
 
-from vit_jax_xfer.evaluate.checks import require_equal, require_features
+from vit_jax_xfer.evaluate.array_checks import require_equal, require_features
 from vit_jax_xfer.evaluate.objects.token_graph import second_eigenvector, token_graph
 
 Box = tuple[int, int, int, int]

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _compare(options: argparse.Namespace) -> None:
     # Imported late, so that --help answers at once.
     from vit_jax_xfer.evaluate.compare import compare
-    from vit_jax_xfer.evaluate.segmentation.benchmark import open_segmentation
+    from vit_jax_xfer.evaluate.segmentation.segmentation_benchmark import open_segmentation
 
     out_path(options)
     benchmark = open_segmentation(

@@ -6,7 +6,7 @@ import numpy as np
 
 from vit_jax_xfer.evaluate.photographs import batches, features_of, read_squashed
 from vit_jax_xfer.evaluate.segmentation.labelled_images import LabelledImage, read_mask, shrunk
-from vit_jax_xfer.features.way import Way
+from vit_jax_xfer.features.feature_extractor import FeatureExtractor
 
 
 class TrainingSet:
@@ -19,7 +19,7 @@ class TrainingSet:
 
     def __init__(
         self,
-        way: Way,
+        way: FeatureExtractor,
         images: Sequence[LabelledImage],
         size: int,
         labels: np.ndarray,

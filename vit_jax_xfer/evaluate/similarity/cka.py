@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import jax
 import jax.numpy as jnp
 
-from vit_jax_xfer.evaluate.checks import require_equal, require_features
+from vit_jax_xfer.evaluate.array_checks import require_equal, require_features
 
 
 def linear_cka(x: jax.Array, y: jax.Array, unbiased: bool = False) -> jax.Array:

@@ -17,7 +17,7 @@ from vit_jax_xfer.evaluate.benchmark import Report, Result
 from vit_jax_xfer.evaluate.photographs import batch_size, read_squashed
 from vit_jax_xfer.evaluate.similarity.cka import aligned_rows, cka_from_terms, hsic_terms
 from vit_jax_xfer.explain.image_files import find_images
-from vit_jax_xfer.features.way import Way
+from vit_jax_xfer.features.feature_extractor import FeatureExtractor
 
 _ROWS = 4  # cells of a batch, without which there is no unbiased estimate
 _IMAGES = 8  # in a batch whose terms are averaged with the others'
@@ -66,7 +66,7 @@ class ScaleStudy:
         pairs = list(itertools.combinations(sorted(self.sizes), 2))
         return [pair for pair in pairs if self.pairwise or pair[1] == self.size]
 
-    def __call__(self, way: Way, report: Report | None = None) -> Result:
+    def __call__(self, way: FeatureExtractor, report: Report | None = None) -> Result:
         terms: dict[tuple[int, int], list[jax.Array]] = {pair: [] for pair in self.pairs}
         done = 0
         for batch in np.array_split(np.arange(len(self.files)), -(-len(self.files) // _IMAGES)):
@@ -89,7 +89,7 @@ class ScaleStudy:
         }
         return Result(figures, {})
 
-    def _features(self, way: Way, files: Sequence[Path], size: int) -> np.ndarray:
+    def _features(self, way: FeatureExtractor, files: Sequence[Path], size: int) -> np.ndarray:
         side = way.side(size)
         step = min(batch_size(side), _IMAGES)
         parts = [files[start : start + step] for start in range(0, len(files), step)]

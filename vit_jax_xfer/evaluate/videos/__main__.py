@@ -14,7 +14,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def action() -> None:
         from vit_jax_xfer.evaluate.compare import compare
-        from vit_jax_xfer.evaluate.videos.benchmark import open_videos_benchmark
+        from vit_jax_xfer.evaluate.videos.video_benchmark import open_videos_benchmark
         from vit_jax_xfer.features.command import out_path, ways_from
 
         out_path(options)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vit_jax_xfer.evaluate.checks import require_finite, require_shape
+from vit_jax_xfer.evaluate.array_checks import require_finite, require_shape
 from vit_jax_xfer.evaluate.videos.label_propagation import propagate_labels
 
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from vit_jax_xfer.evaluate.checks import (
+from vit_jax_xfer.evaluate.array_checks import (
     require_equal,
     require_features,
     require_finite,

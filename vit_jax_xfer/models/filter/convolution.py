@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vit_jax_xfer.models.batch_norm import BatchNorm
-from vit_jax_xfer.models.torch_init import TORCH_KERNEL, torch_bias
+from vit_jax_xfer.models.pytorch_init import TORCH_KERNEL, torch_bias
 
 
 # Under its own name in a jaxpr, by which multiply_adds.py knows it.

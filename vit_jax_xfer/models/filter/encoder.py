@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vit_jax_xfer.models import kernels
-from vit_jax_xfer.models.design import layer_norm
-from vit_jax_xfer.models.torch_init import TORCH_KERNEL, torch_bias
+from vit_jax_xfer.models.attention import kernels
+from vit_jax_xfer.models.pytorch_init import TORCH_KERNEL, torch_bias
+from vit_jax_xfer.models.transformer.block_design import layer_norm
 
 
 def position_table(number: int, width: int) -> np.ndarray:

@@ -19,9 +19,9 @@ from vit_jax_xfer.models.filter.convolution import (
     adaptive_pool,
 )
 from vit_jax_xfer.models.filter.patterns import PATTERNS
-from vit_jax_xfer.models.patches import check_images
 from vit_jax_xfer.models.preprocessing import INCEPTION, Preprocessing
-from vit_jax_xfer.models.torch_init import TORCH_KERNEL, torch_bias
+from vit_jax_xfer.models.pytorch_init import TORCH_KERNEL, torch_bias
+from vit_jax_xfer.models.transformer.patches import check_images
 
 _AT_55, _AT_28 = 256 / 55**2, 128 / 28**2  # the published table of what is kept, as shares
 

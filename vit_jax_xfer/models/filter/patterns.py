@@ -24,7 +24,7 @@ import numpy as np
 
 from vit_jax_xfer.models.filter.convolution import adaptive_pool
 from vit_jax_xfer.models.filter.encoder import EncoderLayer
-from vit_jax_xfer.models.torch_init import TORCH_KERNEL
+from vit_jax_xfer.models.pytorch_init import TORCH_KERNEL
 
 PATTERNS: tuple[str, ...] = ("window", "lsh", "low_rank", "deformable", "all")
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vit_jax_xfer.models.batch_norm import BatchNorm
-from vit_jax_xfer.models.torch_init import TORCH_KERNEL, torch_bias
+from vit_jax_xfer.models.pytorch_init import TORCH_KERNEL, torch_bias
 
 
 def number_kept(keep: int | float, tokens: int) -> int:

@@ -1,0 +1,22 @@
+"""Imports by the names of version 0.1 still work, and say what the new name is."""
+
+import importlib
+import sys
+
+import pytest
+
+from vit_jax_xfer.moved import MOVED
+
+
+@pytest.mark.parametrize("old", MOVED)
+def test_an_old_name_gives_the_module_of_now(old):
+    sys.modules.pop(f"vit_jax_xfer.{old}", None)
+    with pytest.warns(DeprecationWarning, match=f"is now vit_jax_xfer.{MOVED[old]}"):
+        module = importlib.import_module(f"vit_jax_xfer.{old}")
+    assert module is importlib.import_module(f"vit_jax_xfer.{MOVED[old]}")
+    assert module.__spec__.name == f"vit_jax_xfer.{MOVED[old]}"
+
+
+def test_what_never_was_is_still_an_import_error():
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("vit_jax_xfer.models.never")

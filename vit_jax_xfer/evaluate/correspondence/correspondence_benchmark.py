@@ -1,0 +1,93 @@
+"""Keypoint correspondence on a data set: which share of keypoints arrives (PCK).
+
+LiFT's evaluation, arXiv 2403.14625: letterboxed photographs, features interpolated to pixels,
+thresholds of the target's box, keypoints pooled in a category and categories averaged.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from vit_jax_xfer.evaluate.benchmark import Report, Result
+from vit_jax_xfer.evaluate.correspondence.feature_cache import BYTES, FeatureCache, in_blocks
+from vit_jax_xfer.evaluate.correspondence.keypoint_layouts import open_pairs
+from vit_jax_xfer.evaluate.correspondence.keypoint_matching import Matches, pck, pck_score
+from vit_jax_xfer.evaluate.correspondence.letterbox import letterbox, placement
+from vit_jax_xfer.evaluate.correspondence.pair import Pair, draw
+from vit_jax_xfer.features.feature_extractor import FeatureExtractor
+
+ALPHAS = (0.1, 0.05, 0.01)
+
+
+def open_correspondence(
+    data: str, size: int, limit: int | None = None, pairs_per_category: int | None = None
+) -> "Correspondence":
+    """The benchmark of "spair:PATH" or "willow:PATH"; limits draw as in `draw`, None = all pairs.
+
+    ValueError naming the file that isn't as it should be.
+    """
+    name, pairs = open_pairs(data)
+    return Correspondence(name, draw(pairs, pairs_per_category, limit), size)
+
+
+class Correspondence:
+    """Figures PCK@0.1, PCK@0.05 and PCK@0.01, means over categories, of pairs of photographs.
+
+    A FeatureExtractor gets squares of `side(size)` pixels, in which distances are measured.
+    Skipped: keypoints that aren't inside of both photographs, and pairs without any keypoint that
+    could be scored, whose keypoints are counted too. A category without a keypoint isn't averaged.
+    cache_bytes: of features that are kept.
+    """
+
+    def __init__(
+        self, name: str, pairs: Sequence[Pair], size: int, cache_bytes: int = BYTES
+    ) -> None:
+        self.name = name
+        self.size = size
+        self._cache_bytes = cache_bytes
+        # Of a box without extent no part is a distance.
+        self._pairs = [pair for pair in pairs if pair.shown.any() and pair.reference > 0]
+        self._pairs_skipped = len(pairs) - len(self._pairs)
+        points = sum(len(pair.shown) for pair in pairs)
+        self._points_skipped = points - sum(len(pair.shown) for pair in self._pairs)
+
+    def __call__(self, way: FeatureExtractor, report: Report | None = None) -> Result:
+        """Runs all pairs; the photographs' features are computed one by one."""
+        side = way.side(self.size)
+
+        def features_of(path: Path) -> jax.Array:
+            return way(letterbox(path, side)[None])[0]
+
+        cache = FeatureCache(features_of, self._cache_bytes)
+        pairs: Sequence[Pair] = self._pairs
+        if pairs:
+            pairs = in_blocks(pairs, cache.capacity(cache(pairs[0].source)))
+        matches: dict[float, dict[str, list[Matches]]] = {alpha: {} for alpha in ALPHAS}
+        for done, pair in enumerate(pairs, start=1):
+            found = _transfer(cache(pair.source), cache(pair.target), pair, side)
+            for alpha in ALPHAS:
+                matches[alpha].setdefault(pair.category, []).append(found[alpha])
+            if report is not None:
+                report(done, len(pairs))
+        scores = {alpha: pck_score(matches[alpha]) for alpha in ALPHAS}
+        return Result(
+            {f"PCK@{alpha}": score.mean for alpha, score in scores.items()},
+            {
+                "keypoints": scores[ALPHAS[0]].skipped + self._points_skipped,
+                "pairs": self._pairs_skipped,
+            },
+        )
+
+
+def _transfer(source: jax.Array, target: jax.Array, pair: Pair, side: int) -> dict[float, Matches]:
+    """The matches of a pair at each threshold."""
+    there = placement(pair.target_size, side)
+    given = placement(pair.source_size, side).points(pair.source_points).astype(np.float32)
+    wanted = there.points(pair.target_points).astype(np.float32)
+    reference = pair.reference * there.scale
+    predicted = np.asarray(pck(source, target, given, wanted, side, ALPHAS[0], reference).predicted)
+    # Keypoints are looked for once, whatever the number of thresholds.
+    error = np.linalg.norm(predicted - wanted, axis=1)
+    return {alpha: Matches(error < alpha * reference, predicted) for alpha in ALPHAS}

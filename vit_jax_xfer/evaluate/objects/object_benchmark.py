@@ -1,0 +1,95 @@
+"""How often TokenCut's one box is right on a data set (CorLoc).
+
+Protocol: Wang et al. (TokenCut, 2202.11539) as run for LiFT (2403.14625).
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from vit_jax_xfer.data.sources.decode import decode_image
+from vit_jax_xfer.evaluate.benchmark import Report, Result
+from vit_jax_xfer.evaluate.objects.box_layouts import open_boxes
+from vit_jax_xfer.evaluate.objects.boxed_images import BoxedImage
+from vit_jax_xfer.evaluate.objects.object_discovery import (
+    Discovery,
+    box_in_pixels,
+    corloc,
+    tokencut,
+)
+from vit_jax_xfer.evaluate.photographs import batches, features_of, squashed
+from vit_jax_xfer.features.feature_extractor import FeatureExtractor
+
+# Called with (way, image, its photograph, what was found, the box in its pixels, right or not).
+Draw = Callable[[FeatureExtractor, BoxedImage, np.ndarray, Discovery, np.ndarray, bool], None]
+
+
+@dataclasses.dataclass(eq=False)
+class ObjectBenchmark:
+    """Photographs are squashed to size × size pixels and cut in two; one box is found on each.
+
+    It is compared with the true ones in pixels of size × size, whatever a way enlarges, true ones
+    rounded towards zero; right is an IoU of 0.5 or more with any. True boxes that have no pixel
+    then are never found. Images without objects don't count. dropped: as in BoxedImages. draw:
+    called for each image, also where it doesn't count. ValueError naming the file for a photograph
+    that can't be read, and for features that can't be cut.
+    """
+
+    images: Sequence[BoxedImage]
+    size: int
+    tau: float
+    dropped: str = "hard objects"
+    draw: Draw | None = None
+    name: str = "objects"
+
+    def __call__(self, way: FeatureExtractor, report: Report | None = None) -> Result:
+        side = way.side(self.size)
+        found: list[np.ndarray] = []
+        truths: list[np.ndarray] = []
+        for batch in batches(self.images, side):
+            photos = [decode_image(image.file, str(image.file)) for image in batch]
+            features = features_of(way, [squashed(photo, side) for photo in photos])
+            for image, photo, one in zip(batch, photos, features, strict=True):
+                discovery = self._cut(image, one)
+                grid = one.shape[:2]
+                found.append(np.array(box_in_pixels(discovery.box, grid, (self.size, self.size))))
+                scale = self.size / np.tile(photo.shape[:2], 2)
+                truths.append(np.trunc(image.boxes * scale))
+                if self.draw:
+                    right = corloc(found[-1][None], truths[-1:]).correct[0]
+                    self.draw(way, image, photo, discovery, found[-1] / scale, bool(right))
+                if report:
+                    report(len(found), len(self.images))
+        score = corloc(np.array(found), truths)
+        skipped = {
+            "images without objects": int(score.skipped.sum()),
+            self.dropped: sum(image.dropped for image in self.images),
+        }
+        return Result({"CorLoc": score.rate}, skipped)
+
+    def _cut(self, image: BoxedImage, features: np.ndarray) -> Discovery:
+        try:
+            return tokencut(features, self.tau)
+        except ValueError as error:
+            raise ValueError(f"{image.file}: {error}") from None
+
+
+def open_objects(
+    data: str,
+    size: int,
+    limit: int | None = None,
+    tau: float | None = None,
+    hard: bool = True,
+    draw: Draw | None = None,
+) -> ObjectBenchmark:
+    """The benchmark of a data set as `open_boxes` takes it, checked.
+
+    limit: only so many images, the first. tau: None = the published one of the layout.
+    """
+    opened = open_boxes(data, hard)
+    tau = opened.tau if tau is None else tau
+    if not -1 <= tau < 1:
+        raise ValueError(f"tau: got {tau:g}, expected a cosine from -1 to below 1")
+    name = f"{data.partition(':')[0]}_objects"
+    return ObjectBenchmark(opened.images[:limit], size, tau, opened.dropped, draw, name)

@@ -1,0 +1,143 @@
+"""Mean IoU of a linear probe on a way's frozen features."""
+
+import dataclasses
+from collections.abc import Callable, Collection, Sequence
+
+import numpy as np
+
+from vit_jax_xfer.evaluate.benchmark import Report, Result
+from vit_jax_xfer.evaluate.photographs import batches, features_of, read_squashed
+from vit_jax_xfer.evaluate.segmentation.labelled_images import (
+    LabelledImages,
+    read_mask,
+    shrunk,
+    survey,
+)
+from vit_jax_xfer.evaluate.segmentation.mask_layouts import open_masks
+from vit_jax_xfer.evaluate.segmentation.probe import (
+    BATCH,
+    UNLABELLED,
+    Probe,
+    predict,
+    train_probe,
+)
+from vit_jax_xfer.evaluate.segmentation.segmentation_metrics import (
+    confusion_matrix,
+    segmentation_score,
+)
+from vit_jax_xfer.evaluate.segmentation.training_set import TrainingSet
+from vit_jax_xfer.features.feature_extractor import FeatureExtractor
+
+PROBE_STEPS, PROBE_LR, MEMORY = 500, 1e-2, 2.0
+
+
+@dataclasses.dataclass(eq=False)
+class SegmentationBenchmark:
+    """Trains a probe on the training images' features and scores the others'.
+
+    Photographs and masks are squashed to size × size, masks by the nearest; labels are compared
+    there for every way, whatever it enlarges. ids: the classes that training images have, then
+    those that only scored ones have: nobody can predict these, and they count with an IoU of 0, as
+    in a mean over all classes that occur. A class that is predicted and never true counts as 0 too.
+    skipped: said again in the result. memory: GB of features that are kept; of more, features are
+    computed in each step. The result depends on nothing but the arguments.
+    """
+
+    data: LabelledImages
+    ids: Sequence[int]
+    trained: int  # how many of the ids training images have
+    size: int
+    skipped: dict[str, int]
+    steps: int = PROBE_STEPS
+    learning_rate: float = PROBE_LR
+    memory: float = MEMORY
+    name: str = "segmentation"
+
+    def __call__(self, way: FeatureExtractor, report: Report | None = None) -> Result:
+        done = 0
+        total = len(self.data.train) + self.steps * BATCH + len(self.data.val)
+
+        def count(images: int = 1) -> None:
+            nonlocal done
+            done += images
+            if report:
+                report(done, total)
+
+        train = self.data.train
+        memory = self.memory * 2**30
+        examples = TrainingSet(way, train, self.size, self._labels(), memory, count)
+        probe = train_probe(
+            examples,
+            len(train),
+            (examples.mean, examples.std),
+            self.trained,
+            self.steps,
+            self.learning_rate,
+            report=lambda step: count(BATCH),
+        )
+        score = segmentation_score(self._confusion(way, probe, count))
+        figures = {"mIoU": score.mean_iou, "accuracy": float(score.accuracy)}
+        return Result(figures, dict(self.skipped))
+
+    def _confusion(
+        self, way: FeatureExtractor, probe: Probe, count: Callable[[], None]
+    ) -> np.ndarray:
+        classes, labels, side = len(self.ids), self._labels(), way.side(self.size)
+        confusion = np.zeros((classes, classes), np.int64)
+        for batch in batches(self.data.val, side):
+            features = features_of(way, [read_squashed(one.image, side) for one in batch])
+            for one, predicted in zip(batch, predict(probe, features, self.size), strict=True):
+                truth = labels[shrunk(read_mask(one.mask), self.size)]
+                confusion += np.asarray(confusion_matrix(predicted, truth, classes, UNLABELLED))
+                count()
+        return confusion
+
+    def _labels(self) -> np.ndarray:
+        """Ids → labels, by index: places in `ids`, UNLABELLED for those that are ignored."""
+        labels = np.full(max([*self.ids, *self.data.ignore]) + 1, UNLABELLED, np.int32)
+        labels[list(self.ids)] = np.arange(len(self.ids))
+        return labels
+
+
+def open_segmentation(
+    data: str,
+    size: int,
+    limit: int | None = None,
+    ignore: Collection[int] | None = None,
+    steps: int = PROBE_STEPS,
+    learning_rate: float = PROBE_LR,
+    memory: float = MEMORY,
+) -> SegmentationBenchmark:
+    """The benchmark of a data set as `open_masks` takes it; all masks are read to find the classes.
+
+    limit: only so many images to train on and so many to score, the first. ValueError naming the
+    file or argument for what is wrong.
+    """
+    if not (learning_rate > 0 and np.isfinite(learning_rate)):
+        raise ValueError(f"learning_rate: got {learning_rate:g}, expected more than 0")
+    if steps < 1:
+        raise ValueError(f"steps: got {steps}, expected 1 or more")
+    opened = open_masks(data, ignore)
+    opened = dataclasses.replace(opened, train=opened.train[:limit], val=opened.val[:limit])
+    train, val = (survey(images, size, opened.ignore) for images in (opened.train, opened.val))
+    if not train.ids:
+        ignored = ", ".join(map(str, sorted(opened.ignore))) or "nothing"
+        raise ValueError(f"{data}: no class in any training mask, where {ignored} is ignored")
+    unseen = sorted(set(val.ids) - set(train.ids))
+    skipped = {
+        "images without masks": opened.without_mask,
+        "images without labels": train.empty + val.empty,
+        "labels that vanish when shrunk": train.vanished + val.vanished,
+        "classes unseen in training": len(unseen),
+    }
+    return SegmentationBenchmark(
+        opened,
+        (*train.ids, *unseen),
+        len(train.ids),
+        size,
+        skipped,
+        steps,
+        learning_rate,
+        memory,
+        f"{data.partition(':')[0]}_segmentation",
+    )

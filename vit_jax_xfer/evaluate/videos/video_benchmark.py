@@ -1,0 +1,142 @@
+"""Video object segmentation on a data set: the first mask carried along by similarity of features.
+
+The protocol of DINO's and LiFT's evaluations (arXiv 2104.14294, 2403.14625), scored as the DAVIS
+challenge does (arXiv 1704.00675).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from vit_jax_xfer.data.images import resize
+from vit_jax_xfer.data.sources.decode import decode_image
+from vit_jax_xfer.evaluate.benchmark import Report, Result
+from vit_jax_xfer.evaluate.folder_name import folder_name
+from vit_jax_xfer.evaluate.videos.davis import VOID, VideoScore, davis_score, score_video
+from vit_jax_xfer.evaluate.videos.label_grids import (
+    grid_labels,
+    mask_from_labels,
+    propagate_video,
+)
+from vit_jax_xfer.evaluate.videos.mask_files import save_masks
+from vit_jax_xfer.evaluate.videos.video import Video
+from vit_jax_xfer.evaluate.videos.video_layouts import open_videos
+from vit_jax_xfer.features.feature_extractor import FeatureExtractor
+
+RADIUS = 12
+_LARGEST = 2048  # pixels of an enlarged map of labels: 17 MB an object
+
+
+def open_videos_benchmark(
+    data: str,
+    size: int,
+    limit: int | None = None,
+    frames: int | None = None,
+    radius: int = RADIUS,
+    masks_folder: Path | None = None,
+) -> "VideoSegmentation":
+    """The benchmark of "davis2016:PATH" or "davis2017:PATH"; limit, frames: as in open_videos.
+
+    ValueError naming the file that isn't as it should be.
+    """
+    name, videos = open_videos(data, limit, frames)
+    return VideoSegmentation(name, videos, size, radius, masks_folder)
+
+
+class VideoSegmentation:
+    """Figures J&F, J and F, means over all objects of all videos.
+
+    A FeatureExtractor gets frames squashed to squares of `side(size)` pixels. radius: how many
+    cells of its grid an object may move, as published also where cells are smaller; 0 = anywhere.
+    masks_folder: where predicted masks are written, as WAY/VIDEO/00000.png. Skipped: videos whose
+    first mask has no object, which don't count, and objects of which the first mask's shrinking to
+    the grid leaves no cell, which do count, as never found.
+
+    Memory: features of nine frames, labels of one video. 448 pixels of a ViT-S/16 with LiFT peak at
+    1.0 GB on a CPU (a grid of 56 × 56), with LiFT twice at 1.4 GB (112 × 112).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        videos: Sequence[Video],
+        size: int,
+        radius: int = RADIUS,
+        masks_folder: Path | None = None,
+    ) -> None:
+        self.name = name
+        self.size = size
+        self._videos = videos
+        self._radius = radius
+        self._masks_folder = masks_folder
+
+    def __call__(self, way: FeatureExtractor, report: Report | None = None) -> Result:
+        """Runs all videos, frame by frame."""
+        scores: dict[str, VideoScore] = {}
+        vanished = 0
+        done, total = 0, sum(len(video.frames) for video in self._videos)
+
+        def frame_done(frames: int = 1) -> None:
+            nonlocal done
+            done += frames
+            if report is not None:
+                report(done, total)
+
+        for video in self._videos:
+            truth = video.truth()
+            first = np.where(truth[0] == VOID, 0, truth[0])
+            if first.any():
+                masks, lost = segment(way, self.size, video.frames, first, self._radius, frame_done)
+                vanished += len(lost)
+            else:
+                masks = np.zeros_like(truth)
+                frame_done(len(video.frames))
+            if self._masks_folder is not None:
+                folder = self._masks_folder / folder_name(way.name) / video.name
+                save_masks(folder, [file.stem for file in video.masks], masks)
+            scores[video.name] = score_video(masks, truth)
+        score = davis_score(scores)
+        return Result(
+            {"J&F": score.j_and_f, "J": score.j.mean, "F": score.f.mean},
+            {"objects vanished on the grid": vanished, "videos": len(score.skipped)},
+        )
+
+
+def segment(
+    way: FeatureExtractor,
+    size: int,
+    frames: Sequence[Path],
+    first: np.ndarray,
+    radius: int = RADIUS,
+    frame_done: Callable[[], None] = lambda: None,
+) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Masks (T, H, W) uint8 of photographs from that of the first one, (H, W) without void.
+
+    Also the objects that vanished on the grid, which no mask but the first has. size: of the square
+    input, before the way enlarges it. ValueError naming a photograph that can't be read.
+    """
+    grid = way.grid(size)
+    labels, vanished = grid_labels(first, grid)
+
+    def features() -> Iterator[jax.Array]:
+        side = way.side(size)
+        for path in frames:
+            photo = resize(decode_image(path, str(path)), side, side, "bicubic")
+            yield way(np.asarray(photo)[None])[0]
+            frame_done()
+
+    enlargement = mask_enlargement(way.backbone.patch_size, grid)
+    propagated = propagate_video(features(), labels, radius=radius)
+    masks = [mask_from_labels(frame, enlargement, first.shape) for frame in propagated[1:]]
+    return np.stack([first, *masks]).astype(np.uint8), vanished
+
+
+def mask_enlargement(patch_size: int, grid: tuple[int, int]) -> int:
+    """By how much labels are enlarged before each pixel is decided.
+
+    By the patch size as published, whatever the grid, which gives a denser grid a larger map. A map
+    beyond 2048 pixels is enlarged less: a frame's pixels are fewer.
+    """
+    return max(min(patch_size, _LARGEST // max(grid)), 1)

@@ -1,0 +1,105 @@
+"""Which attention kernel runs: by backend, type and shape, or as the field `attention` says."""
+
+import importlib.util
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+
+from vit_jax_xfer.models.attention import splash
+
+Kernel = Literal["plain", "blockwise", "cudnn", "splash", "tokamax"]
+Implementation = Literal["auto", Kernel]
+KERNELS: tuple[str, ...] = get_args(Kernel)
+IMPLEMENTATIONS: tuple[str, ...] = ("auto", *KERNELS)
+
+
+def choose(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    requested: str,
+    blockwise_above: int,
+    biased: bool = False,
+) -> Kernel:
+    """Names the kernel that runs for these arrays; `requested` other than "auto" is final.
+
+    ValueError, naming the field and the reason, for a kernel that can't run here or on these.
+    """
+    if requested not in IMPLEMENTATIONS:
+        raise ValueError(f"model.attention: {requested!r} is unknown; choose of {IMPLEMENTATIONS}")
+    if requested != "auto":
+        if reason := obstacle(requested, q, k, v, biased):
+            raise ValueError(f"model.attention: {requested} {reason}; auto takes what can run")
+        return requested  # type: ignore[return-value]
+    # The fused kernel's derivative of a bias costs a map for every image, so a bias goes portable.
+    if not biased and obstacle("cudnn", q, k, v, biased) is None:
+        return "cudnn"
+    if k.shape[1] <= blockwise_above:
+        return "plain"
+    if _one_device_each() and obstacle("splash", q, k, v, biased) is None:
+        return "splash"
+    return "blockwise"
+
+
+def obstacle(kernel: str, q: jax.Array, k: jax.Array, v: jax.Array, biased: bool) -> str | None:
+    """Why a kernel can't run on these arrays, to be read after its name; None where it can."""
+    check = {"cudnn": _cudnn, "splash": _splash, "tokamax": _tokamax}.get(kernel)
+    return None if check is None else check(q, k, v, biased)
+
+
+def platform() -> str:
+    """cpu, gpu or tpu: of the mesh that is set, whose devices need not be here, or of JAX."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return getattr(device, "platform", None) or jax.default_backend()
+
+
+def _cudnn(q: jax.Array, k: jax.Array, v: jax.Array, biased: bool) -> str | None:
+    if platform() != "gpu":
+        return f"runs on NVIDIA GPUs, not on this {platform()}"
+    if _capability().startswith("gfx"):
+        return f"runs on NVIDIA GPUs, not on AMD's {_capability()}"
+    if reason := _other_types((q, k, v), (jnp.bfloat16, jnp.float16)):
+        return reason
+    sizes = sorted({x.shape[-1] for x in (q, k, v)})
+    if len(sizes) > 1:
+        return f"takes one head size for queries, keys and values, not {sizes}"
+    largest = 256 if float(_capability()) >= 9 else 128  # from the H100 on
+    if sizes[0] % 8 or sizes[0] > largest:
+        return f"takes head sizes that 8 divides, up to {largest}, not {sizes[0]}"
+    if biased and (q.shape[1] % 2 or k.shape[1] % 2):
+        return f"learns a bias for even numbers of tokens, not {q.shape[1]} × {k.shape[1]}"
+    return None
+
+
+def _capability() -> str:
+    """What this machine's GPU is, such as 9.0 or AMD's gfx942; 0 without one."""
+    return getattr(jax.local_devices()[0], "compute_capability", "0")
+
+
+def _splash(q: jax.Array, k: jax.Array, v: jax.Array, biased: bool) -> str | None:
+    if platform() != "tpu" and not splash.INTERPRET:
+        return f"runs on TPUs, not on this {platform()}"
+    if biased:
+        return "takes no bias, which this network's relative positions are"
+    if q.dtype != k.dtype:
+        return f"takes queries and keys of one type, not {q.dtype} and {k.dtype}"
+    return _other_types((q, k, v), (jnp.bfloat16, jnp.float32))
+
+
+def _tokamax(q: jax.Array, k: jax.Array, v: jax.Array, biased: bool) -> str | None:
+    if importlib.util.find_spec("tokamax") is None:
+        return "is not installed: pip install 'vit_jax_xfer[tokamax]'"
+    return _other_types((q, k, v), (jnp.bfloat16, jnp.float16, jnp.float32))
+
+
+def _other_types(arrays: tuple[jax.Array, ...], allowed: tuple[type, ...]) -> str | None:
+    """Why a kernel for the allowed types takes no arrays of others."""
+    others = [str(x.dtype) for x in arrays if x.dtype not in allowed]
+    names = " or ".join(jnp.dtype(one).name for one in allowed)
+    return f"takes {names}, not {others[0]}" if others else None
+
+
+def _one_device_each() -> bool:
+    """Whether a kernel that the compiler can't split may run: alone, or told of the mesh."""
+    return not jax.sharding.get_abstract_mesh().empty or jax.device_count() == 1

@@ -1,0 +1,218 @@
+"""Scaled dot-product attention: the one place where a kernel is chosen.
+
+Layouts: q (B, T, H, d), k (B, S, H, d), v (B, S, H, e) → (B, T, H, e); row statistics (B, H, T).
+Softmax and its statistics are float32 (float64 for float64 input), whatever the input's type.
+
+| name        | what runs                                       | memory, forward and backward |
+|-------------|-------------------------------------------------|------------------------------|
+| `plain`     | einsum, softmax, einsum; division at the end    | B·H·T·S                      |
+| `blockwise` | `plain` on blocks of queries, rematerialised    | B·H·block·S                  |
+| `cudnn`     | the fused kernel of `jax.nn`, NVIDIA GPUs only  | B·T·H·d                      |
+| `splash`    | the fused kernel of Pallas, TPUs only; no bias  | B·T·H·128                    |
+| `tokamax`   | what the package of this name finds best        | its choice                   |
+| `auto`      | on GPUs `cudnn` where it can and no bias is added; else `plain` up to
+|             | `blockwise_above` keys, then on TPUs `splash` where it can, then `blockwise`    |
+
+docs/attention_kernels.md has the types and shapes, and what is tested where.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from vit_jax_xfer.models.attention.kernel_choice import IMPLEMENTATIONS, Implementation, choose
+from vit_jax_xfer.models.attention.per_device import per_device
+from vit_jax_xfer.models.attention.splash import splash_attention, splash_with_logsumexp
+
+__all__ = [
+    "IMPLEMENTATIONS",
+    "Implementation",
+    "apply_map",
+    "attention_map",
+    "attention_scores",
+    "attention_with_logsumexp",
+    "choose",
+    "dot_product_attention",
+    "logsumexp_without_derivative",
+    "over_query_blocks",
+]
+
+# Rows of queries in flight in the blockwise form: large enough for an efficient matrix product,
+# small enough that a block of float32 scores over a few thousand keys stays within tens of MB.
+QUERY_BLOCK = 256
+
+
+def dot_product_attention(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    bias: jax.Array | None = None,
+    *,
+    scale: float | None = None,
+    implementation: str = "auto",
+    blockwise_above: int = 1024,
+) -> jax.Array:
+    """softmax(scale · q kᵀ + bias) v, (B, T, H, e) in v's dtype; `scale` defaults to 1/√d.
+
+    bias: (H, T, S), the same for all images, or None. ValueError where `implementation` can't run.
+    """
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    kernel = choose(q, k, v, implementation, blockwise_above, biased=bias is not None)
+    if kernel == "cudnn":  # which the compiler splits over a mesh by itself
+        wide = None if bias is None else bias[None].astype(q.dtype)
+        return jax.nn.dot_product_attention(q, k, v, wide, scale=scale, implementation="cudnn")
+    if kernel == "splash":
+        return per_device(partial(splash_attention, scale=scale), q, k, v)
+    if kernel == "tokamax":
+        return per_device(partial(_tokamax, scale=scale), q, k, v, bias)
+    blockwise = kernel == "blockwise"
+    return attention_with_logsumexp(q, k, v, bias, scale=scale, blockwise=blockwise)[0]
+
+
+def logsumexp_without_derivative(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    *,
+    scale: float,
+    implementation: str,
+    blockwise_above: int,
+) -> tuple[jax.Array, jax.Array]:
+    """As `attention_with_logsumexp`, by the kernel that `choose` names where that has it exactly.
+
+    That is splash. cuDNN rounds it to the inputs' type, so cuDNN and tokamax go portable here. For
+    the forward pass of a custom derivative: not every kernel has one of its own.
+    """
+    kernel = choose(q, k, v, implementation, blockwise_above)
+    if kernel == "splash":
+        return per_device(partial(splash_with_logsumexp, scale=scale), q, k, v, with_rows=True)
+    blockwise = kernel == "blockwise" or (kernel != "plain" and k.shape[1] > blockwise_above)
+    return attention_with_logsumexp(q, k, v, scale=scale, blockwise=blockwise)
+
+
+def attention_with_logsumexp(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    bias: jax.Array | None = None,
+    *,
+    scale: float,
+    blockwise: bool,
+) -> tuple[jax.Array, jax.Array]:
+    """Attention (B, T, H, e) in v's dtype and each row's log Σ exp(score), (B, H, T) float32.
+
+    This is the portable form, which every backend runs. The log-sum-exp is exact, unlike the
+    residual of `jax.nn.dot_product_attention`, which is rounded to the inputs' type and which
+    autodiff ignores.
+    """
+    q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q, k, v))
+    if blockwise:
+        out, logsumexp = _blockwise(q, k, v, bias, scale)
+    else:
+        out, logsumexp = _rows(q, k, v, bias, scale)
+    return jnp.swapaxes(out, 1, 2), logsumexp
+
+
+def attention_map(
+    q: jax.Array, k: jax.Array, bias: jax.Array | None = None, *, scale: float | None = None
+) -> jax.Array:
+    """softmax(scale · q kᵀ + bias), (B, H, T, S) float32: the map, for those who ask to see it."""
+    return jax.nn.softmax(attention_scores(q, k, bias, scale=scale), axis=-1)
+
+
+def attention_scores(
+    q: jax.Array, k: jax.Array, bias: jax.Array | None = None, *, scale: float | None = None
+) -> jax.Array:
+    """scale · q kᵀ + bias before the softmax, (B, H, T, S) float32."""
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    wide = _wide(q.dtype)
+    scores = scale * jnp.einsum("bthd,bshd->bhts", q, k, preferred_element_type=wide)
+    return scores if bias is None else scores + bias.astype(wide)
+
+
+def apply_map(weights: jax.Array, v: jax.Array) -> jax.Array:
+    """A map (B, H, T, S) times values (B, S, H, e) → (B, T, H, e) in v's dtype."""
+    out = jnp.einsum(
+        "bhts,bshe->bthe", weights.astype(v.dtype), v, preferred_element_type=_wide(v.dtype)
+    )
+    return out.astype(v.dtype)
+
+
+def _rows(
+    q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array | None, scale: float
+) -> tuple[jax.Array, jax.Array]:
+    """All rows at once, in (B, H, T, d) layout, which XLA's CPU backend runs about 2.5 × faster."""
+    wide = _wide(q.dtype)
+    scores = scale * jnp.einsum("bhtd,bhsd->bhts", q, k, preferred_element_type=wide)
+    if bias is not None:
+        scores = scores + bias.astype(wide)
+    highest = jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))
+    weights = jnp.exp(scores - highest)
+    total = weights.sum(axis=-1, keepdims=True)
+    # Dividing T·e products instead of T·S weights saves a pass over the map.
+    out = jnp.einsum("bhts,bhse->bhte", weights.astype(v.dtype), v, preferred_element_type=wide)
+    return (out / total).astype(v.dtype), (highest + jnp.log(total))[..., 0]
+
+
+def _blockwise(
+    q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array | None, scale: float
+) -> tuple[jax.Array, jax.Array]:
+    """`_rows` over blocks of queries; the backward pass recomputes each block's weights."""
+    return over_query_blocks(
+        lambda q_block, bias_block: _rows(q_block, k, v, bias_block, scale), q, bias
+    )
+
+
+def over_query_blocks(function: Callable[..., Any], *rows: jax.Array | None) -> Any:
+    """`function` on blocks of QUERY_BLOCK queries, one after the other, its results put together.
+
+    rows: arrays (…, T, C), of which `function` gets (…, block, C), padded with zeros; None stays.
+    It returns arrays (B, H, block, …). The backward pass computes each block again, so that only
+    its inputs are kept.
+    """
+    first = next(x for x in rows if x is not None)
+    length = first.shape[-2]
+    block = min(QUERY_BLOCK, length)
+    number = -(-length // block)
+
+    def split(x: jax.Array | None) -> jax.Array | None:
+        if x is None:
+            return None
+        padding = [(0, 0)] * x.ndim
+        padding[-2] = (0, number * block - length)
+        x = jnp.pad(x, padding)
+        return jnp.moveaxis(x.reshape(*x.shape[:-2], number, block, x.shape[-1]), -3, 0)
+
+    def join(x: jax.Array) -> jax.Array:
+        x = jnp.moveaxis(x, 0, 2)
+        x = x.reshape(*x.shape[:2], number * block, *x.shape[4:])
+        return x[:, :, :length]
+
+    @jax.checkpoint
+    def step(_: None, blocks: tuple[jax.Array | None, ...]) -> tuple[None, Any]:
+        return None, function(*blocks)
+
+    _, results = jax.lax.scan(step, None, tuple(split(x) for x in rows))
+    return jax.tree.map(join, results)
+
+
+def _tokamax(
+    q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array | None = None, *, scale: float
+) -> jax.Array:
+    """Attention by the optional package, from the kernels that it has for this machine."""
+    import tokamax  # optional, and slow to import
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():
+        # Else it would parse the arguments of whatever program runs this, and fail on them.
+        flags.FLAGS.mark_as_parsed()
+    wide = None if bias is None else bias[None]
+    return tokamax.dot_product_attention(q, k, v, wide, scale=scale).astype(v.dtype)
+
+
+def _wide(dtype: jnp.dtype) -> jnp.dtype:
+    """The type in which products are summed: at least float32."""
+    return jnp.promote_types(dtype, jnp.float32)

@@ -1,0 +1,46 @@
+"""What a network that doubles features takes: images, and the features of a ViT that saw them."""
+
+from numbers import Integral
+
+import jax
+import jax.numpy as jnp
+
+from vit_jax_xfer.models.transformer.patches import check_images
+
+
+def check_inputs(
+    images: jax.Array, features: jax.Array, patch_size: int, width: int | None
+) -> tuple[int, int]:
+    """The grid (h, w) of features (B, h, w, width), of images (B, H, W, 3) with h = H // P.
+
+    width: None = any. ValueError, naming the argument, unless all fits together.
+    """
+    check_images(images)
+    batch, height, across, _ = images.shape
+    h, w = height // patch_size, across // patch_size
+    if not h or not w:
+        raise ValueError(
+            f"images: {height}×{across} pixels are smaller than one {patch_size}-pixel "
+            "patch (patch_size)"
+        )
+    if width is None:
+        width = features.shape[-1]
+    if features.shape != (batch, h, w, width):
+        raise ValueError(
+            f"features: got shape {tuple(features.shape)}, expected "
+            f"{(batch, h, w, width)}: {batch} images of {height}×{across} pixels in "
+            f"{patch_size}-pixel patches, width {width}"
+        )
+    return h, w
+
+
+def check_whole(field: str, value: int, least: int = 1) -> None:
+    """ValueError, naming the field, unless its value is a whole number from `least` on."""
+    if not isinstance(value, Integral) or value < least:
+        raise ValueError(f"{field}: got {value!r}, expected a whole number from {least} on")
+
+
+def one_patch(patch_size: int, width: int) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
+    """The smallest (images, features), abstract: one image of one patch."""
+    shapes = (1, patch_size, patch_size, 3), (1, 1, 1, width)
+    return tuple(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)

@@ -1,0 +1,65 @@
+"""A stack of blocks: a list of them, or one compiled block scanned over stacked variables."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from vit_jax_xfer.models.attention.kernel_choice import platform
+from vit_jax_xfer.models.collections import SCANNED
+from vit_jax_xfer.models.transformer.batch_axes import keep_rows
+from vit_jax_xfer.models.transformer.block import Block
+from vit_jax_xfer.models.transformer.block_design import BlockDesign
+from vit_jax_xfer.models.transformer.token_positions import TokenPositions
+
+REMAT_POLICIES: dict[str, Any] = {
+    # keep every activation of a block
+    "none": None,
+    # keep a block's input alone and compute the block again in the backward pass
+    "full": jax.checkpoint_policies.nothing_saveable,
+    # keep the results of matrix products, compute the rest again
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
+
+
+def make_blocks(depth: int, design: BlockDesign, *, scan: bool, remat: str) -> Block | list[Block]:
+    """`depth` blocks of one design: a list, or the single block that `run_blocks` scans."""
+    block = Block
+    if remat != "none":
+        # Under scan nothing can be merged across iterations, so the costly guard is not needed.
+        block = nn.remat(Block, policy=REMAT_POLICIES[remat], prevent_cse=not scan)
+    return block(design) if scan else [block(design) for _ in range(depth)]
+
+
+def run_blocks(
+    blocks: Block | list[Block],
+    tokens: jax.Array,
+    depth: int,
+    keep: jax.Array | None = None,
+    place: TokenPositions | None = None,
+) -> jax.Array:
+    """Tokens (B, T, C) through all blocks. keep: (depth, 2, B) factors of stochastic depth."""
+    tokens = _boundary(tokens)
+    if isinstance(blocks, nn.Module):
+        scanned = nn.scan(
+            lambda block, carry, factors, place: (_boundary(block(carry, factors, place)), None),
+            variable_axes=dict.fromkeys(SCANNED, 0),
+            split_rngs={"params": True},
+            in_axes=(0, nn.broadcast),
+            length=depth,
+        )
+        return scanned(blocks, tokens, keep, place)[0]
+    for i, block in enumerate(blocks):
+        tokens = _boundary(block(tokens, None if keep is None else keep[i], place))
+    return tokens
+
+
+def _boundary(tokens: jax.Array) -> jax.Array:
+    """The residual stream between two blocks: on its own devices, and computed once.
+
+    XLA's CPU compiler would fuse the stream's additions, from the first block on, into each of
+    their many readers: a gradient of depth 12 took 1.7 times as long. `compiler_options` makes it
+    mind the barrier; other compilers write the stream out by themselves.
+    """
+    tokens = keep_rows(tokens)
+    return jax.lax.optimization_barrier(tokens) if platform() == "cpu" else tokens

@@ -1,0 +1,96 @@
+"""Where modules went that had another name in version 0.1: old imports work, and say so."""
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import sys
+import types
+import warnings
+from collections.abc import Sequence
+
+_PACKAGE = __name__.rpartition(".")[0]
+
+# Old name → new name, both below the package.
+MOVED: dict[str, str] = {
+    "models.block": "models.transformer.block",
+    "models.design": "models.transformer.block_design",
+    "models.stack": "models.transformer.stack",
+    "models.mlp": "models.transformer.mlp",
+    "models.drop_path": "models.transformer.drop_path",
+    "models.patches": "models.transformer.patches",
+    "models.positions": "models.transformer.positions",
+    "models.rotary": "models.transformer.rotary",
+    "models.relative": "models.transformer.relative_positions",
+    "models.placement": "models.transformer.token_positions",
+    "models.pooling": "models.transformer.pooling",
+    "models.rows": "models.transformer.batch_axes",
+    "models.kernels": "models.attention.kernels",
+    "models.kernel_choice": "models.attention.kernel_choice",
+    "models.splash": "models.attention.splash",
+    "models.per_device": "models.attention.per_device",
+    "models.lift": "models.lifting.lift",
+    "models.convex_lift": "models.lifting.convex_lift",
+    "models.joint_bilateral": "models.lifting.joint_bilateral",
+    "models.bilinear": "models.lifting.bilinear",
+    "models.neighbours": "models.lifting.neighbours",
+    "models.lift_inputs": "models.lifting.lift_inputs",
+    "models.lift_loss": "models.lifting.lift_loss",
+    "models.feature_source": "models.lifting.feature_source",
+    "models.torch_init": "models.pytorch_init",
+    "data.registry": "data.operations",
+    "data.rows": "data.row_maker",
+    "data.layout": "data.batch_layout",
+    "data.sources.base": "data.sources.source",
+    "evaluate.checks": "evaluate.array_checks",
+    "evaluate.correspondence.benchmark": "evaluate.correspondence.correspondence_benchmark",
+    "evaluate.correspondence.layouts": "evaluate.correspondence.keypoint_layouts",
+    "evaluate.correspondence.matching": "evaluate.correspondence.keypoint_matching",
+    "evaluate.objects.benchmark": "evaluate.objects.object_benchmark",
+    "evaluate.objects.layouts": "evaluate.objects.box_layouts",
+    "evaluate.segmentation.benchmark": "evaluate.segmentation.segmentation_benchmark",
+    "evaluate.segmentation.layouts": "evaluate.segmentation.mask_layouts",
+    "evaluate.segmentation.metrics": "evaluate.segmentation.segmentation_metrics",
+    "evaluate.videos.benchmark": "evaluate.videos.video_benchmark",
+    "evaluate.videos.layouts": "evaluate.videos.video_layouts",
+    "features.way": "features.feature_extractor",
+    "features.load": "features.open_extractors",
+    "explain.view": "explain.network_view",
+    "tasks.base": "tasks.task",
+    "tasks.view": "tasks.teacher_view",
+    "tasks.classification": "tasks.supervised",
+    "tasks.stand_in": "tasks.placeholder_teacher",
+    "train.checks": "train.run_checks",
+    "train.start": "train.initial_state",
+    "train.overview": "train.run_overview",
+    "forms": "variants",
+}
+
+
+class MovedModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds a module by its old name where Python found none, and gives the very module of now."""
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None,
+        target: types.ModuleType | None = None,
+    ) -> importlib.machinery.ModuleSpec | None:
+        package, _, name = fullname.partition(".")
+        if package != _PACKAGE or name not in MOVED:
+            return None
+        return importlib.machinery.ModuleSpec(fullname, self)
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:
+        return None
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        new = f"{_PACKAGE}.{MOVED[module.__name__.partition('.')[2]]}"
+        # The import statement is some frames of importlib away, and the warning is about it.
+        warnings.warn(f"{module.__name__} is now {new}", DeprecationWarning, stacklevel=2)
+        sys.modules[module.__name__] = importlib.import_module(new)
+
+
+def install() -> None:
+    """Makes old names importable; asked only for modules that Python finds nowhere else."""
+    if not any(isinstance(finder, MovedModules) for finder in sys.meta_path):
+        sys.meta_path.append(MovedModules())

@@ -1,0 +1,71 @@
+"""Supervised classification: from scratch, fine-tuning, and the linear probe."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from vit_jax_xfer.evaluate.classification import classification_sums
+from vit_jax_xfer.tasks.task import (
+    Aux,
+    Batch,
+    Task,
+    Variables,
+    smoothed_cross_entropy,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassificationSettings:
+    """The fields of `config.task` for "classification"."""
+
+    label_smoothing: float = 0.0
+
+
+@dataclasses.dataclass
+class Classification(Task):
+    """Cross-entropy of a network's logits with the labels."""
+
+    model: nn.Module
+    settings: ClassificationSettings
+    initial: Variables | None = None
+    frozen: Variables = dataclasses.field(default_factory=dict)
+
+    def init(self, key: jax.Array) -> Variables:
+        return init_vit(self.model, key)
+
+    def loss(
+        self, variables: Variables, frozen: Variables, batch: Batch, key: jax.Array
+    ) -> tuple[jax.Array, Aux]:
+        # Statistics of batch norm, which not every network keeps, move with each batch.
+        moving = [name for name in ("batch_stats",) if name in variables]
+        logits, updates = self.model.apply(
+            variables, batch["image"], True, rngs={"dropout": key}, mutable=moving
+        )
+        loss = smoothed_cross_entropy(logits, batch["label"], self.settings.label_smoothing).mean()
+        return loss, Aux({"top1": top1(logits, batch["label"])}, dict(updates))
+
+    def evaluate(
+        self, variables: Variables, frozen: Variables, batch: Batch
+    ) -> dict[str, jax.Array]:
+        logits = self.predict(variables, frozen, batch["image"])
+        return classification_sums(logits, batch["label"], batch["mask"])
+
+    def predict(self, variables: Variables, frozen: Variables, images: jax.Array) -> jax.Array:
+        return self.model.apply(variables, images)
+
+    def check(self, image_shape: tuple[int, ...]) -> None:
+        self.model.num_tokens(image_shape)
+
+
+def init_vit(model: nn.Module, key: jax.Array) -> Variables:
+    """Fresh variables of a network, at its native image size."""
+    size = model.image_size
+    height, width = (size, size) if isinstance(size, int) else size
+    return model.init(key, jnp.zeros((1, height, width, 3)))
+
+
+def top1(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """The share of a batch whose highest logit is the label's, ()."""
+    return (logits.argmax(axis=-1) == labels).mean()

@@ -1,0 +1,94 @@
+"""What a run learns, as an object: the training loop knows nothing else about it."""
+
+import abc
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from vit_jax_xfer.features.backbone import backbone_of
+from vit_jax_xfer.features.feature_extractor import FeatureExtractor
+
+Variables = dict[str, Any]
+Batch = Mapping[str, jax.Array]
+
+
+@flax.struct.dataclass
+class Aux:
+    """What a loss gives beside its value.
+
+    metrics: scalars of the batch, logged under their names. updates: collections other than
+    `params` that the forward pass changed, such as batch-norm statistics.
+    """
+
+    metrics: dict[str, jax.Array]
+    updates: Variables = flax.struct.field(default_factory=dict)
+
+
+class Task(abc.ABC):
+    """A network and what it learns. Every method is pure, and traced under jit by the loop.
+
+    `frozen` holds arrays that the run needs and never changes, such as a teacher's parameters. The
+    loop shards them like parameters and keeps them out of the optimizer and the checkpoints.
+    """
+
+    # For describing and saving the result, and for layer decay.
+    model: nn.Module
+    frozen: Variables
+    # Parameters to start from instead of random ones, a tree like init's; None for a fresh start.
+    initial: Variables | None = None
+    # Whether a run needs labels, so that missing ones are reported before it starts.
+    needs_labels: bool = True
+    # Whether its loss uses the second stream, of images without labels.
+    uses_unlabeled: bool = False
+    # Whether there is anything to train.
+    trains: bool = True
+    # The field of the config that names where `frozen` comes from, for messages.
+    frozen_field: str = "task.teacher"
+
+    @abc.abstractmethod
+    def init(self, key: jax.Array) -> Variables:
+        """Fresh variables: {"params": …} and whatever else the network keeps."""
+
+    @abc.abstractmethod
+    def loss(
+        self, variables: Variables, frozen: Variables, batch: Batch, key: jax.Array
+    ) -> tuple[jax.Array, Aux]:
+        """The scalar to minimise on a batch, and what to log. float32."""
+
+    @abc.abstractmethod
+    def evaluate(
+        self, variables: Variables, frozen: Variables, batch: Batch
+    ) -> dict[str, jax.Array]:
+        """Sums over the batch's real images (`mask` true), with their number under "count".
+
+        The loop divides the sums of a whole data set by its count, so that no figure depends on
+        the batch size or on the number of devices.
+        """
+
+    def predict(self, variables: Variables, frozen: Variables, images: jax.Array) -> jax.Array:
+        """Logits (B, K) float32 at evaluation."""
+        raise TypeError(f"{type(self).__name__} makes no predictions of classes")
+
+    def way(self, variables: Variables, frozen: Variables, mean_std: Any) -> FeatureExtractor:
+        """The features that dense benchmarks see: keys of the network's last block.
+
+        variables: on the host. mean_std: how the run normalises pixels in [0, 1]. ValueError where
+        the network has none.
+        """
+        backbone, own = backbone_of(self.model, variables, "the model", mean_std=mean_std)
+        return FeatureExtractor("the model", backbone, (own, {}))
+
+    @abc.abstractmethod
+    def check(self, image_shape: tuple[int, ...]) -> None:
+        """ValueError for whatever would fail later on images (H, W, 3)."""
+
+
+def smoothed_cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float) -> jax.Array:
+    """Cross-entropy of each image, (B,) float32, with the labels smoothed over all classes."""
+    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
+    return optax.softmax_cross_entropy(logits.astype(jnp.float32), targets)

@@ -1,0 +1,84 @@
+"""How a run begins: fresh variables with loaded ones in their place, or the newest checkpoint."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from vit_jax_xfer.storage.checkpoints import Checkpoints
+from vit_jax_xfer.tasks.task import Task, Variables
+from vit_jax_xfer.train.console import say
+from vit_jax_xfer.train.schedule import Plan
+from vit_jax_xfer.train.sharding import param_shardings, place
+from vit_jax_xfer.train.state import TrainState, new_state
+
+NEW_CLOCK = {"elapsed": 0.0, "step": 0}
+
+Init = Callable[[jax.Array, Variables], TrainState]
+
+
+def make_init(task: Task, tx: optax.GradientTransformation, config: ConfigDict) -> Init:
+    """init(key, loaded) → the state before the first step; pure, for eval_shape and jit."""
+
+    def init(key: jax.Array, loaded: Variables) -> TrainState:
+        return new_state(overlay(task.init(key), loaded), tx, ema=config.optim.ema > 0)
+
+    return init
+
+
+def start_or_resume(
+    checkpoints: Checkpoints,
+    init: Init,
+    loaded: Variables,
+    shapes: TrainState,
+    shardings: TrainState,
+    config: ConfigDict,
+    plan: Plan,
+    task: Task,
+    teacher: str,
+) -> tuple[TrainState, int, dict[str, Any]]:
+    """The state on its shardings, the step that comes next, and the clock's state.
+
+    ValueError where the newest checkpoint is of another model, of another teacher (by its
+    fingerprint), or past the end of the run.
+    """
+    step = checkpoints.latest_step()
+    if step is None:
+        mesh = shardings.step.mesh
+        on_mesh = place(loaded, param_shardings(loaded, mesh, config.mesh.fsdp_min_elements))
+        key = jax.random.key(config.seed)
+        return jax.jit(init, out_shardings=shardings)(key, on_mesh), 0, NEW_CLOCK
+    if step > plan.total_steps:
+        raise ValueError(
+            f"steps: {checkpoints.directory} is at step {step} already, past {plan.total_steps}"
+        )
+    state, extra = checkpoints.restore(_with_shardings(shapes, shardings), step)
+    if extra["teacher"] != teacher:
+        raise ValueError(f"{task.frozen_field}: it is not the one with which this run was started")
+    say(f"resuming at step {step} from {checkpoints.directory}")
+    return state, step, extra["clock"]
+
+
+def overlay(variables: Variables, loaded: Variables) -> Variables:
+    """`variables` with those of `loaded`, a part of the same tree, in their place."""
+    merged: Variables = {}
+    for name, value in variables.items():
+        if name not in loaded:
+            merged[name] = value
+        elif isinstance(value, dict):
+            merged[name] = overlay(value, loaded[name])
+        else:
+            merged[name] = jnp.asarray(loaded[name])
+    return merged
+
+
+def _with_shardings(shapes: Any, shardings: Any) -> Any:
+    """Shapes that carry shardings: what a restore fills."""
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        shapes,
+        shardings,
+    )

@@ -1,0 +1,59 @@
+"""What can be known to be wrong before anything runs."""
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from vit_jax_xfer.tasks.task import Task
+from vit_jax_xfer.train.inputs import Inputs
+from vit_jax_xfer.train.sharding import check_batch_size
+
+
+def check_batch_sizes(mesh: Mesh, config: ConfigDict) -> None:
+    """ValueError unless the mesh divides every batch of a config."""
+    parts = config.optim.accumulate
+    check_batch_size(mesh, config.batch_size, "batch_size", parts)
+    check_batch_size(mesh, config.eval.batch_size or config.batch_size, "eval.batch_size")
+    if config.unlabeled.source:
+        check_batch_size(mesh, config.unlabeled.batch_size, "unlabeled.batch_size", parts)
+
+
+def check_task(task: Task, inputs: Inputs, config: ConfigDict) -> None:
+    """ValueError for images that a task has no use for, labels that it lacks, unknown metrics."""
+    task.check(inputs.eval_shape())
+    if not 0 <= config.optim.ema < 1:
+        raise ValueError(f"optim.ema: expected a decay from 0 to below 1, got {config.optim.ema}")
+    if inputs.unlabeled is not None and not task.uses_unlabeled:
+        raise ValueError("unlabeled.source: only a task with a teacher learns from such images")
+    if task.needs_labels:
+        _check_labels(task, inputs)
+    if task.trains and config.checkpoint.best_metric:
+        _check_metric(config.checkpoint.best_metric, task, inputs, averages=config.optim.ema > 0)
+
+
+def _check_labels(task: Task, inputs: Inputs) -> None:
+    classes = task.model.num_classes
+    for field, source in (("data.source", inputs.train), ("eval.source", inputs.eval)):
+        if source.num_classes < 1:
+            raise ValueError(f"{field}: {source.name} has no labels, and this task needs them")
+        if source.num_classes > classes:
+            raise ValueError(
+                f"{field}: {source.name} has {source.num_classes} classes and the model {classes}"
+            )
+
+
+def _check_metric(name: str, task: Task, inputs: Inputs, averages: bool) -> None:
+    batch = {
+        "image": jax.ShapeDtypeStruct((1, *inputs.eval_shape()), np.float32),
+        "label": jax.ShapeDtypeStruct((1,), np.int32),
+        "index": jax.ShapeDtypeStruct((1,), np.int32),
+        "mask": jax.ShapeDtypeStruct((1,), np.bool_),
+    }
+    variables = jax.eval_shape(task.init, jax.random.key(0))
+    known = set(jax.eval_shape(task.evaluate, variables, task.frozen, batch)) - {"count"}
+    if averages:
+        known |= {f"ema_{metric}" for metric in known}
+    if name not in known:
+        names = ", ".join(sorted(known))
+        raise ValueError(f"checkpoint.best_metric: {name!r} is none of the evaluation's {names}")

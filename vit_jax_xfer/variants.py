@@ -1,0 +1,148 @@
+"""The small forms of the experiments: the same configs on data that two cores can carry.
+
+A config's argument names the form, then numbers: `configs/scratch.py:digits,labels=20,seed=1`.
+FilterViT's configs take the size of the network as well: `configs/filter_vit.py:xs,subset=1`.
+"""
+
+import dataclasses
+from collections.abc import Collection
+
+from ml_collections import ConfigDict
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """A data set with the model that suits it."""
+
+    source: str
+    test_split: str
+    train_pipeline: str
+    eval_pipeline: str
+    patch_size: int
+    width: int
+    depth: int
+    num_heads: int
+
+
+VARIANTS: dict[str, Variant] = {
+    # scikit-learn's scans, 8×8 pixels, shifted by at most one pixel
+    "digits": Variant(
+        source="digits",
+        test_split="test",
+        train_pipeline="random_crop(8, padding=1)|normalize(0.5, 0.5)",
+        eval_pipeline="normalize(0.5, 0.5)",
+        patch_size=2,
+        width=64,
+        depth=4,
+        num_heads=4,
+    ),
+    # 28×28 pixels, as `npz:` (docs/results.md shows how the file is made)
+    "fashion": Variant(
+        source="npz:runs/data/fashion.npz",
+        test_split="test",
+        train_pipeline="random_crop(28, padding=2)|flip|normalize(0.5, 0.5)",
+        eval_pipeline="normalize(0.5, 0.5)",
+        patch_size=4,
+        width=64,
+        depth=4,
+        num_heads=4,
+    ),
+    # 32×32 pixels, likewise
+    "cifar10": Variant(
+        source="npz:runs/data/cifar10.npz",
+        test_split="test",
+        train_pipeline="random_crop(32, padding=4)|flip|normalize(0.5, 0.5)",
+        eval_pipeline="normalize(0.5, 0.5)",
+        patch_size=4,
+        width=64,
+        depth=4,
+        num_heads=4,
+    ),
+}
+
+
+def parse_arg(
+    arg: str | None, forms: Collection[str] = VARIANTS, **numbers: int
+) -> tuple[str, dict[str, int]]:
+    """ "digits,labels=20" → ("digits", {"labels": 20, …}); numbers: those allowed, with defaults.
+
+    An empty argument is the full experiment, "". ValueError for an unknown form or number.
+    """
+    form = ""
+    for part in filter(None, (arg or "").split(",")):
+        name, equals, value = part.partition("=")
+        if not equals and name in forms:
+            form = name
+        elif name in numbers and value.isdecimal():
+            numbers[name] = int(value)
+        else:
+            known = [*forms, *(f"{number}=N" for number in numbers)]
+            raise ValueError(f"config argument {part!r} is none of {', '.join(known)}")
+    return form, numbers
+
+
+def use_variant(config: ConfigDict, form: str) -> None:
+    """Puts the data and the model of a small form into a config."""
+    small = VARIANTS[form]
+    use_data(config, small)
+    masked = config.model.name.startswith("mae_")
+    config.model.name = ("mae_" if masked else "") + "vit_micro_patch2"
+    for field in ("patch_size", "width", "depth", "num_heads"):
+        config.model[field] = getattr(small, field)
+
+
+def use_data(config: ConfigDict, small: Variant) -> None:
+    """Puts the data of a small form into a config."""
+    config.data.source = small.source
+    config.data.pipeline = small.train_pipeline
+    config.eval.split = small.test_split
+    config.eval.pipeline = small.eval_pipeline
+
+
+def use_few_labels(config: ConfigDict, labels: int, seed: int, unlabeled: int = 0) -> None:
+    """The small forms' training on `labels` images a class: a few hundred steps, no frills.
+
+    unlabeled: 1 adds all training images, without labels, as a second stream.
+    """
+    config.seed = seed
+    config.data.per_class, config.data.subset_seed = labels, seed
+    config.epochs, config.steps, config.batch_size = None, 800, 64
+    config.eval.batch_size = 256  # padded, so that meshes divide it
+    config.optim.lr, config.optim.lr_for_batch, config.optim.end_lr = 1e-3, 0, 0.0
+    config.optim.warmup_epochs, config.optim.warmup_steps = None, 50
+    config.optim.b2, config.optim.weight_decay = 0.999, 0.05
+    config.optim.layer_decay, config.optim.ema = 1.0, 0.0
+    config.eval.every = 0
+    config.model.drop_path, config.model.dtype = None, None
+    if "label_smoothing" in config.task:
+        config.task.label_smoothing = 0.0
+    if unlabeled:
+        config.unlabeled.source = config.data.source
+        config.unlabeled.batch_size = config.batch_size
+
+
+def use_filter_variant(config: ConfigDict, form: str, **numbers: int) -> None:
+    """A FilterViT's training on a small form: its recipe, but 1,000 steps at twice the rate.
+
+    numbers: `labels` a class (0 = all) and `seed`.
+    """
+    use_data(config, VARIANTS[form])
+    if form == "digits":  # of 8×8 pixels, too few for a stem without padding and three halvings
+        config.data.pipeline = "random_crop(8, padding=1)|resize(24)|normalize(0.5, 0.5)"
+        config.eval.pipeline = "resize(24)|normalize(0.5, 0.5)"
+    config.data.per_class = numbers["labels"]
+    config.seed = config.data.subset_seed = numbers["seed"]
+    config.epochs, config.steps = None, 1000
+    config.optim.lr, config.optim.end_lr = 1e-3, 1e-5
+    config.optim.warmup_epochs, config.optim.warmup_steps = None, 100
+    config.eval.every = 0
+
+
+def use_upsampling_variant(config: ConfigDict, form: str) -> None:
+    """The training of a network that doubles features, on a small form: 1,000 steps of 64."""
+    use_data(config, VARIANTS[form])
+    if form == "fashion":  # of 28 pixels, and a quarter of them is no whole number of patches
+        config.data.pipeline = "random_crop(28, padding=2)|flip|resize(32)|normalize(0.5, 0.5)"
+        config.eval.pipeline = "resize(32)|normalize(0.5, 0.5)"
+    config.epochs, config.steps, config.batch_size = None, 1000, 64
+    config.eval.batch_size, config.eval.every = 256, 0
