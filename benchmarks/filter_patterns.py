@@ -2,9 +2,9 @@
 
     GLIBC_TUNABLES=glibc.malloc.hugetlb=1 python -m benchmarks.filter_patterns
 
-The network of configs/filter_vit.py's small forms, on batches of images, by turns in one process:
-evaluation, and a training step (forward, backward, batch statistics, dropout). Prints one JSON
-object a case and a table.
+The network of configs/filter_vit.py's small variants, on batches of images, by turns in one
+process: evaluation, and a training step (forward, backward, batch statistics, dropout). Prints one
+JSON object a case and a table.
 """
 
 import argparse

@@ -3,11 +3,11 @@
     python -m vit_jax_xfer.main --config=configs/attention_copy.py:digits,labels=5 \\
         --workdir=runs/copy --config.task.teacher=runs/mae/model
 
-Full form: ViT-L/16 on ImageNet, the published command (100 epochs of batch 2048, layer decay 0.75,
+Full size: ViT-L/16 on ImageNet, the published command (100 epochs of batch 2048, layer decay 0.75,
 no drop path; the paper reports 85.1). The published code copies 21 of the 24 layers whatever it is
 asked for; this copies all (docs/attention_transfer.md). Mixup, CutMix and RandAugment are not in
 this project yet. Not run here.
-Forms: digits, fashion, cifar10; labels=N a class (0 = all), seed=N.
+Variants: digits, fashion, cifar10; labels=N a class (0 = all), seed=N.
 """
 
 from ml_collections import ConfigDict
@@ -18,8 +18,8 @@ from vit_jax_xfer.variants import parse_arg, use_few_labels, use_variant
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """`arg`: a small form with its numbers, "" for ImageNet."""
-    form, numbers = parse_arg(arg, labels=5, seed=0)
+    """`arg`: a small variant with its numbers, "" for ImageNet."""
+    variant, numbers = parse_arg(arg, labels=5, seed=0)
     config = default_config(
         "attention_transfer",
         "vit_large_patch16",
@@ -34,8 +34,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     fine_tune(config, epochs=100.0, batch_size=2048)
     config.optim.end_lr = 2e-3
     config.optim.ema = 0.9999
-    if form:
-        use_variant(config, form)
+    if variant:
+        use_variant(config, variant)
         use_few_labels(config, **numbers)
         config.task.teacher = "runs/mae/model"
     return config

@@ -3,12 +3,12 @@
     python -m vit_jax_xfer.main --config=configs/attention_distill.py:digits,labels=5 \\
         --workdir=runs/distill --config.task.teacher=runs/mae/model
 
-Full form: ViT-L/16 on ImageNet, the published command (200 epochs of batch 2048, λ = 3, drop path
+Full size: ViT-L/16 on ImageNet, the published command (200 epochs of batch 2048, λ = 3, drop path
 0.2 shared with the teacher; the paper reports 85.7). The published command asks for the first 18
 layers and its code takes 21; this takes the 18 (docs/attention_transfer.md). Mixup, CutMix and
 RandAugment are not in this project yet. Not run here.
-Forms: digits, fashion, cifar10; labels=N a class (0 = all), seed=N, unlabeled=1 to distil from the
-images without labels too.
+Variants: digits, fashion, cifar10; labels=N a class (0 = all), seed=N, unlabeled=1 to distil from
+the images without labels too.
 """
 
 from ml_collections import ConfigDict
@@ -19,8 +19,8 @@ from vit_jax_xfer.variants import parse_arg, use_few_labels, use_variant
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """`arg`: a small form with its numbers, "" for ImageNet."""
-    form, numbers = parse_arg(arg, labels=5, seed=0, unlabeled=0)
+    """`arg`: a small variant with its numbers, "" for ImageNet."""
+    variant, numbers = parse_arg(arg, labels=5, seed=0, unlabeled=0)
     config = default_config(
         "attention_transfer",
         "vit_large_patch16",
@@ -37,8 +37,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
         dtype="bfloat16",
     )
     train_from_scratch(config, epochs=200.0, batch_size=2048)
-    if form:
-        use_variant(config, form)
+    if variant:
+        use_variant(config, variant)
         use_few_labels(config, **numbers)
         config.task.teacher = "runs/mae/model"
         config.task.layers = None

@@ -4,8 +4,8 @@
         --config.task.backbone=runs/mae/model --config.data.source=folder:/data/images
 
 Trained as LiFT is (configs/lift.py), but on images that are shrunk without aliasing, and with the
-doubling that follows a doubling in the loss, as UPLiFT does it (2601.17950). Not run in this full
-form. Small forms: digits, fashion, cifar10. docs/lift.md has what it reaches on a thousand
+doubling that follows a doubling in the loss, as UPLiFT does it (2601.17950). Not run here on
+ImageNet. Small variants: digits, fashion, cifar10. docs/lift.md has what it reaches on a thousand
 photographs.
 """
 
@@ -17,12 +17,12 @@ from vit_jax_xfer.variants import parse_arg, use_upsampling_variant
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """`arg`: a small form, "" for ImageNet."""
-    form, numbers = parse_arg(arg, seed=0)
+    """`arg`: a small variant, "" for ImageNet."""
+    variant, numbers = parse_arg(arg, seed=0)
     settings = {"shrink": "resize", "depths": 2}
     config = default_config("feature_upsampling", "convex_lift", settings=settings)
     train_lift(config)
     config.seed = numbers["seed"]
-    if form:
-        use_upsampling_variant(config, form)
+    if variant:
+        use_upsampling_variant(config, variant)
     return config

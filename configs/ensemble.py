@@ -5,7 +5,7 @@
 
 2411.09702 reaches 86.3 with a distilled ViT-L and its fine-tuned teacher. Members are work folders
 of runs (a copying student brings its teacher along) or files of weights.
-Forms: digits, fashion, cifar10.
+Variants: digits, fashion, cifar10.
 """
 
 from ml_collections import ConfigDict
@@ -15,8 +15,8 @@ from vit_jax_xfer.variants import parse_arg, use_variant
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """`arg`: a small form, "" for ImageNet."""
-    form, _ = parse_arg(arg)
+    """`arg`: a small variant, "" for ImageNet."""
+    variant, _ = parse_arg(arg)
     config = default_config(
         "ensemble",
         "vit_large_patch16",
@@ -25,7 +25,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     )
     config.steps = 0
     config.checkpoint.best_metric = ""
-    if form:
-        use_variant(config, form)
+    if variant:
+        use_variant(config, variant)
     config.batch_size = 256
     return config

@@ -3,12 +3,12 @@
     python -m vit_jax_xfer.main --config=configs/filter_vit.py:xs,subset=1 --workdir=runs/filter \
         --config.data.source=folder:/data/imagenet
 
-Full form: the published network and recipe (2410.22709) on 100 classes of ImageNet, subset 1 to 5
+Full size: the published network and recipe (2410.22709) on 100 classes of ImageNet, subset 1 to 5
 (0 = all 1,000), 120 epochs. The authors' own log of xs on subset 1 ends
 at 86.1 top-1. Not run here.
-Small forms: digits, fashion, cifar10, on a network of this project's own, 1,000 steps of 64 with
+Small variants: digits, fashion, cifar10, on a network of this project's own, 1,000 steps of 64 with
 all labels; docs/results.md has what they reach.
-Arguments: xxs, xs (the default), s, s2, or a small form; subset=N, labels=N a class (0 = all),
+Arguments: xxs, xs (the default), s, s2, or a small variant; subset=N, labels=N a class (0 = all),
 seed=N. `--config.model.keep=0.05` keeps another share of each map, and
 `--config.model.attend=window` attends in another way (docs/filter_vit.md).
 """
@@ -23,7 +23,7 @@ SIZES = ("xxs", "xs", "s", "s2")
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """`arg`: a size or a small form, with its numbers."""
+    """`arg`: a size or a small variant, with its numbers."""
     name, numbers = parse_arg(arg, (*SIZES, *VARIANTS), subset=1, labels=0, seed=0)
     subset = numbers.pop("subset")
     size = "micro" if name in VARIANTS else name or "xs"

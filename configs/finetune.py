@@ -3,9 +3,9 @@
     python -m vit_jax_xfer.main --config=configs/finetune.py:digits,labels=5 \\
         --workdir=runs/finetune --config.init_from=runs/mae/model
 
-Full form: ViT-L/16 on ImageNet, MAE's fine-tuning (50 epochs, layer decay 0.75; MAE reports 85.9,
+Full size: ViT-L/16 on ImageNet, MAE's fine-tuning (50 epochs, layer decay 0.75; MAE reports 85.9,
 2411.09702 85.7). Mixup, CutMix and RandAugment are not in this project yet. Not run here.
-Forms: digits, fashion, cifar10; labels=N a class (0 = all), seed=N.
+Variants: digits, fashion, cifar10; labels=N a class (0 = all), seed=N.
 """
 
 from ml_collections import ConfigDict
@@ -16,8 +16,8 @@ from vit_jax_xfer.variants import parse_arg, use_few_labels, use_variant
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """`arg`: a small form with its numbers, "" for ImageNet."""
-    form, numbers = parse_arg(arg, labels=5, seed=0)
+    """`arg`: a small variant with its numbers, "" for ImageNet."""
+    variant, numbers = parse_arg(arg, labels=5, seed=0)
     config = default_config(
         "classification",
         "vit_large_patch16",
@@ -29,8 +29,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     )
     config.init_from = "mae_pretrain_vit_large.pth"
     fine_tune(config, epochs=50.0, batch_size=1024)
-    if form:
-        use_variant(config, form)
+    if variant:
+        use_variant(config, variant)
         use_few_labels(config, **numbers)
         config.init_from = "runs/mae/model"
     return config

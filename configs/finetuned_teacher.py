@@ -3,8 +3,8 @@
     python -m vit_jax_xfer.main --config=configs/finetuned_teacher.py:digits,labels=5 \\
         --workdir=runs/finetuned_teacher --config.task.teacher=runs/finetune/model
 
-Full form: ViT-L/16 on ImageNet as attention_distill.py, with MAE's fine-tuned file. Not run here.
-Forms: digits, fashion, cifar10; labels=N a class (0 = all), seed=N, unlabeled=1.
+Full size: ViT-L/16 on ImageNet as attention_distill.py, with MAE's fine-tuned file. Not run here.
+Variants: digits, fashion, cifar10; labels=N a class (0 = all), seed=N, unlabeled=1.
 """
 
 from importlib import util

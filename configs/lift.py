@@ -3,10 +3,10 @@
     python -m vit_jax_xfer.main --config=configs/lift.py --workdir=runs/lift \
         --config.task.backbone=runs/mae/model --config.data.source=folder:/data/images
 
-Full form: the published recipe (2403.14625), 5 epochs of ImageNet on the keys of the last block.
+Full size: the published recipe (2403.14625), 5 epochs of ImageNet on the keys of the last block.
 Not run here. Any backbone that load_pretrained reads will do, and any folder of images without
-labels. Small forms: digits, fashion, cifar10, for a backbone of configs/masked_pretraining.py with
-the same form. docs/lift.md has what it reaches on a thousand photographs, and the options.
+labels. Small variants: digits, fashion, cifar10, for a backbone of configs/masked_pretraining.py
+in the same variant. docs/lift.md has what it reaches on a thousand photographs, and the options.
 """
 
 from ml_collections import ConfigDict
@@ -17,11 +17,11 @@ from vit_jax_xfer.variants import parse_arg, use_upsampling_variant
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """`arg`: a small form, "" for ImageNet."""
-    form, numbers = parse_arg(arg, seed=0)
+    """`arg`: a small variant, "" for ImageNet."""
+    variant, numbers = parse_arg(arg, seed=0)
     config = default_config("feature_upsampling", "lift", settings={})
     train_lift(config)
     config.seed = numbers["seed"]
-    if form:
-        use_upsampling_variant(config, form)
+    if variant:
+        use_upsampling_variant(config, variant)
     return config

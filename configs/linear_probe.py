@@ -3,9 +3,9 @@
     python -m vit_jax_xfer.main --config=configs/linear_probe.py:digits,labels=5 \\
         --workdir=runs/probe --config.init_from=runs/mae/model
 
-Full form: ViT-L/16 on ImageNet, 90 epochs. The published probes use LARS and a batch norm before
+Full size: ViT-L/16 on ImageNet, 90 epochs. The published probes use LARS and a batch norm before
 the head; this one is a plain AdamW on averaged patch tokens behind a trained norm. Not run here.
-Forms: digits, fashion, cifar10; labels=N a class (0 = all), seed=N.
+Variants: digits, fashion, cifar10; labels=N a class (0 = all), seed=N.
 """
 
 from ml_collections import ConfigDict
@@ -15,8 +15,8 @@ from vit_jax_xfer.variants import parse_arg, use_few_labels, use_variant
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """`arg`: a small form with its numbers, "" for ImageNet."""
-    form, numbers = parse_arg(arg, labels=5, seed=0)
+    """`arg`: a small variant with its numbers, "" for ImageNet."""
+    variant, numbers = parse_arg(arg, labels=5, seed=0)
     config = default_config(
         "classification", "vit_large_patch16", settings={}, pool="avg", dtype="bfloat16"
     )
@@ -26,8 +26,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.optim.weight_decay = 0.0
     config.optim.warmup_epochs = 10.0
     config.eval.every = 5000
-    if form:
-        use_variant(config, form)
+    if variant:
+        use_variant(config, variant)
         use_few_labels(config, **numbers)
         config.init_from = "runs/mae/model"
         config.optim.lr, config.optim.weight_decay = 1e-2, 0.0

@@ -3,9 +3,9 @@
     python -m vit_jax_xfer.main --config=configs/logit_distill.py:digits,labels=5 \\
         --workdir=runs/logit_distill --config.task.teacher=runs/finetune/model
 
-The teacher needs a head, so it is a fine-tuned one. Full form: ViT-L/16 on ImageNet with the
+The teacher needs a head, so it is a fine-tuned one. Full size: ViT-L/16 on ImageNet with the
 schedule of attention_distill.py. Not run here.
-Forms: digits, fashion, cifar10; labels=N a class (0 = all), seed=N, unlabeled=1.
+Variants: digits, fashion, cifar10; labels=N a class (0 = all), seed=N, unlabeled=1.
 """
 
 from ml_collections import ConfigDict
@@ -16,8 +16,8 @@ from vit_jax_xfer.variants import parse_arg, use_few_labels, use_variant
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """`arg`: a small form with its numbers, "" for ImageNet."""
-    form, numbers = parse_arg(arg, labels=5, seed=0, unlabeled=0)
+    """`arg`: a small variant with its numbers, "" for ImageNet."""
+    variant, numbers = parse_arg(arg, labels=5, seed=0, unlabeled=0)
     config = default_config(
         "logit_distillation",
         "vit_large_patch16",
@@ -27,8 +27,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
         dtype="bfloat16",
     )
     train_from_scratch(config, epochs=200.0, batch_size=2048)
-    if form:
-        use_variant(config, form)
+    if variant:
+        use_variant(config, variant)
         use_few_labels(config, **numbers)
         config.task.teacher = "runs/finetune/model"
     return config

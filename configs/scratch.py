@@ -2,10 +2,10 @@
 
     python -m vit_jax_xfer.main --config=configs/scratch.py:digits,labels=5 --workdir=runs/scratch
 
-Full form: ViT-L/16 on ImageNet, the scratch recipe of MAE's authors (batch 4096, 300 epochs; their
+Full size: ViT-L/16 on ImageNet, the scratch recipe of MAE's authors (batch 4096, 300 epochs; their
 ViT-L reaches 82.6, that of 2411.09702 reaches 83.0). Mixup, CutMix and RandAugment, which belong to
-it, are not in this project yet, so the full form will stay below. Not run here.
-Forms: digits, fashion, cifar10; labels=N a class (0 = all), seed=N.
+it, are not in this project yet, so the full-size run stays below. Not run here.
+Variants: digits, fashion, cifar10; labels=N a class (0 = all), seed=N.
 """
 
 from ml_collections import ConfigDict
@@ -16,8 +16,8 @@ from vit_jax_xfer.variants import parse_arg, use_few_labels, use_variant
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """`arg`: a small form with its numbers, "" for ImageNet."""
-    form, numbers = parse_arg(arg, labels=5, seed=0)
+    """`arg`: a small variant with its numbers, "" for ImageNet."""
+    variant, numbers = parse_arg(arg, labels=5, seed=0)
     config = default_config(
         "classification",
         "vit_large_patch16",
@@ -27,7 +27,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         dtype="bfloat16",
     )
     train_from_scratch(config, epochs=300.0, batch_size=4096)
-    if form:
-        use_variant(config, form)
+    if variant:
+        use_variant(config, variant)
         use_few_labels(config, **numbers)
     return config

@@ -1,4 +1,4 @@
-"""Every file of configs/: complete, locked, sane in the full form and in each small one."""
+"""Every file of configs/: complete, locked, sane at full size and in each small variant."""
 
 import json
 
@@ -19,25 +19,25 @@ SIDES = {"": (500, 375), "digits": (8, 8), "fashion": (28, 28), "cifar10": (32, 
 SIZES = {"": 1_281_167, "digits": 1297, "fashion": 60_000, "cifar10": 50_000}
 
 
-@pytest.mark.parametrize("form", ["", *VARIANTS])
+@pytest.mark.parametrize("variant", ["", *VARIANTS])
 @pytest.mark.parametrize("name", CONFIGS)
-def test_form_is_complete_and_fits_together(name, form):
-    config = load_config(name, form)
+def test_variant_is_complete_and_fits_together(name, variant):
+    config = load_config(name, variant)
     assert config.is_locked
     check_batch_sizes(make_mesh(8, 1, 1), config)
     task_settings(config.task)
-    plan = make_plan(config, SIZES[form] / config.batch_size)
+    plan = make_plan(config, SIZES[variant] / config.batch_size)
     assert name == "ensemble" or plan.total_steps >= 800
     peak, end = learning_rates(config)
     assert 0 <= end <= peak <= 0.02
-    example = {"image": np.zeros((*SIDES[form], 3), np.uint8), "label": 0}
+    example = {"image": np.zeros((*SIDES[variant], 3), np.uint8), "label": 0}
     shapes = set()
     for pipeline in (config.data.pipeline, config.eval.pipeline):
         prepared = data.parse_pipeline(pipeline)(example, np.random.default_rng(0))
         shapes.add(prepared["image"].shape)
     (shape,) = shapes
-    if name in UPSAMPLERS:  # whose backbone has the form's patches
-        patch = VARIANTS[form].patch_size if form else 16
+    if name in UPSAMPLERS:  # whose backbone has the variant's patches
+        patch = VARIANTS[variant].patch_size if variant else 16
         assert shape[0] == shape[1] and shape[0] % (4 * patch) == 0
         return
     model = build_model(config.model, shape, 10)

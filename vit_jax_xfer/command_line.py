@@ -15,7 +15,7 @@ def config_flag() -> flags.FlagHolder:
     holder = config_flags.DEFINE_config_file(
         "config",
         None,
-        "A file of configs/, with the form after a colon: configs/attention_distill.py:digits. "
+        "A file of configs/, with the variant after a colon: configs/attention_distill.py:digits. "
         "Fields are set with --config.FIELD=VALUE.",
         lock_config=True,
     )

@@ -65,6 +65,22 @@ MOVED: dict[str, str] = {
     "forms": "variants",
 }
 
+# What is called otherwise inside of them: old module → its old name → the new one.
+RENAMED: dict[str, dict[str, str]] = {
+    "models.placement": {"Placement": "TokenPositions"},
+    "data.layout": {"Layout": "BatchLayout"},
+    "features.way": {"Way": "FeatureExtractor"},
+    "features.load": {"WAYS": "UNTRAINED", "make_ways": "make_extractors"},
+    "tasks.stand_in": {"stand_in_loader": "placeholder_loader"},
+    "forms": {
+        "Form": "Variant",
+        "FORMS": "VARIANTS",
+        "use_form": "use_variant",
+        "use_filter_form": "use_filter_variant",
+        "use_upsampling_form": "use_upsampling_variant",
+    },
+}
+
 
 class MovedModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Finds a module by its old name where Python found none, and gives the very module of now."""
@@ -84,10 +100,15 @@ class MovedModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return None
 
     def exec_module(self, module: types.ModuleType) -> None:
-        new = f"{_PACKAGE}.{MOVED[module.__name__.partition('.')[2]]}"
-        # The import statement is some frames of importlib away, and the warning is about it.
-        warnings.warn(f"{module.__name__} is now {new}", DeprecationWarning, stacklevel=2)
-        sys.modules[module.__name__] = importlib.import_module(new)
+        old = module.__name__.partition(".")[2]
+        new = importlib.import_module(f"{_PACKAGE}.{MOVED[old]}")
+        said = f"{module.__name__} is now {new.__name__}"
+        for before, now in RENAMED.get(old, {}).items():
+            setattr(new, before, getattr(new, now))
+            said += f", {before} is {now}"
+        # Shown to users, whose configs import it; Python hides a DeprecationWarning from there.
+        warnings.warn(said, FutureWarning, stacklevel=2)
+        sys.modules[module.__name__] = new
 
 
 def install() -> None:

@@ -1,10 +1,10 @@
 """What a run would need: python -m vit_jax_xfer.plan --config=configs/scratch.py --devices=64
 
-Compiles the training step of a config for devices that need not be there, and prints where its
-parameters lie, memory and FLOPs a device, and what the devices send each other. Neither the data
-nor the teacher need be there: --classes stands for the one, and for the other the name of a
-network, --config.task.teacher=mae_vit_large_patch16. With the package libtpu, --topology=v5e:4x8
-compiles for real TPUs.
+Compiles the training step of a config for devices that this machine need not have, and prints how
+its parameters are sharded, memory and FLOPs a device, and what the devices send each other. Neither
+data nor a teacher's weights are needed: --classes takes the place of the data, and the name of a
+network that of the teacher, as a placeholder: --config.task.teacher=mae_vit_large_patch16. With the
+package libtpu, --topology=v5e:4x8 compiles for real TPUs.
 
 --memory=16GiB says whether a step fits into a device's memory. Exit status: 0 for a plan, 2 for one
 that doesn't fit into --memory, 1 for a config that can't run.
@@ -24,10 +24,15 @@ _TOPOLOGY = flags.DEFINE_string(
     "topology", None, "TPUs to plan for instead, such as v5e:4x8 or v5p:2x2x4; needs libtpu."
 )
 _CLASSES = flags.DEFINE_integer(
-    "classes", None, "Classes of the training set; not needed where it is there.", lower_bound=1
+    "classes",
+    None,
+    "Classes of the training set; without it they are read from data.source.",
+    lower_bound=1,
 )
 _IMAGE_SIZE = flags.DEFINE_integer(
-    "image_size", None, "Pixels of a prepared image's side; data.pipeline tells most often."
+    "image_size",
+    None,
+    "Pixels of a prepared image's side; without it from data.pipeline, or an image.",
 )
 _MEMORY = flags.DEFINE_string(
     "memory",

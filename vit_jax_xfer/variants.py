@@ -1,6 +1,6 @@
-"""The small forms of the experiments: the same configs on data that two cores can carry.
+"""The small variants of the experiments: the same configs on data that two cores can carry.
 
-A config's argument names the form, then numbers: `configs/scratch.py:digits,labels=20,seed=1`.
+A config's argument names the variant, then numbers: `configs/scratch.py:digits,labels=20,seed=1`.
 FilterViT's configs take the size of the network as well: `configs/filter_vit.py:xs,subset=1`.
 """
 
@@ -62,28 +62,28 @@ VARIANTS: dict[str, Variant] = {
 
 
 def parse_arg(
-    arg: str | None, forms: Collection[str] = VARIANTS, **numbers: int
+    arg: str | None, variants: Collection[str] = VARIANTS, **numbers: int
 ) -> tuple[str, dict[str, int]]:
     """ "digits,labels=20" → ("digits", {"labels": 20, …}); numbers: those allowed, with defaults.
 
-    An empty argument is the full experiment, "". ValueError for an unknown form or number.
+    An empty argument is the full experiment, "". ValueError for an unknown variant or number.
     """
-    form = ""
+    variant = ""
     for part in filter(None, (arg or "").split(",")):
         name, equals, value = part.partition("=")
-        if not equals and name in forms:
-            form = name
+        if not equals and name in variants:
+            variant = name
         elif name in numbers and value.isdecimal():
             numbers[name] = int(value)
         else:
-            known = [*forms, *(f"{number}=N" for number in numbers)]
+            known = [*variants, *(f"{number}=N" for number in numbers)]
             raise ValueError(f"config argument {part!r} is none of {', '.join(known)}")
-    return form, numbers
+    return variant, numbers
 
 
-def use_variant(config: ConfigDict, form: str) -> None:
-    """Puts the data and the model of a small form into a config."""
-    small = VARIANTS[form]
+def use_variant(config: ConfigDict, variant: str) -> None:
+    """Puts the data and the model of a small variant into a config."""
+    small = VARIANTS[variant]
     use_data(config, small)
     masked = config.model.name.startswith("mae_")
     config.model.name = ("mae_" if masked else "") + "vit_micro_patch2"
@@ -92,7 +92,7 @@ def use_variant(config: ConfigDict, form: str) -> None:
 
 
 def use_data(config: ConfigDict, small: Variant) -> None:
-    """Puts the data of a small form into a config."""
+    """Puts the data of a small variant into a config."""
     config.data.source = small.source
     config.data.pipeline = small.train_pipeline
     config.eval.split = small.test_split
@@ -100,7 +100,7 @@ def use_data(config: ConfigDict, small: Variant) -> None:
 
 
 def use_few_labels(config: ConfigDict, labels: int, seed: int, unlabeled: int = 0) -> None:
-    """The small forms' training on `labels` images a class: a few hundred steps, no frills.
+    """The small variants' training on `labels` images a class: a few hundred steps, no frills.
 
     unlabeled: 1 adds all training images, without labels, as a second stream.
     """
@@ -121,13 +121,13 @@ def use_few_labels(config: ConfigDict, labels: int, seed: int, unlabeled: int = 
         config.unlabeled.batch_size = config.batch_size
 
 
-def use_filter_variant(config: ConfigDict, form: str, **numbers: int) -> None:
-    """A FilterViT's training on a small form: its recipe, but 1,000 steps at twice the rate.
+def use_filter_variant(config: ConfigDict, variant: str, **numbers: int) -> None:
+    """A FilterViT's training on a small variant: its recipe, but 1,000 steps at twice the rate.
 
     numbers: `labels` a class (0 = all) and `seed`.
     """
-    use_data(config, VARIANTS[form])
-    if form == "digits":  # of 8×8 pixels, too few for a stem without padding and three halvings
+    use_data(config, VARIANTS[variant])
+    if variant == "digits":  # of 8×8 pixels, too few for a stem without padding and three halvings
         config.data.pipeline = "random_crop(8, padding=1)|resize(24)|normalize(0.5, 0.5)"
         config.eval.pipeline = "resize(24)|normalize(0.5, 0.5)"
     config.data.per_class = numbers["labels"]
@@ -138,10 +138,10 @@ def use_filter_variant(config: ConfigDict, form: str, **numbers: int) -> None:
     config.eval.every = 0
 
 
-def use_upsampling_variant(config: ConfigDict, form: str) -> None:
-    """The training of a network that doubles features, on a small form: 1,000 steps of 64."""
-    use_data(config, VARIANTS[form])
-    if form == "fashion":  # of 28 pixels, and a quarter of them is no whole number of patches
+def use_upsampling_variant(config: ConfigDict, variant: str) -> None:
+    """The training of a network that doubles features, on a small variant: 1,000 steps of 64."""
+    use_data(config, VARIANTS[variant])
+    if variant == "fashion":  # of 28 pixels, and a quarter of them is no whole number of patches
         config.data.pipeline = "random_crop(28, padding=2)|flip|resize(32)|normalize(0.5, 0.5)"
         config.eval.pipeline = "resize(32)|normalize(0.5, 0.5)"
     config.epochs, config.steps, config.batch_size = None, 1000, 64

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.fake_ways import colours
+from tests.colour_extractor import colours
 from vit_jax_xfer.evaluate.open_benchmark import OPENERS, open_benchmark
 
 

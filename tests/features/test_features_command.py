@@ -4,12 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from known_ways import tiny_backbone_file
+from known_extractors import tiny_backbone_file
 from PIL import Image
 
 from vit_jax_xfer.features.__main__ import main
+from vit_jax_xfer.features.command import comparison_parser
 from vit_jax_xfer.features.image_features import Sizing
-from vit_jax_xfer.features.open_extractors import load_backbone, make_ways
+from vit_jax_xfer.features.open_extractors import load_backbone, make_extractors
 from vit_jax_xfer.models.lifting.lift import LiFT
 from vit_jax_xfer.pretrained.own import save_file
 
@@ -34,9 +35,9 @@ def run(*arguments):
 
 
 def expected(model, photo, height, width, **made):
-    way = make_ways(*load_backbone(model), **{"names": ("plain",), **made})[0]
+    extractor = make_extractors(*load_backbone(model), **{"names": ("plain",), **made})[0]
     image = Image.open(photo).resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(way(np.asarray(image)[None]))
+    return np.asarray(extractor(np.asarray(image)[None]))
 
 
 def test_one_file_of_all(model, photos, tmp_path):
@@ -137,6 +138,13 @@ def test_what_is_wrong_is_said_before_anything_is_written(
     assert run(*photos, "--model", model, "--out", "x.npz", *flags) == 1
     assert message in capsys.readouterr().err.strip().splitlines()[-1]
     assert set(tmp_path.iterdir()) == before
+
+
+def test_the_flag_of_version_0_1_says_its_new_name(capsys):
+    parser = comparison_parser("module", "what", "example")
+    options = parser.parse_args(["--model", "m", "--ways", "plain, larger"])
+    assert options.extractors == ("plain", "larger") and not hasattr(options, "ways")
+    assert capsys.readouterr().err == "--ways is now --extractors\n"
 
 
 def test_files_are_not_overwritten_unasked(model, photos, tmp_path, capsys):

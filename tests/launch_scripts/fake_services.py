@@ -1,4 +1,4 @@
-"""Stand-ins for gcloud, sbatch, srun, …: executables that write down how they were called."""
+"""Fakes of gcloud, sbatch, srun, …: executables that write down how they were called."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""The commands of launch/README.md, as they stand there, against stand-ins."""
+"""The commands of launch/README.md, as written there, against fakes."""
 
 import re
 import subprocess

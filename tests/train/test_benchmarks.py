@@ -44,7 +44,9 @@ def test_figures_of_doubled_features_are_metrics(spec, backbone, tmp_path):
     seen = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            FeatureExtractor, "side", lambda way, size: seen.append(way.variables) or size
+            FeatureExtractor,
+            "side",
+            lambda extractor, size: seen.append(extractor.variables) or size,
         )
         result = run(config, tmp_path)
     # Weights on the host would go to the device with every photograph.

@@ -27,5 +27,5 @@ class Benchmark(Protocol):
     name: str  # before its figures in a training run's metrics, as "willow"
     size: int  # pixels of the square input, before a FeatureExtractor enlarges it
 
-    def __call__(self, way: FeatureExtractor, report: Report | None = None) -> Result:
-        """Runs the whole data set through a way."""
+    def __call__(self, extractor: FeatureExtractor, report: Report | None = None) -> Result:
+        """Runs the whole data set through an extractor."""

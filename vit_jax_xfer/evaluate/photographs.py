@@ -1,4 +1,4 @@
-"""Photographs squashed to squares, and a way's features of a few of them at a time."""
+"""Photographs squashed to squares, and an extractor's features of a few of them at a time."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,7 +25,7 @@ def read_squashed(file: Path, side: int) -> np.ndarray:
 
 
 def batches(items: Sequence, side: int) -> Iterator[Sequence]:
-    """As many of the items at a time as photographs of side × side pixels go well through a way."""
+    """As many of the items at a time as photographs of side × side pixels are a good batch."""
     size = batch_size(side)
     for start in range(0, len(items), size):
         yield items[start : start + size]
@@ -36,11 +36,11 @@ def batch_size(side: int) -> int:
     return max(1, _PIXELS // side**2)
 
 
-def features_of(way: FeatureExtractor, photos: Sequence[np.ndarray]) -> np.ndarray:
+def features_of(extractor: FeatureExtractor, photos: Sequence[np.ndarray]) -> np.ndarray:
     """Features (N, h, w, C) float32 of photographs uint8 (side, side, 3), N up to `batch_size`.
 
     A short batch is filled up, so that one compilation serves.
     """
     missing = batch_size(len(photos[0])) - len(photos)
     filled = np.stack([*photos, *[np.zeros_like(photos[0])] * missing])
-    return np.asarray(way(filled))[: len(photos)]
+    return np.asarray(extractor(filled))[: len(photos)]

@@ -1,6 +1,6 @@
 """Features at several sizes: python -m vit_jax_xfer.evaluate.scale_invariance IMAGES --model …
 
-For each way to have features, how alike they are when the same images are given to the network at
+For each feature extractor, how alike features are when the same images are given to the network at
 different sizes: unbiased linear CKA in per cent, 100 where they only differ by rotation and scale.
 Each size is compared with the largest, cell by cell on the smaller grid, or with --pairwise each
 with each. IMAGES are files and folders, with all that is below.
@@ -13,10 +13,10 @@ from pathlib import Path
 
 from vit_jax_xfer.features.command import (
     comparison_parser,
+    extractors_from,
     numbers,
     out_path,
     run_command,
-    ways_from,
 )
 
 
@@ -37,11 +37,11 @@ def _study(options: argparse.Namespace) -> None:
     files = find_images(options.images, Path(options.out or ".no-file"))[: options.limit]
     check_files([str(file) for file in files], "IMAGES")
     study = ScaleStudy(files, options.sizes, options.pairwise)
-    ways = ways_from(options)
+    extractors = extractors_from(options)
     for size in study.sizes:
-        check_size(ways, size)
+        check_size(extractors, size)
     # Its seconds would be a mean over the sizes.
-    compare(options, study, ways, timed=False, about={"files": len(files)})
+    compare(options, study, extractors, timed=False, about={"files": len(files)})
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""One image's features by several ways on a sheet: what resembles a point, and components."""
+"""One image's features by several extractors on a sheet: what resembles a point, and components."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -54,12 +54,12 @@ def _write_all(options: argparse.Namespace, broken: list[str]) -> None:
     check_free(targets, "--out", options.overwrite)
     pictures = _pictures(options, names)
     check_free(pictures, "--picture", options.overwrite)
-    way = _way(options)
-    backbone = way.backbone
+    extractor = _extractor(options)
+    backbone = extractor.backbone
     size = None if options.longest else options.size or backbone.model.image_size
     overlapping = backbone.stride not in (None, backbone.patch_size)
     sizing = Sizing(backbone.patch_size, size, options.longest, overlapping)
-    store = _store(options, way, len(files), to_one)
+    store = _store(options, extractor, len(files), to_one)
     done, complete = 0, False
     try:
         with Progress(len(files)) as progress:
@@ -70,7 +70,7 @@ def _write_all(options: argparse.Namespace, broken: list[str]) -> None:
                     broken.append(str(error))
                     continue
                 given = sizing(photo)
-                (features,) = _numbers(way, given)
+                (features,) = _numbers(extractor, given)
                 store.add(file, names[i], features, given.shape[:2])
                 if pictures:
                     _draw(pictures[i], photo, features, file.name)
@@ -83,18 +83,18 @@ def _write_all(options: argparse.Namespace, broken: list[str]) -> None:
         print(f"wrote the features of {done} {'image' if done == 1 else 'images'} to {options.out}")
 
 
-def _way(options: argparse.Namespace) -> Any:
-    from vit_jax_xfer.features.open_extractors import make_ways
+def _extractor(options: argparse.Namespace) -> Any:
+    from vit_jax_xfer.features.open_extractors import make_extractors
 
     backbone, variables = backbone_from(options)
     lifts, steps = [options.lift] if options.lift else [], [options.steps or 1]
-    return make_ways(backbone, variables, lifts, steps, () if lifts else ("plain",))[0]
+    return make_extractors(backbone, variables, lifts, steps, () if lifts else ("plain",))[0]
 
 
-def _numbers(way: Any, photo: Any) -> Any:
+def _numbers(extractor: Any, photo: Any) -> Any:
     import numpy as np
 
-    return np.asarray(way(photo[None]))
+    return np.asarray(extractor(photo[None]))
 
 
 def _in_one_file(options: argparse.Namespace, images: int) -> bool:
@@ -128,10 +128,10 @@ def _pictures(options: argparse.Namespace, names: Sequence[str]) -> list[Path]:
     return [path]
 
 
-def _store(options: argparse.Namespace, way: Any, images: int, to_one: bool) -> Any:
+def _store(options: argparse.Namespace, extractor: Any, images: int, to_one: bool) -> Any:
     from vit_jax_xfer.features.image_features import OneFile, OneFileEach, about
 
-    facts = about(way, options.lift)
+    facts = about(extractor, options.lift)
     if to_one:
         return OneFile(Path(options.out), images, options.dtype, facts)
     return OneFileEach(Path(options.out), options.dtype, facts)

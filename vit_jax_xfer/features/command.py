@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-_WAYS = "plain,bilinear,bilateral,larger"  # as open_extractors.py has them, slow to import
+_UNTRAINED = "plain,bilinear,bilateral,larger"  # as open_extractors.py has them, slow to import
 
 
 def comparison_parser(
@@ -16,7 +16,7 @@ def comparison_parser(
     out: tuple[str, str] = ("FILE.json", "write the table there too"),
     size: bool = True,
 ) -> argparse.ArgumentParser:
-    """A parser with the flags by which ways to have features are chosen.
+    """A parser with the flags by which feature extractors are chosen.
 
     out: what --out names, and its help. size: whether there is a --size.
     """
@@ -43,8 +43,16 @@ def comparison_parser(
         metavar="N,…",
         help="how many times features are doubled (default 1,2)",
     )
-    add("--ways", type=_names, default=tuple(_WAYS.split(",")), metavar="NAME,…",
-        help=f"what to compare beside --lift, of {_WAYS} (default all)")  # fmt: skip
+    add(
+        "--extractors",
+        type=_names,
+        default=tuple(_UNTRAINED.split(",")),
+        metavar="NAME,…",
+        help="feature extractors to compare with --lift (default all): plain, the backbone's "
+        "features; bilinear and bilateral, upsampled without training, by interpolation and by a "
+        "joint bilateral filter; larger, of images twice as large",
+    )
+    add("--ways", action=_OldName, dest="extractors", type=_names, help=argparse.SUPPRESS)
     if size:
         add("--size", type=positive, default=224, metavar="PIXELS",
             help="of the network's square input (default 224)")  # fmt: skip
@@ -90,15 +98,19 @@ def backbone_from(options: argparse.Namespace) -> tuple[Any, Any]:
     return backbone, variables
 
 
-def ways_from(options: argparse.Namespace) -> list[Any]:
-    """The ways that the flags choose, in the table's order. ValueError where there are none."""
-    from vit_jax_xfer.features.open_extractors import make_ways
+def extractors_from(options: argparse.Namespace) -> list[Any]:
+    """The extractors that the flags choose, in the table's order. ValueError for none."""
+    from vit_jax_xfer.features.open_extractors import make_extractors
 
     backbone, variables = backbone_from(options)
-    ways = make_ways(backbone, variables, options.lift, options.steps, options.ways)
-    if not ways:
-        raise ValueError("--ways: none chosen and no --lift given; there is nothing to compare")
-    return ways
+    extractors = make_extractors(
+        backbone, variables, options.lift, options.steps, options.extractors
+    )
+    if not extractors:
+        raise ValueError(
+            "--extractors: none chosen and no --lift given; there is nothing to compare"
+        )
+    return extractors
 
 
 def out_path(options: argparse.Namespace) -> Path | None:
@@ -140,6 +152,16 @@ def numbers(text: str) -> tuple[int, ...]:
     if not found or len(set(found)) < len(found):
         raise argparse.ArgumentTypeError(f"got {text!r}, expected different numbers, as 1,2")
     return found
+
+
+class _OldName(argparse.Action):
+    """A flag of version 0.1, which sets the one that it is called now and says so."""
+
+    def __call__(
+        self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None
+    ) -> None:
+        print(f"{option_string} is now --{self.dest}", file=sys.stderr)
+        setattr(namespace, self.dest, values)
 
 
 def _names(text: str) -> Sequence[str]:

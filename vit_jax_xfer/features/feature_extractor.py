@@ -1,4 +1,4 @@
-"""Ways to have features of a photograph: as the backbone gives them, enlarged, of a larger input.
+"""Feature extractors of a photograph: as the backbone gives them, enlarged, of a larger input.
 
 Every evaluation takes a FeatureExtractor, so that one table can hold them all.
 """
@@ -70,9 +70,13 @@ class FeatureExtractor:
     def multiply_adds(self, size: int) -> int:
         """Of one square photograph of `side(size)` pixels, as models/multiply_adds.py counts."""
         portable = self.backbone.model.clone(dtype=jnp.float32, attention="plain")
-        way = dataclasses.replace(self, backbone=dataclasses.replace(self.backbone, model=portable))
+        extractor = dataclasses.replace(
+            self, backbone=dataclasses.replace(self.backbone, model=portable)
+        )
         totals = [
-            sum(count(jax.make_jaxpr(way.compute)(way.variables, photos).jaxpr).values())
+            sum(
+                count(jax.make_jaxpr(extractor.compute)(extractor.variables, photos).jaxpr).values()
+            )
             for photos in (self._photos(size, batch) for batch in (2, 3))
         ]
         # What doesn't grow with the batch is done to parameters alone.
@@ -84,7 +88,7 @@ class FeatureExtractor:
         return float(seconds / images) if images else float("nan")
 
     def with_variables(self, variables: tuple[Any, Any]) -> "FeatureExtractor":
-        """The same way with other weights of the same shapes; nothing is compiled again."""
+        """The same extractor with other weights of the same shapes; nothing is compiled again."""
         other = dataclasses.replace(self, variables=variables)
         other._compute, other._seen = self._compute, self._seen
         return other

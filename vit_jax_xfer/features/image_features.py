@@ -54,9 +54,9 @@ class Sizing:
         return photo if photo.shape[:2] == sides else np.asarray(resize(photo, *sides, "bilinear"))
 
 
-def about(way: FeatureExtractor, lift: str | None) -> dict[str, Any]:
+def about(extractor: FeatureExtractor, lift: str | None) -> dict[str, Any]:
     """What a reader of features must know of them, as arrays of an .npz."""
-    backbone = way.backbone
+    backbone = extractor.backbone
     return {
         "model": np.array(backbone.name),
         "facet": np.array(backbone.facet),
@@ -64,7 +64,7 @@ def about(way: FeatureExtractor, lift: str | None) -> dict[str, Any]:
         "patch_size": np.array(backbone.patch_size),
         "stride": np.array(backbone.stride or backbone.patch_size),
         "lift": np.array(lift or ""),
-        "steps": np.array(way.steps if way.upsampler is not None else 0),
+        "steps": np.array(extractor.steps if extractor.upsampler is not None else 0),
     }
 
 

@@ -1,4 +1,4 @@
-"""Backbones and upsamplers from files, and the ways that a comparison is made of."""
+"""Backbones and upsamplers from files, and the extractors that a comparison is made of."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ from vit_jax_xfer.pretrained.own import is_own
 
 # Ways that need no training. plain: as the backbone gives them. larger: of a photograph twice as
 # large. bilinear, bilateral: doubled by interpolation, and with the photograph's edges as a guide.
-WAYS: tuple[str, ...] = ("plain", "bilinear", "bilateral", "larger")
+UNTRAINED: tuple[str, ...] = ("plain", "bilinear", "bilateral", "larger")
 _UPSAMPLERS = (LiFT, ConvexLiFT)
 
 
@@ -77,45 +77,47 @@ def check_fits(source: str, model: nn.Module, backbone: Backbone, variables: Any
             raise ValueError(f"{source}: {error}") from None
 
 
-def make_ways(
+def make_extractors(
     backbone: Backbone,
     variables: Any,
     lifts: Sequence[str] = (),
     steps: Sequence[int] = (1, 2),
-    names: Sequence[str] = WAYS,
+    names: Sequence[str] = UNTRAINED,
 ) -> list[FeatureExtractor]:
-    """The ways to compare: those of WAYS that are named, and each trained network at each of steps.
+    """Those of UNTRAINED that are named, and each trained network at each of `steps`.
 
-    Ordered as WAYS, larger input last. ValueError for unknown names, steps below 1 and files that
-    don't fit the backbone.
+    Ordered as UNTRAINED, larger input last. lifts: paths for `load_upsampler`. ValueError for
+    unknown names, steps below 1 and files that don't fit the backbone.
     """
-    if unknown := sorted(set(names) - set(WAYS)):
-        raise ValueError(f"ways: {unknown[0]!r} is none of {', '.join(WAYS)}")
+    if unknown := sorted(set(names) - set(UNTRAINED)):
+        raise ValueError(f"extractors: {unknown[0]!r} is none of {', '.join(UNTRAINED)}")
     if bad := [step for step in steps if step < 1]:
         raise ValueError(f"steps: got {bad[0]}, expected 1 or more")
-    ways = []
+    extractors = []
     if "plain" in names:
-        ways.append(FeatureExtractor("plain", backbone, (variables, {})))
+        extractors.append(FeatureExtractor("plain", backbone, (variables, {})))
     if "bilinear" in names:
-        ways += _repeated("bilinear", backbone, variables, Bilinear(backbone.patch_size), {}, steps)
+        extractors += _repeated(
+            "bilinear", backbone, variables, Bilinear(backbone.patch_size), {}, steps
+        )
     if "bilateral" in names:
         if backbone.stride not in (None, backbone.patch_size):
             raise ValueError(
-                "ways: bilateral takes features of patches side by side; leave it out, or drop "
-                "stride"
+                "extractors: bilateral takes features of patches side by side; leave it out, or "
+                "drop stride"
             )
         filtered = JointBilateral(patch_size=backbone.patch_size)
-        ways += _repeated("joint bilateral", backbone, variables, filtered, {}, steps)
+        extractors += _repeated("joint bilateral", backbone, variables, filtered, {}, steps)
     loaded = [(path, *load_upsampler(path, backbone, variables)) for path in lifts]
     kinds = [type(model) for _, model, _ in loaded]
     for path, model, weights in loaded:
         label = type(model).__name__
         if kinds.count(type(model)) > 1:
             label += f" {path}"
-        ways += _repeated(label, backbone, variables, model, weights, steps)
+        extractors += _repeated(label, backbone, variables, model, weights, steps)
     if "larger" in names:
-        ways.append(FeatureExtractor("input ×2", backbone, (variables, {}), enlarge=2))
-    return ways
+        extractors.append(FeatureExtractor("input ×2", backbone, (variables, {}), enlarge=2))
+    return extractors
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""A comparison of ways to have features, as one table: figures, seconds, multiply-adds, skips."""
+"""A comparison of feature extractors, as one table: figures, seconds, multiply-adds, skips."""
 
 import dataclasses
 import json
@@ -12,12 +12,12 @@ from vit_jax_xfer.features.feature_extractor import FeatureExtractor
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """What one way reaches. figures: shares of 1 by name. skipped: what was left out, and how many.
+    """What one extractor reaches. figures: shares of 1 by name. skipped: what, and how many.
 
     grid: (h, w). seconds: of one image's features. multiply_adds: of one image's features.
     """
 
-    way: str
+    extractor: str
     grid: tuple[int, int]
     figures: Mapping[str, float]
     skipped: Mapping[str, int]
@@ -26,16 +26,16 @@ class Row:
 
 
 def row_of(
-    way: FeatureExtractor, size: int, figures: Mapping[str, float], skipped: Mapping[str, int]
+    extractor: FeatureExtractor, size: int, figures: Mapping[str, float], skipped: Mapping[str, int]
 ) -> Row:
-    """The row of a way that was run on photographs of `side(size)` pixels."""
+    """The row of an extractor that was run on photographs of `side(size)` pixels."""
     return Row(
-        way.name,
-        way.grid(size),
+        extractor.name,
+        extractor.grid(size),
         dict(figures),
         dict(skipped),
-        way.seconds_per_image,
-        way.multiply_adds(size),
+        extractor.seconds_per_image,
+        extractor.multiply_adds(size),
     )
 
 
@@ -51,7 +51,7 @@ def markdown(rows: Sequence[Row]) -> str:
     for row in rows:
         lines.append(
             [
-                row.way,
+                row.extractor,
                 "×".join(map(str, row.grid)),
                 *(_percent(row.figures.get(name, math.nan)) for name in figures),
                 *(str(row.skipped.get(name, 0)) for name in skipped),
@@ -63,11 +63,20 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def write_json(path: Path, rows: Sequence[Row], about: Mapping[str, Any]) -> None:
-    """The rows and what they are about, NaN as null; the file appears when it is complete."""
-    plain = {**about, "rows": [_without_nan(dataclasses.asdict(row)) for row in rows]}
+    """The rows and what they are about, NaN as null; the file appears when it is complete.
+
+    Beside the new names stand those of version 0.1, which scripts read: way and ways.
+    """
+    written = [_with_old_name(_without_nan(dataclasses.asdict(row))) for row in rows]
+    plain = {**_with_old_name(about), "rows": written}
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(json.dumps(plain, indent=2) + "\n")
     partial.replace(path)
+
+
+def _with_old_name(fields: Mapping[str, Any]) -> dict[str, Any]:
+    old = {"extractor": "way", "extractors": "ways"}
+    return {**fields, **{old[name]: value for name, value in fields.items() if name in old}}
 
 
 def _percent(value: float) -> str:

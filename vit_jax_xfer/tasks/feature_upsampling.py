@@ -78,7 +78,9 @@ class FeatureUpsampling(Task):
         sums = {name: jnp.where(mask, values, 0).sum() for name, values in sums.items()}
         return {**sums, "count": mask.sum()}
 
-    def way(self, variables: Variables, frozen: Variables, mean_std: Any) -> FeatureExtractor:
+    def feature_extractor(
+        self, variables: Variables, frozen: Variables, mean_std: Any
+    ) -> FeatureExtractor:
         return FeatureExtractor("doubled", self.backbone, (frozen, variables), self.model)
 
     def check(self, image_shape: tuple[int, ...]) -> None:

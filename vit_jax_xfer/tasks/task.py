@@ -74,7 +74,9 @@ class Task(abc.ABC):
         """Logits (B, K) float32 at evaluation."""
         raise TypeError(f"{type(self).__name__} makes no predictions of classes")
 
-    def way(self, variables: Variables, frozen: Variables, mean_std: Any) -> FeatureExtractor:
+    def feature_extractor(
+        self, variables: Variables, frozen: Variables, mean_std: Any
+    ) -> FeatureExtractor:
         """The features that dense benchmarks see: keys of the network's last block.
 
         variables: on the host. mean_std: how the run normalises pixels in [0, 1]. ValueError where

@@ -29,7 +29,7 @@ class Benchmarks:
         size = section.benchmark_size or min(image_shape[:2])
         self._benchmarks = _open(section.benchmarks, size, section.benchmark_limit)
         self._task = task
-        self._way: FeatureExtractor | None = None  # without weights: what is compiled
+        self._extractor: FeatureExtractor | None = None  # without weights: what is compiled
         self._told = False
         self._mean_std = normalisation_of(section.pipeline)
         if self._benchmarks:
@@ -39,10 +39,12 @@ class Benchmarks:
         """{"willow/PCK@0.1": …}: every figure of every benchmark, after its name."""
         if not self._benchmarks:
             return {}
-        weights = self._task.way(_on_host(variables), _on_host(frozen), self._mean_std).variables
+        weights = self._task.feature_extractor(
+            _on_host(variables), _on_host(frozen), self._mean_std
+        ).variables
         # To the device once, or they go there with every photograph.
-        way = self._way.with_variables(jax.device_put(weights, jax.local_devices()[0]))
-        results = {benchmark.name: benchmark(way) for benchmark in self._benchmarks}
+        extractor = self._extractor.with_variables(jax.device_put(weights, jax.local_devices()[0]))
+        results = {benchmark.name: benchmark(extractor) for benchmark in self._benchmarks}
         if not self._told:
             for name, result in results.items():
                 said = ", ".join(f"{number} {what}" for what, number in result.skipped.items())
@@ -67,10 +69,12 @@ class Benchmarks:
             )
         shapes = jax.eval_shape(self._task.init, jax.random.key(0))
         try:
-            self._way = self._task.way(shapes, self._task.frozen, self._mean_std)
+            self._extractor = self._task.feature_extractor(
+                shapes, self._task.frozen, self._mean_std
+            )
             for benchmark in self._benchmarks:
                 for size in getattr(benchmark, "sizes", (benchmark.size,)):
-                    self._way.grid(size)
+                    self._extractor.grid(size)
         except ValueError as error:
             raise ValueError(f"eval.benchmarks: {error}") from None
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from fake_ways import colours
+from colour_extractor import colours
 from PIL import Image
 
 import vit_jax_xfer as vjx
@@ -90,7 +90,7 @@ def test_what_is_skipped(photos):
 
 
 class Larger:
-    """A way with a vector for each cell of 32 × 32; every second photograph's five to the right."""
+    """A vector for each cell of 32 × 32; every second photograph's five to the right."""
 
     enlarge = 2
 
@@ -179,15 +179,15 @@ def micro():
 def test_real_willow_is_reproducible(shared, micro):
     data = f"willow:{shared / 'data' / 'pf_willow'}"
     backbone, variables = backbone_of(*micro, "micro")
-    way = FeatureExtractor("bilinear", backbone, (variables, {}), Bilinear(8))
+    extractor = FeatureExtractor("bilinear", backbone, (variables, {}), Bilinear(8))
     benchmark = open_correspondence(data, 64, pairs_per_category=3)
-    first = benchmark(way)
+    first = benchmark(extractor)
     assert 0 < first.figures["PCK@0.05"] < first.figures["PCK@0.1"] < 0.5
     assert first.skipped == {"keypoints": 0, "pairs": 0}
-    assert benchmark(way) == first
+    assert benchmark(extractor) == first
     # Two photographs' features at a time give the same.
     pairs = benchmark._pairs
-    assert len(pairs) == 30 and Correspondence("x", pairs, 64, cache_bytes=1)(way) == first
+    assert len(pairs) == 30 and Correspondence("x", pairs, 64, cache_bytes=1)(extractor) == first
     assert len(open_correspondence(data, 64, limit=7)._pairs) == 7
 
 
@@ -195,7 +195,7 @@ def test_command(shared, micro, tmp_path, capsys):
     save_file(tmp_path / "micro.safetensors", *micro)
     arguments = [
         "--data", f"willow:{shared / 'data' / 'pf_willow'}", "--limit", "10", "--size", "32",
-        "--model", str(tmp_path / "micro.safetensors"), "--ways", "plain,larger",
+        "--model", str(tmp_path / "micro.safetensors"), "--extractors", "plain,larger",
         "--out", str(tmp_path / "table.json"),
     ]  # fmt: skip
     assert main(arguments) == 0
@@ -206,7 +206,10 @@ def test_command(shared, micro, tmp_path, capsys):
                                                              ["| input ×2", "8×8"]]  # fmt: skip
     assert "willow, 2 of 2: input ×2" in err
     table = json.loads((tmp_path / "table.json").read_text())
+    assert [row["extractor"] for row in table["rows"]] == ["plain", "input ×2"]
+    # By the names of version 0.1 too.
     assert [row["way"] for row in table["rows"]] == ["plain", "input ×2"]
+    assert table["ways"] == table["extractors"] == ["plain", "larger"]
     assert table["benchmark"] == "willow" and table["limit"] == 10
     assert main(arguments) == 1
     assert "--overwrite" in capsys.readouterr().err

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from known_ways import KnownWay, bright_or_not, tiny_backbone_file
+from known_extractors import KnownExtractor, bright_or_not, tiny_backbone_file
 from PIL import Image
 
 from vit_jax_xfer.evaluate.objects.__main__ import main
@@ -36,13 +36,13 @@ def test_a_bright_square_is_found(tmp_path, enlarge):
     half = (24, 32, 48, 80)
     less = (24, 32, 45, 80)
     images = images_with(tmp_path, [SQUARE], [(0, 0, 9, 9), half], [less], [])
-    way = KnownWay(bright_or_not, enlarge=enlarge)
+    extractor = KnownExtractor(bright_or_not, enlarge=enlarge)
     reports = []
-    result = ObjectBenchmark(images, 64, 0.2)(way, lambda *done: reports.append(done))
+    result = ObjectBenchmark(images, 64, 0.2)(extractor, lambda *done: reports.append(done))
     assert result.figures == {"CorLoc": pytest.approx(2 / 3)}
     assert result.skipped == {"images without objects": 1, "hard objects": 0 + 1 + 2 + 3}
     assert reports == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    assert {shape[1:] for shape in way.calls} == {(64 * enlarge, 64 * enlarge, 3)}
+    assert {shape[1:] for shape in extractor.calls} == {(64 * enlarge, 64 * enlarge, 3)}
 
 
 def test_true_boxes_are_rounded_towards_zero(tmp_path):
@@ -50,12 +50,12 @@ def test_true_boxes_are_rounded_towards_zero(tmp_path):
     file = bright_square(tmp_path / "a.png", (24, 32, 72, 64))
     for end, rate in ((97.9, 1.0), (98, 0.0)):
         images = [BoxedImage(file, np.array([(24, 32, 72, end)]))]
-        found = ObjectBenchmark(images, 64, 0.2)(KnownWay(bright_or_not))
+        found = ObjectBenchmark(images, 64, 0.2)(KnownExtractor(bright_or_not))
         assert found.figures["CorLoc"] == rate
 
 
 def test_no_image_with_objects_is_nan(tmp_path):
-    result = ObjectBenchmark(images_with(tmp_path, [], []), 64, 0.2)(KnownWay(bright_or_not))
+    result = ObjectBenchmark(images_with(tmp_path, [], []), 64, 0.2)(KnownExtractor(bright_or_not))
     assert math.isnan(result.figures["CorLoc"])
     assert result.skipped["images without objects"] == 2
 
@@ -64,20 +64,20 @@ def test_what_can_not_be_read_or_cut_is_named(tmp_path):
     images = images_with(tmp_path, [SQUARE], [SQUARE])
     benchmark = ObjectBenchmark(images, 64, 0.2)
     with pytest.raises(ValueError, match="0.png: features: .* NaN"):
-        benchmark(KnownWay(lambda means: np.full_like(means, np.nan)))
+        benchmark(KnownExtractor(lambda means: np.full_like(means, np.nan)))
     with pytest.raises(ValueError, match="0.png: features: expected at least two cells"):
-        benchmark(KnownWay(bright_or_not, patch=64))
+        benchmark(KnownExtractor(bright_or_not, patch=64))
     images[1].file.write_bytes(b"\x89PNG\r\n\x1a\n broken")
     with pytest.raises(ValueError, match="cannot read image .*1.png"):
-        benchmark(KnownWay(bright_or_not))
+        benchmark(KnownExtractor(bright_or_not))
 
 
 def test_pictures(tmp_path):
     images = images_with(tmp_path, [SQUARE], [(0, 0, 10, 10)])
-    ways = [KnownWay(bright_or_not, name=name) for name in ("LiFT ×1", "LiFT ×2 a/b")]
-    draw = Pictures(tmp_path / "out", ways, images)
-    for way in ways:
-        ObjectBenchmark(images, 64, 0.2, draw=draw)(way)
+    extractors = [KnownExtractor(bright_or_not, name=name) for name in ("LiFT ×1", "LiFT ×2 a/b")]
+    draw = Pictures(tmp_path / "out", extractors, images)
+    for extractor in extractors:
+        ObjectBenchmark(images, 64, 0.2, draw=draw)(extractor)
     files = sorted(str(path.relative_to(tmp_path)) for path in (tmp_path / "out").rglob("*.png"))
     assert files == ["out/LiFT_x1/0.png", "out/LiFT_x1/1.png", "out/LiFT_x2_a_b/0.png",
                      "out/LiFT_x2_a_b/1.png"]  # fmt: skip
@@ -90,8 +90,8 @@ def test_pictures(tmp_path):
         assert (picture[40:60, 45:70] == 255).all() and (picture[80:, 10:] < 60).all()
     assert (picture[1, :10] == TRUE).all()
     with pytest.raises(ValueError, match="--pictures: .*0.png exists already; --overwrite"):
-        Pictures(tmp_path / "out", ways, images)
-    Pictures(tmp_path / "out", ways, images, overwrite=True)
+        Pictures(tmp_path / "out", extractors, images)
+    Pictures(tmp_path / "out", extractors, images, overwrite=True)
 
 
 def test_large_photographs_are_drawn_smaller():
@@ -107,8 +107,10 @@ def test_real_boxes(shared):
     assert len(benchmark.images) == 20 and benchmark.tau == 0.2
     # Colours in eight directions: not good, but not nothing.
     angles = np.arange(8) * np.pi / 4
-    way = KnownWay(lambda means: np.cos(6 * means.mean(-1, keepdims=True) + angles), patch=4)
-    first, second = benchmark(way), benchmark(way)
+    extractor = KnownExtractor(
+        lambda means: np.cos(6 * means.mean(-1, keepdims=True) + angles), patch=4
+    )
+    first, second = benchmark(extractor), benchmark(extractor)
     assert first == second
     assert 0.05 < first.figures["CorLoc"] < 0.6
     assert first.skipped == {"images without objects": 0, "hard objects": 0}
@@ -125,7 +127,7 @@ def test_tau_is_a_cosine(shared):
 def test_the_command(shared, tmp_path, capsys):
     data = f"voc:{shared}/data/voc2012_boxes_100"
     arguments = ["--data", data, "--model", tiny_backbone_file(tmp_path), "--size", "64"]
-    arguments += ["--limit", "3", "--ways", "plain,bilinear", "--steps", "1", "--no-hard"]
+    arguments += ["--limit", "3", "--extractors", "plain,bilinear", "--steps", "1", "--no-hard"]
     out = tmp_path / "table.json"
     pictures = tmp_path / "pictures"
     assert main([*arguments, "--out", str(out), "--pictures", str(pictures)]) == 0
@@ -135,7 +137,8 @@ def test_the_command(shared, tmp_path, capsys):
         ["| plain", "8×8"],
         ["| bilinear ×1", "16×16"],
     ]
-    assert [row["way"] for row in json.loads(out.read_text())["rows"]] == ["plain", "bilinear ×1"]
+    rows = json.loads(out.read_text())["rows"]
+    assert [row["extractor"] for row in rows] == ["plain", "bilinear ×1"]
     assert len(list(pictures.rglob("*.png"))) == 6
 
 
@@ -146,7 +149,7 @@ def test_the_command(shared, tmp_path, capsys):
         (["--tau", "3"], "error: tau: got 3, expected a cosine"),
         (["--size", "60"], "60×60 pixels are not a whole number of 8-pixel patches"),
         (["--size", "4"], "4×4 pixels are not a whole number of 8-pixel patches"),
-        (["--ways", ""], "error: --ways: none chosen"),
+        (["--extractors", ""], "error: --extractors: none chosen"),
     ],
 )
 def test_the_command_says_what_is_wrong(shared, tmp_path, capsys, change, message):

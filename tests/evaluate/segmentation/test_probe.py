@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import optax
 import pytest
-from known_ways import KnownWay, bright_or_not, tiny_backbone_file
+from known_extractors import KnownExtractor, bright_or_not, tiny_backbone_file
 from PIL import Image
 
 from vit_jax_xfer.evaluate.open_benchmark import open_benchmark
@@ -88,10 +88,10 @@ def stripes(folder, split, number, unseen=False):
 def test_one_hot_features_tell_all(tmp_path, enlarge):
     stripes(tmp_path, "train", 5)
     spec = stripes(tmp_path, "val", 3)
-    way = KnownWay(bright_or_not, patch=4 * enlarge, enlarge=enlarge)
+    extractor = KnownExtractor(bright_or_not, patch=4 * enlarge, enlarge=enlarge)
     reports = []
     benchmark = open_segmentation(spec, 64, steps=40, learning_rate=0.05)
-    result = benchmark(way, lambda *done: reports.append(done))
+    result = benchmark(extractor, lambda *done: reports.append(done))
     # Where cells differ along one axis, logits cross at their border whatever their strength.
     assert result.figures == {"mIoU": 1.0, "accuracy": 1.0}
     assert list(result.figures)[0] == "mIoU"
@@ -102,13 +102,13 @@ def test_one_hot_features_tell_all(tmp_path, enlarge):
         "classes unseen in training": 0,
     }
     assert reports[-1] == (5 + 40 * 16 + 3,) * 2
-    assert benchmark(way).figures == result.figures
+    assert benchmark(extractor).figures == result.figures
 
 
 def test_useless_features_tell_the_commonest(tmp_path):
     stripes(tmp_path, "train", 5)
     benchmark = open_segmentation(stripes(tmp_path, "val", 3), 64, steps=20)
-    result = benchmark(KnownWay(lambda means: np.ones((*means.shape[:3], 2), np.float32)))
+    result = benchmark(KnownExtractor(lambda means: np.ones((*means.shape[:3], 2), np.float32)))
     assert result.figures["accuracy"] < 0.7 and result.figures["mIoU"] < 0.4
 
 
@@ -116,7 +116,7 @@ def test_classes_that_training_has_not(tmp_path):
     stripes(tmp_path, "train", 4)
     benchmark = open_segmentation(stripes(tmp_path, "val", 2, unseen=True), 64, steps=40)
     assert benchmark.ids == (9, 40, 77) and benchmark.trained == 2
-    result = benchmark(KnownWay(bright_or_not, patch=4))
+    result = benchmark(KnownExtractor(bright_or_not, patch=4))
     assert result.skipped["classes unseen in training"] == 1
     # Their pixels are wrong, and the class counts in the mean with 0.
     assert result.figures["accuracy"] == pytest.approx(1 - 4 * 64 / (64 * 64 - 48))
@@ -130,7 +130,7 @@ def test_a_single_class_and_none_ignored(tmp_path):
             Image.fromarray(picture.astype(np.uint8)).save(tmp_path / kind / f"{i}.png")
     spec = f"masks:{tmp_path}/i:{tmp_path}/m"
     benchmark = open_segmentation(spec, 16, ignore=(), steps=1)
-    assert benchmark(KnownWay(lambda means: means)).figures == {"mIoU": 1.0, "accuracy": 1.0}
+    assert benchmark(KnownExtractor(lambda means: means)).figures == {"mIoU": 1.0, "accuracy": 1.0}
 
 
 @pytest.mark.parametrize("memory", [0.0, 3e-6])
@@ -139,10 +139,10 @@ def test_features_that_are_not_kept(tmp_path, memory, monkeypatch):
     spec = stripes(tmp_path, "val", 3)
 
     # Two channels of noise, so that a wrong place would change what is learnt.
-    def way():
-        return KnownWay(lambda means: np.sin(1e3 * means[..., :2] + np.arange(2)), patch=4)
+    def extractor():
+        return KnownExtractor(lambda means: np.sin(1e3 * means[..., :2] + np.arange(2)), patch=4)
 
-    kept, anew = way(), way()
+    kept, anew = extractor(), extractor()
     runs = [
         open_segmentation(spec, 64, steps=5, memory=gb)(one)
         for gb, one in ((1.0, kept), (memory, anew))
@@ -157,8 +157,10 @@ def test_moments_of_all_cells(tmp_path):
     spec = stripes(tmp_path, "train", 5)
     stripes(tmp_path, "val", 1)
     images = open_segmentation(spec, 64).data.train
-    way = KnownWay(lambda means: 1e3 + means @ np.float32([[1, 2], [0, 1], [3, 0]]), patch=4)
-    train = TrainingSet(way, images, 64, np.zeros(256, np.int32), 1e9, lambda: None)
+    extractor = KnownExtractor(
+        lambda means: 1e3 + means @ np.float32([[1, 2], [0, 1], [3, 0]]), patch=4
+    )
+    train = TrainingSet(extractor, images, 64, np.zeros(256, np.int32), 1e9, lambda: None)
     features = train(np.arange(5))[0].reshape(-1, 2).astype(np.float64)
     np.testing.assert_allclose(train.mean, features.mean(0), rtol=1e-9)
     np.testing.assert_allclose(train.std, features.std(0), rtol=1e-6)
@@ -181,7 +183,7 @@ def test_colours_tell_a_little_of_real_images(shared):
     spec = f"segmentation:coco128:{shared}/data/coco128"
     benchmark = open_benchmark(spec, 32, 10)
     benchmark.steps = 60
-    score = benchmark(KnownWay(lambda means: means, patch=4))
+    score = benchmark(KnownExtractor(lambda means: means, patch=4))
     assert 0.05 < score.figures["accuracy"] < 0.6
     assert 0 < score.figures["mIoU"] < score.figures["accuracy"]
     assert score.skipped["classes unseen in training"] > 0
@@ -191,7 +193,7 @@ def test_the_command(shared, tmp_path, capsys):
     arguments = ["--data", f"coco128:{shared}/data/coco128", "--limit", "3", "--size", "32"]
     arguments += ["--model", tiny_backbone_file(tmp_path), "--probe-steps", "3", "--steps", "1"]
     out = tmp_path / "t.json"
-    assert main([*arguments, "--ways", "plain,bilinear", "--out", str(out)]) == 0
+    assert main([*arguments, "--extractors", "plain,bilinear", "--out", str(out)]) == 0
     text = capsys.readouterr()
     assert text.out.startswith("| features | grid | mIoU | accuracy | skipped images without masks")
     assert "the probe is trained on 3 images and scored on 3" in text.err

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from known_ways import KnownWay, tiny_backbone_file
+from known_extractors import KnownExtractor, tiny_backbone_file
 from PIL import Image
 
 from vit_jax_xfer.evaluate.scale_invariance import main as scale_main
@@ -29,7 +29,7 @@ def study(photos, *sizes, **fields):
 
 
 def test_what_does_not_change_is_one_and_noise_is_none(photos):
-    pure = study(photos, 32, 64, 96)(KnownWay(lambda means: means))
+    pure = study(photos, 32, 64, 96)(KnownExtractor(lambda means: means))
     assert list(pure.figures) == ["CKA 32/96", "CKA 64/96"]
     assert 0.9 < pure.figures["CKA 32/96"] < pure.figures["CKA 64/96"] <= 1
 
@@ -37,30 +37,30 @@ def test_what_does_not_change_is_one_and_noise_is_none(photos):
         seed = means.shape[1]
         return np.random.default_rng(seed).standard_normal(means.shape).astype(np.float32)
 
-    assert abs(study(photos, 32, 64)(KnownWay(noise)).figures["CKA 32/64"]) < 0.1
+    assert abs(study(photos, 32, 64)(KnownExtractor(noise)).figures["CKA 32/64"]) < 0.1
 
 
 def test_it_is_the_mean_of_batches_without_one_left_out(photos):
-    way = KnownWay(lambda means: np.sin(9 * means))
+    extractor = KnownExtractor(lambda means: np.sin(9 * means))
     seen = []
-    found = study(photos, 64, 32, pairwise=True)(way, lambda *done: seen.append(done))
+    found = study(photos, 64, 32, pairwise=True)(extractor, lambda *done: seen.append(done))
     assert seen == [(5, 9), (9, 9)]
     maps = []
     for size in (32, 64):
         images = [Image.open(file).resize((size, size), 2) for file in sorted(photos.glob("*"))]
-        maps.append(np.asarray(way(np.stack([np.asarray(image) for image in images]))))
+        maps.append(np.asarray(extractor(np.stack([np.asarray(image) for image in images]))))
     parts = [(maps[0][s], maps[1][s]) for s in (slice(0, 5), slice(5, 9))]
     expected = minibatch_cka([aligned_rows(*part) for part in parts])
     np.testing.assert_allclose(found.figures["CKA 32/64"], expected, rtol=1e-5)
     np.testing.assert_allclose(scale_cka(*maps), expected, atol=0.1)
 
 
-def test_pairs_and_enlarged_ways(photos):
+def test_pairs_and_enlarged_extractors(photos):
     fields = study(photos, 64, 16, 32, pairwise=True)
     assert fields.pairs == [(16, 32), (16, 64), (32, 64)] and fields.size == 64
-    way = KnownWay(lambda means: means, enlarge=2)
-    fields(way)
-    assert {shape[1] for shape in way.calls} == {32, 64, 128}
+    extractor = KnownExtractor(lambda means: means, enlarge=2)
+    fields(extractor)
+    assert {shape[1] for shape in extractor.calls} == {32, 64, 128}
     for sizes in ((), (64,), (64, 64)):
         with pytest.raises(ValueError, match="sizes: expected two or more different ones"):
             study(photos, *sizes)
@@ -69,12 +69,12 @@ def test_pairs_and_enlarged_ways(photos):
 def test_too_few_cells(photos):
     few = ScaleStudy(sorted(photos.glob("*.png"))[:3], (8, 32))
     with pytest.raises(ValueError, match="sizes: 3 images have 3 cells together at 8 pixels, 4"):
-        few(KnownWay(lambda means: means))
+        few(KnownExtractor(lambda means: means))
 
 
 def test_the_table(photos, tmp_path, capsys):
     arguments = [str(photos), "--model", tiny_backbone_file(tmp_path), "--limit", "3"]
-    arguments += ["--ways", "plain,bilinear", "--steps", "1", "--sizes", "16,32"]
+    arguments += ["--extractors", "plain,bilinear", "--steps", "1", "--sizes", "16,32"]
     out = tmp_path / "t.json"
     assert scale_main([*arguments, "--out", str(out)]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -82,7 +82,8 @@ def test_the_table(photos, tmp_path, capsys):
     written = json.loads(out.read_text())
     assert written["files"] == 3 and written["benchmark"] == "scale"
     rows = written["rows"]
-    assert [row["way"] for row in rows] == ["plain", "bilinear ×1"] and rows[0]["seconds"] is None
+    assert [row["extractor"] for row in rows] == ["plain", "bilinear ×1"]
+    assert rows[0]["seconds"] is None
     assert scale_main([*arguments, "--sizes", "16,30"]) == 1
     said = capsys.readouterr().err
     assert "size 30: plain: " in said and "30×30 pixels are not a whole number" in said

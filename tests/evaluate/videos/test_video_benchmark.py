@@ -5,7 +5,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from fake_ways import colours
+from colour_extractor import colours
 from PIL import Image
 
 import vit_jax_xfer as vjx
@@ -48,8 +48,8 @@ def moving(step, frames=4):
     return masks
 
 
-def run(root, masks, way=None, **fields):
-    return VideoSegmentation("fake", [video(root, masks)], SIDE, **fields)(way or colours())
+def run(root, masks, extractor=None, **fields):
+    return VideoSegmentation("fake", [video(root, masks)], SIDE, **fields)(extractor or colours())
 
 
 @pytest.mark.parametrize("step", [0, 2, 5])
@@ -105,8 +105,8 @@ def test_all_grids(tmp_path, fields):
     # Objects of whole cells: what their corners lose is all there is to lose.
     masks = np.zeros((4, 48, 48), np.uint8)
     masks[:, 8:24, 8:40], masks[:, 28:44, 4:28] = 1, 2
-    way = colours(4, **fields)
-    result = VideoSegmentation("fake", [video(tmp_path, masks)], 48)(way)
+    extractor = colours(4, **fields)
+    result = VideoSegmentation("fake", [video(tmp_path, masks)], 48)(extractor)
     assert result.figures["J"] > 0.93 and result.figures["F"] > 0.9
 
 
@@ -132,15 +132,15 @@ def micro():
 
 def test_real_video_is_reproducible(shared, micro):
     backbone, variables = backbone_of(*micro, "micro")
-    way = FeatureExtractor("bilinear", backbone, (variables, {}), Bilinear(8))
+    extractor = FeatureExtractor("bilinear", backbone, (variables, {}), Bilinear(8))
     data = f"davis2016:{shared / 'data' / 'davis2016_val_3seq'}"
     benchmark = open_videos_benchmark(data, 64, limit=2, frames=4)
     reports = []
-    first = benchmark(way, lambda *done: reports.append(done))
+    first = benchmark(extractor, lambda *done: reports.append(done))
     assert reports[-1] == (8, 8)
     assert 0.1 < first.figures["J"] < 0.9
     assert first.figures["J&F"] == pytest.approx((first.figures["J"] + first.figures["F"]) / 2)
-    assert benchmark(way) == first
+    assert benchmark(extractor) == first
 
 
 def test_real_objects(shared, micro):
@@ -161,7 +161,7 @@ def test_command(shared, micro, tmp_path, capsys):
     arguments = [
         "--data", f"davis2016:{shared / 'data' / 'davis2016_val_3seq'}", "--limit", "1",
         "--frames", "3", "--size", "32", "--model", str(tmp_path / "micro.safetensors"),
-        "--ways", "plain,larger", "--save-masks", str(tmp_path / "masks"),
+        "--extractors", "plain,larger", "--save-masks", str(tmp_path / "masks"),
         "--out", str(tmp_path / "table.json"),
     ]  # fmt: skip
     assert main(arguments) == 0

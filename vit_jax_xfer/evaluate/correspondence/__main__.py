@@ -1,4 +1,4 @@
-"""The command: ways to have features compared by keypoint correspondence."""
+"""The command: feature extractors compared by keypoint correspondence."""
 
 import argparse
 import sys
@@ -16,13 +16,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from vit_jax_xfer.evaluate.correspondence.correspondence_benchmark import (
             open_correspondence,
         )
-        from vit_jax_xfer.features.command import out_path, ways_from
+        from vit_jax_xfer.features.command import extractors_from, out_path
 
         out_path(options)
         benchmark = open_correspondence(
             options.data, options.size, options.limit, options.pairs_per_category
         )
-        compare(options, benchmark, ways_from(options), "pairs")
+        compare(options, benchmark, extractors_from(options), "pairs")
 
     return run_command(action)
 

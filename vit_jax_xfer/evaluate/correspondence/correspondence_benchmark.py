@@ -53,12 +53,12 @@ class Correspondence:
         points = sum(len(pair.shown) for pair in pairs)
         self._points_skipped = points - sum(len(pair.shown) for pair in self._pairs)
 
-    def __call__(self, way: FeatureExtractor, report: Report | None = None) -> Result:
+    def __call__(self, extractor: FeatureExtractor, report: Report | None = None) -> Result:
         """Runs all pairs; the photographs' features are computed one by one."""
-        side = way.side(self.size)
+        side = extractor.side(self.size)
 
         def features_of(path: Path) -> jax.Array:
-            return way(letterbox(path, side)[None])[0]
+            return extractor(letterbox(path, side)[None])[0]
 
         cache = FeatureCache(features_of, self._cache_bytes)
         pairs: Sequence[Pair] = self._pairs

@@ -1,8 +1,8 @@
 """Objects found without labels: python -m vit_jax_xfer.evaluate.objects --data … --model …
 
 TokenCut (arXiv 2202.11539) cuts each image's features in two and gives one box; CorLoc is the share
-of images whose box overlaps a true one by half or more. A row of the table is one way to have
-features. Images are squashed to --size. Images without objects don't count; how many is said.
+of images whose box overlaps a true one by half or more. A row of the table is one feature
+extractor. Images are squashed to --size. Images without objects don't count; how many is said.
 
 The data:
   voc:PATH            PASCAL VOC's folders, or a VOCdevkit with one year: all annotations
@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from vit_jax_xfer.features.command import comparison_parser, out_path, run_command, ways_from
+from vit_jax_xfer.features.command import comparison_parser, extractors_from, out_path, run_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,13 +35,13 @@ def _compare(options: argparse.Namespace) -> None:
     benchmark = open_objects(
         options.data, options.size, options.limit, options.tau, not options.no_hard
     )
-    ways = ways_from(options)
+    extractors = extractors_from(options)
     if options.pictures:
         from vit_jax_xfer.evaluate.objects.drawing import Pictures
 
-        draw = Pictures(Path(options.pictures), ways, benchmark.images, options.overwrite)
+        draw = Pictures(Path(options.pictures), extractors, benchmark.images, options.overwrite)
         benchmark = dataclasses.replace(benchmark, draw=draw)
-    compare(options, benchmark, ways)
+    compare(options, benchmark, extractors)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -57,8 +57,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--no-hard", action="store_true",
         help="leave out VOC's objects that are marked truncated or difficult")  # fmt: skip
     add("--pictures", metavar="DIR",
-        help="draw what was found over each image: DIR/WAY/IMAGE.png, true boxes blue, the found "
-        "one yellow where right and red where not")  # fmt: skip
+        help="draw what was found over each image, as DIR/EXTRACTOR/IMAGE.png: true boxes blue, "
+        "the found one yellow where right and red where not")  # fmt: skip
     return parser
 
 

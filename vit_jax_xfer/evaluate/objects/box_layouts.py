@@ -10,7 +10,7 @@ from vit_jax_xfer.evaluate.objects.boxed_images import BoxedImages
 from vit_jax_xfer.evaluate.objects.coco import open_coco
 from vit_jax_xfer.evaluate.objects.voc import open_voc
 
-VARIANTS = "voc:PATH, voc:PATH:SPLIT, coco:JSON:IMAGES or coco:JSON:IMAGES:NAMES"
+_ACCEPTED = "voc:PATH, voc:PATH:SPLIT, coco:JSON:IMAGES or coco:JSON:IMAGES:NAMES"
 
 
 def open_boxes(spec: str, hard: bool = True) -> BoxedImages:
@@ -36,7 +36,7 @@ def open_boxes(spec: str, hard: bool = True) -> BoxedImages:
             images, names = _last(images)
         file, folder, listed = (Path(one).expanduser() for one in (parts[1], images, names))
         return open_coco(file, folder, listed if names else None)
-    raise ValueError(f"data: got {spec!r}, expected {VARIANTS}")
+    raise ValueError(f"data: got {spec!r}, expected {_ACCEPTED}")
 
 
 def _last(text: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""What TokenCut found, drawn over the photograph: a picture a way and image."""
+"""What TokenCut found, drawn over the photograph: a picture an extractor and image."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ _LONGER_SIDE = 640  # of a picture, pixels
 
 
 class Pictures:
-    """Writes DIR/WAY/IMAGE.png for each image; an object of it is a benchmark's `draw`.
+    """Writes DIR/EXTRACTOR/IMAGE.png for each image; an object of it is a benchmark's `draw`.
 
     ValueError, before anything is written, where a picture exists already.
     """
@@ -28,16 +28,16 @@ class Pictures:
     def __init__(
         self,
         folder: Path,
-        ways: Sequence[FeatureExtractor],
+        extractors: Sequence[FeatureExtractor],
         images: Sequence[BoxedImage],
         overwrite: bool = False,
     ) -> None:
         files = [image.file for image in images]
-        folders = _folder_names([way.name for way in ways])
+        folders = _folder_names([extractor.name for extractor in extractors])
         names = dict(zip(files, picture_names(files), strict=True))
         self._paths = {
-            (way.name, file): folder / inside / f"{name}.png"
-            for way, inside in zip(ways, folders, strict=True)
+            (extractor.name, file): folder / inside / f"{name}.png"
+            for extractor, inside in zip(extractors, folders, strict=True)
             for file, name in names.items()
         }
         there = [path for path in self._paths.values() if path.exists()]
@@ -48,14 +48,14 @@ class Pictures:
 
     def __call__(
         self,
-        way: FeatureExtractor,
+        extractor: FeatureExtractor,
         image: BoxedImage,
         photo: np.ndarray,
         found: Discovery,
         box: np.ndarray,
         right: bool,
     ) -> None:
-        path = self._paths[way.name, image.file]
+        path = self._paths[extractor.name, image.file]
         path.parent.mkdir(parents=True, exist_ok=True)
         write_png(draw_discovery(photo, np.asarray(found.mask), box, image.boxes, right), path)
 
@@ -82,6 +82,6 @@ def draw_discovery(
 
 
 def _folder_names(names: Sequence[str]) -> list[str]:
-    """The ways' names as folders, all different."""
+    """The extractors' names as folders, all different."""
     plain = [folder_name(name) for name in names]
     return [f"{one}_{i}" if plain.count(one) > 1 else one for i, one in enumerate(plain, start=1)]

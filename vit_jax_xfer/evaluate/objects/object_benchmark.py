@@ -21,7 +21,7 @@ from vit_jax_xfer.evaluate.objects.object_discovery import (
 from vit_jax_xfer.evaluate.photographs import batches, features_of, squashed
 from vit_jax_xfer.features.feature_extractor import FeatureExtractor
 
-# Called with (way, image, its photograph, what was found, the box in its pixels, right or not).
+# Called with (extractor, image, its photograph, discovery, the box in its pixels, right or not).
 Draw = Callable[[FeatureExtractor, BoxedImage, np.ndarray, Discovery, np.ndarray, bool], None]
 
 
@@ -29,9 +29,9 @@ Draw = Callable[[FeatureExtractor, BoxedImage, np.ndarray, Discovery, np.ndarray
 class ObjectBenchmark:
     """Photographs are squashed to size × size pixels and cut in two; one box is found on each.
 
-    It is compared with the true ones in pixels of size × size, whatever a way enlarges, true ones
-    rounded towards zero; right is an IoU of 0.5 or more with any. True boxes that have no pixel
-    then are never found. Images without objects don't count. dropped: as in BoxedImages. draw:
+    It is compared with the true ones in pixels of size × size, whatever an extractor enlarges,
+    true ones rounded towards zero; right is an IoU of 0.5 or more with any. True boxes without a
+    pixel are never found. Images without objects don't count. dropped: as in BoxedImages. draw:
     called for each image, also where it doesn't count. ValueError naming the file for a photograph
     that can't be read, and for features that can't be cut.
     """
@@ -43,13 +43,13 @@ class ObjectBenchmark:
     draw: Draw | None = None
     name: str = "objects"
 
-    def __call__(self, way: FeatureExtractor, report: Report | None = None) -> Result:
-        side = way.side(self.size)
+    def __call__(self, extractor: FeatureExtractor, report: Report | None = None) -> Result:
+        side = extractor.side(self.size)
         found: list[np.ndarray] = []
         truths: list[np.ndarray] = []
         for batch in batches(self.images, side):
             photos = [decode_image(image.file, str(image.file)) for image in batch]
-            features = features_of(way, [squashed(photo, side) for photo in photos])
+            features = features_of(extractor, [squashed(photo, side) for photo in photos])
             for image, photo, one in zip(batch, photos, features, strict=True):
                 discovery = self._cut(image, one)
                 grid = one.shape[:2]
@@ -58,7 +58,7 @@ class ObjectBenchmark:
                 truths.append(np.trunc(image.boxes * scale))
                 if self.draw:
                     right = corloc(found[-1][None], truths[-1:]).correct[0]
-                    self.draw(way, image, photo, discovery, found[-1] / scale, bool(right))
+                    self.draw(extractor, image, photo, discovery, found[-1] / scale, bool(right))
                 if report:
                     report(len(found), len(self.images))
         score = corloc(np.array(found), truths)

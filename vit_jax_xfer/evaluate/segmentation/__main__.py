@@ -1,9 +1,9 @@
 """Semantic segmentation by a linear probe: python -m vit_jax_xfer.evaluate.segmentation …
 
-For each way to have features a linear classifier of cells is trained on frozen features and scored
-on other images: mean IoU over the classes that occur, and the share of pixels that are right.
+For each feature extractor a linear classifier of cells is trained on frozen features and scored on
+other images: mean IoU over the classes that occur, and the share of pixels that are right.
 Features are standardised by the training images' mean and deviation; logits are interpolated to
-the labels' size; Adam with a cosine schedule, 16 images a step, the same ones for every way.
+the labels' size; Adam with a cosine schedule, 16 images a step, the same ones for every extractor.
 Images and masks are squashed to --size. Classes that no training image has count with an IoU of 0.
 
 The data:
@@ -19,10 +19,10 @@ from collections.abc import Sequence
 
 from vit_jax_xfer.features.command import (
     comparison_parser,
+    extractors_from,
     out_path,
     positive,
     run_command,
-    ways_from,
 )
 
 _STEPS, _LR, _MEMORY = 500, 1e-2, 2.0  # as benchmark.py has them, which is slow to import
@@ -55,7 +55,7 @@ def _compare(options: argparse.Namespace) -> None:
         f"on {len(data.val)}",
         file=sys.stderr,
     )
-    compare(options, benchmark, ways_from(options))
+    compare(options, benchmark, extractors_from(options))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -14,7 +14,7 @@ from vit_jax_xfer.evaluate.segmentation.labelled_images import (
     check_pairs,
 )
 
-VARIANTS = "voc:PATH, coco128:PATH or masks:IMAGES:MASKS"
+_ACCEPTED = "voc:PATH, coco128:PATH or masks:IMAGES:MASKS"
 _TRAIN = ("train", "training", "train2017")
 _VAL = ("val", "validation", "val2017")
 _SCORED = 4  # of images without such folders every so manyth is scored
@@ -40,7 +40,7 @@ def open_masks(spec: str, ignore: Collection[int] | None = None) -> LabelledImag
     if layout == "masks" and ":" in rest:
         images, masks = (Path(one).expanduser() for one in rest.split(":", 1))
         return _folders(images, masks, _ids(ignore, 255))
-    raise ValueError(f"data: got {spec!r}, expected {VARIANTS}")
+    raise ValueError(f"data: got {spec!r}, expected {_ACCEPTED}")
 
 
 def _ids(given: Collection[int] | None, usual: int) -> frozenset[int]:

@@ -1,4 +1,4 @@
-"""Mean IoU of a linear probe on a way's frozen features."""
+"""Mean IoU of a linear probe on an extractor's frozen features."""
 
 import dataclasses
 from collections.abc import Callable, Collection, Sequence
@@ -36,11 +36,11 @@ class SegmentationBenchmark:
     """Trains a probe on the training images' features and scores the others'.
 
     Photographs and masks are squashed to size × size, masks by the nearest; labels are compared
-    there for every way, whatever it enlarges. ids: the classes that training images have, then
-    those that only scored ones have: nobody can predict these, and they count with an IoU of 0, as
-    in a mean over all classes that occur. A class that is predicted and never true counts as 0 too.
-    skipped: said again in the result. memory: GB of features that are kept; of more, features are
-    computed in each step. The result depends on nothing but the arguments.
+    there for every extractor, whatever it enlarges. ids: the classes that training images have,
+    then those that only scored ones have: nobody can predict these, and they count with an IoU of
+    0, as in a mean over all classes that occur. A class that is predicted and never true counts as
+    0 too. skipped: repeated in the result. memory: GB of features that are kept; of more, features
+    are computed in each step. The result depends on nothing but the arguments.
     """
 
     data: LabelledImages
@@ -53,7 +53,7 @@ class SegmentationBenchmark:
     memory: float = MEMORY
     name: str = "segmentation"
 
-    def __call__(self, way: FeatureExtractor, report: Report | None = None) -> Result:
+    def __call__(self, extractor: FeatureExtractor, report: Report | None = None) -> Result:
         done = 0
         total = len(self.data.train) + self.steps * BATCH + len(self.data.val)
 
@@ -65,7 +65,7 @@ class SegmentationBenchmark:
 
         train = self.data.train
         memory = self.memory * 2**30
-        examples = TrainingSet(way, train, self.size, self._labels(), memory, count)
+        examples = TrainingSet(extractor, train, self.size, self._labels(), memory, count)
         probe = train_probe(
             examples,
             len(train),
@@ -75,17 +75,17 @@ class SegmentationBenchmark:
             self.learning_rate,
             report=lambda step: count(BATCH),
         )
-        score = segmentation_score(self._confusion(way, probe, count))
+        score = segmentation_score(self._confusion(extractor, probe, count))
         figures = {"mIoU": score.mean_iou, "accuracy": float(score.accuracy)}
         return Result(figures, dict(self.skipped))
 
     def _confusion(
-        self, way: FeatureExtractor, probe: Probe, count: Callable[[], None]
+        self, extractor: FeatureExtractor, probe: Probe, count: Callable[[], None]
     ) -> np.ndarray:
-        classes, labels, side = len(self.ids), self._labels(), way.side(self.size)
+        classes, labels, side = len(self.ids), self._labels(), extractor.side(self.size)
         confusion = np.zeros((classes, classes), np.int64)
         for batch in batches(self.data.val, side):
-            features = features_of(way, [read_squashed(one.image, side) for one in batch])
+            features = features_of(extractor, [read_squashed(one.image, side) for one in batch])
             for one, predicted in zip(batch, predict(probe, features, self.size), strict=True):
                 truth = labels[shrunk(read_mask(one.mask), self.size)]
                 confusion += np.asarray(confusion_matrix(predicted, truth, classes, UNLABELLED))

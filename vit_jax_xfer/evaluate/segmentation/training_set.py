@@ -19,18 +19,18 @@ class TrainingSet:
 
     def __init__(
         self,
-        way: FeatureExtractor,
+        extractor: FeatureExtractor,
         images: Sequence[LabelledImage],
         size: int,
         labels: np.ndarray,
         memory: float,
         report: Callable[[], None],
     ) -> None:
-        self._way, self._images, self._size, self._labels = way, images, size, labels
+        self._extractor, self._images, self._size, self._labels = extractor, images, size, labels
         self._kept: list[tuple[np.ndarray, np.ndarray]] = []
         cells = 0
         sums: list[np.ndarray] = []
-        for batch in batches(images, way.side(size)):
+        for batch in batches(images, extractor.side(size)):
             features = self._compute(batch)
             for image, one in zip(batch, features, strict=True):
                 rows = one.reshape(-1, one.shape[-1]).astype(np.float64)
@@ -49,7 +49,7 @@ class TrainingSet:
     def __call__(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         found = {place: self._kept[place] for place in places if place < len(self._kept)}
         missing = [place for place in dict.fromkeys(places.tolist()) if place not in found]
-        for batch in batches(missing, self._way.side(self._size)):
+        for batch in batches(missing, self._extractor.side(self._size)):
             features = self._compute([self._images[place] for place in batch])
             for place, one in zip(batch, features, strict=True):
                 found[place] = one, self.labels_of(self._images[place])
@@ -66,5 +66,5 @@ class TrainingSet:
             self._kept.append((features.copy(), labels))
 
     def _compute(self, images: Sequence[LabelledImage]) -> np.ndarray:
-        side = self._way.side(self._size)
-        return features_of(self._way, [read_squashed(one.image, side) for one in images])
+        side = self._extractor.side(self._size)
+        return features_of(self._extractor, [read_squashed(one.image, side) for one in images])

@@ -1,7 +1,7 @@
 """What features look like: python -m vit_jax_xfer.evaluate.similarity IMAGE… --model … --out DIR
 
-For each image a sheet, DIR/NAME.png, with a column for each way to have features. Above, how much
-every cell resembles the one in the middle, or at --point: the cosine, from its least (dark) to its
+For each image a sheet, DIR/NAME.png, with a column for each feature extractor. Above, how much each
+cell resembles the one in the middle, or at --point: the cosine, from its least (dark) to its
 greatest. Below, the first three principal components of features as colours, which mean the same
 in all columns. Images are squashed to --size for the network.
 
@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from vit_jax_xfer.features.command import comparison_parser, run_command, ways_from
+from vit_jax_xfer.features.command import comparison_parser, extractors_from, run_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,8 +46,8 @@ def _draw_all(options: argparse.Namespace, broken: list[str]) -> None:
     files = find_images(options.images, out)[: options.limit]
     paths = [out / f"{name}.png" for name in picture_names(files)]
     check_free(paths, "--out", options.overwrite)
-    ways = ways_from(options)
-    check_size(ways, options.size)
+    extractors = extractors_from(options)
+    check_size(extractors, options.size)
     out.mkdir(parents=True, exist_ok=True)
     drawn = 0
     with Progress(len(files)) as progress:
@@ -59,8 +59,11 @@ def _draw_all(options: argparse.Namespace, broken: list[str]) -> None:
                 broken.append(str(error))
                 continue
             maps = [
-                (way.name, np.asarray(way(squashed(photo, way.side(options.size))[None]))[0])
-                for way in ways
+                (
+                    extractor.name,
+                    np.asarray(extractor(squashed(photo, extractor.side(options.size))[None]))[0],
+                )
+                for extractor in extractors
             ]
             write_feature_sheet(path, photo, maps, point, file.name)
             drawn += 1

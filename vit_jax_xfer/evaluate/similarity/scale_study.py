@@ -1,4 +1,4 @@
-"""How much features change with the size of the input: CKA between sizes, for a way to have them.
+"""How much features change with the size of the input: CKA between sizes.
 
 The study of Suri et al. (LiFT, 2403.14625), whose details aren't published: here unbiased linear
 CKA (see cka.py) by batches of images, cell by cell on the smaller size's grid.
@@ -40,9 +40,9 @@ def open_scale_study(data: str, size: int, limit: int | None = None) -> "ScaleSt
 class ScaleStudy:
     """Images squashed to squares of each of `sizes` pixels, their features compared by pairs.
 
-    pairwise: all pairs of sizes; False = each with the largest. The same images stand in a batch
-    for every way; batches differ by one image at most, so that none is left out. ValueError naming
-    an image that can't be read, for fewer than two sizes, and for fewer than 4 cells in a batch.
+    pairwise: all pairs of sizes; False = each with the largest. Every extractor gets the same
+    batches, which differ by one image at most, so that none is left out. ValueError naming an
+    image that can't be read, for fewer than two sizes, and for fewer than 4 cells in a batch.
     """
 
     files: Sequence[Path]
@@ -66,12 +66,12 @@ class ScaleStudy:
         pairs = list(itertools.combinations(sorted(self.sizes), 2))
         return [pair for pair in pairs if self.pairwise or pair[1] == self.size]
 
-    def __call__(self, way: FeatureExtractor, report: Report | None = None) -> Result:
+    def __call__(self, extractor: FeatureExtractor, report: Report | None = None) -> Result:
         terms: dict[tuple[int, int], list[jax.Array]] = {pair: [] for pair in self.pairs}
         done = 0
         for batch in np.array_split(np.arange(len(self.files)), -(-len(self.files) // _IMAGES)):
             files = [self.files[i] for i in batch]
-            maps = {size: self._features(way, files, size) for size in sorted(self.sizes)}
+            maps = {size: self._features(extractor, files, size) for size in sorted(self.sizes)}
             for small, large in self.pairs:
                 rows = aligned_rows(maps[small], maps[large])
                 if len(rows[0]) < _ROWS:
@@ -89,9 +89,11 @@ class ScaleStudy:
         }
         return Result(figures, {})
 
-    def _features(self, way: FeatureExtractor, files: Sequence[Path], size: int) -> np.ndarray:
-        side = way.side(size)
+    def _features(
+        self, extractor: FeatureExtractor, files: Sequence[Path], size: int
+    ) -> np.ndarray:
+        side = extractor.side(size)
         step = min(batch_size(side), _IMAGES)
         parts = [files[start : start + step] for start in range(0, len(files), step)]
         photos = (np.stack([read_squashed(file, side) for file in part]) for part in parts)
-        return np.concatenate([np.asarray(way(batch)) for batch in photos])
+        return np.concatenate([np.asarray(extractor(batch)) for batch in photos])

@@ -1,4 +1,4 @@
-"""The command: ways to have features compared by video object segmentation."""
+"""The command: feature extractors compared by video object segmentation."""
 
 import argparse
 import sys
@@ -15,7 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def action() -> None:
         from vit_jax_xfer.evaluate.compare import compare
         from vit_jax_xfer.evaluate.videos.video_benchmark import open_videos_benchmark
-        from vit_jax_xfer.features.command import out_path, ways_from
+        from vit_jax_xfer.features.command import extractors_from, out_path
 
         out_path(options)
         benchmark = open_videos_benchmark(
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.radius,
             _masks_folder(options),
         )
-        compare(options, benchmark, ways_from(options), "frames")
+        compare(options, benchmark, extractors_from(options), "frames")
 
     return run_command(action)
 
@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--save-masks",
         metavar="FOLDER",
-        help="write predicted masks there as WAY/VIDEO/00000.png, which DAVIS's own tools score",
+        help="write predicted masks as FOLDER/EXTRACTOR/VIDEO/00000.png, for DAVIS's own tools",
     )
     return parser
 

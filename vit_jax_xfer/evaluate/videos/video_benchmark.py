@@ -50,9 +50,9 @@ class VideoSegmentation:
 
     A FeatureExtractor gets frames squashed to squares of `side(size)` pixels. radius: how many
     cells of its grid an object may move, as published also where cells are smaller; 0 = anywhere.
-    masks_folder: where predicted masks are written, as WAY/VIDEO/00000.png. Skipped: videos whose
-    first mask has no object, which don't count, and objects of which the first mask's shrinking to
-    the grid leaves no cell, which do count, as never found.
+    masks_folder: where predicted masks are written, as EXTRACTOR/VIDEO/00000.png. Skipped: videos
+    whose first mask has no object, which don't count, and objects of which no cell is left when
+    the first mask shrinks to the grid, which do count, as never found.
 
     Memory: features of nine frames, labels of one video. 448 pixels of a ViT-S/16 with LiFT peak at
     1.0 GB on a CPU (a grid of 56 × 56), with LiFT twice at 1.4 GB (112 × 112).
@@ -72,7 +72,7 @@ class VideoSegmentation:
         self._radius = radius
         self._masks_folder = masks_folder
 
-    def __call__(self, way: FeatureExtractor, report: Report | None = None) -> Result:
+    def __call__(self, extractor: FeatureExtractor, report: Report | None = None) -> Result:
         """Runs all videos, frame by frame."""
         scores: dict[str, VideoScore] = {}
         vanished = 0
@@ -88,13 +88,15 @@ class VideoSegmentation:
             truth = video.truth()
             first = np.where(truth[0] == VOID, 0, truth[0])
             if first.any():
-                masks, lost = segment(way, self.size, video.frames, first, self._radius, frame_done)
+                masks, lost = segment(
+                    extractor, self.size, video.frames, first, self._radius, frame_done
+                )
                 vanished += len(lost)
             else:
                 masks = np.zeros_like(truth)
                 frame_done(len(video.frames))
             if self._masks_folder is not None:
-                folder = self._masks_folder / folder_name(way.name) / video.name
+                folder = self._masks_folder / folder_name(extractor.name) / video.name
                 save_masks(folder, [file.stem for file in video.masks], masks)
             scores[video.name] = score_video(masks, truth)
         score = davis_score(scores)
@@ -105,7 +107,7 @@ class VideoSegmentation:
 
 
 def segment(
-    way: FeatureExtractor,
+    extractor: FeatureExtractor,
     size: int,
     frames: Sequence[Path],
     first: np.ndarray,
@@ -115,19 +117,19 @@ def segment(
     """Masks (T, H, W) uint8 of photographs from that of the first one, (H, W) without void.
 
     Also the objects that vanished on the grid, which no mask but the first has. size: of the square
-    input, before the way enlarges it. ValueError naming a photograph that can't be read.
+    input, before the extractor enlarges it. ValueError naming a photograph that can't be read.
     """
-    grid = way.grid(size)
+    grid = extractor.grid(size)
     labels, vanished = grid_labels(first, grid)
 
     def features() -> Iterator[jax.Array]:
-        side = way.side(size)
+        side = extractor.side(size)
         for path in frames:
             photo = resize(decode_image(path, str(path)), side, side, "bicubic")
-            yield way(np.asarray(photo)[None])[0]
+            yield extractor(np.asarray(photo)[None])[0]
             frame_done()
 
-    enlargement = mask_enlargement(way.backbone.patch_size, grid)
+    enlargement = mask_enlargement(extractor.backbone.patch_size, grid)
     propagated = propagate_video(features(), labels, radius=radius)
     masks = [mask_from_labels(frame, enlargement, first.shape) for frame in propagated[1:]]
     return np.stack([first, *masks]).astype(np.uint8), vanished

@@ -1,4 +1,4 @@
-"""Ways to have features whose features are known, for tests of evaluations; and a tiny network."""
+"""Feature extractors of known features, for tests of evaluations; and a tiny network."""
 
 import pathlib
 
@@ -9,7 +9,7 @@ import vit_jax_xfer as vjx
 from vit_jax_xfer.pretrained.own import save_file
 
 
-class KnownWay:
+class KnownExtractor:
     """`features(photos uint8 (B, H, W, 3))` on a grid of H // patch, and the rest of one."""
 
     def __init__(self, features, patch=8, enlarge=1, name="known"):

@@ -1,4 +1,4 @@
-"""A way whose features are photographs' own colours, so that figures are known beforehand."""
+"""A feature extractor that gives photographs' colours, so that figures are known beforehand."""
 
 import dataclasses
 
@@ -22,5 +22,5 @@ class Colours:
 
 
 def colours(patch_size: int = 1, **fields: object) -> FeatureExtractor:
-    """A Way of cells' colours."""
+    """The FeatureExtractor of cells' mean colours."""
     return FeatureExtractor("colours", Colours(patch_size), ({}, {}), **fields)

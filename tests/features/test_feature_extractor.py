@@ -1,4 +1,4 @@
-"""Ways to have features: shapes, what is compiled, multiply-adds, what fits which backbone."""
+"""Feature extractors: shapes, what is compiled, multiply-adds, what fits which backbone."""
 
 import dataclasses
 import weakref
@@ -16,7 +16,7 @@ from vit_jax_xfer.features.open_extractors import (
     check_fits,
     load_backbone,
     load_upsampler,
-    make_ways,
+    make_extractors,
 )
 from vit_jax_xfer.models.lifting.bilinear import Bilinear
 from vit_jax_xfer.models.lifting.feature_source import backbone_fingerprint
@@ -77,8 +77,8 @@ def test_grids_and_multiply_adds(backbone):
     plain = FeatureExtractor("plain", network, (variables, {}))
     doubled = FeatureExtractor("bilinear", network, (variables, {}), Bilinear(8), 2)
     larger = FeatureExtractor("larger", network, (variables, {}), enlarge=2)
-    assert [way.grid(32) for way in (plain, doubled, larger)] == [(4, 4), (16, 16), (8, 8)]
-    assert [way.side(32) for way in (plain, doubled, larger)] == [32, 32, 64]
+    assert [one.grid(32) for one in (plain, doubled, larger)] == [(4, 4), (16, 16), (8, 8)]
+    assert [one.side(32) for one in (plain, doubled, larger)] == [32, 32, 64]
     # By hand: patches, one whole block, and of the last one q, k and v, whose keys are taken.
     tokens, width = 17, 64
     block = tokens * width * 12 * width + 2 * tokens**2 * width
@@ -94,33 +94,33 @@ def test_grids_and_multiply_adds(backbone):
 
 def test_time_is_that_of_later_calls(backbone, photos):
     network, variables = backbone
-    way = FeatureExtractor("plain", network, (variables, {}))
-    assert np.isnan(way.seconds_per_image)
-    way(photos)
-    assert np.isnan(way.seconds_per_image)
-    way(photos)
-    assert 0 < way.seconds_per_image < 60
+    extractor = FeatureExtractor("plain", network, (variables, {}))
+    assert np.isnan(extractor.seconds_per_image)
+    extractor(photos)
+    assert np.isnan(extractor.seconds_per_image)
+    extractor(photos)
+    assert 0 < extractor.seconds_per_image < 60
 
 
 def test_other_weights_without_compiling_again(backbone, photos):
     network, variables = backbone
-    way = FeatureExtractor("plain", network, (variables, {}))
-    first = way(photos)
+    extractor = FeatureExtractor("plain", network, (variables, {}))
+    first = extractor(photos)
     _, others = globals()["network"](seed=5)
-    again = way.with_variables((others, {}))
+    again = extractor.with_variables((others, {}))
     found = again(photos)
-    assert not np.allclose(found, first) and again._compute is way._compute
-    assert way._compute._cache_size() == 1
-    np.testing.assert_array_equal(way(photos), first)
+    assert not np.allclose(found, first) and again._compute is extractor._compute
+    assert extractor._compute._cache_size() == 1
+    np.testing.assert_array_equal(extractor(photos), first)
 
 
 def test_weights_that_are_replaced_can_go(backbone, photos):
     network, variables = backbone
-    way = FeatureExtractor("plain", network, (jax.tree.map(np.array, variables), {}))
-    kept = weakref.ref(jax.tree.leaves(way.variables)[0])
-    way(photos)
-    way = way.with_variables((variables, {}))
-    way(photos)
+    extractor = FeatureExtractor("plain", network, (jax.tree.map(np.array, variables), {}))
+    kept = weakref.ref(jax.tree.leaves(extractor.variables)[0])
+    extractor(photos)
+    extractor = extractor.with_variables((variables, {}))
+    extractor(photos)
     assert kept() is None
 
 
@@ -203,26 +203,28 @@ def test_what_does_not_fit_a_backbone(backbone):
         check_fits("x", network.model, network, variables)
 
 
-def test_ways_of_a_comparison(backbone, tmp_path):
+def test_extractors_of_a_comparison(backbone, tmp_path):
     network, variables = backbone
     path = tmp_path / "up.safetensors"
     save_file(path, *upsampler("lift_patch8", network))
-    names = [way.name for way in make_ways(network, variables, [str(path)], (1, 2))]
+    names = [one.name for one in make_extractors(network, variables, [str(path)], (1, 2))]
     assert names == [
         "plain", "bilinear ×1", "bilinear ×2", "joint bilateral ×1", "joint bilateral ×2",
         "LiFT ×1", "LiFT ×2", "input ×2",
     ]  # fmt: skip
-    two = [way.name for way in make_ways(network, variables, [str(path)] * 2, (1,), ())]
+    two = [one.name for one in make_extractors(network, variables, [str(path)] * 2, (1,), ())]
     assert two == [f"LiFT {path} ×1"] * 2
-    with pytest.raises(ValueError, match="ways: 'nearest' is none of plain, bilinear"):
-        make_ways(network, variables, names=("nearest",))
+    with pytest.raises(ValueError, match="extractors: 'nearest' is none of plain, bilinear"):
+        make_extractors(network, variables, names=("nearest",))
     with pytest.raises(ValueError, match="steps: got 0"):
-        make_ways(network, variables, steps=(0,))
+        make_extractors(network, variables, steps=(0,))
     overlapping = dataclasses.replace(network, stride=4)
-    with pytest.raises(ValueError, match="ways: bilateral .* leave it out, or drop stride"):
-        make_ways(overlapping, variables)
-    rest = make_ways(overlapping, variables, steps=(1,), names=("plain", "bilinear", "larger"))
-    assert [way.grid(32) for way in rest] == [(7, 7), (14, 14), (15, 15)]
+    with pytest.raises(ValueError, match="extractors: bilateral .* leave it out, or drop stride"):
+        make_extractors(overlapping, variables)
+    rest = make_extractors(
+        overlapping, variables, steps=(1,), names=("plain", "bilinear", "larger")
+    )
+    assert [extractor.grid(32) for extractor in rest] == [(7, 7), (14, 14), (15, 15)]
 
 
 def test_backbones_from_files(tmp_path):
