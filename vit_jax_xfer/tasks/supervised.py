@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vit_jax_xfer.evaluate.classification import classification_sums
+from vit_jax_xfer.evaluate.classification import classification_sums, hits
 from vit_jax_xfer.tasks.task import (
     Aux,
     Batch,
@@ -66,6 +66,6 @@ def init_vit(model: nn.Module, key: jax.Array) -> Variables:
     return model.init(key, jnp.zeros((1, height, width, 3)))
 
 
-def top1(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """The share of a batch whose highest logit is the label's, ()."""
-    return (logits.argmax(axis=-1) == labels).mean()
+def top1(logits: jax.Array, targets: jax.Array) -> jax.Array:
+    """The share of a batch whose true class has the highest logit (see `hits`), ()."""
+    return hits(logits, targets, 1).mean()

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from vit_jax_xfer.evaluate.classification import distribution
 from vit_jax_xfer.features.backbone import backbone_of
 from vit_jax_xfer.features.feature_extractor import FeatureExtractor
 
@@ -90,7 +91,10 @@ class Task(abc.ABC):
         """ValueError for whatever would fail later on images (H, W, 3)."""
 
 
-def smoothed_cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float) -> jax.Array:
-    """Cross-entropy of each image, (B,) float32, with the labels smoothed over all classes."""
-    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
-    return optax.softmax_cross_entropy(logits.astype(jnp.float32), targets)
+def smoothed_cross_entropy(logits: jax.Array, targets: jax.Array, smoothing: float) -> jax.Array:
+    """Cross-entropy of each image, (B,) float32, with the targets smoothed over all classes.
+
+    targets: classes (B,), or shares of them (B, K) as mixing of images makes them.
+    """
+    shares = optax.smooth_labels(distribution(targets, logits.shape[-1]), smoothing)
+    return optax.softmax_cross_entropy(logits.astype(jnp.float32), shares)
