@@ -1,5 +1,6 @@
 """What the commands around a config share: its flag, and errors of one line."""
 
+import functools
 import pathlib
 import re
 import sys
@@ -11,7 +12,17 @@ flags.disclaim_key_flags()  # --help lists --config as the command's own
 
 
 def config_flag() -> flags.FlagHolder:
-    """Defines --config, a file of configs/ whose fields are set with --config.FIELD=VALUE."""
+    """The flag --config, a file of configs/ whose fields are set with --config.FIELD=VALUE.
+
+    One flag for all commands that are imported into a process, and a key flag of each in --help.
+    """
+    holder = _define_config_flag()
+    flags.declare_key_flag("config")
+    return holder
+
+
+@functools.cache
+def _define_config_flag() -> flags.FlagHolder:
     holder = config_flags.DEFINE_config_file(
         "config",
         None,
