@@ -60,7 +60,7 @@ def main(argv: list[str]) -> int:
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", _DEVICES.value or 1)
 
-    from vit_jax_xfer.train.planning import fit_text, plan_run
+    from vit_jax_xfer.train.run_plan import fit_text, plan_run
 
     try:
         available = _bytes(_MEMORY.value) if _MEMORY.value else None

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from vit_jax_xfer.explain.filter_masks import main
-from vit_jax_xfer.explain.masks import Masks
+from vit_jax_xfer.explain.kept_tokens import KeptTokens
 from vit_jax_xfer.explain.overlay import MARK, spread
 from vit_jax_xfer.models.filter.blocks import Stage
 from vit_jax_xfer.models.filter.network import FilterViT
@@ -92,7 +92,9 @@ def test_kept_cells_lie_on_the_object(trained, size):
     images, _, inside = scenes(jax.random.key(5), 32, *size)
     canvas = (SCALE * size[0], SCALE * size[1])
     shares, offsets, contrasts = [], [], []
-    for (stage,), where in zip(Masks(*trained)(np.asarray(images)), enlarged(inside), strict=True):
+    for (stage,), where in zip(
+        KeptTokens(*trained)(np.asarray(images)), enlarged(inside), strict=True
+    ):
         marked = spread(stage.mask, stage.cells, canvas, fill=False)
         shares.append(where[marked].mean())
         offsets.append(offset(marked, where))

@@ -11,7 +11,7 @@ from vit_jax_xfer.evaluate.benchmark import Benchmark
 from vit_jax_xfer.explain.progress import Progress
 from vit_jax_xfer.features.command import out_path
 from vit_jax_xfer.features.feature_extractor import FeatureExtractor
-from vit_jax_xfer.features.table import Row, markdown, row_of, write_json
+from vit_jax_xfer.features.table import TableRow, markdown, row_of, write_json
 
 _NOT_WRITTEN = ("out", "overwrite")
 
@@ -23,7 +23,7 @@ def compare(
     items: str = "images",
     timed: bool = True,
     about: Mapping[str, Any] | None = None,
-) -> list[Row]:
+) -> list[TableRow]:
     """Prints a markdown row as each extractor is done; --out gets the rows with the flags.
 
     options: as features/command.py's comparison_parser makes them. items: what the benchmark
@@ -32,16 +32,16 @@ def compare(
     where an extractor can't take the benchmark's size.
     """
     path = out_path(options)
-    check_size(extractors, benchmark.size)
+    check_input_size(extractors, benchmark.size)
     chosen = {name: value for name, value in vars(options).items() if name not in _NOT_WRITTEN}
-    rows: list[Row] = []
+    rows: list[TableRow] = []
     for number, extractor in enumerate(extractors, start=1):
         print(
             f"{benchmark.name}, {number} of {len(extractors)}: {extractor.name}",
             file=sys.stderr,
             flush=True,
         )
-        row = run(benchmark, extractor, items)
+        row = run_extractor(benchmark, extractor, items)
         rows.append(row if timed else dataclasses.replace(row, seconds=math.nan))
         lines = markdown(rows).splitlines()
         # The header comes with the first row.
@@ -52,7 +52,7 @@ def compare(
     return rows
 
 
-def check_size(extractors: Sequence[FeatureExtractor], size: int) -> None:
+def check_input_size(extractors: Sequence[FeatureExtractor], size: int) -> None:
     """ValueError, naming the size, where photographs of that many pixels don't suit one."""
     for extractor in extractors:
         try:
@@ -64,7 +64,7 @@ def check_size(extractors: Sequence[FeatureExtractor], size: int) -> None:
             raise ValueError(f"size {size}: {extractor.name}: {error}{hint}") from None
 
 
-def run(benchmark: Benchmark, extractor: FeatureExtractor, items: str) -> Row:
+def run_extractor(benchmark: Benchmark, extractor: FeatureExtractor, items: str) -> TableRow:
     """One extractor's row, with its progress on stderr."""
     progress: Any = None
 

@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _study(options: argparse.Namespace) -> None:
     # Imported late, so that --help answers at once.
     from vit_jax_xfer.data.sources.integrity import check_files
-    from vit_jax_xfer.evaluate.compare import check_size, compare
+    from vit_jax_xfer.evaluate.compare import check_input_size, compare
     from vit_jax_xfer.evaluate.similarity.scale_study import ScaleStudy
     from vit_jax_xfer.explain.image_files import find_images
 
@@ -39,7 +39,7 @@ def _study(options: argparse.Namespace) -> None:
     study = ScaleStudy(files, options.sizes, options.pairwise)
     extractors = extractors_from(options)
     for size in study.sizes:
-        check_size(extractors, size)
+        check_input_size(extractors, size)
     # Its seconds would be a mean over the sizes.
     compare(options, study, extractors, timed=False, about={"files": len(files)})
 

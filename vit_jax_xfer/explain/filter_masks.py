@@ -67,14 +67,14 @@ def draw_all(options: argparse.Namespace) -> list[str]:
 def _load(options: argparse.Namespace) -> tuple[Any, Any]:
     """The network's masks, and the pictures that will be made of them."""
     from vit_jax_xfer.explain.cells import stage_cells
+    from vit_jax_xfer.explain.kept_tokens import KeptTokens
     from vit_jax_xfer.explain.mask_sheets import MaskSheets
-    from vit_jax_xfer.explain.masks import Masks
     from vit_jax_xfer.explain.network_view import preparation
     from vit_jax_xfer.pretrained.load import load_pretrained
 
     model, variables = load_pretrained(options.model)
     try:
-        masks = Masks(model, variables, options.seed)
+        masks = KeptTokens(model, variables, options.seed)
     except ValueError as error:
         raise ValueError(f"{options.model}: {error}") from error
     preprocessing = preparation(model, options.image_size, options.whole)

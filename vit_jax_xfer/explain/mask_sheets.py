@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from vit_jax_xfer.explain.cells import Cells
-from vit_jax_xfer.explain.masks import StageMask
+from vit_jax_xfer.explain.kept_tokens import StageMask
 from vit_jax_xfer.explain.network_view import seen_box
 from vit_jax_xfer.explain.overlay import paint_importance, paint_kept
 from vit_jax_xfer.explain.pictures import heat, sheet, to_pixels, write_png

@@ -43,7 +43,7 @@ def _write_all(options: argparse.Namespace, broken: list[str]) -> None:
     from vit_jax_xfer.data.sources.decode import decode_image
     from vit_jax_xfer.explain.image_files import find_images, picture_names
     from vit_jax_xfer.explain.progress import Progress
-    from vit_jax_xfer.features.image_features import Sizing, check_free
+    from vit_jax_xfer.features.feature_files import Sizing, check_free
 
     if options.steps and not options.lift:
         raise ValueError("--steps: nothing is doubled without --lift; give one, or drop --steps")
@@ -129,7 +129,7 @@ def _pictures(options: argparse.Namespace, names: Sequence[str]) -> list[Path]:
 
 
 def _store(options: argparse.Namespace, extractor: Any, images: int, to_one: bool) -> Any:
-    from vit_jax_xfer.features.image_features import OneFile, OneFileEach, about
+    from vit_jax_xfer.features.feature_files import OneFile, OneFileEach, about
 
     facts = about(extractor, options.lift)
     if to_one:

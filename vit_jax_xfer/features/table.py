@@ -11,7 +11,7 @@ from vit_jax_xfer.features.feature_extractor import FeatureExtractor
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class TableRow:
     """What one extractor reaches. figures: shares of 1 by name. skipped: what, and how many.
 
     grid: (h, w). seconds: of one image's features. multiply_adds: of one image's features.
@@ -27,9 +27,9 @@ class Row:
 
 def row_of(
     extractor: FeatureExtractor, size: int, figures: Mapping[str, float], skipped: Mapping[str, int]
-) -> Row:
+) -> TableRow:
     """The row of an extractor that was run on photographs of `side(size)` pixels."""
-    return Row(
+    return TableRow(
         extractor.name,
         extractor.grid(size),
         dict(figures),
@@ -39,7 +39,7 @@ def row_of(
     )
 
 
-def markdown(rows: Sequence[Row]) -> str:
+def markdown(rows: Sequence[TableRow]) -> str:
     """The table with a header; figures as percentages with one digit."""
     figures = list(dict.fromkeys(name for row in rows for name in row.figures))
     skipped = list(dict.fromkeys(name for row in rows for name in row.skipped))
@@ -62,7 +62,7 @@ def markdown(rows: Sequence[Row]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def write_json(path: Path, rows: Sequence[Row], about: Mapping[str, Any]) -> None:
+def write_json(path: Path, rows: Sequence[TableRow], about: Mapping[str, Any]) -> None:
     """The rows and what they are about, NaN as null; the file appears when it is complete.
 
     Beside the new names stand those of version 0.1, which scripts read: way and ways.

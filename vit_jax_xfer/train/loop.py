@@ -19,10 +19,10 @@ from vit_jax_xfer.pretrained.description import describe
 from vit_jax_xfer.storage.checkpoints import Checkpoints, save_model
 from vit_jax_xfer.tasks.build import build_task
 from vit_jax_xfer.tasks.task import Task, Variables
-from vit_jax_xfer.train.benchmarks import Benchmarks
 from vit_jax_xfer.train.clock import Clock
 from vit_jax_xfer.train.compile import trace_step
 from vit_jax_xfer.train.console import say
+from vit_jax_xfer.train.dense_benchmarks import DenseBenchmarks
 from vit_jax_xfer.train.evaluation import Evaluator, evaluate_state, show
 from vit_jax_xfer.train.initial_state import start_or_resume
 from vit_jax_xfer.train.inputs import Inputs, open_inputs
@@ -67,7 +67,7 @@ def _run(config: ConfigDict, workdir: str | os.PathLike[str], stop: StopSignal) 
     shardings = param_shardings(task.frozen, mesh, config.mesh.fsdp_min_elements)
     frozen = place(task.frozen, shardings)
     evaluator = Evaluator(task, mesh)
-    benchmarks = Benchmarks(task, config, inputs.eval_shape())
+    benchmarks = DenseBenchmarks(task, config, inputs.eval_shape())
     if not task.trains:
         claim_workdir(folder, config)
         return evaluate_only(task, frozen, evaluator, inputs, folder)

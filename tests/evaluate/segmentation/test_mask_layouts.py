@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vit_jax_xfer.evaluate.segmentation.labelled_images import read_mask, shrunk, survey
+from vit_jax_xfer.evaluate.segmentation.labelled_images import read_class_mask, shrunk, survey
 from vit_jax_xfer.evaluate.segmentation.mask_layouts import open_masks
 
 
@@ -94,15 +94,15 @@ def test_palettes_and_many_ids(tmp_path):
     picture = Image.fromarray(ids, "P")
     picture.putpalette(list(range(256)) * 3)
     picture.save(tmp_path / "p.png")
-    np.testing.assert_array_equal(read_mask(tmp_path / "p.png"), ids)
+    np.testing.assert_array_equal(read_class_mask(tmp_path / "p.png"), ids)
     Image.fromarray(ids.astype(np.uint16) * 200).save(tmp_path / "w.png")
-    np.testing.assert_array_equal(read_mask(tmp_path / "w.png"), ids * np.int64(200))
+    np.testing.assert_array_equal(read_class_mask(tmp_path / "w.png"), ids * np.int64(200))
     Image.new("RGB", (2, 2)).save(tmp_path / "c.png")
     with pytest.raises(ValueError, match="c.png: a mask is a picture of class ids.*mode RGB"):
-        read_mask(tmp_path / "c.png")
+        read_class_mask(tmp_path / "c.png")
     (tmp_path / "c.png").write_bytes(b"no")
     with pytest.raises(ValueError, match="cannot read mask .*c.png"):
-        read_mask(tmp_path / "c.png")
+        read_class_mask(tmp_path / "c.png")
 
 
 def test_rubbish_is_named(folders):

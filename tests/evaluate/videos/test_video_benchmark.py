@@ -11,7 +11,7 @@ from PIL import Image
 import vit_jax_xfer as vjx
 from vit_jax_xfer.evaluate.videos.__main__ import main
 from vit_jax_xfer.evaluate.videos.mask_files import save_masks
-from vit_jax_xfer.evaluate.videos.video import Video, read_mask
+from vit_jax_xfer.evaluate.videos.video import Video, read_object_mask
 from vit_jax_xfer.evaluate.videos.video_benchmark import (
     VideoSegmentation,
     mask_enlargement,
@@ -77,7 +77,9 @@ def test_reports_and_saved_masks(tmp_path):
     assert result.figures["J&F"] == 1
     files = sorted((tmp_path / "out" / "colours" / "video").iterdir())
     assert [file.name for file in files] == [f"{k:05}.png" for k in range(4)]
-    np.testing.assert_array_equal([read_mask(f) for f in files], np.where(masks == 255, 0, masks))
+    np.testing.assert_array_equal(
+        [read_object_mask(f) for f in files], np.where(masks == 255, 0, masks)
+    )
 
 
 def test_what_is_counted(tmp_path):
@@ -146,7 +148,7 @@ def test_real_video_is_reproducible(shared, micro):
 def test_real_objects(shared, micro):
     backbone, variables = backbone_of(*micro, "micro")
     folder = shared / "data" / "cutie_examples_vos"
-    first = read_mask(folder / "masks" / "bike" / "00000.png")
+    first = read_object_mask(folder / "masks" / "bike" / "00000.png")
     frames = sorted((folder / "images" / "bike").glob("*.jpg"))[:3]
     masks, vanished = segment(
         FeatureExtractor("plain", backbone, (variables, {})), 64, frames, first

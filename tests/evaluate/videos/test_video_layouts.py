@@ -6,7 +6,7 @@ from PIL import Image
 
 from vit_jax_xfer.evaluate.folder_name import folder_name
 from vit_jax_xfer.evaluate.videos.mask_files import palette, save_masks
-from vit_jax_xfer.evaluate.videos.video import read_mask
+from vit_jax_xfer.evaluate.videos.video import read_object_mask
 from vit_jax_xfer.evaluate.videos.video_layouts import open_videos
 
 
@@ -109,10 +109,10 @@ def test_what_is_missing(davis):
 def test_masks_that_are_none(tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "x.png")
     with pytest.raises(ValueError, match=r"x\.png: mode RGB, expected a palette"):
-        read_mask(tmp_path / "x.png")
+        read_object_mask(tmp_path / "x.png")
     (tmp_path / "x.png").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"cannot read mask .*x\.png"):
-        read_mask(tmp_path / "x.png")
+        read_object_mask(tmp_path / "x.png")
 
 
 def test_saved_masks(tmp_path, shared):

@@ -45,7 +45,7 @@ def checked_boxes(source: Path, boxes: Sequence[Sequence[float]]) -> np.ndarray:
     return array
 
 
-def check_images(where: Path, images: Sequence[BoxedImage]) -> None:
+def check_boxed_images(where: Path, images: Sequence[BoxedImage]) -> None:
     """ValueError where there are none, and naming those that are missing or broken."""
     if not images:
         raise ValueError(f"{where}: lists no images")

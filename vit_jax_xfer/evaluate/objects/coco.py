@@ -10,7 +10,7 @@ from typing import Any
 from vit_jax_xfer.evaluate.objects.boxed_images import (
     BoxedImage,
     BoxedImages,
-    check_images,
+    check_boxed_images,
     checked_boxes,
 )
 
@@ -45,7 +45,7 @@ def open_coco(file: Path, folder: Path, names: Path | None = None) -> BoxedImage
         for image, name in files.items()
         if image in wanted
     ]
-    check_images(names or file, images)
+    check_boxed_images(names or file, images)
     return BoxedImages(tuple(images), _TAU, "crowds")
 
 

@@ -12,7 +12,7 @@ from vit_jax_xfer.data.sources.folder import EXTENSIONS
 from vit_jax_xfer.evaluate.objects.boxed_images import (
     BoxedImage,
     BoxedImages,
-    check_images,
+    check_boxed_images,
     checked_boxes,
 )
 
@@ -34,7 +34,7 @@ def open_voc(path: Path, split: str = "", hard: bool = True) -> BoxedImages:
     for name in names:
         boxes, left_out = _read_boxes(root / "Annotations" / f"{name}.xml", hard)
         images.append(BoxedImage(image_file(root / "JPEGImages", name), boxes, left_out))
-    check_images(where, images)
+    check_boxed_images(where, images)
     return BoxedImages(tuple(images), _TAU, "hard objects")
 
 

@@ -44,7 +44,7 @@ class Survey(NamedTuple):
     vanished: int
 
 
-def read_mask(file: Path) -> np.ndarray:
+def read_class_mask(file: Path) -> np.ndarray:
     """A mask's ids (H, W), of a palette, grey or 16-bit picture. ValueError naming the file."""
     ids, mode = read_index_picture(file)
     if ids.ndim != 2 or ids.dtype.kind not in "uib":
@@ -67,7 +67,7 @@ def survey(images: Sequence[LabelledImage], size: int, ignore: frozenset[int]) -
     found: set[int] = set()
     empty = vanished = 0
     for one in images:
-        ids = read_mask(one.mask)
+        ids = read_class_mask(one.mask)
         width, height = image_size(one.image)
         if ids.shape != (height, width):
             raise ValueError(

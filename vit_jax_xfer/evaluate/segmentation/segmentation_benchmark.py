@@ -9,7 +9,7 @@ from vit_jax_xfer.evaluate.benchmark import Report, Result
 from vit_jax_xfer.evaluate.photographs import batches, features_of, read_squashed
 from vit_jax_xfer.evaluate.segmentation.labelled_images import (
     LabelledImages,
-    read_mask,
+    read_class_mask,
     shrunk,
     survey,
 )
@@ -87,7 +87,7 @@ class SegmentationBenchmark:
         for batch in batches(self.data.val, side):
             features = features_of(extractor, [read_squashed(one.image, side) for one in batch])
             for one, predicted in zip(batch, predict(probe, features, self.size), strict=True):
-                truth = labels[shrunk(read_mask(one.mask), self.size)]
+                truth = labels[shrunk(read_class_mask(one.mask), self.size)]
                 confusion += np.asarray(confusion_matrix(predicted, truth, classes, UNLABELLED))
                 count()
         return confusion

@@ -5,7 +5,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from vit_jax_xfer.evaluate.photographs import batches, features_of, read_squashed
-from vit_jax_xfer.evaluate.segmentation.labelled_images import LabelledImage, read_mask, shrunk
+from vit_jax_xfer.evaluate.segmentation.labelled_images import (
+    LabelledImage,
+    read_class_mask,
+    shrunk,
+)
 from vit_jax_xfer.features.feature_extractor import FeatureExtractor
 
 
@@ -58,7 +62,7 @@ class TrainingSet:
 
     def labels_of(self, image: LabelledImage) -> np.ndarray:
         """Labels (size, size) of an image."""
-        return self._labels[shrunk(read_mask(image.mask), self._size)]
+        return self._labels[shrunk(read_class_mask(image.mask), self._size)]
 
     def _keep(self, image: LabelledImage, features: np.ndarray, memory: float) -> None:
         labels = self.labels_of(image)

@@ -31,12 +31,12 @@ def _draw_all(options: argparse.Namespace, broken: list[str]) -> None:
     import numpy as np
 
     from vit_jax_xfer.data.sources.decode import decode_image
-    from vit_jax_xfer.evaluate.compare import check_size
+    from vit_jax_xfer.evaluate.compare import check_input_size
     from vit_jax_xfer.evaluate.photographs import squashed
     from vit_jax_xfer.explain.feature_sheets import write_feature_sheet
     from vit_jax_xfer.explain.image_files import find_images, picture_names
     from vit_jax_xfer.explain.progress import Progress
-    from vit_jax_xfer.features.image_features import check_free
+    from vit_jax_xfer.features.feature_files import check_free
 
     if not options.out:
         raise ValueError("--out: give the folder of the pictures")
@@ -47,7 +47,7 @@ def _draw_all(options: argparse.Namespace, broken: list[str]) -> None:
     paths = [out / f"{name}.png" for name in picture_names(files)]
     check_free(paths, "--out", options.overwrite)
     extractors = extractors_from(options)
-    check_size(extractors, options.size)
+    check_input_size(extractors, options.size)
     out.mkdir(parents=True, exist_ok=True)
     drawn = 0
     with Progress(len(files)) as progress:

@@ -27,14 +27,14 @@ class Video:
 
         ValueError naming the file that isn't such a mask.
         """
-        return read_mask(self.masks[frame], self.one_object)
+        return read_object_mask(self.masks[frame], self.one_object)
 
     def truth(self) -> np.ndarray:
         """The masks of all frames, (T, H, W) uint8."""
         return np.stack([self.mask(frame) for frame in range(len(self.masks))])
 
 
-def read_mask(file: Path, one_object: bool = False) -> np.ndarray:
+def read_object_mask(file: Path, one_object: bool = False) -> np.ndarray:
     """The mask of a PNG as in Video.mask: a palette's indices, or a grey picture's values."""
     values, mode = read_index_picture(file)
     if mode not in ("P", "L", "1"):

@@ -11,7 +11,7 @@ import numpy as np
 from vit_jax_xfer.data.sources.decode import image_size
 from vit_jax_xfer.data.sources.integrity import check_files
 from vit_jax_xfer.evaluate.videos.davis import VOID
-from vit_jax_xfer.evaluate.videos.video import Video, read_mask
+from vit_jax_xfer.evaluate.videos.video import Video, read_object_mask
 
 # Where the names of the videos to be scored may be written.
 _LISTS = {
@@ -89,7 +89,7 @@ def _video(root: Path, name: str, limit: int | None, one_object: bool) -> Video:
                 f"{file}: {image_size(file)} pixels, but {frames[0].name} of this video has {size}"
             )
     check_files([str(file) for file in (*frames, *masks)], f"video {name}")
-    labels = np.unique(read_mask(masks[0], one_object))
+    labels = np.unique(read_object_mask(masks[0], one_object))
     if not one_object and labels.tolist() in ([0, VOID], [VOID]):
         raise ValueError(f"{masks[0]}: 0 and 255 alone; open masks of one object as davis2016:PATH")
     return Video(name, tuple(frames), tuple(masks), size, one_object)

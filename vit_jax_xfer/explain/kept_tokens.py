@@ -33,7 +33,7 @@ class StageMask:
         return mask
 
 
-class Masks:
+class KeptTokens:
     """Images (B, H, W, 3) float32, prepared for the network → the stages' choices on each image.
 
     seed: of a network that draws its tokens, for another draw than that of its evaluation; all

@@ -8,7 +8,7 @@ import pytest
 from tests.runs import ROOT, finish, start, tiny_config, tiny_fields
 from vit_jax_xfer.models.multiply_adds import multiply_adds
 from vit_jax_xfer.tasks.build import build_model
-from vit_jax_xfer.train.planning import fit_text, plan_run
+from vit_jax_xfer.train.run_plan import fit_text, plan_run
 
 NOWHERE = {"data__source": "folder:/nowhere", "mesh__fsdp_min_elements": 500}
 
@@ -117,12 +117,12 @@ def test_command_plans_for_devices_that_are_not_there():
 OUTGROWN = """
 import runpy, sys
 import jax
-from vit_jax_xfer.train import planning
+from vit_jax_xfer.train import run_plan
 
 def plan_run(*_):
     raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 47.56G exceeds 15.75G\\nSee there.")
 
-planning.plan_run = plan_run
+run_plan.plan_run = plan_run
 sys.argv = ["plan", sys.argv[1], "--devices=2"]
 runpy.run_module("vit_jax_xfer.plan", run_name="__main__")
 """

@@ -15,7 +15,7 @@ from vit_jax_xfer.tasks.task import Task, Variables
 from vit_jax_xfer.train.console import say
 
 
-class Benchmarks:
+class DenseBenchmarks:
     """The benchmarks of `config.eval.benchmarks`, opened; compiled at the first call.
 
     The first call also says what each of them leaves out, which is the same at every one.
