@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 import vit_jax_xfer as vjx
-from vit_jax_xfer.pretrained.own import save_file
+from vit_jax_xfer.pretrained.saved_models import save_file
 
 
 class KnownExtractor:

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from vit_jax_xfer.pretrained import load_pretrained
-from vit_jax_xfer.pretrained.load import load_and_tell
+from vit_jax_xfer.pretrained.file_to_model import load_on_host
 
 
 def assert_close(found: Any, wanted: Any, name: str = "", tolerance: float = 1e-5) -> None:
@@ -40,7 +40,7 @@ def assert_same_network(
     different: fields, and their values for `state`, that its names tell otherwise than origin's.
     Preprocessing is the family's affair.
     """
-    model, variables, found = load_and_tell(state, weights=weights, num_heads=3)
+    model, variables, found = load_on_host(state, weights=weights, num_heads=3)
     wanted, origins = load_pretrained(origin, num_heads=3)
     assert found.family.name == family
     wanted = wanted.clone(preprocessing=model.preprocessing, **different)

@@ -54,13 +54,13 @@ def convert(
     pretrained.publish.NAMES, for a .safetensors or .npz file.
     ValueError or OSError naming what does not fit; `out` is then as it was.
     """
-    from vit_jax_xfer.pretrained.load import load_and_tell
+    from vit_jax_xfer.pretrained.file_to_model import load_on_host
     from vit_jax_xfer.pretrained.overview import overview
 
     _check_out(source, out, names, overwrite)
     # This project's own models have no family: there it only says whose names to write.
     own = names is not None and _is_own(source)
-    model, variables, found = load_and_tell(
+    model, variables, found = load_on_host(
         source, None if own else family, weights, **(fields or {})
     )
     print(overview(source, model, variables, found))
@@ -91,14 +91,14 @@ def _check_out(source: pathlib.Path, out: pathlib.Path, names: str | None, overw
 
 
 def _is_own(source: pathlib.Path) -> bool:
-    from vit_jax_xfer.pretrained.own import is_own
+    from vit_jax_xfer.pretrained.saved_models import is_saved_model
 
-    return is_own(source)
+    return is_saved_model(source)
 
 
 def _write_own(out: pathlib.Path, model: Any, variables: Any) -> None:
     from vit_jax_xfer.pretrained.description import describe
-    from vit_jax_xfer.pretrained.own import save_file
+    from vit_jax_xfer.pretrained.saved_models import save_file
     from vit_jax_xfer.storage.checkpoints import save_model
 
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -109,8 +109,8 @@ def _write_own(out: pathlib.Path, model: Any, variables: Any) -> None:
 
 
 def _write_published(out: pathlib.Path, variables: Any, family: str, names: str) -> None:
-    from vit_jax_xfer.pretrained.own import write_npz, write_safetensors
     from vit_jax_xfer.pretrained.publish import to_publisher_names
+    from vit_jax_xfer.pretrained.saved_models import write_npz, write_safetensors
 
     state = to_publisher_names(variables, family, names)
     out.parent.mkdir(parents=True, exist_ok=True)

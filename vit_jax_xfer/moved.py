@@ -57,6 +57,8 @@ MOVED: dict[str, str] = {
     "features.image_features": "features.feature_files",
     "explain.masks": "explain.kept_tokens",
     "explain.view": "explain.network_view",
+    "pretrained.load": "pretrained.file_to_model",
+    "pretrained.own": "pretrained.saved_models",
     "tasks.base": "tasks.task",
     "tasks.view": "tasks.teacher_view",
     "tasks.classification": "tasks.supervised",

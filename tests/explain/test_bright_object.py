@@ -18,7 +18,7 @@ from vit_jax_xfer.explain.overlay import MARK, spread
 from vit_jax_xfer.models.filter.blocks import Stage
 from vit_jax_xfer.models.filter.network import FilterViT
 from vit_jax_xfer.models.preprocessing import INCEPTION, Preprocessing
-from vit_jax_xfer.pretrained.own import save_file
+from vit_jax_xfer.pretrained.saved_models import save_file
 
 SIDE, OBJECT, BATCH, STEPS = 48, 10, 16, 150
 SCALE = 4  # pixels of a picture per pixel of an image, because cells end at half pixels

@@ -12,7 +12,7 @@ from vit_jax_xfer.explain.filter_masks import main
 from vit_jax_xfer.models.filter.blocks import Stage
 from vit_jax_xfer.models.filter.network import FilterViT
 from vit_jax_xfer.models.preprocessing import IMAGENET, Preprocessing
-from vit_jax_xfer.pretrained.own import save_file
+from vit_jax_xfer.pretrained.saved_models import save_file
 
 MODEL = FilterViT(
     (Stage("filter", 8, 2, expand=1, keep=0.25),),

@@ -23,7 +23,7 @@ from vit_jax_xfer.models.lifting.feature_source import backbone_fingerprint
 from vit_jax_xfer.models.preprocessing import IMAGENET, INCEPTION, Preprocessing
 from vit_jax_xfer.pretrained import to_publisher_names
 from vit_jax_xfer.pretrained.description import describe
-from vit_jax_xfer.pretrained.own import save_file
+from vit_jax_xfer.pretrained.saved_models import save_file
 from vit_jax_xfer.storage.checkpoints import save_model
 
 

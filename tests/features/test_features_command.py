@@ -12,7 +12,7 @@ from vit_jax_xfer.features.command import comparison_parser
 from vit_jax_xfer.features.feature_files import Sizing
 from vit_jax_xfer.features.open_extractors import load_backbone, make_extractors
 from vit_jax_xfer.models.lifting.lift import LiFT
-from vit_jax_xfer.pretrained.own import save_file
+from vit_jax_xfer.pretrained.saved_models import save_file
 
 
 @pytest.fixture

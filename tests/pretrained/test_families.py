@@ -11,7 +11,7 @@ from vit_jax_xfer.models.vit import VisionTransformer
 from vit_jax_xfer.pretrained import FAMILIES, load_pretrained, to_publisher_names
 from vit_jax_xfer.pretrained.families import FAMILIES as BY_NAME
 from vit_jax_xfer.pretrained.fields import usual_heads
-from vit_jax_xfer.pretrained.load import load_and_tell
+from vit_jax_xfer.pretrained.file_to_model import load_on_host
 
 # case: (family that its names tell, the fields that shapes can't tell)
 CASES = {
@@ -34,7 +34,7 @@ def same_arrays(left, right):
 @pytest.mark.parametrize("case", CASES)
 def test_a_file_loads_whole_and_goes_back(golden, case, scan):
     family, fields = CASES[case]
-    model, variables, found = load_and_tell(golden(case), scan=scan, **fields)
+    model, variables, found = load_on_host(golden(case), scan=scan, **fields)
     assert (found.family.name, found.dialect) == (family, "timm")
     images = jax.ShapeDtypeStruct((1, 32, 32, 3), np.float32)
     decodes = isinstance(model, MaskedAutoencoder)
@@ -94,7 +94,7 @@ def test_a_headless_file_is_told_by_its_positions(golden):
 
 
 def told(state):
-    model, _, found = load_and_tell(state, num_heads=3)
+    model, _, found = load_on_host(state, num_heads=3)
     return found.family.name, model.position_resize
 
 
@@ -172,7 +172,7 @@ def test_a_family_that_is_asked_for(golden):
     names = ", ".join(sorted(BY_NAME))
     with pytest.raises(ValueError, match=f"family 'dyno' is unknown; families: {names}"):
         load_pretrained(golden(PLAIN), "dyno")
-    model, _, found = load_and_tell(golden(PLAIN), "dino", num_heads=3)
+    model, _, found = load_on_host(golden(PLAIN), "dino", num_heads=3)
     assert (found.family.name, model.position_resize) == ("dino", "bicubic_offset")
     assert model.preprocessing == Preprocessing(*IMAGENET, size=32)
 

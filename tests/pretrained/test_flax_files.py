@@ -9,7 +9,7 @@ import pytest
 from tests.outputs import assert_same, assert_same_network, prefixed, renamed
 from vit_jax_xfer.models.transformer.positions import sincos_2d
 from vit_jax_xfer.pretrained import load_pretrained
-from vit_jax_xfer.pretrained.load import load_and_tell
+from vit_jax_xfer.pretrained.file_to_model import load_on_host
 
 HEADS = 3
 CORNERS = {"position_resize": "bilinear_corners"}
@@ -148,7 +148,7 @@ def test_flip(golden):
         "txt_mlp1/kernel": np.ones((48, 10)),
         "logit_scale": np.ones(()),
     }
-    model, variables, found = load_and_tell({**image, **text})
+    model, variables, found = load_on_host({**image, **text})
     assert (found.family.name, model.pool, model.norm_after_pool) == ("flip", "avg_all", False)
     assert (model.activation, model.num_classes, model.head_bias) == ("gelu_tanh", 10, False)
     assert_same(variables, load_pretrained(state, num_heads=3)[1])
@@ -156,4 +156,4 @@ def test_flip(golden):
     out = model.apply(variables, images, method="forward")
     np.testing.assert_allclose(out.pooled, out.tokens.mean(axis=1), rtol=1e-5, atol=1e-6)
     headless = {k: x for k, x in image.items() if not k.startswith("img_mlp1/")}
-    assert load_and_tell(headless)[2].family.name == "flip"
+    assert load_on_host(headless)[2].family.name == "flip"

@@ -5,7 +5,7 @@ import pytest
 
 from tests.outputs import assert_same, assert_same_network, prefixed, renamed
 from vit_jax_xfer.pretrained import load_pretrained
-from vit_jax_xfer.pretrained.load import load_and_tell
+from vit_jax_xfer.pretrained.file_to_model import load_on_host
 
 OLD_ATTENTION = (
     (r"attention\.q_proj\.", "attention.attention.query."),
@@ -50,7 +50,7 @@ def test_a_backbone_alone(golden, case, prefix):
 
 
 def told(state):
-    return load_and_tell(state, num_heads=3)[2].family.name
+    return load_on_host(state, num_heads=3)[2].family.name
 
 
 def test_deit_with_its_teacher(golden):
@@ -59,7 +59,7 @@ def test_deit_with_its_teacher(golden):
     for leaf in ("weight", "bias"):
         state[f"cls_classifier.{leaf}"] = state.pop(f"classifier.{leaf}")
         state[f"distillation_classifier.{leaf}"] = state[f"cls_classifier.{leaf}"] + 1
-    model, variables, found = load_and_tell(state, num_heads=3)
+    model, variables, found = load_on_host(state, num_heads=3)
     assert found.family.name == "deit" and model.has_distillation_head
     heads = (variables["params"][name] for name in ("head", "distillation_classifier"))
     first, second = (head["bias"] for head in heads)
@@ -85,7 +85,7 @@ def test_towers_and_whole_models(golden, case, family):
     if family == "clip":
         whole = {**tower, **text, "text_projection.weight": np.ones((24, 32))}
         whole["visual_projection.weight"] = np.arange(24 * 48.0).reshape(24, 48)
-        model, variables, _ = load_and_tell(whole, num_heads=3)
+        model, variables, _ = load_on_host(whole, num_heads=3)
         assert (model.num_classes, model.head_bias) == (24, False)
         found = variables["params"].pop("head")
         np.testing.assert_array_equal(found["kernel"], whole["visual_projection.weight"].T)
@@ -101,7 +101,7 @@ def test_classifiers_that_leave_the_pooling_out(golden, case):
         with pytest.raises(ValueError, match="classifier: .*; num_classes=0 loads without it"):
             load_pretrained(state, num_heads=3)
     else:
-        model, variables, found = load_and_tell(state, num_heads=3)
+        model, variables, found = load_on_host(state, num_heads=3)
         assert (found.family.name, model.num_classes, model.pool) == ("siglip", 5, "avg")
         assert not model.norm_after_pool and "attention_pool" not in variables["params"]
         np.testing.assert_array_equal(variables["params"]["head"]["bias"], np.arange(5))
@@ -115,7 +115,7 @@ def test_the_pooler_of_vit(golden):
     state = {name: x for name, x in golden("hf/vit").items() if name not in HEAD}
     pooler = {"pooler.dense.weight": np.eye(48) + 1, "pooler.dense.bias": np.arange(48.0)}
     alone = {name.removeprefix("vit."): x for name, x in state.items()}
-    model, variables, found = load_and_tell({**alone, **pooler}, num_heads=3)
+    model, variables, found = load_on_host({**alone, **pooler}, num_heads=3)
     assert (found.family.name, model.pre_logits, model.num_classes) == ("supervised", True, 0)
     found = variables["params"]["representation"]
     np.testing.assert_array_equal(found["kernel"], pooler["pooler.dense.weight"].T)
@@ -150,6 +150,6 @@ def test_masked_autoencoders(golden):
     hub = renamed(new, *OLD_VIT)
     saved = renamed(new, (r"decoder_layers\.(\d)", r"decoder_encoder.layer.\1"))
     for other in (new, hub, renamed(saved, *OLD_VIT)):
-        model, variables, found = load_and_tell(other, **fields)
+        model, variables, found = load_on_host(other, **fields)
         assert (found.family.name, model.encoder.norm_eps) == ("mae", 1e-12)
         assert_same(variables, wanted)

@@ -12,15 +12,15 @@ from vit_jax_xfer.models.lifting.convex_lift import ConvexLiFT
 from vit_jax_xfer.models.lifting.lift import LiFT
 from vit_jax_xfer.pretrained import load_pretrained, to_publisher_names
 from vit_jax_xfer.pretrained.description import describe, from_description
-from vit_jax_xfer.pretrained.load import load_and_tell
+from vit_jax_xfer.pretrained.file_to_model import load_on_host
 from vit_jax_xfer.pretrained.overview import overview
-from vit_jax_xfer.pretrained.own import save_file
+from vit_jax_xfer.pretrained.saved_models import save_file
 
 
 @pytest.mark.parametrize("case", ["c48_p8", "c48_p16"])
 def test_to_the_authors_names_and_back(golden, case):
     state = golden(f"lift/{case}")
-    model, variables, found = load_and_tell(state, patch_size=14)  # told from the names
+    model, variables, found = load_on_host(state, patch_size=14)  # told from the names
     assert (type(model), model.patch_size, found.family.name) == (LiFT, 14, "lift")
     back = to_publisher_names(variables, "lift")
     counts = {name for name in state if name.endswith("num_batches_tracked")}

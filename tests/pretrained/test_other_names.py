@@ -6,7 +6,7 @@ import pytest
 import vit_jax_xfer as vjx
 from tests.outputs import assert_close, assert_same, assert_same_network, prefixed, renamed
 from vit_jax_xfer.pretrained import load_pretrained, to_publisher_names
-from vit_jax_xfer.pretrained.load import load_and_tell
+from vit_jax_xfer.pretrained.file_to_model import load_on_host
 
 ROWS = np.float32(0.1) * np.arange(48, dtype=np.float32)
 
@@ -27,12 +27,12 @@ def test_dinov3_in_timm_names(golden_case, kind):
     for i in range(3):
         bias = timm.pop(f"blocks.{i}.attn.qkv.bias")
         timm[f"blocks.{i}.attn.q_bias"], _, timm[f"blocks.{i}.attn.v_bias"] = np.split(bias, 3)
-    model, variables, found = load_and_tell(timm, num_heads=3)
+    model, variables, found = load_on_host(timm, num_heads=3)
     assert (found.family.name, model.qkv_bias) == ("dinov3", "no_key")
     out = vjx.extract(model, variables, arrays["image"])
     assert_close(out.patch_tokens.reshape(2, 16, 48), arrays["patch"])
     bare = {name: x for name, x in timm.items() if not name.endswith(("q_bias", "v_bias"))}
-    model, variables, found = load_and_tell(bare, num_heads=3)
+    model, variables, found = load_on_host(bare, num_heads=3)
     assert (found.family.name, model.qkv_bias) == ("dinov3", "none")
     for i in range(3):
         state[f"blocks.{i}.attn.qkv.bias"] = np.zeros(144, np.float32)
@@ -104,7 +104,7 @@ def test_beit_shares_its_table_before_fine_tuning(golden):
     one["rel_pos_bias.relative_position_index"] = np.zeros((17, 17), np.int64)
     one["mask_token"] = ROWS[None, None]
     one |= {"lm_head.weight": np.ones((20, 48)), "lm_head.bias": np.ones(20)}
-    model, variables, found = load_and_tell({"module": one}, num_heads=3)
+    model, variables, found = load_on_host({"module": one}, num_heads=3)
     assert (found.family.name, model.relative_bias, model.mask_token) == ("beit", "shared", True)
     second = {"cls_pt_layers.0.norm1.weight": np.ones(48), "cls_pt_norm.bias": np.ones(48)}
     assert_same_network({**one, **second}, one, "beitv2", layer_scale=1e-5)

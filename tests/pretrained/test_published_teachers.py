@@ -5,7 +5,7 @@ import pytest
 
 import vit_jax_xfer as vjx
 from tests.outputs import assert_close
-from vit_jax_xfer.pretrained.load import load_and_tell
+from vit_jax_xfer.pretrained.file_to_model import load_on_host
 
 # case: the family that its names tell
 CASES = {
@@ -47,7 +47,7 @@ CASES = {
 def outputs(request, golden_case):
     """(case, its arrays, what we extract, the family that was told)."""
     case = golden_case(request.param)
-    model, variables, found = load_and_tell(case.state, num_heads=3)
+    model, variables, found = load_on_host(case.state, num_heads=3)
     out = vjx.extract(model, variables, case.arrays["image"], attention=True, qkv=True)
     return request.param, case, out, found.family.name
 

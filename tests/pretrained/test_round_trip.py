@@ -8,7 +8,7 @@ import vit_jax_xfer as vjx
 from tests.outputs import assert_close, assert_same, renamed
 from tests.pretrained.test_hugging_face_names import HEAD, OLD_ATTENTION, OLD_VIT
 from vit_jax_xfer.pretrained import load_pretrained, to_publisher_names
-from vit_jax_xfer.pretrained.load import load_and_tell
+from vit_jax_xfer.pretrained.file_to_model import load_on_host
 from vit_jax_xfer.pretrained.publish import NAMES
 
 # Files, and the names that give them back as they are.
@@ -81,7 +81,7 @@ def fields(case):
 
 def there_and_back(golden, case, names, scan=False):
     """(what was written, model and variables before, model and variables after)."""
-    model, variables, found = load_and_tell(golden(case), scan=scan, **fields(case))
+    model, variables, found = load_on_host(golden(case), scan=scan, **fields(case))
     written = to_publisher_names(variables, found.family.name, names)
     again = load_pretrained(written, found.family.name, scan=scan, **fields(case))
     return written, (model, variables), again
@@ -97,7 +97,7 @@ def assert_equal_models(found, wanted):
 @pytest.mark.parametrize(("case", "names"), [(k, n) for k, v in FILES.items() for n in v])
 def test_the_file_itself_comes_back(golden, case, names):
     scan = names == "timm"
-    _, variables, found = load_and_tell(golden(case), scan=scan, **fields(case))
+    _, variables, found = load_on_host(golden(case), scan=scan, **fields(case))
     assert_same(to_publisher_names(variables, found.family.name, names), golden(case))
 
 
@@ -134,7 +134,7 @@ def test_what_is_left_out_changes_no_output(golden, case, names):
 )
 def test_hugging_face_files_come_back_in_the_names_of_its_hub(golden, case, pairs):
     state = golden(f"hf/{case}")
-    _, variables, found = load_and_tell(state, num_heads=3)
+    _, variables, found = load_on_host(state, num_heads=3)
     written = to_publisher_names(variables, found.family.name, "huggingface")
     assert_same(written, renamed(state, *pairs))
 
@@ -160,7 +160,7 @@ def test_deit3_and_eva02_under_their_publishers_names(golden):
 
 def test_ibots_mask_token(golden):
     state = {**golden("dino/native"), "masked_embed": np.arange(48, dtype=np.float32)[None]}
-    _, variables, found = load_and_tell(state, num_heads=3)
+    _, variables, found = load_on_host(state, num_heads=3)
     assert_same(to_publisher_names(variables, found.family.name), state)
 
 
@@ -178,7 +178,7 @@ def test_no_part_of_a_bias_is_dropped_in_silence(golden):
 def test_every_name_is_accepted_or_refused(golden):
     """What a way of naming has no name for is listed, in one line."""
     for case in {**FILES, **OTHERS}:
-        _, variables, found = load_and_tell(golden(case), **fields(case))
+        _, variables, found = load_on_host(golden(case), **fields(case))
         known = {*FILES.get(case, ()), *OTHERS.get(case, ())}
         known |= {names for other, names in CHANGED if other == case}
         for names in set(NAMES) - known:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.outputs import assert_same_network, prefixed, renamed
-from vit_jax_xfer.pretrained.load import load_and_tell
+from vit_jax_xfer.pretrained.file_to_model import load_on_host
 
 
 def plus_one(state):
@@ -55,7 +55,7 @@ def test_dino_and_ibot_as_they_train(golden):
     assert_same_network(file, plus_one(state), "dino", "student")
     file["student"]["module.backbone.masked_embed"] = np.arange(48.0)[None]
     assert_same_network(file, state, "dino")  # nothing in the teacher says iBOT
-    _, variables, found = load_and_tell(file, weights="student", num_heads=3)
+    _, variables, found = load_on_host(file, weights="student", num_heads=3)
     assert found.family.name == "ibot"
     np.testing.assert_array_equal(variables["params"]["mask_token"][0, 0], np.arange(48))
 

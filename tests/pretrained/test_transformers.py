@@ -12,8 +12,8 @@ from tests.outputs import assert_close
 from tests.pretrained.hugging_face import NETWORKS, Network, build, configuration, run
 from vit_jax_xfer.models.mae import mae_forward
 from vit_jax_xfer.pretrained import load_pretrained, to_publisher_names
-from vit_jax_xfer.pretrained.load import load_and_tell
-from vit_jax_xfer.pretrained.own import write_safetensors
+from vit_jax_xfer.pretrained.file_to_model import load_on_host
+from vit_jax_xfer.pretrained.saved_models import write_safetensors
 
 RNG = np.random.default_rng(0)
 # Native, larger and not square, smaller and not square.
@@ -47,7 +47,7 @@ def saved(request, transformers, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def loaded(saved):
-    return load_and_tell(saved[2])
+    return load_on_host(saved[2])
 
 
 def assert_equal_outputs(network, model, ours, variables, images):
@@ -118,7 +118,7 @@ def test_masked_autoencoder(transformers, tmp_path, normalised):
     network = MAE._replace(fields={**MAE.fields, "norm_pix_loss": normalised})
     model = build(transformers, network)
     model.save_pretrained(tmp_path / "saved")
-    ours, variables, found = load_and_tell(tmp_path / "saved")
+    ours, variables, found = load_on_host(tmp_path / "saved")
     assert (found.family.name, ours.decoder_num_heads) == ("mae", 4)
     state = to_publisher_names(variables, "mae", "huggingface")
     write_safetensors(tmp_path / "model.safetensors", state, {"format": "pt"})

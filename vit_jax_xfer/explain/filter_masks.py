@@ -70,7 +70,7 @@ def _load(options: argparse.Namespace) -> tuple[Any, Any]:
     from vit_jax_xfer.explain.kept_tokens import KeptTokens
     from vit_jax_xfer.explain.mask_sheets import MaskSheets
     from vit_jax_xfer.explain.network_view import preparation
-    from vit_jax_xfer.pretrained.load import load_pretrained
+    from vit_jax_xfer.pretrained.file_to_model import load_pretrained
 
     model, variables = load_pretrained(options.model)
     try:

@@ -13,8 +13,8 @@ from vit_jax_xfer.models.lifting.bilinear import Bilinear
 from vit_jax_xfer.models.lifting.convex_lift import ConvexLiFT
 from vit_jax_xfer.models.lifting.joint_bilateral import JointBilateral
 from vit_jax_xfer.models.lifting.lift import LiFT
-from vit_jax_xfer.pretrained.load import load_pretrained
-from vit_jax_xfer.pretrained.own import is_own
+from vit_jax_xfer.pretrained.file_to_model import load_pretrained
+from vit_jax_xfer.pretrained.saved_models import is_saved_model
 
 # Ways that need no training. plain: as the backbone gives them. larger: of a photograph twice as
 # large. bilinear, bilateral: doubled by interpolation, and with the photograph's edges as a guide.
@@ -42,7 +42,7 @@ def load_upsampler(source: str, backbone: Backbone, variables: Any) -> tuple[nn.
     A run's model folder remembers what it was trained on; authors' files don't, and are taken at
     their word. ValueError for another backbone, layer or facet, and for anything that doesn't fit.
     """
-    own = is_own(Path(source))
+    own = is_saved_model(Path(source))
     fields = {} if own else {"patch_size": backbone.patch_size}
     with _named(source):
         model, weights = load_pretrained(source, None if own else "lift", **fields)

@@ -18,8 +18,9 @@ from vit_jax_xfer.pretrained.recognise import Recognised
 
 
 def fill(found: Recognised) -> dict[str, Any]:
-    """{"params": …, "batch_stats": …} as float32 jax arrays, the latter where the model has them.
+    """{"params": …, "batch_stats": …} as float32 numpy arrays, the latter where the model has them.
 
+    An array is read when its parameter is made, and nothing is put on a device.
     ValueError unless the file fills the model whole.
     """
     shapes = variable_shapes(found.model)
@@ -33,7 +34,7 @@ def fill(found: Recognised) -> dict[str, Any]:
         found.rules,
         found.ignored,
         # A copy: a later write to the caller's arrays must not reach the model.
-        finish=lambda array: jnp.array(array, jnp.float32),
+        finish=lambda array: np.array(array, np.float32, order="C"),
         shown=found.shown,
     )
     tree = flax.traverse_util.unflatten_dict(filled, sep="/")
@@ -49,7 +50,9 @@ def param_shapes(model: nn.Module) -> dict[str, Any]:
 def variable_shapes(model: nn.Module) -> dict[str, Any]:
     """The shapes of a model's parameters and batch statistics, by collection."""
     scanned = _scanned(model)  # blocks traced once instead of one after the other
-    variables = jax.eval_shape(scanned.init, jax.random.key(0), *_inputs(model))
+    variables = jax.eval_shape(
+        lambda *inputs: scanned.init(jax.random.key(0), *inputs), *_inputs(model)
+    )
     found = {name: variables[name] for name in ("params", "batch_stats") if name in variables}
     if scanned != model:
         found["params"] = jax.eval_shape(unstack_blocks, found["params"])
@@ -99,8 +102,7 @@ def _fitted(found: Recognised) -> Mapping[str, np.ndarray]:
             if table.ndim != 3:
                 continue  # its shape will be named
             rows = 1 if name == "decoder_pos_embed" else prefix
-            new = fit_positions(table, old, encoder.grid, rows, encoder.position_resize)
-            fitted[name] = np.asarray(new)
+            fitted[name] = fit_positions(table, old, encoder.grid, rows, encoder.position_resize)
     if encoder.relative_bias != "none":
         for name in found.state:
             if name.endswith("relative_position_bias_table"):
@@ -110,6 +112,5 @@ def _fitted(found: Recognised) -> Mapping[str, np.ndarray]:
                         f"{found.shown(name)}: {len(table)} rows, the first table has "
                         f"{table_rows(old)}"
                     )
-                new = resize_table(table, old, encoder.grid, encoder.relative_resize)
-                fitted[name] = np.asarray(new)
+                fitted[name] = resize_table(table, old, encoder.grid, encoder.relative_resize)
     return found.state.replaced(fitted)

@@ -133,7 +133,7 @@ def part(layout: Layout, which: int, number: int) -> Layout:
 def stack_blocks(params: Params, like: Mapping[str, Any] | None = None) -> Params:
     """`blocks_0` … `blocks_{L-1}` → `blocks` with a leading axis L, at every depth of the tree.
 
-    like: a tree whose stacked groups alone are stacked; None = all. Leaves become jax arrays.
+    like: a tree whose stacked groups alone are stacked; None = all. Numpy leaves stay numpy.
     ValueError when a group is not numbered 0 … L-1 without gaps.
     """
     groups: dict[str, dict[int, Any]] = {}
@@ -150,8 +150,14 @@ def stack_blocks(params: Params, like: Mapping[str, Any] | None = None) -> Param
         if sorted(blocks) != list(range(len(blocks))):
             raise ValueError(f"{group}: blocks are numbered {sorted(blocks)}, expected 0, 1, 2, …")
         ordered = [blocks[i] for i in range(len(blocks))]
-        stacked[group] = jax.tree.map(lambda *leaves: jnp.stack(leaves), *ordered)
+        stacked[group] = jax.tree.map(_stack, *ordered)
     return stacked
+
+
+def _stack(*leaves: Any) -> Any:
+    """One array with a new leading axis; on the host where all leaves are numpy's."""
+    on_host = all(isinstance(leaf, np.ndarray) for leaf in leaves)
+    return np.stack(leaves) if on_host else jnp.stack(leaves)
 
 
 def unstack_blocks(params: Params) -> Params:

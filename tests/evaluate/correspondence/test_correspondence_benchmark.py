@@ -21,7 +21,7 @@ from vit_jax_xfer.evaluate.correspondence.pair import Pair, inside
 from vit_jax_xfer.features.backbone import backbone_of
 from vit_jax_xfer.features.feature_extractor import FeatureExtractor
 from vit_jax_xfer.models.lifting.bilinear import Bilinear
-from vit_jax_xfer.pretrained.own import save_file
+from vit_jax_xfer.pretrained.saved_models import save_file
 
 WIDTH, HEIGHT, SIDE = 32, 24, 32
 

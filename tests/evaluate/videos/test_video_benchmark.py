@@ -21,7 +21,7 @@ from vit_jax_xfer.evaluate.videos.video_benchmark import (
 from vit_jax_xfer.features.backbone import backbone_of
 from vit_jax_xfer.features.feature_extractor import FeatureExtractor
 from vit_jax_xfer.models.lifting.bilinear import Bilinear
-from vit_jax_xfer.pretrained.own import save_file
+from vit_jax_xfer.pretrained.saved_models import save_file
 
 SIDE = 24
 COLOURS = np.array([[20, 20, 200], [200, 20, 20], [20, 200, 20], [200, 200, 20]], np.uint8)

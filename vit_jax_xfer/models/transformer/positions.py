@@ -42,8 +42,10 @@ def resize_positions(
     antialias: bool = False,
     scale: tuple[float, float] | None = None,
     weights: Callable[[int, int], np.ndarray] | None = None,
-) -> jax.Array:
+) -> jax.Array | np.ndarray:
     """Bicubic resizing of (1, P + h·w, C) to (1, P + h2·w2, C) float32; the P prefix rows stay.
+
+    A numpy table gives a numpy one: what is read from a file stays on the host.
 
     Equals torch's interpolate(mode="bicubic", align_corners=False) with the same antialias.
     scale: its `scale_factor` (down, across) where the publisher passes one that is not exactly
@@ -57,7 +59,8 @@ def resize_positions(
             f"positions: got shape {tuple(positions.shape)}, expected "
             f"(1, {prefix_tokens} + {old_h}·{old_w}, width)"
         )
-    positions = jnp.asarray(positions, jnp.float32)
+    xp = np if isinstance(positions, np.ndarray) else jnp
+    positions = xp.asarray(positions, xp.float32)
     prefix, table = positions[:, :prefix_tokens], positions[:, prefix_tokens:]
     if weights is None:
         down, across = scale or (new_h / old_h, new_w / old_w)
@@ -65,14 +68,17 @@ def resize_positions(
         columns = _weights(old_w, new_w, across, antialias)
     else:
         rows, columns = weights(old_h, new_h), weights(old_w, new_w)
-    table = jnp.einsum(
-        "ih,jw,bhwc->bijc",
-        rows,
-        columns,
-        table.reshape(table.shape[0], old_h, old_w, -1),
-        precision=jax.lax.Precision.HIGHEST,
+    table = product(
+        "ih,jw,bhwc->bijc", rows, columns, table.reshape(table.shape[0], old_h, old_w, -1)
     )
-    return jnp.concatenate([prefix, table.reshape(table.shape[0], new_h * new_w, -1)], axis=1)
+    return xp.concatenate([prefix, table.reshape(table.shape[0], new_h * new_w, -1)], axis=1)
+
+
+def product(equation: str, *arrays: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
+    """An exact einsum; on the host, and a numpy array, where all arrays are numpy's."""
+    if all(isinstance(array, np.ndarray) for array in arrays):
+        return np.einsum(equation, *arrays, optimize=True)
+    return jnp.einsum(equation, *arrays, precision=jax.lax.Precision.HIGHEST)
 
 
 # How publishers fit a stored table to another grid.
@@ -85,7 +91,7 @@ def fit_positions(
     new_grid: tuple[int, int],
     prefix_tokens: int,
     how: str,
-) -> jax.Array:
+) -> jax.Array | np.ndarray:
     """A stored table (1, P + h·w, C) on another grid, float32, as its publisher does it.
 
     how: "bicubic" and "bicubic_antialias", PyTorch's interpolate; "bicubic_offset", the same
@@ -93,7 +99,8 @@ def fit_positions(
     "bilinear_corners", corner cells on corner cells (the JAX ViT and big_vision).
     """
     if tuple(old_grid) == tuple(new_grid):
-        return jnp.asarray(positions, jnp.float32)
+        xp = np if isinstance(positions, np.ndarray) else jnp
+        return xp.asarray(positions, xp.float32)
     if how == "bilinear_corners":
         return resize_positions(positions, old_grid, new_grid, prefix_tokens, weights=_corners)
     scale = None

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vit_jax_xfer.models.transformer.positions import product
+
 OTHERS = 3  # rows of the table that are no offsets
 
 
@@ -27,23 +29,24 @@ def gather_bias(table: jax.Array, grid: tuple[int, int], prefix_tokens: int) -> 
 
 def resize_table(
     table: jax.Array | np.ndarray, old_grid: tuple[int, int], new_grid: tuple[int, int], how: str
-) -> jax.Array:
+) -> jax.Array | np.ndarray:
     """The table of another grid: (rows, H) float32; the three rows that are no offsets stay.
+
+    A numpy table gives a numpy one.
 
     how: "geometric", cubic splines through samples whose spacing grows away from offset 0, so that
     near offsets keep their resolution (BEiT's fine-tuning code); "bilinear" (transformers).
     """
-    table = jnp.asarray(table, jnp.float32)
+    xp = np if isinstance(table, np.ndarray) else jnp
+    table = xp.asarray(table, xp.float32)
     if old_grid == new_grid:
         return table
     sides = [(2 * old - 1, 2 * new - 1) for old, new in zip(old_grid, new_grid, strict=True)]
     weights = _geometric if how == "geometric" else _bilinear
     down, across = (weights(old, new) for old, new in sides)
     offsets = table[:-OTHERS].reshape(sides[0][0], sides[1][0], -1)
-    resized = jnp.einsum(
-        "iy,jx,yxh->ijh", down, across, offsets, precision=jax.lax.Precision.HIGHEST
-    )
-    return jnp.concatenate([resized.reshape(-1, table.shape[1]), table[-OTHERS:]])
+    resized = product("iy,jx,yxh->ijh", down, across, offsets)
+    return xp.concatenate([resized.reshape(-1, table.shape[1]), table[-OTHERS:]])
 
 
 @functools.cache

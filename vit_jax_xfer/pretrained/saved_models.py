@@ -8,7 +8,6 @@ from typing import Any
 import flax.linen as nn
 import flax.traverse_util
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from vit_jax_xfer.pretrained.damage import one_line_errors
@@ -28,15 +27,15 @@ _RUNTIME = (
 )
 
 
-def is_own(path: Path) -> bool:
+def is_saved_model(path: Path) -> bool:
     """Whether a path is a model that this project wrote."""
     if (path / "model.json").is_file():
         return True
     return path.suffix == ".safetensors" and path.is_file() and _metadata(path) is not None
 
 
-def load_own(path: Path, given: Mapping[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
-    """The model and its variables, float32.
+def load_saved_model(path: Path, given: Mapping[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
+    """The model and its variables, float32 numpy arrays.
 
     given: the caller's arguments, of which only fields that change no variable may be set.
     """
@@ -51,7 +50,7 @@ def load_own(path: Path, given: Mapping[str, Any]) -> tuple[nn.Module, dict[str,
     else:
         variables, description = _read_file(path)
     model = from_description(description).clone(**given)
-    return model, jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), variables)
+    return model, jax.tree.map(lambda x: np.asarray(x, np.float32), variables)
 
 
 def save_file(path: Path, model: nn.Module, variables: Mapping[str, Any]) -> None:

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
+import jax.numpy as jnp
 
 from vit_jax_xfer.pretrained import filter_vit, lift
 from vit_jax_xfer.pretrained.families import FAMILIES as _FAMILIES
 from vit_jax_xfer.pretrained.files import read_checkpoint
 from vit_jax_xfer.pretrained.fill import fill
 from vit_jax_xfer.pretrained.recognise import Recognised, recognise
+from vit_jax_xfer.pretrained.saved_models import is_saved_model, load_saved_model
 
 # Families that are no vision transformers: whether a file is one, and what network is in it.
 _OTHERS = {
@@ -41,22 +43,23 @@ def load_pretrained(
     ValueError when anything in the file is left over, missing or of another shape, when the family
     can't be told, and when a field is unknown or disagrees with the file.
     """
-    model, variables, _ = load_and_tell(source, family, weights, **fields)
-    return model, variables
+    model, variables, _ = load_on_host(source, family, weights, **fields)
+    return model, _on_device(variables)
 
 
-def load_and_tell(
+def load_on_host(
     source: str | os.PathLike[str] | Mapping[str, Any],
     family: str | None = None,
     weights: str | None = None,
     **fields: Any,
 ) -> tuple[nn.Module, dict[str, Any], Recognised | None]:
-    """As `load_pretrained`, and what the file was recognised as; None for this project's own."""
-    if not isinstance(source, Mapping):
-        from vit_jax_xfer.pretrained.own import is_own, load_own
+    """As `load_pretrained`, but with numpy arrays, so that the caller chooses where they go.
 
-        if is_own(Path(source)):
-            return *load_own(Path(source), {"family": family, "weights": weights, **fields}), None
+    Besides, what the file was recognised as; None for this project's own models.
+    """
+    if not isinstance(source, Mapping) and is_saved_model(Path(source)):
+        given = {"family": family, "weights": weights, **fields}
+        return *load_saved_model(Path(source), given), None
     checkpoint = read_checkpoint(source, weights)
     other = family
     if family is None:
@@ -66,3 +69,10 @@ def load_and_tell(
     else:
         found = recognise(checkpoint, family, fields)
     return found.model, fill(found), found
+
+
+def _on_device(tree: dict[str, Any]) -> dict[str, Any]:
+    """The same as jax arrays; each numpy array is let go at once, so that one is there twice."""
+    for name, value in tree.items():
+        tree[name] = _on_device(value) if isinstance(value, dict) else jnp.asarray(value)
+    return tree
