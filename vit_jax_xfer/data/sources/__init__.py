@@ -4,7 +4,7 @@ from vit_jax_xfer.data.sources.classes import pick_classes
 from vit_jax_xfer.data.sources.digits import open_digits
 from vit_jax_xfer.data.sources.folder import open_folder
 from vit_jax_xfer.data.sources.npz import open_npz
-from vit_jax_xfer.data.sources.source import Source, Subset, pick_per_class
+from vit_jax_xfer.data.sources.source import Source, pick_per_class, pick_range
 from vit_jax_xfer.data.sources.split import split_name, split_range
 from vit_jax_xfer.data.sources.tfds import open_tfds
 
@@ -25,7 +25,8 @@ def open_source(
     """Opens "digits", "folder:PATH", "npz:FILE", "tfds:NAME" or "tfds:NAME/CONFIG".
 
     split: a name with an optional range, "train", "train[:50%]", "test[100:200]" (for tfds: any
-    split string of its own). classes: "" for all, "imagenet100/1" to "imagenet100/5", a text file
+    split string of its own); of images that lie class by class a range is taken from one fixed
+    shuffle (`pick_range`). classes: "" for all, "imagenet100/1" to "imagenet100/5", a text file
     with a class name a line, or "cat,dog"; their sorted names are then the classes and labels
     (`pick_classes`). per_class: keep so many images of each of these, chosen by `subset_seed`.
     data_dir: where tfds looks; other kinds refuse it.
@@ -46,7 +47,7 @@ def open_source(
         source = _OPENERS[kind](path, split_name(split))
         indices = split_range(split, len(source))
         if indices is not None:
-            source = Subset(source, indices, f"{spec}/{split}")
+            source = pick_range(source, indices, f"{spec}/{split}")
     if classes:
         source = pick_classes(source, classes)
     if per_class is not None:

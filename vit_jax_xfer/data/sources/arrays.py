@@ -13,6 +13,7 @@ class ArraySource:
     all_labels: np.ndarray
     class_names: tuple[str, ...]
     name: str
+    left_out: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:

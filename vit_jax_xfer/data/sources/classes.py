@@ -20,6 +20,13 @@ class ClassSubset:
     name: str
 
     @property
+    def left_out(self) -> tuple[str, ...]:
+        """The parent's, and how many images have another class, or none."""
+        number = len(self.source) - len(self.indices)
+        own = (f"{number} images of other classes or without one",) if number else ()
+        return (*self.source.left_out, *own)
+
+    @property
     def num_classes(self) -> int:
         """How many classes were chosen, with or without images."""
         return len(self.class_names)

@@ -2,15 +2,17 @@
 
 import os
 import pathlib
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from vit_jax_xfer.data.sources.decode import decode_image
 from vit_jax_xfer.data.sources.integrity import check_files
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 FLAT_SPLIT = "train"
+_NAMED = 3  # of what is left out for one reason
 
 
 @dataclass
@@ -22,6 +24,7 @@ class FolderSource:
     all_labels: np.ndarray
     class_names: tuple[str, ...]
     name: str
+    left_out: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:
@@ -40,13 +43,30 @@ class FolderSource:
         return self.all_labels
 
 
+@dataclass
+class _Listing:
+    """What a folder holds: images, folders, and the rest by the reason why it is left out."""
+
+    images: list[str] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+    left_out: dict[str, list[str]] = field(default_factory=dict)
+
+    def leave_out(self, reason: str, names: list[str]) -> None:
+        self.left_out.setdefault(reason, []).extend(names)
+
+    def said(self) -> tuple[str, ...]:
+        """A text for each reason: how many, and the first names."""
+        return tuple(_said(reason, names) for reason, names in self.left_out.items() if names)
+
+
 def open_folder(path: str, split: str) -> FolderSource:
     """Opens PATH/<split>; classes are its sub-folders in sorted order (names, as strings).
 
     A split folder that holds images and no sub-folders is unlabelled (label -1, no classes). A
     PATH that itself holds images and no sub-folders is an unlabelled split "train". Files are
-    jpg, jpeg, png, webp and bmp, sorted by name; names starting with a dot are ignored. Raises
-    ValueError for a missing path or split, a folder or class without images, broken files.
+    EXTENSIONS, sorted by name. All else is left out and counted in `left_out`: other suffixes,
+    folders in a class's, files beside the classes', dangling links, names that start with a dot.
+    Raises ValueError for a missing path or split, a folder or class without images, broken files.
     """
     root = pathlib.Path(path).expanduser()
     if not path or not root.is_dir():
@@ -55,45 +75,73 @@ def open_folder(path: str, split: str) -> FolderSource:
     if not folder.is_dir():
         folder = _flat_folder(root, split)
     name = f"folder:{path}/{split}"
-    classes = _subfolders(folder)
-    if classes:
-        source = _labelled(folder, classes, name)
+    listing = _list(folder)
+    if listing.folders:
+        source = _labelled(folder, listing, name)
     else:
-        files = _images(folder)
-        source = FolderSource(str(folder), files, np.full(len(files), -1), (), name)
+        files, said = listing.images, listing.said()
+        source = FolderSource(str(folder), files, np.full(len(files), -1), (), name, said)
     if not source.files:
-        raise ValueError(f"spec: {folder} holds no images ({', '.join(EXTENSIONS)})")
+        raise ValueError(f"spec: {folder} holds no images ({', '.join(EXTENSIONS)}){_but(listing)}")
     check_files([str(folder / file) for file in source.files], f"spec: {folder}")
     return source
 
 
 def _flat_folder(root: pathlib.Path, split: str) -> pathlib.Path:
-    folders = _subfolders(root)
-    is_flat = not folders and _images(root)
+    listing = _list(root)
+    is_flat = not listing.folders and listing.images
     if is_flat and split == FLAT_SPLIT:
         return root
-    found = FLAT_SPLIT if is_flat else ", ".join(folders[:10]) or "no folders and no images"
+    folders = ", ".join(listing.folders[:10])
+    found = FLAT_SPLIT if is_flat else folders or "no folders and no images"
     raise ValueError(f"split: got {split!r}, but {root} has {found}")
 
 
-def _labelled(folder: pathlib.Path, classes: list[str], name: str) -> FolderSource:
+def _labelled(folder: pathlib.Path, top: _Listing, name: str) -> FolderSource:
     files, labels = [], []
-    for label, class_name in enumerate(classes):
-        images = _images(folder / class_name)
+    top.leave_out("image beside the class folders", top.images)
+    for label, class_name in enumerate(top.folders):
+        inside = _list(folder / class_name)
+        inside.leave_out("folder inside a class's folder", inside.folders)
         # Dropping the class instead would shift the labels of all that follow.
-        if not images:
-            raise ValueError(f"spec: class folder {folder / class_name} holds no images")
-        files += [f"{class_name}/{image}" for image in images]
-        labels += [label] * len(images)
-    return FolderSource(str(folder), files, np.array(labels), tuple(classes), name)
+        if not inside.images:
+            raise ValueError(
+                f"spec: class folder {folder / class_name} holds no images{_but(inside)}; remove "
+                "it, or fill it"
+            )
+        files += [f"{class_name}/{image}" for image in inside.images]
+        labels += [label] * len(inside.images)
+        for reason, names in inside.left_out.items():
+            top.leave_out(reason, [f"{class_name}/{entry}" for entry in names])
+    return FolderSource(str(folder), files, np.array(labels), tuple(top.folders), name, top.said())
 
 
-def _subfolders(folder: pathlib.Path) -> list[str]:
-    with os.scandir(folder) as entries:
-        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+def _list(folder: pathlib.Path) -> _Listing:
+    listing = _Listing()
+    with os.scandir(folder) as found:
+        entries = sorted(found, key=lambda entry: entry.name)
+    for entry in entries:
+        if entry.name.startswith("."):
+            listing.leave_out("hidden name", [entry.name])
+        elif entry.is_dir():
+            listing.folders.append(entry.name)
+        elif not entry.is_file():
+            listing.leave_out("dangling link", [entry.name])
+        elif entry.name.lower().endswith(EXTENSIONS):
+            listing.images.append(entry.name)
+        else:
+            listing.leave_out("file of a suffix that can't be read", [entry.name])
+    return listing
 
 
-def _images(folder: pathlib.Path) -> list[str]:
-    with os.scandir(folder) as entries:
-        names = [e.name for e in entries if e.is_file() and not e.name.startswith(".")]
-    return sorted(name for name in names if name.lower().endswith(EXTENSIONS))
+def _said(reason: str, names: list[str]) -> str:
+    kinds = Counter(pathlib.PurePath(name).suffix.lower() or "none" for name in names)
+    what = reason
+    if "suffix" in reason:
+        what += f" ({', '.join(f'{kind} {number}' for kind, number in kinds.most_common(5))})"
+    shown = ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
+    return f"{len(names)} × {what}: {shown}"
+
+
+def _but(listing: _Listing) -> str:
+    return f", but {'; '.join(listing.said())}" if listing.said() else ""

@@ -10,12 +10,14 @@ class Source(Protocol):
     """Random access to decoded images with labels; picklable, since worker processes get a copy.
 
     `source[i]` is `{"image": uint8 (h, w, 3), "label": int}`; the label of an unlabelled image is
-    -1. `num_classes` is 0 and `class_names` is empty where nothing is labelled.
+    -1. `num_classes` is 0 and `class_names` is empty where nothing is labelled. left_out: what of
+    the set is not among its examples and why, a text for each reason.
     """
 
     name: str
     num_classes: int
     class_names: tuple[str, ...]
+    left_out: tuple[str, ...]
 
     def __len__(self) -> int: ...
 
@@ -33,6 +35,12 @@ class Subset:
     source: Source
     indices: np.ndarray
     name: str
+    also_left_out: tuple[str, ...] = ()
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """The parent's, and what this choice leaves out."""
+        return (*self.source.left_out, *self.also_left_out)
 
     @property
     def num_classes(self) -> int:
@@ -53,6 +61,32 @@ class Subset:
     def labels(self) -> np.ndarray:
         """The chosen examples' labels, int64 (N,)."""
         return self.source.labels()[self.indices]
+
+
+def pick_range(source: Source, indices: np.ndarray, name: str) -> Subset:
+    """Keeps the examples at `indices`, int64 (n,) ascending: what a range such as "[:70%]" says.
+
+    Where images lie in the order of their classes, as in a folder, a range of them would have other
+    classes than the rest: there it counts in one fixed shuffle. Kept examples stay in the source's
+    order. Reads every label once.
+    """
+    labels = source.labels()
+    if _lie_by_class(labels):
+        # RandomState: its permutations are frozen across numpy versions, unlike Generator's.
+        indices = np.sort(np.random.RandomState(0).permutation(len(labels))[indices])
+    lost = sorted(set(np.unique(labels)) - set(np.unique(labels[indices])) - {-1})
+    said = ()
+    if lost:
+        first = ", ".join(repr(source.class_names[label]) for label in lost[:3])
+        rest = ", …" if len(lost) > 3 else ""
+        said = (f"every image of {len(lost)} classes, since the range has none: {first}{rest}",)
+    return Subset(source, indices, name, said)
+
+
+def _lie_by_class(labels: np.ndarray) -> bool:
+    """Whether each class's examples follow one another, and some class has several."""
+    distinct = len(np.unique(labels))
+    return 1 < distinct < len(labels) and np.count_nonzero(np.diff(labels)) == distinct - 1
 
 
 def pick_per_class(source: Source, per_class: int, seed: int) -> Subset:

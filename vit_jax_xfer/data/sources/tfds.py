@@ -17,6 +17,7 @@ class TfdsSource:
     label_key: str | None
     class_names: tuple[str, ...]
     name: str
+    left_out: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:
