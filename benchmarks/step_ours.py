@@ -23,6 +23,7 @@ from vit_jax_xfer.tasks.attention_transfer import AttentionTransfer, AttentionTr
 from vit_jax_xfer.tasks.supervised import Classification, ClassificationSettings
 from vit_jax_xfer.tasks.task import Task
 from vit_jax_xfer.train.state import make_train_step, new_state
+from vit_jax_xfer.transfer.spec import Transfer
 
 
 def network(case: Case, **fields: Any) -> VisionTransformer:
@@ -77,9 +78,8 @@ class OurStep:
     def _training(self, model: VisionTransformer, maps: bool) -> jax.stages.Lowered:
         task: Task = Classification(model, ClassificationSettings())
         if self._case.what != "scratch":
-            settings = AttentionTransferSettings(
-                mode=self._case.what, weight=WEIGHT, materialize=maps
-            )
+            transfer = Transfer(self._case.what, materialize=maps)
+            settings = AttentionTransferSettings(transfer=transfer, weight=WEIGHT)
             teacher = model.clone(remat="none")
             task = AttentionTransfer(model, settings, teacher, fresh(teacher, 1))
         variables = fresh(model, 0)

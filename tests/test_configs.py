@@ -133,4 +133,4 @@ def test_none_on_a_command_line_is_none():
     # What `--config.task.layers=None` makes of a field that the config file gives as a tuple.
     given = {"name": "attention_transfer", "layers": (None,), "heads": (1, 2)}
     settings = task_settings(ConfigDict(given))
-    assert settings.layers is None and settings.heads == (1, 2)
+    assert (settings.transfer.layers, settings.transfer.heads) == (None, (1, 2))

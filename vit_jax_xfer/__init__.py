@@ -30,6 +30,7 @@ _WHERE = {
     "preprocess": "vit_jax_xfer.data.prepare",
     "FAMILIES": "vit_jax_xfer.pretrained",
     "load_pretrained": "vit_jax_xfer.pretrained",
+    "Transfer": "vit_jax_xfer.transfer.spec",
     "transfer_forward": "vit_jax_xfer.transfer.forward",
 }
 # Namespaces, reached as vjx.NAME.
@@ -40,6 +41,7 @@ __all__ = [
     "Extracted",
     "MaskedAutoencoder",
     "Preprocessing",
+    "Transfer",
     "VisionTransformer",
     "compiler_options",
     "create_model",
@@ -65,6 +67,7 @@ if TYPE_CHECKING:
     from vit_jax_xfer.models.vit import VisionTransformer
     from vit_jax_xfer.pretrained import FAMILIES, load_pretrained
     from vit_jax_xfer.transfer.forward import transfer_forward
+    from vit_jax_xfer.transfer.spec import Transfer
 
 
 def __getattr__(name: str) -> Any:

@@ -4,14 +4,14 @@ A config is an ml-collections ConfigDict, locked: an unknown field is an error t
 nearest. `--config.optim.lr=3e-4` overrides a field; None fields take a value of their type.
 """
 
-import dataclasses
 import difflib
-from typing import Any, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from ml_collections import ConfigDict, FieldReference
 from ml_collections.config_dict import placeholder
 
-from vit_jax_xfer.tasks.settings import SETTINGS
+from vit_jax_xfer.tasks.build import find_task
+from vit_jax_xfer.tasks.flat_settings import flat_types, from_flat, to_flat
 
 # Networks by the start of their names that nothing is transferred into.
 NO_STUDENTS = ("mae_", "filter_vit_", "dropout_vit_", "lift", "convex_lift")
@@ -103,17 +103,17 @@ def default_config(task: str, model: str, *, settings: dict[str, Any], **fields:
 
 def task_config(name: str, **settings: Any) -> ConfigDict:
     """`config.task`: the task's name and its settings."""
-    if name not in SETTINGS:
-        raise ValueError(f"task.name: {name!r} is none of {', '.join(SETTINGS)}")
-    chosen = SETTINGS[name](**settings)
-    fields = dataclasses.fields(chosen)
-    values = {field.name: _overridable(field, getattr(chosen, field.name)) for field in fields}
-    return ConfigDict({"name": name, **values})
+    settings_type = find_task(name).settings_type
+    types, values = flat_types(settings_type), to_flat(from_flat(settings_type, settings))
+    fields = {field: _overridable(types[field], value) for field, value in values.items()}
+    return ConfigDict({"name": name, **fields})
 
 
-def _overridable(field: dataclasses.Field, value: Any) -> Any:
+def _overridable(declared: Any, value: Any) -> Any:
     """A setting's value, as a reference where its declared type allows more than its value's."""
-    kinds = [kind for kind in get_args(field.type) if kind is not type(None)]
+    if get_origin(declared) is Literal:
+        return value
+    kinds = [kind for kind in get_args(declared) if kind is not type(None)]
     if len(kinds) > 1:
         return FieldReference(value, field_type=object)
     return placeholder(get_origin(kinds[0]) or kinds[0]) if value is None else value

@@ -211,8 +211,8 @@ def test_the_family_goes_to_the_loader(teacher, monkeypatch):
 
 def test_matching_from_a_config(teacher):
     fields = {"task__match_layers": (1, 0), "task__match_heads": "group", "model__num_heads": 1}
-    task = task_of(teacher, **fields)
-    assert (task.transfer.match_layers, task.transfer.match_heads) == ((1, 0), "group")
+    transfer = task_of(teacher, **fields).settings.transfer
+    assert (transfer.match_layers, transfer.match_heads) == ((1, 0), "group")
 
 
 @pytest.mark.parametrize(

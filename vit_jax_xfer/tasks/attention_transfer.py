@@ -1,6 +1,7 @@
 """Attention transfer: a student's attention is its teacher's, by copy or by loss (2411.09702)."""
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 
@@ -14,32 +15,17 @@ from vit_jax_xfer.transfer.spec import Transfer
 class AttentionTransferSettings(TeacherSettings):
     """The fields of `config.task` for "attention_transfer"."""
 
-    mode: str = "distill"  # distill | distill_q | distill_k | distill_v | copy | copy_q | …
-    layers: tuple[int, ...] | None = None  # None = all; negative counts from the end
-    heads: tuple[int, ...] | None = None  # None = all
+    transfer: Transfer = Transfer()  # its fields are fields of `config.task`
     weight: float = 3.0
-    materialize: bool = False  # build the maps rather than hand over q and k
     share_drop_path: bool = False  # drop the student's branches in the teacher too
-    match_layers: str | tuple[int, ...] = "same"  # same | even | last | first | the teacher's
-    match_heads: str = "same"  # same | average | group
-    tokens: str = "all"  # all | common: leave out prefix tokens that one side lacks
 
 
 @dataclasses.dataclass
 class AttentionTransfer(TeachingTask):
     """The teacher's attention, copied into the student or distilled into its own."""
 
-    def __post_init__(self) -> None:
-        s = self.settings
-        self.transfer = Transfer(
-            s.mode,
-            None if s.layers is None else tuple(s.layers),
-            None if s.heads is None else tuple(s.heads),
-            s.materialize,
-            s.match_layers,
-            s.match_heads,
-            s.tokens,
-        )
+    name: ClassVar[str] = "attention_transfer"
+    settings_type: ClassVar[type[AttentionTransferSettings]] = AttentionTransferSettings
 
     def teach(
         self,
@@ -50,7 +36,7 @@ class AttentionTransfer(TeachingTask):
         rngs: dict[str, jax.Array] | None,
     ) -> tuple[jax.Array, jax.Array]:
         return paired_forward(
-            self.transfer,
+            self.settings.transfer,
             self.model,
             variables,
             self.teacher,
@@ -63,7 +49,7 @@ class AttentionTransfer(TeachingTask):
         )
 
     def predict(self, variables: Variables, frozen: Variables, images: jax.Array) -> jax.Array:
-        if not self.transfer.copies:
+        if not self.settings.transfer.copies:
             return super().predict(variables, frozen, images)
         # A student that computes with its teacher's attention needs the teacher for good.
         return self.teach(variables, frozen, images, False, None)[0]
@@ -71,6 +57,6 @@ class AttentionTransfer(TeachingTask):
     def check(self, image_shape: tuple[int, ...]) -> None:
         self.model.num_tokens(image_shape)
         teacher_shape = self.view.shape(image_shape)
-        self.transfer.check(self.model, self.teacher, image_shape, teacher_shape)
+        self.settings.transfer.check(self.model, self.teacher, image_shape, teacher_shape)
         if self.settings.share_drop_path:
             check_shared_depth(self.model, self.teacher)

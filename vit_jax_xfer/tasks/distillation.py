@@ -1,6 +1,7 @@
 """What attention transfer is compared with: distilling the teacher's logits, or its features."""
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +26,9 @@ class LogitDistillationSettings(TeacherSettings):
 @dataclasses.dataclass
 class LogitDistillation(TeachingTask):
     """Cross-entropy with the teacher's softened classes (Hinton et al. 2015, 1503.02531)."""
+
+    name: ClassVar[str] = "logit_distillation"
+    settings_type: ClassVar[type[LogitDistillationSettings]] = LogitDistillationSettings
 
     def teach(
         self, variables: Variables, frozen: Variables, images: jax.Array, train: bool, rngs: Rngs
@@ -59,6 +63,9 @@ class FeatureDistillationSettings(TeacherSettings):
 @dataclasses.dataclass
 class FeatureDistillation(TeachingTask):
     """Mean square between the residual streams after each block (2411.09702, appendix)."""
+
+    name: ClassVar[str] = "feature_distillation"
+    settings_type: ClassVar[type[FeatureDistillationSettings]] = FeatureDistillationSettings
 
     def teach(
         self, variables: Variables, frozen: Variables, images: jax.Array, train: bool, rngs: Rngs

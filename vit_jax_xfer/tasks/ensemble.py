@@ -1,14 +1,22 @@
 """An ensemble: finished models whose class probabilities are averaged. Nothing is trained."""
 
 import dataclasses
+import json
+import pathlib
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from vit_jax_xfer.evaluate.classification import classification_sums
+from vit_jax_xfer.tasks.registration import build_task
 from vit_jax_xfer.tasks.task import Aux, Batch, Task, Variables
+from vit_jax_xfer.tasks.teachers import Loader, load_weights
+
+if TYPE_CHECKING:  # tasks import where there are no configs
+    from ml_collections import ConfigDict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +43,20 @@ class Ensemble(Task):
     members: Sequence[Member]
     settings: EnsembleSettings
     trains: bool = False
+    name: ClassVar[str] = "ensemble"
+    settings_type: ClassVar[type[EnsembleSettings]] = EnsembleSettings
+
+    @classmethod
+    def from_config(
+        cls,
+        config: "ConfigDict",
+        settings: EnsembleSettings,
+        image_shape: tuple[int, int, int],
+        num_classes: int,
+        load: Loader,
+    ) -> "Ensemble":
+        members = [load_member(path, image_shape, num_classes) for path in settings.members]
+        return cls(members, settings)
 
     def __post_init__(self) -> None:
         if len(self.members) < 2:
@@ -70,3 +92,30 @@ class Ensemble(Task):
     def check(self, image_shape: tuple[int, ...]) -> None:
         for member in self.members:
             member.model.num_tokens(image_shape)
+
+
+def load_member(path: str, image_shape: tuple[int, int, int], num_classes: int) -> Member:
+    """A finished model for an ensemble: the work folder of a run, or a file of weights."""
+    folder = pathlib.Path(path)
+    if not (folder / "config.json").is_file():
+        model, variables = load_weights("task.members", path)
+        return Member(path, model, variables, model.apply)
+    task, variables = load_run(path, image_shape, num_classes)
+
+    def predict(variables: Variables, images: jax.Array) -> jax.Array:
+        return task.predict(variables["own"], variables["frozen"], images)
+
+    return Member(path, task.model, {"own": variables, "frozen": task.frozen}, predict)
+
+
+def load_run(
+    workdir: str, image_shape: tuple[int, int, int], num_classes: int
+) -> tuple[Task, Variables]:
+    """The task of a finished run, and the variables that it ended with."""
+    from ml_collections import ConfigDict
+
+    folder = pathlib.Path(workdir)
+    config = ConfigDict(json.loads((folder / "config.json").read_text()))
+    config.init_from = ""
+    _, variables = load_weights("task.members", str(folder / "model"))
+    return build_task(config, image_shape, num_classes), variables

@@ -1,7 +1,7 @@
 """Learning to double the resolution of a frozen backbone's features (LiFT, 2403.14625)."""
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -17,8 +17,15 @@ from vit_jax_xfer.models.lifting.lift_loss import (
     lift_loss_and_stats,
     shrink_images,
 )
+from vit_jax_xfer.models.registry import create_model
+from vit_jax_xfer.tasks.configured_model import given_fields, initial_variables
 from vit_jax_xfer.tasks.task import Aux, Batch, Task, Variables
-from vit_jax_xfer.tasks.teacher_view import View
+from vit_jax_xfer.tasks.teacher_view import View, view_between
+from vit_jax_xfer.tasks.teachers import Loader, load_backbone_of
+from vit_jax_xfer.transfer.views import Normalisation
+
+if TYPE_CHECKING:  # tasks import where there are no configs
+    from ml_collections import ConfigDict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +54,31 @@ class FeatureUpsampling(Task):
     view: View = View()  # the backbone's images from the run's
     needs_labels: bool = False
     frozen_field: str = "task.backbone"
+    name: ClassVar[str] = "feature_upsampling"
+    settings_type: ClassVar[type[FeatureUpsamplingSettings]] = FeatureUpsamplingSettings
+
+    @classmethod
+    def from_config(
+        cls,
+        config: "ConfigDict",
+        settings: FeatureUpsamplingSettings,
+        image_shape: tuple[int, int, int],
+        num_classes: int,
+        load: Loader,
+    ) -> "FeatureUpsampling":
+        backbone, frozen = load_backbone_of(settings, load)
+        # Patch size and width of a network that doubles features are the backbone's.
+        own = {"patch_size": backbone.patch_size, "width": backbone.width}
+        model = create_model(config.model["name"], **{**own, **given_fields(config.model)})
+        if not hasattr(model, "source"):
+            raise ValueError(
+                f"model.name: {config.model['name']} doubles no features; choose lift or "
+                "convex_lift"
+            )
+        model = model.clone(source=backbone.source(frozen))
+        view = view_between(config, Normalisation(*backbone.mean_std))
+        initial = initial_variables(config, model)
+        return cls(model, settings, backbone, frozen, initial, view)
 
     def init(self, key: jax.Array) -> Variables:
         images, features = (jnp.zeros(x.shape, x.dtype) for x in self.model.example_inputs())

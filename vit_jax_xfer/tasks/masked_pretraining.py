@@ -1,13 +1,19 @@
 """Masked pre-training: a teacher from images alone (MAE, 2111.06377)."""
 
 import dataclasses
+from typing import TYPE_CHECKING, ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from vit_jax_xfer.models.mae import MaskedAutoencoder, mae_forward
 from vit_jax_xfer.models.transformer.patches import grid_of
+from vit_jax_xfer.tasks.configured_model import build_model, initial_variables
 from vit_jax_xfer.tasks.task import Aux, Batch, Task, Variables
+from vit_jax_xfer.tasks.teachers import Loader
+
+if TYPE_CHECKING:  # tasks import where there are no configs
+    from ml_collections import ConfigDict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +33,20 @@ class MaskedPretraining(Task):
     initial: Variables | None = None
     frozen: Variables = dataclasses.field(default_factory=dict)
     needs_labels: bool = False
+    name: ClassVar[str] = "masked_pretraining"
+    settings_type: ClassVar[type[MaskedPretrainingSettings]] = MaskedPretrainingSettings
+
+    @classmethod
+    def from_config(
+        cls,
+        config: "ConfigDict",
+        settings: MaskedPretrainingSettings,
+        image_shape: tuple[int, int, int],
+        num_classes: int,
+        load: Loader,
+    ) -> "MaskedPretraining":
+        model = build_model(config.model, image_shape, num_classes)
+        return cls(model, settings, initial_variables(config, model))
 
     def init(self, key: jax.Array) -> Variables:
         grid = self.model.encoder.grid

@@ -1,12 +1,14 @@
 """Supervised classification: from scratch, fine-tuning, and the linear probe."""
 
 import dataclasses
+from typing import TYPE_CHECKING, ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from vit_jax_xfer.evaluate.classification import classification_sums, hits
+from vit_jax_xfer.tasks.configured_model import build_model, initial_variables
 from vit_jax_xfer.tasks.task import (
     Aux,
     Batch,
@@ -14,6 +16,10 @@ from vit_jax_xfer.tasks.task import (
     Variables,
     smoothed_cross_entropy,
 )
+from vit_jax_xfer.tasks.teachers import Loader
+
+if TYPE_CHECKING:  # tasks import where there are no configs
+    from ml_collections import ConfigDict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +37,20 @@ class Classification(Task):
     settings: ClassificationSettings
     initial: Variables | None = None
     frozen: Variables = dataclasses.field(default_factory=dict)
+    name: ClassVar[str] = "classification"
+    settings_type: ClassVar[type[ClassificationSettings]] = ClassificationSettings
+
+    @classmethod
+    def from_config(
+        cls,
+        config: "ConfigDict",
+        settings: ClassificationSettings,
+        image_shape: tuple[int, int, int],
+        num_classes: int,
+        load: Loader,
+    ) -> "Classification":
+        model = build_model(config.model, image_shape, num_classes)
+        return cls(model, settings, initial_variables(config, model))
 
     def init(self, key: jax.Array) -> Variables:
         return init_vit(self.model, key)

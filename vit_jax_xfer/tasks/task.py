@@ -1,8 +1,10 @@
 """What a run learns, as an object: the training loop knows nothing else about it."""
 
+from __future__ import annotations
+
 import abc
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import flax.linen as nn
 import flax.struct
@@ -13,6 +15,9 @@ import optax
 from vit_jax_xfer.evaluate.classification import distribution
 from vit_jax_xfer.features.backbone import backbone_of
 from vit_jax_xfer.features.feature_extractor import FeatureExtractor
+
+if TYPE_CHECKING:  # tasks import where there are no configs
+    from ml_collections import ConfigDict
 
 Variables = dict[str, Any]
 Batch = Mapping[str, jax.Array]
@@ -37,6 +42,10 @@ class Task(abc.ABC):
     loop shards them like parameters and keeps them out of the optimizer and the checkpoints.
     """
 
+    # By which a config asks for it, and the dataclass of what `config.task` holds beside the name:
+    # the fields of a dataclass in it lie flat in the config.
+    name: ClassVar[str]
+    settings_type: ClassVar[type[Any]]
     # For describing and saving the result, and for layer decay.
     model: nn.Module
     frozen: Variables
@@ -50,6 +59,22 @@ class Task(abc.ABC):
     trains: bool = True
     # The field of the config that names where `frozen` comes from, for messages.
     frozen_field: str = "task.teacher"
+
+    @classmethod
+    def from_config(
+        cls,
+        config: ConfigDict,
+        settings: Any,
+        image_shape: tuple[int, int, int],
+        num_classes: int,
+        load: Callable[..., tuple[nn.Module, Variables]],
+    ) -> Task:
+        """The task of a config, for images (H, W, 3) of `num_classes` classes.
+
+        settings: those of `config.task`. load: where teachers and backbones come from, as
+        `teachers.load_weights`. ValueError, naming the field, for whatever does not fit.
+        """
+        raise TypeError(f"{cls.__name__} is made from no config")
 
     @abc.abstractmethod
     def init(self, key: jax.Array) -> Variables:

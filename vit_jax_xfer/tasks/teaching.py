@@ -1,13 +1,15 @@
 """What all tasks with a teacher share: its variables, unlabelled images, the sum of losses."""
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 
 from vit_jax_xfer.evaluate.classification import classification_sums
+from vit_jax_xfer.models.registry import STUDENT_LIKE
 from vit_jax_xfer.models.vit import VisionTransformer
+from vit_jax_xfer.tasks.configured_model import build_model, initial_variables, model_fields
 from vit_jax_xfer.tasks.supervised import init_vit, top1
 from vit_jax_xfer.tasks.task import (
     Aux,
@@ -16,7 +18,11 @@ from vit_jax_xfer.tasks.task import (
     Variables,
     smoothed_cross_entropy,
 )
-from vit_jax_xfer.tasks.teacher_view import View
+from vit_jax_xfer.tasks.teacher_view import View, view_of
+from vit_jax_xfer.tasks.teachers import Loader, build_student, load_teacher, run_like
+
+if TYPE_CHECKING:  # tasks import where there are no configs
+    from ml_collections import ConfigDict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +55,30 @@ class TeachingTask(Task):
     initial: Variables | None = None
     view: View = View()  # the teacher's images from the student's
     uses_unlabeled: bool = True
+
+    @classmethod
+    def from_config(
+        cls,
+        config: "ConfigDict",
+        settings: Any,
+        image_shape: tuple[int, int, int],
+        num_classes: int,
+        load: Loader,
+    ) -> "TeachingTask":
+        teacher, frozen = load_teacher(settings, load)
+        if config.model["name"] == STUDENT_LIKE:
+            fields = model_fields(config.model, image_shape, num_classes)
+            model = build_student(teacher, fields)
+        else:
+            model = build_model(config.model, image_shape, num_classes)
+        if not isinstance(model, VisionTransformer):
+            raise ValueError(
+                f"model.name: {config.model['name']} is no vision transformer, so it has no place "
+                "for a teacher's attention; choose a vit_*"
+            )
+        teacher = run_like(teacher, model, settings.teacher_dtype)
+        view = view_of(config, settings, model, teacher, image_shape)
+        return cls(model, settings, teacher, frozen, initial_variables(config, model), view)
 
     def init(self, key: jax.Array) -> Variables:
         return init_vit(self.model, key)

@@ -13,7 +13,9 @@ from vit_jax_xfer.models.transformer.patches import check_images
 from vit_jax_xfer.models.vit import VisionTransformer
 from vit_jax_xfer.transfer import losses, values
 from vit_jax_xfer.transfer.map_free import cross_entropy
-from vit_jax_xfer.transfer.spec import Pairing, Transfer
+from vit_jax_xfer.transfer.matching import MatchHeads, MatchLayers
+from vit_jax_xfer.transfer.spec import Mode, Pairing, Transfer
+from vit_jax_xfer.transfer.tokens import Tokens
 
 Variables = Any
 Rngs = dict[str, jax.Array] | None
@@ -25,37 +27,39 @@ def transfer_forward(
     teacher: nn.Module,
     teacher_variables: Variables,
     images: jax.Array,
-    mode: str = "distill",
+    mode: Mode | Transfer = "distill",
     layers: Sequence[int] | None = None,
     heads: Sequence[int] | None = None,
     materialize: bool = False,
     train: bool = False,
     rngs: Rngs = None,
     share_drop_path: bool = False,
-    match_layers: str | tuple[int, ...] = "same",
-    match_heads: str = "same",
-    tokens: str = "all",
+    match_layers: MatchLayers | tuple[int, ...] = "same",
+    match_heads: MatchHeads = "same",
+    tokens: Tokens = "all",
     teacher_images: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """The student's logits (B, K) and its transfer loss (), summed over layers; 0 for copies.
 
     images: (B, H, W, 3) float32, seen by both. mode, layers, heads, materialize, match_layers,
-    match_heads, tokens: see `Transfer`. train, rngs: the student's drop path; share_drop_path
+    match_heads, tokens: the fields of `Transfer`; a whole Transfer may stand as `mode` for all of
+    them. train, rngs: the student's drop path; share_drop_path
     drops the same branches in the teacher, as the published code does. teacher_images:
     (B, H', W', 3), the teacher's own view of the same images, of the student's grid of patches;
     None = `images`. No gradient reaches the teacher.
     """
-    transfer = Transfer(
-        mode,
-        None if layers is None else tuple(layers),
-        None if heads is None else tuple(heads),
-        materialize,
-        match_layers,
-        match_heads,
-        tokens,
-    )
+    fields = {
+        "layers": None if layers is None else tuple(layers),
+        "heads": None if heads is None else tuple(heads),
+        "materialize": materialize,
+        "match_layers": match_layers,
+        "match_heads": match_heads,
+        "tokens": tokens,
+    }
+    if isinstance(mode, Transfer) and Transfer(**fields) != Transfer():
+        raise ValueError("mode: a Transfer says which layers, heads and tokens by its own fields")
     logits, per_image = paired_forward(
-        transfer,
+        mode if isinstance(mode, Transfer) else Transfer(mode, **fields),
         student,
         student_variables,
         teacher,

@@ -3,10 +3,12 @@
 import difflib
 import numbers
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
-MATCH_LAYERS: tuple[str, ...] = ("same", "even", "last", "first")
-MATCH_HEADS: tuple[str, ...] = ("same", "average", "group")
+MatchLayers = Literal["same", "even", "last", "first"]
+MatchHeads = Literal["same", "average", "group"]
+MATCH_LAYERS: tuple[str, ...] = get_args(MatchLayers)
+MATCH_HEADS: tuple[str, ...] = get_args(MatchHeads)
 
 
 def check_choice(field: str, value: object, allowed: Sequence[str], other: str = "") -> None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from vit_jax_xfer.models.extract import resolve_layers
 from vit_jax_xfer.models.vit import VisionTransformer
@@ -10,6 +10,8 @@ from vit_jax_xfer.transfer.matching import (
     MATCH_HEADS,
     MATCH_LAYERS,
     HeadMatch,
+    MatchHeads,
+    MatchLayers,
     check_choice,
     match_heads,
     match_layers,
@@ -17,12 +19,13 @@ from vit_jax_xfer.transfer.matching import (
 from vit_jax_xfer.transfer.tokens import (
     TOKENS,
     Places,
+    Tokens,
     check_same_layout,
     common_tokens,
     pair_layouts,
 )
 
-MODES: tuple[str, ...] = (
+Mode = Literal[
     "distill",
     "distill_q",
     "distill_k",
@@ -31,7 +34,8 @@ MODES: tuple[str, ...] = (
     "copy_q",
     "copy_k",
     "copy_v",
-)
+]
+MODES: tuple[str, ...] = get_args(Mode)
 
 
 class Pairing(NamedTuple):
@@ -48,10 +52,19 @@ class Pairing(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Transfer:
-    """Which attention moves, and how (2411.09702).
+    """Which attention moves from a teacher to a student, and how (2411.09702).
 
-    mode: `copy` gives the student the teacher's maps, `distill` adds their cross-entropy to the
-    loss; `_q`, `_k`, `_v` do so with the queries, keys or values alone (distilled by mean square).
+    | mode        | what happens in each layer that takes part                                   |
+    |-------------|------------------------------------------------------------------------------|
+    | `distill`   | the loss is the cross-entropy of the student's maps with the teacher's        |
+    | `distill_q` | the loss is the mean square between the two's queries                         |
+    | `distill_k` | the same between their keys                                                   |
+    | `distill_v` | the same between their values                                                 |
+    | `copy`      | the student attends by the teacher's maps; there is no loss                   |
+    | `copy_q`    | the teacher's queries stand in place of the student's; there is no loss       |
+    | `copy_k`    | the teacher's keys do                                                         |
+    | `copy_v`    | the teacher's values do                                                       |
+
     layers, heads: the student's that take part, None = all; negative layers count from the end.
     materialize: build (T, T) maps rather than hand over q and k, and with attention="auto" compute
     the networks' own attention by maps as well.
@@ -62,13 +75,13 @@ class Transfer:
     lacks and makes the teacher's rows sum to 1 again.
     """
 
-    mode: str = "distill"
+    mode: Mode = "distill"
     layers: tuple[int, ...] | None = None
     heads: tuple[int, ...] | None = None
     materialize: bool = False
-    match_layers: str | tuple[int, ...] = "same"
-    match_heads: str = "same"
-    tokens: str = "all"
+    match_layers: MatchLayers | tuple[int, ...] = "same"
+    match_heads: MatchHeads = "same"
+    tokens: Tokens = "all"
 
     def __post_init__(self) -> None:
         check_choice("mode", self.mode, MODES)

@@ -1,11 +1,12 @@
 """Which tokens two networks have in common: prefix tokens differ from family to family."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from vit_jax_xfer.models.vit import VisionTransformer
 
-TOKENS: tuple[str, ...] = ("all", "common")
+Tokens = Literal["all", "common"]
+TOKENS: tuple[str, ...] = get_args(Tokens)
 
 # Places among a network's tokens; None = all of them, in their order.
 Places = tuple[int, ...] | None
