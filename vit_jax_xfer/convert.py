@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-VARIANTS = (".safetensors", ".npz")
+_SUFFIXES = (".safetensors", ".npz")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -80,13 +80,13 @@ def _check_out(source: pathlib.Path, out: pathlib.Path, names: str | None, overw
         raise ValueError(f"{out}: is the source itself")
     if out.exists() and not overwrite:
         raise ValueError(f"{out}: exists; --overwrite replaces it")
-    if names is not None and out.suffix not in VARIANTS:
+    if names is not None and out.suffix not in _SUFFIXES:
         raise ValueError(
-            f"{out}: a publisher's names go into a file that ends in {' or '.join(VARIANTS)}"
+            f"{out}: a publisher's names go into a file that ends in {' or '.join(_SUFFIXES)}"
         )
     if names is None and out.suffix == ".npz":
         raise ValueError(f"{out}: .npz is for publishers' names; pass --names, as google")
-    if out.suffix in VARIANTS and out.is_dir():
+    if out.suffix in _SUFFIXES and out.is_dir():
         raise ValueError(f"{out}: is a folder")
 
 
@@ -148,17 +148,23 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "out", metavar="OUT", help="a folder (Orbax), or a file that ends in .safetensors or .npz"
     )
-    parser.add_argument("--family", choices=sorted(FAMILIES), help="told from the names if absent")
     parser.add_argument(
-        "--weights", help="which network of several: teacher, student, momentum_encoder, …"
+        "--family",
+        choices=sorted(FAMILIES),
+        help="whose network it is (default: recognised from its parameter names)",
     )
-    parser.add_argument("--names", choices=NAMES, help="write in these names, not this project's")
+    parser.add_argument(
+        "--weights", help="which of a file's networks: teacher, student, momentum_encoder, …"
+    )
+    parser.add_argument(
+        "--names", choices=NAMES, help="write parameters under these names, not this project's"
+    )
     parser.add_argument(
         "--field",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a field that the file can't tell, as num_heads=6; may be repeated",
+        help="a field of the network that the file doesn't show, as num_heads=6; may be repeated",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
     return parser

@@ -12,6 +12,8 @@ import sys
 import time
 from typing import Any
 
+from vit_jax_xfer.flag_errors import positive
+
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 
 
@@ -75,7 +77,7 @@ def run_arms(root: pathlib.Path, arguments: argparse.Namespace) -> dict[str, Any
 
 
 def arm_folder(root: pathlib.Path, arm: str, seed: int) -> pathlib.Path:
-    """Where one run of an arm lies."""
+    """The work folder of one run of an arm."""
     return root / f"{arm.replace(' ', '_')}_seed{seed}"
 
 
@@ -90,7 +92,9 @@ def run_arm(
     config.update_from_flattened_dict(overrides)
     earlier = folder / "config.json"
     if earlier.is_file() and json.loads(earlier.read_text()) != json.loads(config.to_json()):
-        raise ValueError(f"workdir: {folder} comes of a call with other arguments; choose another")
+        raise ValueError(
+            f"--workdir: {folder} was made with other arguments; repeat those, or choose another"
+        )
     if (folder / "result.json").is_file():
         say(f"--- {folder.name}: finished already")
         return json.loads((folder / "result.json").read_text())
@@ -117,9 +121,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--workdir", default="runs/quickstart", help="where runs and report go")
     parser.add_argument("--labels", type=int, default=5, help="labelled images a class")
-    parser.add_argument("--seeds", type=int, default=2, help="repetitions of every student")
-    parser.add_argument("--teacher-steps", type=int, default=1000, help="of pre-training")
-    parser.add_argument("--student-steps", type=int, default=500, help="of each student")
+    parser.add_argument("--seeds", type=positive, default=2, help="repetitions of every student")
+    parser.add_argument("--teacher-steps", type=positive, default=1000, help="of pre-training")
+    parser.add_argument(
+        "--student-steps", type=positive, default=500, help="of each student's training"
+    )
     return parser
 
 

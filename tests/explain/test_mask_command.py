@@ -155,7 +155,7 @@ def test_pictures_that_exist_are_left_alone(scored, photos, tmp_path, capsys):
     (out / "b.png").write_bytes(b"mine")
     given = [str(photos), "--model", scored, "--out", str(out)]
     assert main(given) == 1
-    assert f"error: {out / 'b.png'}: exists already; --overwrite" in capsys.readouterr().err
+    assert f"error: --out: {out / 'b.png'} exists already; --overwrite" in capsys.readouterr().err
     assert names(out) == ["b.png"]
     assert (out / "b.png").read_bytes() == b"mine"
     assert main([*given, "--overwrite"]) == 0
@@ -190,16 +190,19 @@ def test_what_does_not_fit_is_said_in_one_line(scored, drawn, photos, tmp_path, 
     rest = ("--model", scored, "--out", out)
     assert f"{empty}: holds no image files (.jpg, " in errors(capsys, empty, *rest)
     assert "nowhere: no such file or folder" in errors(capsys, tmp_path / "nowhere", *rest)
-    assert "no such file" in errors(capsys, photos, "--model", "missing.pth", "--out", out)
+    said = errors(capsys, photos, "--model", "missing.pth", "--out", out)
+    assert said.startswith("error: --model: ") and "no such file" in said
     said = errors(capsys, photos, "--model", scored, "--out", photos)
     assert f"--out: {photos} is the folder of the images" in said
     said = errors(capsys, photos / "a.png", "--model", scored, "--out", photos)
     assert f"--out: {photos / 'a.png'} is one of the images" in said
     said = errors(capsys, photos, "--model", scored, "--out", empty / "notes.txt")
     assert "notes.txt is a file; choose a folder" in said
-    assert "seed: this network scores its tokens" in errors(capsys, photos, *rest, "--seed", 1)
+    assert "error: --seed: this network scores its tokens" in errors(
+        capsys, photos, *rest, "--seed", 1
+    )
     said = errors(capsys, photos, *rest, "--image-size", "4,50")
-    assert "image_size: 4×50 pixels; the first convolution needs 5" in said
+    assert "error: --image-size: 4×50 pixels; the first convolution needs 5" in said
     assert not out.exists()
 
 

@@ -120,14 +120,17 @@ def test_broken_images_do_not_stop_the_others(model, photos, tmp_path, capsys):
     "flags, message",
     [
         (["--size", "4"], "--size: 4 pixels are smaller than one 8-pixel patch"),
-        (["--longest", "48"], "3 images that keep their shapes don't fit in one array"),
+        (["--longest", "48"], "--out: 3 images with --longest need a file each"),
         (["--picture", "p.png"], "--picture: 3 images make as many pictures; give a folder"),
         (["--out", "nowhere/x.npz"], "--out: there is no folder"),
         (["--out", "0.png"], "--out: 0.png is a file; give a folder, or a name"),
-        (["--lift", "tiny.safetensors"], "expected a LiFT or ConvexLiFT, got a VisionTransformer"),
+        (
+            ["--lift", "tiny.safetensors"],
+            "error: --lift: tiny.safetensors: expected a LiFT or",
+        ),
         (["--steps", "2"], "--steps: nothing is doubled without --lift"),
-        (["--facet", "keys"], "facet: 'keys' is none of"),
-        (["--model", "gone"], "gone"),
+        (["--facet", "keys"], "error: --facet: 'keys' is none of"),
+        (["--model", "gone"], "error: --model: gone"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_written(

@@ -52,8 +52,10 @@ def compare(
     return rows
 
 
-def check_input_size(extractors: Sequence[FeatureExtractor], size: int) -> None:
-    """ValueError, naming the size, where photographs of that many pixels don't suit one."""
+def check_input_size(
+    extractors: Sequence[FeatureExtractor], size: int, flag: str = "--size"
+) -> None:
+    """ValueError, naming the flag, where photographs of that many pixels don't suit one."""
     for extractor in extractors:
         try:
             extractor.grid(size)
@@ -61,7 +63,7 @@ def check_input_size(extractors: Sequence[FeatureExtractor], size: int) -> None:
             patch = extractor.backbone.patch_size
             near = max(1, round(size / patch)) * patch
             hint = f"; {near} is the nearest that is" if near != size else ""
-            raise ValueError(f"size {size}: {extractor.name}: {error}{hint}") from None
+            raise ValueError(f"{flag} {size}: {extractor.name}: {error}{hint}") from None
 
 
 def run_extractor(benchmark: Benchmark, extractor: FeatureExtractor, items: str) -> TableRow:

@@ -11,13 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from vit_jax_xfer.features.command import (
-    comparison_parser,
-    extractors_from,
-    numbers,
-    out_path,
-    run_command,
-)
+from vit_jax_xfer.features.command import comparison_parser, extractors_from, numbers, out_path
+from vit_jax_xfer.flag_errors import naming_flag, run_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,10 +31,11 @@ def _study(options: argparse.Namespace) -> None:
     out_path(options)
     files = find_images(options.images, Path(options.out or ".no-file"))[: options.limit]
     check_files([str(file) for file in files], "IMAGES")
-    study = ScaleStudy(files, options.sizes, options.pairwise)
+    with naming_flag("--sizes", options):
+        study = ScaleStudy(files, options.sizes, options.pairwise)
     extractors = extractors_from(options)
     for size in study.sizes:
-        check_input_size(extractors, size)
+        check_input_size(extractors, size, "--sizes")
     # Its seconds would be a mean over the sizes.
     compare(options, study, extractors, timed=False, about={"files": len(files)})
 

@@ -2,8 +2,8 @@
 
 Shows what a FilterViT or DropoutViT keeps. For each image DIR gets a sheet: the image as the
 network saw it, and for each filter stage the kept pixels of its map over the darkened image and,
-where pixels are scored, their importance as heat. Cells are drawn where the network's
-convolutions look, so strips at the border, which no cell stands for, stay dark.
+where pixels are scored, their importance as heat. Each cell is drawn where the network's
+convolutions look for it, so strips at the border that no cell covers stay dark.
 
 IMAGES are files and folders. Files that can't be read are left out, named at the end, and make
 the exit code 1.
@@ -18,23 +18,19 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from vit_jax_xfer.flag_errors import naming_flag, positive, run_command
+
 _PIXELS = 8 * 224**2  # in one batch, unless --batch-size says otherwise
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Draws; 0 when all images are drawn, 1 with one line on stderr for what is wrong."""
-    parsed = _parser().parse_args(arguments)
-    # Imported late, so that --help answers at once.
-    from vit_jax_xfer.storage.checkpoints import CheckpointError
-
-    try:
-        broken = draw_all(parsed)
-    except (ValueError, OSError, ImportError, CheckpointError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    options = _parser().parse_args(arguments)
+    broken: list[str] = []
+    code = run_command(lambda: broken.extend(draw_all(options)))
     for line in broken:
         print(f"error: {line}", file=sys.stderr)
-    return 1 if broken else 0
+    return 1 if broken else code
 
 
 def draw_all(options: argparse.Namespace) -> list[str]:
@@ -72,17 +68,18 @@ def _load(options: argparse.Namespace) -> tuple[Any, Any]:
     from vit_jax_xfer.explain.network_view import preparation
     from vit_jax_xfer.pretrained.file_to_model import load_pretrained
 
-    model, variables = load_pretrained(options.model)
-    try:
+    with naming_flag("--model", options):
+        model, variables = load_pretrained(options.model)
+    with naming_flag(f"--model {options.model}", options):
         masks = KeptTokens(model, variables, options.seed)
-    except ValueError as error:
-        raise ValueError(f"{options.model}: {error}") from error
     preprocessing = preparation(model, options.image_size, options.whole)
     if model.preprocessing is None:
         print(f"{options.model} does not say how images are prepared: mean 0.5, std 0.5 assumed")
+    with naming_flag("--image-size", options):
+        stages = stage_cells(model, preprocessing.height_width)
     low, high = options.range or (None, None)
     return masks, MaskSheets(
-        stages=stage_cells(model, preprocessing.height_width),
+        stages=stages,
         scored=model.choose == "score",
         preprocessing=preprocessing,
         title=options.model + ("" if options.seed is None else f", seed {options.seed}"),
@@ -108,7 +105,7 @@ def _check_free(
     there = [file for file in targets if file.exists()]
     if there and not overwrite:
         more = f" (and {len(there) - 1} more)" if len(there) > 1 else ""
-        raise ValueError(f"{there[0]}{more}: exists already; --overwrite replaces it")
+        raise ValueError(f"--out: {there[0]}{more} exists already; --overwrite replaces it")
 
 
 def _readable(
@@ -162,12 +159,6 @@ def _range(text: str) -> tuple[float, float]:
     return low, high
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number of 1 or more")
-    return int(text)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m vit_jax_xfer.explain.filter_masks",
@@ -178,40 +169,51 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("images", nargs="+", metavar="IMAGES", help="files, and folders, with all that is below")
-    add("--model", required=True, help="a run's model folder, a converted file, an author's .pth")
+    add(
+        "--model",
+        required=True,
+        help="a run's model folder, a converted file, or the authors' .pth",
+    )
     add("--out", required=True, metavar="DIR", help="the folder of the pictures")
     add(
         "--image-size",
         type=_size,
         metavar="N or H,W",
-        help="what the network is run at, of any size and shape; the network's own if absent",
+        help="the network's input, of any size and shape (default: the model's own)",
     )
     add(
         "--whole",
         action="store_true",
-        help="show all of an image, resized to the size, not the centre crop that the network is "
-        "evaluated on",
+        help="resize all of an image to the network's input, without the centre crop of its "
+        "evaluation",
     )
-    add("--seed", type=int, metavar="N", help="another draw of a DropoutViT than its evaluation's")
+    add(
+        "--seed",
+        type=int,
+        metavar="N",
+        help="of a DropoutViT's random tokens (default: its evaluation's)",
+    )
     add(
         "--range",
         type=_range,
         metavar="LOW,HIGH",
-        help="the importance that is darkest and lightest, the same for all images and stages (as "
-        "0.46,1); each stage's own if absent",
+        help="importance that is drawn darkest and lightest in all images and stages, as 0.46,1 "
+        "(default: each stage's least and greatest)",
     )
     add(
         "--overlays",
         action="store_true",
-        help="write NAME_stageN_kept.png and _importance.png too, in the size of the image itself",
+        help="write NAME_stageN_kept.png and NAME_stageN_importance.png too, in the image's size",
     )
     add(
         "--arrays",
         action="store_true",
-        help="write NAME.npz too: kept indices, importance, and where each cell lies",
+        help="write NAME.npz too: kept indices, importance, and the position of each cell",
     )
-    add("--tile", type=_positive, metavar="PIXELS", help="of a picture's longer side on the sheet")
-    add("--batch-size", type=_positive, metavar="N", help="images at once; fewer take less memory")
+    add("--tile", type=positive, metavar="PIXELS", help="longer side of each picture on the sheet")
+    add(
+        "--batch-size", type=positive, metavar="N", help="images in a batch; fewer take less memory"
+    )
     add("--overwrite", action="store_true", help="replace pictures that exist")
     return parser
 

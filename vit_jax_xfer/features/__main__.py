@@ -1,12 +1,12 @@
 """Dense features of your images: python -m vit_jax_xfer.features IMAGE… --model MODEL --out x.npz
 
 Writes one vector for each patch of each image, from any backbone that this project reads; with
---lift, doubled --steps times. An .npz holds
+--lift, of a resolution doubled --steps times. An .npz holds
   features    (N, h, w, C) float32, or float16 as --dtype says
   files       (N,) the images; image_size (N, 2), height and width that the network was given
   model, facet, layer, patch_size, stride, lift, steps (0 = not lifted)
-Images are squashed to the network's own square, or to --size; --longest keeps their shape, with
-sides rounded to whole patches. --out x.npz takes all images of one size, --out DIR makes
+Images are squashed to the network's own square, or to --size; --longest keeps their aspect ratio,
+with sides rounded to whole patches. --out x.npz takes all images of one size, --out DIR makes
 DIR/NAME.npz for each. --picture shows the first three principal components as colours.
 
 IMAGE are files and folders. Files that can't be read are left out, named, and make the exit code 1.
@@ -18,12 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vit_jax_xfer.features.command import (
-    add_backbone_flags,
-    backbone_from,
-    positive,
-    run_command,
-)
+from vit_jax_xfer.features.command import add_backbone_flags, backbone_from
+from vit_jax_xfer.flag_errors import naming_flag, positive, run_command
 
 _TILE = 384  # pixels of a picture's longer side
 
@@ -88,7 +84,8 @@ def _extractor(options: argparse.Namespace) -> Any:
 
     backbone, variables = backbone_from(options)
     lifts, steps = [options.lift] if options.lift else [], [options.steps or 1]
-    return make_extractors(backbone, variables, lifts, steps, () if lifts else ("plain",))[0]
+    with naming_flag("--lift", options):
+        return make_extractors(backbone, variables, lifts, steps, () if lifts else ("plain",))[0]
 
 
 def _numbers(extractor: Any, photo: Any) -> Any:
@@ -104,9 +101,7 @@ def _in_one_file(options: argparse.Namespace, images: int) -> bool:
             raise ValueError(f"--out: {out} is a file; give a folder, or a name that ends in .npz")
         return False
     if options.longest and images > 1:
-        raise ValueError(
-            f"--out: {images} images that keep their shapes don't fit in one array; give a folder"
-        )
+        raise ValueError(f"--out: {images} images with --longest need a file each; give a folder")
     if not out.absolute().parent.is_dir():
         raise ValueError(f"--out: there is no folder {out.absolute().parent}")
     return True
@@ -168,15 +163,20 @@ def _parser() -> argparse.ArgumentParser:
     add("--lift", metavar="PATH",
         help="a LiFT or ConvexLiFT of these features: a run's model folder, or a file")  # fmt: skip
     add("--steps", type=positive, metavar="N",
-        help="how many times --lift doubles them (default 1)")  # fmt: skip
+        help="how many times --lift doubles the features' resolution (default 1)")  # fmt: skip
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--size", type=positive, metavar="PIXELS",
-        help="of the square that images are squashed to (default: the network's own)")  # fmt: skip
+        help="side of the square that images become (default: the network's own)")  # fmt: skip
     size.add_argument("--longest", type=positive, metavar="PIXELS",
-        help="keep the images' shape, with about so many pixels on the longer side")  # fmt: skip
+        help="keep the aspect ratio, with about so many pixels on the longer side")  # fmt: skip
     add("--out", required=True, metavar="x.npz or DIR", help="one file, or one for each image")
-    add("--dtype", choices=("float32", "float16"), default="float32", help="(default float32)")
-    add("--picture", metavar="x.png or DIR", help="draw them too: one picture, or one each")
+    add("--dtype", choices=("float32", "float16"), default="float32",
+        help="of the features in the file (default float32)")  # fmt: skip
+    add(
+        "--picture",
+        metavar="x.png or DIR",
+        help="draw the features too: one picture, or one for each image",
+    )
     add("--overwrite", action="store_true", help="replace files that exist")
     return parser
 

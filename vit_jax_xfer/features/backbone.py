@@ -61,8 +61,8 @@ def backbone_of(
 ) -> tuple[Backbone, Any]:
     """The Backbone in a network, such as a masked autoencoder's encoder, and its variables.
 
-    taken: facet, layer, stride, log_bins, and mean_std, which is the publisher's if absent, or
-    ImageNet's where he tells none. ValueError for a network without such features.
+    taken: facet, layer, stride, log_bins, and mean_std; without it the publisher's, or ImageNet's
+    where the publisher names none. ValueError for a network without such features.
     """
     model, variables = encoder_of(model, variables)
     if not isinstance(model, VisionTransformer):
@@ -73,6 +73,6 @@ def backbone_of(
         taken = {"mean_std": (model.preprocessing.mean, model.preprocessing.std), **taken}
     backbone = Backbone(model, name=name, **taken)
     shape = (1, model.patch_size, model.patch_size, 3)
-    # Names that don't exist are told before anything runs.
+    # Wrong names are reported before anything runs.
     jax.eval_shape(backbone, variables, jax.ShapeDtypeStruct(shape, jnp.float32))
     return backbone, variables

@@ -1,10 +1,12 @@
-"""What the commands on features share: flags, loading, the table at the end, one-line errors."""
+"""What the commands on features share: their flags, and what is opened by them."""
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from vit_jax_xfer.flag_errors import naming_flag, positive
 
 _UNTRAINED = "plain,bilinear,bilateral,larger"  # as open_extractors.py has them, slow to import
 
@@ -33,8 +35,8 @@ def comparison_parser(
         action="append",
         default=[],
         metavar="PATH",
-        help="a run's model folder or a converted or authors' file: a LiFT or ConvexLiFT of this "
-        "backbone's features; may be given several times",
+        help="a LiFT or ConvexLiFT that was trained on this backbone's features: a run's model "
+        "folder, or a converted or the authors' file; may be given several times",
     )
     add(
         "--steps",
@@ -55,7 +57,7 @@ def comparison_parser(
     add("--ways", action=_OldName, dest="extractors", type=_names, help=argparse.SUPPRESS)
     if size:
         add("--size", type=positive, default=224, metavar="PIXELS",
-            help="of the network's square input (default 224)")  # fmt: skip
+            help="side of the network's square input (default 224)")  # fmt: skip
     add("--limit", type=positive, metavar="N", help="only so many of the data set's items")
     add("--out", metavar=out[0], help=out[1])
     add("--overwrite", action="store_true", help="replace a file that exists")
@@ -67,28 +69,30 @@ def add_backbone_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--model", required=True, metavar="PATH",
         help="the backbone: a run's model folder, or a checkpoint file or folder")  # fmt: skip
-    add("--family", help="the checkpoint's family, where its names don't tell")
+    add("--family", help="the checkpoint's family, as dinov2, if its parameter names don't show it")
     add("--num-heads", type=positive, default=0, metavar="N",
-        help="where the checkpoint doesn't tell")  # fmt: skip
-    add("--facet", default="key", help="key (default), query, value or token")
+        help="attention heads, if the checkpoint doesn't say")  # fmt: skip
+    add("--facet", default="key", help="key (default), query or value of a block, or token")
     add("--layer", type=int, default=-1, metavar="N",
-        help="the block, negative counts from the end (default -1)")  # fmt: skip
+        help="the block of the features; negative counts from the end (default -1)")  # fmt: skip
     add("--stride", type=positive, metavar="PIXELS",
-        help="between overlapping patches; a divisor of the patch size")  # fmt: skip
+        help="from one patch to the next, so that they overlap: a divisor of the patch size "
+        "(default: the patch size)")  # fmt: skip
 
 
 def backbone_from(options: argparse.Namespace) -> tuple[Any, Any]:
     """The Backbone of the flags, and its variables; says so where pixels' scale is assumed."""
     from vit_jax_xfer.features.open_extractors import load_backbone
 
-    backbone, variables = load_backbone(
-        options.model,
-        options.family,
-        options.num_heads,
-        facet=options.facet,
-        layer=options.layer,
-        stride=options.stride,
-    )
+    with naming_flag("--model", options):
+        backbone, variables = load_backbone(
+            options.model,
+            options.family,
+            options.num_heads,
+            facet=options.facet,
+            layer=options.layer,
+            stride=options.stride,
+        )
     if backbone.model.preprocessing is None:
         print(
             f"{options.model} does not say how images are prepared: ImageNet's mean and standard "
@@ -103,9 +107,10 @@ def extractors_from(options: argparse.Namespace) -> list[Any]:
     from vit_jax_xfer.features.open_extractors import make_extractors
 
     backbone, variables = backbone_from(options)
-    extractors = make_extractors(
-        backbone, variables, options.lift, options.steps, options.extractors
-    )
+    with naming_flag("--lift", options):
+        extractors = make_extractors(
+            backbone, variables, options.lift, options.steps, options.extractors
+        )
     if not extractors:
         raise ValueError(
             "--extractors: none chosen and no --lift given; there is nothing to compare"
@@ -125,25 +130,6 @@ def out_path(options: argparse.Namespace) -> Path | None:
     if not path.absolute().parent.is_dir():
         raise ValueError(f"--out: there is no folder {path.absolute().parent}")
     return path
-
-
-def run_command(action: Callable[[], None]) -> int:
-    """Runs a command: 0, or 1 with one line on stderr for what a user can put right."""
-    from vit_jax_xfer.storage.checkpoints import CheckpointError
-
-    try:
-        action()
-    except (ValueError, OSError, ImportError, CheckpointError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-def positive(text: str) -> int:
-    """A flag's whole number of 1 or more."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number of 1 or more")
-    return int(text)
 
 
 def numbers(text: str) -> tuple[int, ...]:

@@ -27,7 +27,7 @@ def load_backbone(
 ) -> tuple[Backbone, Any]:
     """The frozen network of a file or folder that `load_pretrained` reads, and its variables.
 
-    num_heads: 0 = told from the file. taken: facet, layer, stride, log_bins. ValueError naming the
+    num_heads: 0 = as the file says. taken: facet, layer, stride, log_bins. ValueError naming the
     file.
     """
     fields = {"num_heads": num_heads} if num_heads else {}

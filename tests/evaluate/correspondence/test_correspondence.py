@@ -159,14 +159,14 @@ def test_features_never_exist_for_pixels():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"target_features": features(4, 4, 7)}, "target_features: 7 came, source_features' C"),
+        ({"target_features": features(4, 4, 7)}, "target_features: got 7, source_features' C"),
         ({"source_features": np.full((2, 2, 8), np.nan)}, "source_features: 32 of 32 values"),
-        ({"target_points": np.ones((3, 2))}, "target_points: 3 came, source_points has 2"),
-        ({"source_points": np.ones((2, 3))}, "source_points: 3 came, a point .x, y. has 2"),
+        ({"target_points": np.ones((3, 2))}, "target_points: got 3, source_points has 2"),
+        ({"source_points": np.ones((2, 3))}, "source_points: got 3, a point .x, y. has 2"),
         ({"image_size": (3, 3, 3)}, "image_size: expected a number or .H, W."),
         ({"image_size": 0}, "image_size: expected a number or .H, W., at least 1, got 0"),
         ({"threshold": np.ones(3)}, "threshold: expected a number or one for each of 2"),
-        ({"threshold": np.ones(2)}, "reference: expected one beside a threshold for each point"),
+        ({"threshold": np.ones(2)}, "reference: needed where each point has a threshold"),
         ({"reference": np.ones(3)}, "reference: expected a number or one for each of 2"),
     ],
 )

@@ -145,11 +145,20 @@ def test_the_command(shared, tmp_path, capsys):
 @pytest.mark.parametrize(
     "change, message",
     [
-        (["--data", "voc:/nowhere"], "error: /nowhere: no such folder"),
-        (["--tau", "3"], "error: tau: got 3, expected a cosine"),
-        (["--size", "60"], "60×60 pixels are not a whole number of 8-pixel patches"),
+        (["--data", "voc:/nowhere"], "error: --data: /nowhere: no such folder"),
+        (["--tau", "3"], "error: --tau: got 3, expected a cosine"),
+        (
+            ["--size", "60"],
+            "error: --size 60: plain: image_size: 60×60 pixels are not",
+        ),
         (["--size", "4"], "4×4 pixels are not a whole number of 8-pixel patches"),
         (["--extractors", ""], "error: --extractors: none chosen"),
+        (["--extractors", "nearest"], "error: --extractors: 'nearest' is none of plain"),
+        (["--layer", "9"], "error: --layer: 9 is not a layer"),
+        (["--stride", "3"], "error: --stride: 3 does not divide the patch size 8"),
+        (["--stride", "4"], "error: --extractors: bilateral takes features of patches side by"),
+        (["--lift", "gone"], "error: --lift: gone"),
+        (["--family", "vgg"], "error: --"),
     ],
 )
 def test_the_command_says_what_is_wrong(shared, tmp_path, capsys, change, message):

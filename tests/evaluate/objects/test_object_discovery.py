@@ -168,5 +168,5 @@ def test_bad_input_is_named():
         corloc([[0, 0, np.nan, 1]], [[]])
     with pytest.raises(ValueError, match="boxes: expected .N, 4., got shape .1, 3."):
         corloc([[0, 0, 1]], [[]])
-    with pytest.raises(ValueError, match="ground_truth_boxes: 1 came, boxes has 2"):
+    with pytest.raises(ValueError, match="ground_truth_boxes: got 1, boxes has 2"):
         corloc(np.zeros((2, 4)), [[]])

@@ -55,7 +55,7 @@ def test_voc_and_coco128(tmp_path):
     data = open_masks(f"voc:{tmp_path}/VOCdevkit")
     assert names(data.train) == ["c", "a"] and names(data.val) == ["b"] and data.ignore == {255}
     (voc / "SegmentationClass/b.png").unlink()
-    with pytest.raises(ValueError, match="b.png: no such mask, but .*val.txt has its other half"):
+    with pytest.raises(ValueError, match="b.png: no such mask, but .*val.txt has its image"):
         open_masks(f"voc:{voc}")
 
 
@@ -114,7 +114,7 @@ def test_rubbish_is_named(folders):
     with pytest.raises(ValueError, match="5.png is empty"):
         open_masks(spec)
     (folder / "images/5.jpg").unlink()
-    with pytest.raises(ValueError, match="5.jpg: no such image, but .*masks has its other half"):
+    with pytest.raises(ValueError, match="5.jpg: no such image, but .*masks has its mask"):
         open_masks(spec)
     for i in range(1, 8):
         (folder / f"masks/{i}.png").unlink()

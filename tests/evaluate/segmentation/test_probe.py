@@ -200,10 +200,10 @@ def test_the_command(shared, tmp_path, capsys):
     table = json.loads(out.read_text())
     assert [row["grid"] for row in table["rows"]] == [[4, 4], [8, 8]]
     assert table["probe_steps"] == 3
-    assert main([*arguments, "--probe-lr", "-1"]) == 1
-    assert "error: learning_rate: got -1" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        main([*arguments, "--ignore", "a"])
+    for flag, value in (("--probe-lr", "-1"), ("--memory", "nan"), ("--ignore", "a")):
+        with pytest.raises(SystemExit):
+            main([*arguments, flag, value])
+        assert f"error: argument {flag}: got '{value}'" in capsys.readouterr().err
 
 
 def test_the_commands_defaults_are_the_benchmarks():

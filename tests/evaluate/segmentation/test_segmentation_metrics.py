@@ -74,7 +74,7 @@ def test_bad_input_is_named():
         confusion_matrix(prediction, np.minimum(truth, 3), 4)
     with pytest.raises(ValueError, match="prediction: expected integer labels, got float32"):
         confusion_matrix(prediction.astype(np.float32), truth, 4)
-    with pytest.raises(ValueError, match="prediction: .17, 19. came, truth has .3, 17, 19."):
+    with pytest.raises(ValueError, match="prediction: got .17, 19., truth has .3, 17, 19."):
         confusion_matrix(prediction[0], truth, 4)
     with pytest.raises(ValueError, match="confusion: expected .K, K., got shape .2, 3."):
         segmentation_score(np.zeros((2, 3)))

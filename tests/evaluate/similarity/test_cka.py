@@ -114,7 +114,7 @@ def test_bad_input_is_named():
     x, y = related(10, 4, 3)
     with pytest.raises(ValueError, match="x, y: expected at least 4 rows, got 3"):
         linear_cka(x[:3], y[:3], unbiased=True)
-    with pytest.raises(ValueError, match="y: 9 came, x's n has 10"):
+    with pytest.raises(ValueError, match="y: got 9, x's n has 10"):
         linear_cka(x, y[:9])
     with pytest.raises(ValueError, match="y: 1 of 30 values are NaN"):
         linear_cka(x, jnp.asarray(y).at[2, 1].set(jnp.inf))

@@ -86,11 +86,11 @@ def test_the_table(photos, tmp_path, capsys):
     assert rows[0]["seconds"] is None
     assert scale_main([*arguments, "--sizes", "16,30"]) == 1
     said = capsys.readouterr().err
-    assert "size 30: plain: " in said and "30×30 pixels are not a whole number" in said
+    assert "error: --sizes 30: plain: " in said and "30×30 pixels are not a whole number" in said
     assert "; 32 is the nearest that is" in said
     # A flag that would do nothing isn't taken, or only as the beginning of --sizes.
     assert scale_main([*arguments, "--size", "32"]) == 1
-    assert "sizes: expected two or more different ones, got 32" in capsys.readouterr().err
+    assert "error: --sizes: expected two or more different ones, got 32" in capsys.readouterr().err
     for flags in (["--steps", ""], ["--sizes", "32,32"]):
         with pytest.raises(SystemExit):
             scale_main([*arguments, *flags])

@@ -98,7 +98,7 @@ def test_bad_input_is_named():
     truth = video()
     with pytest.raises(ValueError, match="truth: expected .T, H, W. with at least 3 frames"):
         score_video(truth[:2], truth[:2])
-    with pytest.raises(ValueError, match="prediction: .4, 40, 60. came, truth has .5, 40, 60."):
+    with pytest.raises(ValueError, match="prediction: got .4, 40, 60., truth has .5, 40, 60."):
         score_video(truth[1:], truth)
     with pytest.raises(ValueError, match="truth: expected integer labels, got float64"):
         score_video(truth, truth.astype(float))

@@ -83,7 +83,7 @@ def test_bad_input_is_named():
         grid_labels(np.zeros((2, 2)), (1, 1))
     with pytest.raises(ValueError, match="labels: 1 of 4 values are NaN"):
         mask_from_labels(np.array([[[0, 1], [np.nan, 1]]]), 2, (4, 4))
-    with pytest.raises(ValueError, match="features: no frame came"):
+    with pytest.raises(ValueError, match="features: got no frame"):
         propagate_video([], np.zeros((1, 1, 2)))
     with pytest.raises(ValueError, match="previous: expected at least 0"):
         propagate_video([], np.zeros((1, 1, 2)), previous=-1)

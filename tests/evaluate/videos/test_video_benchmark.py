@@ -177,4 +177,4 @@ def test_command(shared, micro, tmp_path, capsys):
     assert main(arguments[:-2]) == 1
     assert "--save-masks" in capsys.readouterr().err
     assert main([*arguments[:-4], "--frames", "2"]) == 1
-    assert capsys.readouterr().err == "error: frames: got 2, expected at least 3\n"
+    assert capsys.readouterr().err == "error: --frames: got 2, expected at least 3\n"

@@ -84,11 +84,11 @@ def test_what_is_missing(davis):
     with pytest.raises(ValueError, match="frames: got 2, expected at least 3"):
         open_videos(data, frames=2)
     (masks / "00003.png").rename(masks / "00007.png")
-    with pytest.raises(ValueError, match=r"00003\.jpg: nothing belongs to it in .*Annotations"):
+    with pytest.raises(ValueError, match=r"00003\.jpg: no file of that name in .*Annotations"):
         open_videos(data)
     (masks / "00007.png").rename(masks / "00003.png")
     (frames / "00004.jpg").unlink()
-    with pytest.raises(ValueError, match=r"00004\.png: nothing belongs to it in .*JPEGImages"):
+    with pytest.raises(ValueError, match=r"00004\.png: no file of that name in .*JPEGImages"):
         open_videos(data)
     Image.new("RGB", (15, 12)).save(frames / "00004.jpg")
     with pytest.raises(ValueError, match=r"00004\.jpg: \(15, 12\) pixels.*has \(16, 12\)"):

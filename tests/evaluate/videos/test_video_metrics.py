@@ -112,7 +112,7 @@ def test_bad_input_is_named():
     mask = np.zeros((4, 4), bool)
     with pytest.raises(ValueError, match="prediction: expected bool .*, got float32"):
         region_similarity(mask.astype(np.float32), mask)
-    with pytest.raises(ValueError, match="prediction: .4, 4. came, truth has .4, 5."):
+    with pytest.raises(ValueError, match="prediction: got .4, 4., truth has .4, 5."):
         contour_accuracy(mask, np.zeros((4, 5), bool))
     with pytest.raises(ValueError, match="tolerance: expected more than 0"):
         contour_accuracy(mask, mask, tolerance=0)

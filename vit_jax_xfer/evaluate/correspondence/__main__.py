@@ -4,7 +4,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from vit_jax_xfer.features.command import comparison_parser, positive, run_command
+from vit_jax_xfer.features.command import comparison_parser
+from vit_jax_xfer.flag_errors import naming_flag, positive, run_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,9 +20,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from vit_jax_xfer.features.command import extractors_from, out_path
 
         out_path(options)
-        benchmark = open_correspondence(
-            options.data, options.size, options.limit, options.pairs_per_category
-        )
+        with naming_flag("--data", options):
+            benchmark = open_correspondence(
+                options.data, options.size, options.limit, options.pairs_per_category
+            )
         compare(options, benchmark, extractors_from(options), "pairs")
 
     return run_command(action)

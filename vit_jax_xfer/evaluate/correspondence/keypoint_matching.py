@@ -139,7 +139,7 @@ def _distance(
     if reference is not None:
         return jnp.asarray(threshold, jnp.float32) * jnp.asarray(reference, jnp.float32)
     if np.ndim(threshold):
-        raise ValueError("reference: expected one beside a threshold for each point (1 = pixels)")
+        raise ValueError("reference: needed where each point has its own threshold; 1 = pixels")
     return jnp.asarray(threshold if threshold >= 1 else threshold * max(size), jnp.float32)
 
 

@@ -2,7 +2,8 @@
 
 TokenCut (arXiv 2202.11539) cuts each image's features in two and gives one box; CorLoc is the share
 of images whose box overlaps a true one by half or more. A row of the table is one feature
-extractor. Images are squashed to --size. Images without objects don't count; how many is said.
+extractor. Images are squashed to --size. Images without objects don't count; the
+table has their number.
 
 The data:
   voc:PATH            PASCAL VOC's folders, or a VOCdevkit with one year: all annotations
@@ -17,7 +18,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from vit_jax_xfer.features.command import comparison_parser, extractors_from, out_path, run_command
+from vit_jax_xfer.features.command import comparison_parser, extractors_from, out_path
+from vit_jax_xfer.flag_errors import naming_flag, run_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,9 +34,10 @@ def _compare(options: argparse.Namespace) -> None:
     from vit_jax_xfer.evaluate.objects.object_benchmark import open_objects
 
     out_path(options)
-    benchmark = open_objects(
-        options.data, options.size, options.limit, options.tau, not options.no_hard
-    )
+    with naming_flag("--data", options):
+        benchmark = open_objects(
+            options.data, options.size, options.limit, options.tau, not options.no_hard
+        )
     extractors = extractors_from(options)
     if options.pictures:
         from vit_jax_xfer.evaluate.objects.drawing import Pictures
@@ -53,7 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--data", required=True, metavar="LAYOUT:PATH", help="see above")
     add("--tau", type=float, metavar="COSINE",
-        help="above which cells are joined (default as published: voc 0.2, coco 0.3)")  # fmt: skip
+        help="similarity above which cells are joined in TokenCut's graph (default as published: "
+        "voc 0.2, coco 0.3)")  # fmt: skip
     add("--no-hard", action="store_true",
         help="leave out VOC's objects that are marked truncated or difficult")  # fmt: skip
     add("--pictures", metavar="DIR",

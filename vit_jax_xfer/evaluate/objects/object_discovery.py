@@ -55,7 +55,7 @@ def tokencut(
     if h * w < 2:
         raise ValueError(f"features: expected at least two cells to cut apart, got {h} × {w}")
     if not eps > 0:
-        raise ValueError(f"eps: expected more than 0, so that the graph hangs together, got {eps}")
+        raise ValueError(f"eps: expected more than 0, which keeps the graph connected, got {eps}")
     tokens = np.asarray(features.astype(jnp.float32)).reshape(h * w, channels)
     vector = second_eigenvector(token_graph(tokens, tau, eps), dense).reshape(h, w)
     seed = np.unravel_index(np.abs(vector).argmax(), vector.shape)

@@ -14,18 +14,14 @@ The data:
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 
-from vit_jax_xfer.features.command import (
-    comparison_parser,
-    extractors_from,
-    out_path,
-    positive,
-    run_command,
-)
+from vit_jax_xfer.features.command import comparison_parser, extractors_from, out_path
+from vit_jax_xfer.flag_errors import naming_flag, positive, run_command
 
-_STEPS, _LR, _MEMORY = 500, 1e-2, 2.0  # as benchmark.py has them, which is slow to import
+_STEPS, _LR, _MEMORY = 500, 1e-2, 2.0  # as segmentation_benchmark.py has them, slow to import
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,15 +36,16 @@ def _compare(options: argparse.Namespace) -> None:
     from vit_jax_xfer.evaluate.segmentation.segmentation_benchmark import open_segmentation
 
     out_path(options)
-    benchmark = open_segmentation(
-        options.data,
-        options.size,
-        options.limit,
-        options.ignore,
-        options.probe_steps,
-        options.probe_lr,
-        options.memory,
-    )
+    with naming_flag("--data", options):
+        benchmark = open_segmentation(
+            options.data,
+            options.size,
+            options.limit,
+            options.ignore,
+            options.probe_steps,
+            options.probe_lr,
+            options.memory,
+        )
     data = benchmark.data
     print(
         f"{benchmark.trained} classes; the probe is trained on {len(data.train)} images and scored "
@@ -69,13 +66,23 @@ def _parser() -> argparse.ArgumentParser:
     add("--ignore", type=_ids, metavar="ID,…",
         help="ids in masks that are no class (default 255, for coco128 0; '' = none)")  # fmt: skip
     add("--probe-steps", type=positive, default=_STEPS, metavar="N",
-        help=f"of the classifier's training (default {_STEPS})")  # fmt: skip
-    add("--probe-lr", type=float, default=_LR, metavar="RATE",
+        help=f"training steps of the classifier (default {_STEPS})")  # fmt: skip
+    add("--probe-lr", type=_above_zero, default=_LR, metavar="RATE",
         help=f"its peak learning rate (default {_LR:g})")  # fmt: skip
-    add("--memory", type=float, default=_MEMORY, metavar="GB",
-        help="of features that are kept; others are computed in each step, which is slow "
+    add("--memory", type=_above_zero, default=_MEMORY, metavar="GB",
+        help="of features kept in memory; others are computed again in each step, which is slow "
         f"(default {_MEMORY:g})")  # fmt: skip
     return parser
+
+
+def _above_zero(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number above 0")
+    return number
 
 
 def _ids(text: str) -> tuple[int, ...]:

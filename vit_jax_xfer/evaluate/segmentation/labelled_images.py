@@ -85,11 +85,11 @@ def check_pairs(where: Path, images: Sequence[LabelledImage]) -> None:
     """ValueError where there are none, and naming files that are missing or broken."""
     if not images:
         raise ValueError(f"{where}: has no masks")
-    for kind in ("image", "mask"):
+    for kind, other in (("image", "mask"), ("mask", "image")):
         files = [getattr(one, kind) for one in images]
         if missing := [file for file in files if not file.is_file()]:
             more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-            raise ValueError(f"{missing[0]}{more}: no such {kind}, but {where} has its other half")
+            raise ValueError(f"{missing[0]}{more}: no such {kind}, but {where} has its {other}")
         check_files([str(file) for file in files], str(where))
 
 

@@ -13,7 +13,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from vit_jax_xfer.features.command import comparison_parser, extractors_from, run_command
+from vit_jax_xfer.features.command import comparison_parser, extractors_from
+from vit_jax_xfer.flag_errors import run_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -101,7 +102,8 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("images", nargs="+", metavar="IMAGE", help="files and folders, with all that is below")
     add("--point", type=_point, metavar="X,Y",
-        help="in pixels of the images (default: their middle)")  # fmt: skip
+        help="the point that cells are compared with, in pixels of the images (default: the "
+        "middle)")  # fmt: skip
     return parser
 
 

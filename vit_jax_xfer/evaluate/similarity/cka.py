@@ -33,7 +33,7 @@ def minibatch_cka(batches: Iterable[tuple[jax.Array, jax.Array]]) -> jax.Array:
     """
     terms = [hsic_terms(x, y, unbiased=True) for x, y in batches]
     if not terms:
-        raise ValueError("batches: none came, expected at least one (x, y)")
+        raise ValueError("batches: got none, expected at least one (x, y)")
     return cka_from_terms(jnp.stack(terms).mean(0))
 
 

@@ -5,7 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from vit_jax_xfer.features.command import comparison_parser, positive, run_command
+from vit_jax_xfer.features.command import comparison_parser
+from vit_jax_xfer.flag_errors import naming_flag, positive, run_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,14 +19,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from vit_jax_xfer.features.command import extractors_from, out_path
 
         out_path(options)
-        benchmark = open_videos_benchmark(
-            options.data,
-            options.size,
-            options.limit,
-            options.frames,
-            options.radius,
-            _masks_folder(options),
-        )
+        masks_folder = _masks_folder(options)
+        with naming_flag("--data", options):
+            benchmark = open_videos_benchmark(
+                options.data,
+                options.size,
+                options.limit,
+                options.frames,
+                options.radius,
+                masks_folder,
+            )
         compare(options, benchmark, extractors_from(options), "frames")
 
     return run_command(action)

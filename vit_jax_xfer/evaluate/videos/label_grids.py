@@ -93,7 +93,7 @@ def propagate_video(
         if len(context) > previous + 1:
             del context[1]
     if not results:
-        raise ValueError("features: no frame came, expected at least the first one")
+        raise ValueError("features: got no frame, expected at least the first one")
     return results
 
 

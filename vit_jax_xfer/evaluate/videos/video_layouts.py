@@ -76,9 +76,7 @@ def _video(root: Path, name: str, limit: int | None, one_object: bool) -> Video:
         known = {file.stem for file in there}
         lone = next((file for file in here if file.stem not in known), None)
         if lone is not None:
-            raise ValueError(
-                f"{lone}: nothing belongs to it in {place}; figures need a mask of every frame"
-            )
+            raise ValueError(f"{lone}: no file of that name in {place}; each frame needs its mask")
     frames, masks = frames[:limit], masks[:limit]
     if len(frames) < _MIN_FRAMES:
         raise ValueError(f"{folders[0]}: {len(frames)} frames, expected at least {_MIN_FRAMES}")
@@ -91,5 +89,7 @@ def _video(root: Path, name: str, limit: int | None, one_object: bool) -> Video:
     check_files([str(file) for file in (*frames, *masks)], f"video {name}")
     labels = np.unique(read_object_mask(masks[0], one_object))
     if not one_object and labels.tolist() in ([0, VOID], [VOID]):
-        raise ValueError(f"{masks[0]}: 0 and 255 alone; open masks of one object as davis2016:PATH")
+        raise ValueError(
+            f"{masks[0]}: has values 0 and 255 alone; open masks of one object as davis2016:PATH"
+        )
     return Video(name, tuple(frames), tuple(masks), size, one_object)

@@ -1,0 +1,29 @@
+"""Errors of commands begin with the flag that is wrong."""
+
+import argparse
+
+import pytest
+
+from vit_jax_xfer.flag_errors import naming_flag, run_command
+
+OPTIONS = argparse.Namespace(model="m", layer=9, num_heads=0)
+
+
+@pytest.mark.parametrize(
+    "error, expected",
+    [
+        (ValueError("layer: 9 is none"), "--layer: 9 is none"),
+        (ValueError("num_heads: 5 does not fit"), "--num-heads: 5 does not fit"),
+        (ValueError("/m.npz: is broken"), "--model: /m.npz: is broken"),
+        (ValueError("layer 9 is none"), "--model: layer 9 is none"),
+        (ValueError("--size 9: too small"), "--size 9: too small"),
+        (FileNotFoundError(2, "No such file", "m"), "--model: [Errno 2] No such file: 'm'"),
+    ],
+)
+def test_the_flag_comes_first(error, expected, capsys):
+    def action():
+        with naming_flag("--model", OPTIONS):
+            raise error
+
+    assert run_command(action) == 1
+    assert capsys.readouterr().err == f"error: {expected}\n"

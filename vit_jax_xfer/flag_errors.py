@@ -1,0 +1,46 @@
+"""Errors of commands: one line on stderr, which begins with the flag that is wrong."""
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+
+
+@contextlib.contextmanager
+def naming_flag(flag: str, options: argparse.Namespace) -> Iterator[None]:
+    """Puts a flag before errors: of one that begins with a flag's name, "layer: …", that flag.
+
+    flag: for all other errors, such as those of the file that it names.
+    """
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise ValueError(_with_flag(str(error), flag, options)) from error
+
+
+def run_command(action: Callable[[], None]) -> int:
+    """Runs a command: 0, or 1 with one line on stderr for what a user can put right."""
+    from vit_jax_xfer.storage.checkpoints import CheckpointError
+
+    try:
+        action()
+    except (ValueError, OSError, ImportError, CheckpointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def positive(text: str) -> int:
+    """A flag's whole number of 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number of 1 or more")
+    return int(text)
+
+
+def _with_flag(message: str, flag: str, options: argparse.Namespace) -> str:
+    if message.startswith("--"):
+        return message
+    name, colon, rest = message.partition(":")
+    if colon and name in vars(options):
+        return f"--{name.replace('_', '-')}:{rest}"
+    return f"{flag}: {message}"
