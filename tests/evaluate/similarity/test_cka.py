@@ -120,5 +120,5 @@ def test_bad_input_is_named():
         linear_cka(x, jnp.asarray(y).at[2, 1].set(jnp.inf))
     with pytest.raises(ValueError, match="large: its grid .2, 2. is below small's .4, 4."):
         scale_cka(np.ones((2, 4, 4, 3)), np.ones((2, 2, 2, 3)))
-    with pytest.raises(ValueError, match="batches: none came"):
+    with pytest.raises(ValueError, match="batches: got none"):
         minibatch_cka([])
