@@ -1,4 +1,4 @@
-"""What XLA is told beyond its defaults: one place, since it hangs on the backend."""
+"""Options of XLA's compiler beyond its defaults, by backend."""
 
 import jax
 
@@ -6,7 +6,7 @@ import jax
 def compiler_options(backend: str | None = None) -> dict[str, str]:
     """Options that make a step faster: `jax.jit(step, compiler_options=vjx.compiler_options())`.
 
-    backend: "cpu" | "gpu" | "tpu", None = the one at hand. On a CPU barriers between blocks are
+    backend: "cpu" | "gpu" | "tpu", None = the default one. On a CPU barriers between blocks are
     kept until operations have been fused (see models/transformer/stack.py), which also makes
     `remat` save memory there. They change no result but for rounding. {} where the defaults are
     best.

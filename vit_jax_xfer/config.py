@@ -28,7 +28,7 @@ def default_config(task: str, model: str, *, settings: dict[str, Any], **fields:
     config.model = model_config(model, **fields)
     # Start from these weights: a run's `model` folder, or a file that load_pretrained reads.
     config.init_from = ""
-    config.init_num_heads = 0  # where its shapes can't tell and 64 channels a head is wrong
+    config.init_num_heads = 0  # if the file doesn't say and 64 channels a head is wrong
 
     config.steps = placeholder(int)  # exactly one of steps and epochs
     config.epochs = placeholder(float)
@@ -43,7 +43,7 @@ def default_config(task: str, model: str, *, settings: dict[str, Any], **fields:
     config.data.subset_seed = 0  # which images those are
     config.data.pipeline = "random_resized_crop(224)|flip|normalize"
     config.data.workers = 0  # processes that decode and augment; 0 = threads of this one
-    config.data.tfds_dir = ""  # where prepared tfds sets lie; "" = tfds' own default
+    config.data.tfds_dir = ""  # the folder of prepared tfds sets; "" = tfds' own default
 
     # A second stream of images, without labels, for tasks with a teacher. "" = none.
     config.unlabeled = ConfigDict()

@@ -31,7 +31,7 @@ def main(argv: list[str]) -> int:
     if not _CONFIG.value or not _WORKDIR.value:
         missing = "--workdir=FOLDER" if _CONFIG.value else "--config=configs/FILE.py"
         return fail(f"{missing} is missing; --help shows an example")
-    # absl shows INFO, and JAX tells there of missing backends and of each connection.
+    # absl shows INFO, where JAX logs missing backends and each connection.
     logging.getLogger("jax._src").setLevel(logging.WARNING)
     import jax
 

@@ -11,7 +11,7 @@ def require_shape(name: str, array: jax.Array, layout: str) -> None:
 
 
 def require_equal(name: str, value: object, expected: object, of: str) -> None:
-    """ValueError unless what `name` has equals what another argument (`of`, in words) has."""
+    """ValueError unless what `name` has equals what another argument (`of`, described) has."""
     if value != expected:
         raise ValueError(f"{name}: got {value}, {of} has {expected}; they must be equal")
 

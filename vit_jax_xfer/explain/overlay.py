@@ -10,7 +10,7 @@ Box = tuple[float, float, float, float]  # top, left, bottom, right, in pixels o
 
 MARK = np.array((60, 255, 120), np.uint8)  # around what is kept
 _DIM = 0.42  # brightness of what is not kept
-_UNSEEN = 0.2  # and of what no cell stands for
+_UNSEEN = 0.2  # and of what no cell covers
 _HEAT = 0.7  # the heat's share over the image
 _UNDER = 0.85  # brightness of the image under it
 _FINE = 6.0  # cells narrower than this are not framed, which would cover them
@@ -21,7 +21,7 @@ def paint_kept(
 ) -> np.ndarray:
     """The picture (H, W, 3) uint8 as it is in kept cells, framed; grey and dark elsewhere.
 
-    Darkest is what no cell stands for. Cells that a frame would cover have none.
+    Darkest is what no cell covers. Cells that a frame would cover have none.
     mask: (h, w) bool. box: where in the picture the network's image lies; None = all of it.
     """
     size = picture.shape[:2]

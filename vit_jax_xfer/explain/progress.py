@@ -4,7 +4,7 @@ import sys
 import time
 from typing import Self
 
-_SHORT = 4.0  # seconds that nobody needs to be told of
+_SHORT = 4.0  # seconds; a shorter job shows no progress
 _LOG_EVERY = 30.0  # seconds between lines where they can't be overwritten
 _CLEAR_TO_END_OF_LINE = "\x1b[K"
 

@@ -42,10 +42,10 @@ def load_upsampler(source: str, backbone: Backbone, variables: Any) -> tuple[nn.
     A run's model folder remembers what it was trained on; authors' files don't, and are taken at
     their word. ValueError for another backbone, layer or facet, and for anything that doesn't fit.
     """
-    own = is_saved_model(Path(source))
-    fields = {} if own else {"patch_size": backbone.patch_size}
+    saved = is_saved_model(Path(source))
+    fields = {} if saved else {"patch_size": backbone.patch_size}
     with _named(source):
-        model, weights = load_pretrained(source, None if own else "lift", **fields)
+        model, weights = load_pretrained(source, None if saved else "lift", **fields)
     check_fits(source, model, backbone, variables)
     return model, weights
 

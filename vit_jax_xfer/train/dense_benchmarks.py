@@ -30,7 +30,7 @@ class DenseBenchmarks:
         self._benchmarks = _open(section.benchmarks, size, section.benchmark_limit)
         self._task = task
         self._extractor: FeatureExtractor | None = None  # without weights: what is compiled
-        self._told = False
+        self._reported = False
         self._mean_std = normalisation_of(section.pipeline)
         if self._benchmarks:
             self._check()
@@ -45,11 +45,11 @@ class DenseBenchmarks:
         # To the device once, or they go there with every photograph.
         extractor = self._extractor.with_variables(jax.device_put(weights, jax.local_devices()[0]))
         results = {benchmark.name: benchmark(extractor) for benchmark in self._benchmarks}
-        if not self._told:
+        if not self._reported:
             for name, result in results.items():
                 said = ", ".join(f"{number} {what}" for what, number in result.skipped.items())
                 say(f"{name}: skipped {said}" if said else f"{name}: skipped nothing")
-        self._told = True
+        self._reported = True
         figures = {
             f"{name}/{figure}": value
             for name, result in results.items()
@@ -64,8 +64,8 @@ class DenseBenchmarks:
             raise ValueError("eval.benchmarks: only for a run that trains a network")
         if self._mean_std is None:
             raise ValueError(
-                "eval.benchmarks: eval.pipeline normalises more than once, so it doesn't tell how "
-                "the benchmarks' images must be; normalise once"
+                "eval.benchmarks: eval.pipeline normalises more than once, so it doesn't say how "
+                "the benchmarks' images are to be normalised; normalise once"
             )
         shapes = jax.eval_shape(self._task.init, jax.random.key(0))
         try:

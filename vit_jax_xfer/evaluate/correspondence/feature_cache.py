@@ -47,13 +47,13 @@ def in_blocks(pairs: Sequence[Pair], capacity: int) -> list[Pair]:
     block = max(capacity // 2, 1)
     places: dict[str, dict[Path, int]] = {}
     for pair in pairs:
-        own = places.setdefault(pair.category, {})
+        numbers = places.setdefault(pair.category, {})
         for path in (pair.source, pair.target):
-            own.setdefault(path, len(own))
+            numbers.setdefault(path, len(numbers))
 
     def key(pair: Pair) -> tuple[str, int, int, int, int]:
-        own = places[pair.category]
-        source, target = own[pair.source], own[pair.target]
+        numbers = places[pair.category]
+        source, target = numbers[pair.source], numbers[pair.target]
         return pair.category, source // block, target // block, source, target
 
     return sorted(pairs, key=key)

@@ -52,7 +52,7 @@ def draw(
     for place, pair in enumerate(pairs):
         places.setdefault(pair.category, []).append(place)
     ranked = []
-    for category, own in places.items():
-        order = np.random.default_rng([seed, *category.encode()]).permutation(len(own))
-        ranked += [(rank, own[which]) for rank, which in enumerate(order[:per_category])]
+    for category, members in places.items():
+        order = np.random.default_rng([seed, *category.encode()]).permutation(len(members))
+        ranked += [(rank, members[which]) for rank, which in enumerate(order[:per_category])]
     return [pairs[place] for place in sorted(place for _, place in sorted(ranked)[:limit])]

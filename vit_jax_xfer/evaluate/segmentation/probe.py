@@ -1,4 +1,4 @@
-"""A linear classifier of cells, trained on the pixels they cover: what frozen features can tell.
+"""A linear classifier of cells, trained on the pixels they cover, on frozen features.
 
 As dense features are usually probed (FeatUp 2403.10516, LoftUp 2504.14032): logits, not features,
 are interpolated to the labels' size.
