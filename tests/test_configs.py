@@ -11,7 +11,7 @@ from vit_jax_xfer import data
 from vit_jax_xfer.config import check_field, default_config, field_names
 from vit_jax_xfer.tasks.build import build_model, task_settings
 from vit_jax_xfer.train.run_checks import check_batch_sizes
-from vit_jax_xfer.train.schedule import learning_rates, make_plan
+from vit_jax_xfer.train.schedule import learning_rates, make_run_schedule
 from vit_jax_xfer.train.sharding import make_mesh
 from vit_jax_xfer.variants import VARIANTS, parse_arg
 
@@ -26,8 +26,8 @@ def test_variant_is_complete_and_fits_together(name, variant):
     assert config.is_locked
     check_batch_sizes(make_mesh(8, 1, 1), config)
     task_settings(config.task)
-    plan = make_plan(config, SIZES[variant] / config.batch_size)
-    assert name == "ensemble" or plan.total_steps >= 800
+    run_schedule = make_run_schedule(config, SIZES[variant] / config.batch_size)
+    assert name == "ensemble" or run_schedule.total_steps >= 800
     peak, end = learning_rates(config)
     assert 0 <= end <= peak <= 0.02
     example = {"image": np.zeros((*SIDES[variant], 3), np.uint8), "label": 0}
@@ -64,8 +64,8 @@ def test_filter_recipe_is_the_published_one():
         assert (config.epochs, config.batch_size, config.optim.weight_decay) == (120, 64, 0.01)
         assert config.data.classes == "imagenet100/3"
         assert "trivial_augment" in config.data.pipeline
-        plan = make_plan(config, 128_000 / 64)
-        assert (plan.total_steps, plan.warmup_steps) == (240_000, 2000)
+        run_schedule = make_run_schedule(config, 128_000 / 64)
+        assert (run_schedule.total_steps, run_schedule.warmup_steps) == (240_000, 2000)
         model = build_model(config.model, (224, 224, 3), 100)
         assert (model.choose, len(model.stages), model.stem_width) == (choose, 8, 64)
         assert load_config(name, "xs,subset=0").data.classes == ""

@@ -16,7 +16,7 @@ from vit_jax_xfer.train.collectives import collective_table, collectives
 from vit_jax_xfer.train.compile import trace_step
 from vit_jax_xfer.train.evaluation import Evaluator
 from vit_jax_xfer.train.inputs import batch_shapes
-from vit_jax_xfer.train.schedule import make_plan
+from vit_jax_xfer.train.schedule import make_run_schedule
 from vit_jax_xfer.train.sharding import batch_sharding, make_mesh, param_shardings
 
 NAMES = ["scratch", "attention_distill", "attention_copy"]
@@ -47,7 +47,7 @@ def compiled(name, mesh, **fields):
     """(what its devices exchange, the compiled step, its program) of a tiny run on a mesh."""
     config, task = tiny_task(name, **fields)
     shapes = batch_shapes(config, (8, 8, 3))
-    program = trace_step(task, config, make_plan(config, 100), make_mesh(*mesh), shapes)
+    program = trace_step(task, config, make_run_schedule(config, 100), make_mesh(*mesh), shapes)
     step = program.traced.lower().compile(FAST)
     return collectives(step.as_text()), step, program
 

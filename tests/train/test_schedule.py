@@ -3,7 +3,7 @@
 import pytest
 
 from vit_jax_xfer.config import default_config
-from vit_jax_xfer.train.schedule import Plan, learning_rates, make_plan
+from vit_jax_xfer.train.schedule import RunSchedule, learning_rates, make_run_schedule
 
 
 def config(**fields):
@@ -14,10 +14,10 @@ def config(**fields):
 
 
 def test_steps_and_epochs():
-    assert make_plan(config(steps=7), 3.5).total_steps == 7
-    plan = make_plan(config(epochs=3.0, optim__warmup_epochs=0.5), 10.0)
-    assert (plan.total_steps, plan.warmup_steps) == (30, 5)
-    assert make_plan(config(steps=9, optim__warmup_steps=4), 1.0).warmup_steps == 4
+    assert make_run_schedule(config(steps=7), 3.5).total_steps == 7
+    run_schedule = make_run_schedule(config(epochs=3.0, optim__warmup_epochs=0.5), 10.0)
+    assert (run_schedule.total_steps, run_schedule.warmup_steps) == (30, 5)
+    assert make_run_schedule(config(steps=9, optim__warmup_steps=4), 1.0).warmup_steps == 4
 
 
 @pytest.mark.parametrize(
@@ -38,18 +38,18 @@ def test_steps_and_epochs():
 )
 def test_errors_name_the_field(fields, message):
     with pytest.raises(ValueError, match=message):
-        make_plan(config(**fields), 10.0)
+        make_run_schedule(config(**fields), 10.0)
 
 
 def test_evaluations_and_checkpoints():
     def steps(ask):
         return [step for step in range(11) if ask(step)]
 
-    end_only = Plan(10, 0, 0, 0)
+    end_only = RunSchedule(10, 0, 0, 0)
     assert steps(end_only.evaluates_at) == steps(end_only.saves_at) == [10]
-    both = Plan(10, 0, 4, 0)
+    both = RunSchedule(10, 0, 4, 0)
     assert steps(both.evaluates_at) == steps(both.saves_at) == [4, 8, 10]
-    own = Plan(10, 0, 4, 3)
+    own = RunSchedule(10, 0, 4, 3)
     assert steps(own.evaluates_at) == [4, 8, 10]
     assert steps(own.saves_at) == [3, 6, 9, 10]
 

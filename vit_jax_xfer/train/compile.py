@@ -10,7 +10,7 @@ from vit_jax_xfer.compiler import compiler_options
 from vit_jax_xfer.tasks.task import Task, Variables
 from vit_jax_xfer.train.initial_state import Init, make_init
 from vit_jax_xfer.train.optimizer import Optimizer, optimizer_of
-from vit_jax_xfer.train.schedule import Plan
+from vit_jax_xfer.train.schedule import RunSchedule
 from vit_jax_xfer.train.sharding import batch_sharding, param_shardings, replicated
 from vit_jax_xfer.train.state import TrainState, make_train_step, state_shardings
 
@@ -41,7 +41,7 @@ class Program(NamedTuple):
 def trace_step(
     task: Task,
     config: ConfigDict,
-    plan: Plan,
+    run_schedule: RunSchedule,
     mesh: Mesh,
     batch_shapes: dict[str, jax.ShapeDtypeStruct],
 ) -> Program:
@@ -51,7 +51,7 @@ def trace_step(
     the parameters do not go with.
     """
     small = config.mesh.fsdp_min_elements
-    optimizer = optimizer_of(task, config, plan)
+    optimizer = optimizer_of(task, config, run_schedule)
     init = make_init(task, optimizer.tx, config)
     loaded: Any = task.initial or {"params": {}}
     shapes = jax.eval_shape(init, jax.random.key(config.seed), loaded)

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from vit_jax_xfer.storage.checkpoints import Checkpoints
 from vit_jax_xfer.tasks.task import Task, Variables
 from vit_jax_xfer.train.console import say
-from vit_jax_xfer.train.schedule import Plan
+from vit_jax_xfer.train.schedule import RunSchedule
 from vit_jax_xfer.train.sharding import param_shardings, place
 from vit_jax_xfer.train.state import TrainState, new_state
 
@@ -36,7 +36,7 @@ def start_or_resume(
     shapes: TrainState,
     shardings: TrainState,
     config: ConfigDict,
-    plan: Plan,
+    run_schedule: RunSchedule,
     task: Task,
     teacher: str,
 ) -> tuple[TrainState, int, dict[str, Any]]:
@@ -51,9 +51,10 @@ def start_or_resume(
         on_mesh = place(loaded, param_shardings(loaded, mesh, config.mesh.fsdp_min_elements))
         key = jax.random.key(config.seed)
         return jax.jit(init, out_shardings=shardings)(key, on_mesh), 0, NEW_CLOCK
-    if step > plan.total_steps:
+    if step > run_schedule.total_steps:
         raise ValueError(
-            f"steps: {checkpoints.directory} is at step {step} already, past {plan.total_steps}"
+            f"steps: {checkpoints.directory} is at step {step} already, past "
+            f"{run_schedule.total_steps}"
         )
     state, extra = checkpoints.restore(_with_shardings(shapes, shardings), step)
     if extra["teacher"] != teacher:

@@ -30,7 +30,7 @@ from vit_jax_xfer.train.metrics import MetricWriter
 from vit_jax_xfer.train.preparation import with_preparation
 from vit_jax_xfer.train.run_checks import check_batch_sizes, check_task
 from vit_jax_xfer.train.run_overview import overview
-from vit_jax_xfer.train.schedule import make_plan
+from vit_jax_xfer.train.schedule import make_run_schedule
 from vit_jax_xfer.train.sharding import make_mesh, param_shardings, place, to_device
 from vit_jax_xfer.train.state import TrainState
 from vit_jax_xfer.train.step_log import StepLog
@@ -60,7 +60,7 @@ def _run(config: ConfigDict, workdir: str | os.PathLike[str], stop: StopSignal) 
 
     # --- data, and the task: its network, and the teacher sharded as parameters are --------------
     inputs = open_inputs(config)
-    plan = make_plan(config, inputs.steps_per_epoch())
+    run_schedule = make_run_schedule(config, inputs.steps_per_epoch())
     task = build_task(config, inputs.image_shape(), inputs.num_classes)
     check_task(task, inputs, config)
     folder = check_workdir(os.fspath(workdir), config)
@@ -73,7 +73,7 @@ def _run(config: ConfigDict, workdir: str | os.PathLike[str], stop: StopSignal) 
         return evaluate_only(task, frozen, evaluator, inputs, folder)
 
     # --- shapes, shardings and the step, compiled before anything is allocated -------------------
-    program = trace_step(task, config, plan, mesh, inputs.batch_shapes())
+    program = trace_step(task, config, run_schedule, mesh, inputs.batch_shapes())
     train_step = program.compile()
     shapes, shardings = program.shapes, program.shardings
     say(overview(shapes.params, shardings.params, program.optimizer.frozen, frozen, train_step))
@@ -93,14 +93,14 @@ def _run(config: ConfigDict, workdir: str | os.PathLike[str], stop: StopSignal) 
         shapes,
         shardings,
         config,
-        plan,
+        run_schedule,
         task,
         teacher,
     )
 
     # --- steps: only now, past all that can be wrong, is the folder written to -------------------
     claim_workdir(folder, config)
-    clock = Clock(plan.total_steps, config.batch_size, interval=config.log.progress_seconds)
+    clock = Clock(run_schedule.total_steps, config.batch_size, interval=config.log.progress_seconds)
     clock.restore(earlier)
     writer = MetricWriter(
         folder,
@@ -109,7 +109,12 @@ def _run(config: ConfigDict, workdir: str | os.PathLike[str], stop: StopSignal) 
         resume_step=start,
     )
     log = StepLog(
-        writer, clock, checkpoints, program.optimizer.schedule, config.log.every, plan.total_steps
+        writer,
+        clock,
+        checkpoints,
+        program.optimizer.schedule,
+        config.log.every,
+        run_schedule.total_steps,
     )
     results: dict[str, float] = {}
     with (
@@ -117,19 +122,19 @@ def _run(config: ConfigDict, workdir: str | os.PathLike[str], stop: StopSignal) 
         checkpoints,
         inputs.train_stream(start) as stream,
     ):
-        for step in range(start, plan.total_steps + 1):
-            last = step == plan.total_steps
+        for step in range(start, run_schedule.total_steps + 1):
+            last = step == run_schedule.total_steps
             stopping = stop.requested(step) and not last
             results_here = None
-            if plan.evaluates_at(step) and not stopping:
+            if run_schedule.evaluates_at(step) and not stopping:
                 log.flush()
                 results_here = results = {
                     **evaluate_state(evaluator, state, frozen, inputs),
                     **benchmarks(state.variables(), frozen),
                 }
                 writer.write(step, results, kind="eval")
-                say(f"step {step}/{plan.total_steps} evaluation  {show(results)}")
-            if stopping or (plan.saves_at(step) and step > start):
+                say(f"step {step}/{run_schedule.total_steps} evaluation  {show(results)}")
+            if stopping or (run_schedule.saves_at(step) and step > start):
                 log.flush()
                 extra = {"clock": clock.state(), "data": {"step": step}, "teacher": teacher}
                 checkpoints.save(step, state, extra, results_here)

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from vit_jax_xfer.tasks.task import Task
 from vit_jax_xfer.train.rules import Rules, named_leaves
-from vit_jax_xfer.train.schedule import Plan, learning_rates
+from vit_jax_xfer.train.schedule import RunSchedule, learning_rates
 
 PyTree = Any
 
@@ -37,7 +37,7 @@ class Optimizer(NamedTuple):
     frozen: PyTree
 
 
-def optimizer_of(task: Task, config: ConfigDict, plan: Plan) -> Optimizer:
+def optimizer_of(task: Task, config: ConfigDict, run_schedule: RunSchedule) -> Optimizer:
     """The optimizer of a config for the parameters of its task; allocates nothing."""
     optim = config.optim
     params = jax.eval_shape(task.init, jax.random.key(config.seed))["params"]
@@ -46,7 +46,9 @@ def optimizer_of(task: Task, config: ConfigDict, plan: Plan) -> Optimizer:
         name = type(task.model).__name__
         raise ValueError(f"optim.layer_decay: a {name} has no layers to count; set it to 1")
     scales = scale_tree(params, depth, optim.layer_decay, optim.lr_rules)
-    schedule = learning_rate(*learning_rates(config), plan.warmup_steps, plan.total_steps)
+    schedule = learning_rate(
+        *learning_rates(config), run_schedule.warmup_steps, run_schedule.total_steps
+    )
     tx = make_optimizer(
         schedule,
         scales,

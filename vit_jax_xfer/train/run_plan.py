@@ -17,7 +17,7 @@ from vit_jax_xfer.train.collectives import collective_table, collectives
 from vit_jax_xfer.train.compile import Program, trace_step
 from vit_jax_xfer.train.inputs import batch_shapes, open_inputs
 from vit_jax_xfer.train.run_overview import overview, size_text
-from vit_jax_xfer.train.schedule import make_plan
+from vit_jax_xfer.train.schedule import make_run_schedule
 from vit_jax_xfer.train.sharding import batch_sharding, check_batch_size, make_mesh
 
 Shape = tuple[int, int, int]
@@ -53,7 +53,7 @@ def plan_run(
         task = _task(config, shape, classes)
         if not task.trains:
             raise ValueError(f"task.name: {config.task.name} trains nothing, so there is no step")
-        program = trace_step(task, config, make_plan(config, epoch), mesh, batch)
+        program = trace_step(task, config, make_run_schedule(config, epoch), mesh, batch)
     compiled = program.compile()
     axes = ", ".join(f"{axis}={size}" for axis, size in mesh.shape.items())
     kind = devices[0].device_kind

@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class RunSchedule:
     """All in steps."""
 
     total_steps: int
@@ -35,7 +35,7 @@ def _divides(every: int, step: int) -> bool:
     return every > 0 and step > 0 and step % every == 0
 
 
-def make_plan(config: ConfigDict, steps_per_epoch: float) -> Plan:
+def make_run_schedule(config: ConfigDict, steps_per_epoch: float) -> RunSchedule:
     """Steps from a config that counts in steps or in epochs; ValueError unless it says one."""
     c = config
     if (c.steps is None) == (c.epochs is None):
@@ -54,4 +54,4 @@ def make_plan(config: ConfigDict, steps_per_epoch: float) -> Plan:
         )
     if c.log.every < 1:
         raise ValueError(f"log.every: expected 1 or more, got {c.log.every}")
-    return Plan(total, warmup, c.eval.every, c.checkpoint.every)
+    return RunSchedule(total, warmup, c.eval.every, c.checkpoint.every)
