@@ -92,7 +92,8 @@ def default_config(task: str, model: str, *, settings: dict[str, Any], **fields:
     config.checkpoint.every = 0  # steps; 0 = at evaluations and at the end
     config.checkpoint.keep_last = 1
     config.checkpoint.keep_best = 1
-    config.checkpoint.best_metric = "top1"  # of the evaluation, the higher the better; "" = none
+    # Of the evaluation: the highest is the best, of a loss the lowest; "" = none.
+    config.checkpoint.best_metric = "top1"
 
     config.log = ConfigDict()
     config.log.every = 50  # steps between rows of metrics.jsonl

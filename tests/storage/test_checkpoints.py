@@ -21,6 +21,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vit_jax_xfer.storage import checkpoints
 from vit_jax_xfer.storage.checkpoints import CheckpointError, Checkpoints
+from vit_jax_xfer.storage.ranking import best_first, lower_is_better
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -136,6 +137,44 @@ def test_keeps_the_last_and_the_best(tmp_path):
         assert ckpt.best_step() == 2
         with pytest.raises(ValueError, match="top1"):
             ckpt.save(8, state, {}, {"top5": 1.0})
+
+
+def test_metrics_that_come_later_rank_a_checkpoint(tmp_path):
+    state = {"x": jnp.arange(4.0)}
+    for step, top1 in {2: 0.3, 4: None, 6: 0.4}.items():  # the run was stopped before step 4
+        with Checkpoints(tmp_path, best_metric="top1") as ckpt:
+            if step == 6:
+                ckpt.rate(4, {"top1": 0.9})  # and evaluated that state when it went on
+            assert ckpt.save(step, state, {})
+            if top1 is not None:
+                ckpt.rate(step, {"top1": top1})
+    with Checkpoints(tmp_path, best_metric="top1") as ckpt:
+        assert (ckpt.steps(), ckpt.best_step()) == ([4, 6], 4)
+        ckpt.rate(6, {"top1": 1.0})
+        assert (ckpt.steps(), ckpt.best_step()) == ([6], 6)
+        with pytest.raises(ValueError, match="lack best_metric='top1'"):
+            ckpt.rate(6, {"loss": 1.0})
+        ckpt.rate(5, {"top1": 1.0})
+        with pytest.raises(CheckpointError, match="5/metrics"):
+            ckpt.wait()
+        (tmp_path / "6" / "metrics" / "metrics").write_text('{"top1"')
+        with pytest.raises(CheckpointError, match="6/metrics/metrics is damaged"):
+            ckpt.best_step()
+
+
+@pytest.mark.parametrize("metric", ["loss", "ema_loss", "real/teacher_loss"])
+def test_of_a_loss_the_lowest_is_the_best(tmp_path, metric):
+    with Checkpoints(tmp_path, best_metric=metric) as ckpt:
+        for step, loss in {1: 2.0, 2: 0.5, 3: float("nan"), 4: 0.7}.items():
+            ckpt.save(step, {"x": jnp.ones(3)}, {}, {metric: loss})
+        assert (ckpt.steps(), ckpt.best_step()) == ([2, 4], 2)
+
+
+def test_which_way_a_metric_goes():
+    lower = {"loss", "ema_label_loss", "sketch/loss", "ema_real/loss", "mean_error"}
+    higher = {"top1", "ema_top5", "real/top1", "willow/PCK@0.1", "loss_scale", "davis/J&F"}
+    assert {name for name in lower | higher if lower_is_better(name)} == lower
+    assert best_first({1: {"top1": 0.5}, 3: {"top1": 0.5}, 2: {}}, "top1") == [3, 1]
 
 
 def test_keeps_only_the_last_without_a_metric(tmp_path):

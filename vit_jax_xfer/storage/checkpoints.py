@@ -8,7 +8,6 @@ restored onto any mesh. `save_model` and `load_model` hold a finished model: an 
 import functools
 import json
 import logging
-import math
 import os
 from collections.abc import Callable
 from typing import Any, Self
@@ -20,6 +19,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from vit_jax_xfer.storage import tree_check
+from vit_jax_xfer.storage.ranking import best_first
 
 PyTree = Any
 
@@ -45,8 +45,9 @@ class Checkpoints:
 
     Writing happens in the background. A checkpoint appears under its name only when it is whole,
     so what a killed process leaves behind is never seen, and is removed at the next save. Older
-    checkpoints are deleted only after the newer one is complete. Reading creates and removes
-    nothing, so another process may read while a run is writing.
+    checkpoints are deleted only after the newer one is complete and has its metrics, at the next
+    call that waits for it. Reading creates and removes nothing, so another process may read while
+    a run is writing.
 
     With several processes every process must make the same calls in the same order, on a file
     system that all of them see.
@@ -55,7 +56,8 @@ class Checkpoints:
       directory: where the checkpoints are; created at the first save.
       keep_last: how many of the newest checkpoints to keep, at least 1.
       keep_best: how many of the best by `best_metric` to keep as well.
-      best_metric: the name in `metrics` that ranks checkpoints, higher is better; None: no ranking.
+      best_metric: the name in `metrics` that ranks checkpoints (`ranking.lower_is_better` says
+        which way); None: no ranking.
       asynchronous: False makes `save` return only when the checkpoint is complete.
 
     Raises:
@@ -79,14 +81,9 @@ class Checkpoints:
             raise NotADirectoryError(f"{self.directory} is a file, not a directory of checkpoints")
         self._best_metric = best_metric
         self._asynchronous = asynchronous
-        policies = ocp.checkpoint_managers
-        keep = [policies.LatestN(keep_last)]
-        if best_metric is not None and keep_best > 0:
-            best = policies.BestN(
-                get_metric_fn=self._rank, n=keep_best, keep_checkpoints_without_metrics=False
-            )
-            keep.append(best)
-        self._preservation = policies.AnyPreservationPolicy(keep)
+        self._keep_last = keep_last
+        self._keep_best = keep_best
+        self._unwritten: dict[int, dict[str, float]] = {}  # metrics of a save that may be running
         self._manager: ocp.CheckpointManager | None = None
         self._writable = False
 
@@ -100,12 +97,8 @@ class Checkpoints:
         return max(self.steps(), default=None)
 
     def best_step(self) -> int | None:
-        """The checkpoint with the highest `best_metric` (of equals the newest), or None."""
-        if self._best_metric is None or not self.steps():
-            return None
-        best = self._open().best_step()
-        known = best is not None and self._best_metric in (self._open().metrics(best) or {})
-        return best if known else None
+        """The checkpoint with the best `best_metric` (of equals the newest), or None."""
+        return next(iter(self._ranked(self.steps())), None)
 
     def save(
         self, step: int, state: PyTree, extra: dict, metrics: dict[str, float] | None = None
@@ -118,7 +111,8 @@ class Checkpoints:
           step: the number of the step that comes next.
           state: pytree of jax.Arrays (typed PRNG keys too), sharded in any way.
           extra: what else a resume needs (data position, clock), as JSON.
-          metrics: the results of this state; must hold `best_metric` if that is set.
+          metrics: the results of this state, if known by now (else see `rate`); must hold
+            `best_metric` if that is set.
 
         Returns:
           Whether a checkpoint was started.
@@ -128,23 +122,31 @@ class Checkpoints:
           CheckpointError: this write or the one before failed; older checkpoints are untouched.
         """
         json.dumps(extra)
-        if metrics is not None and self._best_metric not in (None, *metrics):
-            raise ValueError(f"metrics {sorted(metrics)} lack best_metric={self._best_metric!r}")
+        items = {
+            "state": ocp.args.StandardSave(state),
+            "extra": ocp.args.JsonSave(extra),
+        }
+        if metrics is not None:
+            items["metrics"] = ocp.args.JsonSave(self._checked(metrics))
         self.wait()
         manager = self._open(write=True)
         if step in manager.all_steps():
             return False
-        args = ocp.args.Composite(
-            state=ocp.args.StandardSave(state),
-            extra=ocp.args.JsonSave(extra),
-            checksums=ocp.args.JsonSave(tree_check.checksums(state)),
-        )
-        # An empty dict, because Orbax warns about None. It never outranks a real metric.
-        results = {name: float(value) for name, value in (metrics or {}).items()}
-        self._guard_write(
-            functools.partial(manager.save, step, args=args, metrics=results, force=True)
-        )
+        items["checksums"] = ocp.args.JsonSave(tree_check.checksums(state))
+        args = ocp.args.Composite(**items)
+        self._guard_write(functools.partial(manager.save, step, args=args, force=True))
         return True
+
+    def rate(self, step: int, metrics: dict[str, float]) -> None:
+        """Gives the checkpoint of `step` its metrics, in place of those that it may have.
+
+        Returns at once: they are written when the checkpoint is complete, before the next save.
+
+        Raises:
+          ValueError: `metrics` lacks `best_metric`.
+          CheckpointError: at the next `save`, `wait` or `close`: they could not be written.
+        """
+        self._unwritten[step] = self._checked(metrics)
 
     def restore(self, abstract_state: PyTree, step: int | None = None) -> tuple[PyTree, dict]:
         """Reads a checkpoint onto the shardings of `abstract_state`, bit for bit.
@@ -192,6 +194,8 @@ class Checkpoints:
         """Blocks until the last save is complete; raises CheckpointError if it failed."""
         if self._manager is not None:
             self._guard_write(self._manager.wait_until_finished)
+        if self._writable or self._unwritten:
+            self._guard_write(self._settle)
 
     def close(self) -> None:
         """Waits for the last save, then lets go of all threads; raises as `wait` does."""
@@ -206,27 +210,60 @@ class Checkpoints:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _rank(self, metrics: dict[str, float]) -> float:
-        value = metrics.get(self._best_metric, math.nan)
-        return -math.inf if math.isnan(value) else value  # NaN would break the sort
+    def _checked(self, metrics: dict[str, float]) -> dict[str, float]:
+        if self._best_metric not in (None, *metrics):
+            raise ValueError(f"metrics {sorted(metrics)} lack best_metric={self._best_metric!r}")
+        return {name: float(value) for name, value in metrics.items()}
+
+    def _ranked(self, steps: list[int]) -> list[int]:
+        if self._best_metric is None:
+            return []
+        return best_first({step: self._metrics(step) for step in steps}, self._best_metric)
+
+    def _metrics(self, step: int) -> dict[str, float]:
+        path = self._metrics_path(step)
+        try:
+            return json.loads(path.read_text()) if path.exists() else {}
+        except ValueError as error:
+            raise CheckpointError(f"{path} is damaged ({_one_line(error)}): remove it") from error
+
+    def _metrics_path(self, step: int) -> epath.Path:
+        # Where Orbax puts an item of this name, so that `save` and `rate` write the same file.
+        return self.directory / str(step) / "metrics" / "metrics"
+
+    def _settle(self) -> None:
+        """Writes the metrics that came after their checkpoint, then deletes what is not kept."""
+        manager = self._open(write=True)
+        while self._unwritten:
+            step, metrics = self._unwritten.popitem()
+            path = self._metrics_path(step)
+            if jax.process_index() == 0:
+                path.parent.mkdir(exist_ok=True)
+                written = path.with_name("writing")
+                written.write_text(json.dumps(metrics))
+                written.replace(path)
+            _barrier(f"metrics:{path}")
+        steps = sorted(manager.all_steps())
+        kept = {*steps[-self._keep_last :], *self._ranked(steps)[: self._keep_best]}
+        for step in steps:
+            if step not in kept:
+                manager.delete(step)
 
     def _open(self, write: bool = False) -> ocp.CheckpointManager:
         """The Orbax manager; only the one for writing creates the directory and cleans it."""
         if self._manager is not None and (self._writable or not write):
             return self._manager
         self._let_go()
-        ranked = {} if self._best_metric is None else {"best_fn": self._rank}
         options = ocp.CheckpointManagerOptions(
             create=write,
             cleanup_tmp_directories=write,
             enable_async_checkpointing=self._asynchronous,
-            preservation_policy=self._preservation,
-            **ranked,
         )
         handlers = {
             "state": ocp.StandardCheckpointHandler(),
             "extra": ocp.JsonCheckpointHandler(),
             "checksums": ocp.JsonCheckpointHandler(),
+            "metrics": ocp.JsonCheckpointHandler(filename="metrics"),
         }
         try:
             manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=handlers)
@@ -249,8 +286,8 @@ class Checkpoints:
         try:
             action()
         except Exception as error:
-            # Orbax has already forgotten the checkpoints that it meant to delete, and the remains
-            # of the failed write may fill the disk: a fresh manager reads and cleans again.
+            # Orbax counts the checkpoint that failed as there, and its remains may fill the disk:
+            # a fresh manager reads and cleans again.
             self._let_go()
             steps = list(self._open().all_steps())
             raise CheckpointError(

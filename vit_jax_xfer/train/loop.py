@@ -1,8 +1,9 @@
 """The training loop: one for every task, read from top to bottom.
 
-Order matters inside it: evaluation, then checkpoint, then the next batch, then the step. So a
+Order matters inside it: checkpoint, then evaluation, then the next batch, then the step. So a
 checkpoint at step i is the state before step i, its evaluation describes the same parameters, and
-the data position is the step itself.
+the data position is the step itself. A kill during an evaluation costs no step: a run that goes on
+evaluates its first state where that was due, and its checkpoint gets the metrics then.
 """
 
 import contextlib
@@ -125,19 +126,22 @@ def _run(config: ConfigDict, workdir: str | os.PathLike[str], stop: StopSignal) 
         for step in range(start, run_schedule.total_steps + 1):
             last = step == run_schedule.total_steps
             stopping = stop.requested(step) and not last
-            results_here = None
-            if run_schedule.evaluates_at(step) and not stopping:
+            saving = stopping or (run_schedule.saves_at(step) and step > start)
+            evaluating = run_schedule.evaluates_at(step) and not stopping
+            if saving or evaluating:
                 log.flush()
-                results_here = results = {
+            if saving:
+                extra = {"clock": clock.state(), "data": {"step": step}, "teacher": teacher}
+                checkpoints.save(step, state, extra)
+            if evaluating:
+                results = {
                     **evaluate_state(evaluator, state, frozen, inputs),
                     **benchmarks(state.variables(), frozen),
                 }
                 writer.write(step, results, kind="eval")
                 say(f"step {step}/{run_schedule.total_steps} evaluation  {show(results)}")
-            if stopping or (run_schedule.saves_at(step) and step > start):
-                log.flush()
-                extra = {"clock": clock.state(), "data": {"step": step}, "teacher": teacher}
-                checkpoints.save(step, state, extra, results_here)
+                if saving or step == start:
+                    checkpoints.rate(step, results)
             if last or stopping:
                 break
             with clock.waiting():
