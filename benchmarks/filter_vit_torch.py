@@ -15,15 +15,16 @@ from vit_jax_xfer.models.filter import selection
 from vit_jax_xfer.models.filter.blocks import Stage
 from vit_jax_xfer.models.filter.encoder import position_table
 from vit_jax_xfer.models.filter.network import PUBLISHED, FilterViT
-from vit_jax_xfer.pretrained import filter_vit as names
+from vit_jax_xfer.pretrained import to_publisher_names
+from vit_jax_xfer.pretrained.families.filter_vit_weights import rules
 
 
 def from_jax(name: str, model: FilterViT, variables: Any) -> "TorchFilterViT":
     """The published network `name` in PyTorch with our weights, ready for inference."""
-    state = names.to_names(variables)
+    state = to_publisher_names(variables, "filter_vit")
     renamed = {
         torch_name(rule.ours): torch.from_numpy(state[rule.theirs[0]].copy())
-        for rule in names.rules(name)
+        for rule in rules(name)
         if rule.theirs[0] in state
     }
     network = TorchFilterViT(PUBLISHED[name], model.image_size, model.num_classes)

@@ -11,15 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vit_jax_xfer.models.lifting.lift import LiFT
-from vit_jax_xfer.pretrained import lift as names
+from vit_jax_xfer.pretrained import to_publisher_names
+from vit_jax_xfer.pretrained.families.lift_weights import RULES
 
 
 def from_jax(model: LiFT, variables: Any) -> "TorchLiFT":
     """The network in PyTorch with our weights and statistics, in training mode."""
-    state = names.to_names(variables)
+    state = to_publisher_names(variables, "lift")
     renamed = {
-        _torch_name(rule.ours): torch.from_numpy(state[rule.theirs[0]].copy())
-        for rule in names.RULES
+        _torch_name(rule.ours): torch.from_numpy(state[rule.theirs[0]].copy()) for rule in RULES
     }
     network = TorchLiFT(model.width, model.patch_size)
     network.load_state_dict(renamed, strict=False)

@@ -18,7 +18,7 @@ from benchmarks.step_case import (
 )
 from vit_jax_xfer import compiler_options, create_model
 from vit_jax_xfer.models.vit import VisionTransformer
-from vit_jax_xfer.pretrained.layout import stack_blocks
+from vit_jax_xfer.pretrained.parameter_rules import stack_blocks
 from vit_jax_xfer.tasks.attention_transfer import AttentionTransfer, AttentionTransferSettings
 from vit_jax_xfer.tasks.supervised import Classification, ClassificationSettings
 from vit_jax_xfer.tasks.task import Task

@@ -55,7 +55,7 @@ def convert(
     ValueError or OSError naming what does not fit; `out` is then as it was.
     """
     from vit_jax_xfer.pretrained.file_to_model import load_on_host
-    from vit_jax_xfer.pretrained.overview import overview
+    from vit_jax_xfer.pretrained.model_overview import overview
 
     _check_out(source, out, names, overwrite)
     # This project's own models have no family: there it only says whose names to write.

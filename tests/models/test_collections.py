@@ -8,7 +8,7 @@ import pytest
 from vit_jax_xfer.models.collections import give_attention, stack_layers
 from vit_jax_xfer.models.extract import extract
 from vit_jax_xfer.models.vit import VisionTransformer
-from vit_jax_xfer.pretrained.layout import stack_blocks
+from vit_jax_xfer.pretrained.parameter_rules import stack_blocks
 
 # The shapes of the published cases: run op by op, equal shapes are compiled once for all files.
 IMAGES = np.random.default_rng(0).standard_normal((3, 32, 32, 3)).astype(np.float32)

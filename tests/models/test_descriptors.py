@@ -12,7 +12,7 @@ from tests.native import IMAGES, NATIVE, draw, network
 from tests.outputs import assert_close
 from vit_jax_xfer.models.lifting.lift import LiFT
 from vit_jax_xfer.models.mae import MaskedAutoencoder
-from vit_jax_xfer.pretrained.layout import stack_blocks
+from vit_jax_xfer.pretrained.parameter_rules import stack_blocks
 
 
 @pytest.mark.parametrize("case", ["native", "large"])

@@ -10,7 +10,7 @@ import pytest
 
 from tests.native import FIELDS, IMAGES, NATIVE, draw, network
 from vit_jax_xfer.models.vit import VisionTransformer
-from vit_jax_xfer.pretrained.layout import stack_blocks
+from vit_jax_xfer.pretrained.parameter_rules import stack_blocks
 
 PLAIN = network()
 # Of the plain network, and of each of its blocks: what published files have had all along.

@@ -12,9 +12,9 @@ from vit_jax_xfer.models.published import PUBLISHED
 from vit_jax_xfer.models.registry import create_model
 from vit_jax_xfer.models.transformer.positions import sincos_2d
 from vit_jax_xfer.pretrained import to_publisher_names
-from vit_jax_xfer.pretrained.files import read_checkpoint
+from vit_jax_xfer.pretrained.file_to_model import recognise
 from vit_jax_xfer.pretrained.fill import param_shapes
-from vit_jax_xfer.pretrained.recognise import recognise
+from vit_jax_xfer.pretrained.read_files import read_checkpoint
 
 # What our networks have more than timm's of the same files.
 MORE = {

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from vit_jax_xfer.pretrained.layout import stack_blocks, unstack_blocks
+from vit_jax_xfer.pretrained.parameter_rules import stack_blocks, unstack_blocks
 
 PARAMS = {
     "encoder": {f"blocks_{i}": {"norm1": {"scale": np.full(3, i)}} for i in range(11)},

@@ -10,7 +10,7 @@ from vit_jax_xfer.models.transformer.positions import resize_positions, sincos_2
 from vit_jax_xfer.models.vit import VisionTransformer
 from vit_jax_xfer.pretrained import FAMILIES, load_pretrained, to_publisher_names
 from vit_jax_xfer.pretrained.families import FAMILIES as BY_NAME
-from vit_jax_xfer.pretrained.fields import usual_heads
+from vit_jax_xfer.pretrained.family_entry import usual_heads
 from vit_jax_xfer.pretrained.file_to_model import load_on_host
 
 # case: (family that its names tell, the fields that shapes can't tell)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from vit_jax_xfer.pretrained import load_pretrained
-from vit_jax_xfer.pretrained.files import read_checkpoint, read_state
+from vit_jax_xfer.pretrained.read_files import read_checkpoint, read_state
 
 STATE = {"head.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "steps": np.array(3)}
 

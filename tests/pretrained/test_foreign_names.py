@@ -4,14 +4,17 @@ import numpy as np
 import pytest
 
 from vit_jax_xfer.pretrained import load_pretrained
-from vit_jax_xfer.pretrained.layout import (
+from vit_jax_xfer.pretrained.fill import from_publisher
+from vit_jax_xfer.pretrained.parameter_rules import (
     QKV_BIAS,
     QKV_KERNEL,
     SPLIT_QKV_BIAS,
     SPLIT_QKV_KERNEL,
     Layout,
+    inside,
+    rule,
 )
-from vit_jax_xfer.pretrained.names import from_publisher, inside, rule, to_publisher
+from vit_jax_xfer.pretrained.publish import to_publisher
 
 
 def test_one_error_lists_all_that_is_left_over(golden):

@@ -5,8 +5,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from vit_jax_xfer.pretrained.files import read_checkpoint, read_state
-from vit_jax_xfer.pretrained.lazy import LazyState, Stored
+from vit_jax_xfer.pretrained.lazy_arrays import LazyState, Stored
+from vit_jax_xfer.pretrained.read_files import read_checkpoint, read_state
 
 STATE = {
     "w": np.arange(6, dtype=np.float32).reshape(2, 3),

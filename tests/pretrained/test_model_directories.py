@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from vit_jax_xfer.pretrained.files import read_checkpoint, read_state
+from vit_jax_xfer.pretrained.read_files import read_checkpoint, read_state
 
 STATE = {f"embeddings.{name}": np.full((2, 3), i, np.float32) for i, name in enumerate("abcd")}
 INDEX = "model.safetensors.index.json"

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vit_jax_xfer.pretrained.files import read_checkpoint, read_state
+from vit_jax_xfer.pretrained.read_files import read_checkpoint, read_state
 
 NAMES = ("cls_token", "blocks.0.attn.qkv.weight", "head.weight")
 

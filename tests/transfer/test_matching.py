@@ -10,7 +10,7 @@ import pytest
 from tests.native import IMAGES, cross_entropy, draw, network
 from vit_jax_xfer.models.attention import kernels
 from vit_jax_xfer.models.extract import extract
-from vit_jax_xfer.pretrained.layout import stack_blocks
+from vit_jax_xfer.pretrained.parameter_rules import stack_blocks
 from vit_jax_xfer.transfer.forward import transfer_forward
 from vit_jax_xfer.transfer.matching import HeadMatch, match_heads, match_layers
 

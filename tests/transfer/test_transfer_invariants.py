@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vit_jax_xfer.models.vit import VisionTransformer
-from vit_jax_xfer.pretrained.layout import stack_blocks
+from vit_jax_xfer.pretrained.parameter_rules import stack_blocks
 from vit_jax_xfer.transfer.forward import paired_forward, transfer_forward
 from vit_jax_xfer.transfer.spec import MODES, Transfer
 

@@ -10,7 +10,7 @@ import pytest
 from vit_jax_xfer.models.attention import kernels
 from vit_jax_xfer.models.extract import extract
 from vit_jax_xfer.models.vit import VisionTransformer
-from vit_jax_xfer.pretrained.layout import stack_blocks
+from vit_jax_xfer.pretrained.parameter_rules import stack_blocks
 from vit_jax_xfer.transfer.forward import transfer_forward
 
 # The shapes of the published cases: run op by op, equal shapes are compiled once for all files.

@@ -1,5 +1,10 @@
-"""Weights of other people, and of this project's own runs, as a model and its variables."""
+"""From a file to a model and its variables, in five steps.
 
+read (read_files.py), rename (rename.py), tell (fields_from_shapes.py), recognise (below, with
+families/), fill (fill.py). This project's own models need none of them (saved_models.py).
+"""
+
+import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,20 +13,31 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from vit_jax_xfer.pretrained import filter_vit, lift
-from vit_jax_xfer.pretrained.families import FAMILIES as _FAMILIES
-from vit_jax_xfer.pretrained.files import read_checkpoint
+from vit_jax_xfer.models.preprocessing import Preprocessing
+from vit_jax_xfer.pretrained.config_json import config_fields, config_preprocessing
+from vit_jax_xfer.pretrained.families import FAMILIES, vit_dialects
+from vit_jax_xfer.pretrained.family_entry import (
+    Evidence,
+    Family,
+    Network,
+    Recognised,
+    agree,
+    classes_of,
+    number_of_heads,
+)
+from vit_jax_xfer.pretrained.fields_from_shapes import (
+    Fields,
+    Reading,
+    fields_from_shapes,
+    stored_heads,
+)
 from vit_jax_xfer.pretrained.fill import fill
-from vit_jax_xfer.pretrained.recognise import Recognised, recognise
+from vit_jax_xfer.pretrained.read_files import Checkpoint, read_checkpoint
+from vit_jax_xfer.pretrained.rename import Renamed, rename
 from vit_jax_xfer.pretrained.saved_models import is_saved_model, load_saved_model
 
-# Families that are no vision transformers: whether a file is one, and what network is in it.
-_OTHERS = {
-    "filter_vit": (filter_vit.is_filter_vit, filter_vit.recognise_filter_vit),
-    "lift": (lift.is_lift, lift.recognise_lift),
-}
-
-FAMILIES: tuple[str, ...] = tuple(sorted(_FAMILIES))
+# Told by a file, but a caller may want them otherwise; if the weights then don't fit, loading says.
+_SOFT = ("image_size", "pool", "pool_norm", "num_classes", "mask_token", "distillation_head")
 
 
 def load_pretrained(
@@ -61,14 +77,136 @@ def load_on_host(
         given = {"family": family, "weights": weights, **fields}
         return *load_saved_model(Path(source), given), None
     checkpoint = read_checkpoint(source, weights)
-    other = family
-    if family is None:
-        other = next((name for name, (fits, _) in _OTHERS.items() if fits(checkpoint.state)), None)
-    if other in _OTHERS:
-        found = _OTHERS[other][1](checkpoint, fields)
-    else:
-        found = recognise(checkpoint, family, fields)
+    found = recognise(checkpoint, family, fields)
     return found.model, fill(found), found
+
+
+def recognise(checkpoint: Checkpoint, family: str | None, given: Fields) -> Recognised:
+    """The network in a file. ValueError naming the field when something doesn't fit.
+
+    family: its name, None to be told. given: the caller's fields, `decoder` for MAE's included.
+    """
+    if family is not None and family not in FAMILIES:
+        raise ValueError(f"family {family!r} is unknown; families: {_known()}")
+    other = _no_vision_transformer(checkpoint, family)
+    if other is not None:
+        network = other.other.network(checkpoint, given)
+        (dialect,) = other.dialects
+        return _recognised(checkpoint, other, network, Renamed(dialect, network.state, (), {}))
+    renamed = rename(checkpoint.state, vit_dialects())
+    if renamed is None:
+        few = ", ".join(list(checkpoint.state)[:5]) + (", …" if len(checkpoint.state) > 5 else "")
+        raise ValueError(
+            f"the file's names fit no family: {few} ({len(checkpoint.state)} names); "
+            f"families: {_known()}"
+        )
+    reading = Reading(renamed.state, renamed.rules, renamed.shown)
+    told = fields_from_shapes(reading, given.get("image_size"))
+    config = config_fields(checkpoint.config)
+    evidence = Evidence(renamed.dialect.name, told, reading, checkpoint.left_out, config)
+    found = _choose_family(evidence, family)
+    decoder = {name: value for name, value in given.items() if name.startswith("decoder")}
+    encoder = {name: value for name, value in given.items() if name not in decoder}
+    fields = _all_fields(evidence, found, renamed.dialect.fields, encoder)
+    stored_size = told.get("image_size")
+    fields["preprocessing"] = given.get("preprocessing") or _preprocessing(
+        checkpoint, found, stored_size or fields["image_size"]
+    )
+    network = found.network(evidence, fields, decoder)
+    return _recognised(checkpoint, found, network, renamed, stored_size)
+
+
+def _known() -> str:
+    return ", ".join(sorted(FAMILIES))
+
+
+def _no_vision_transformer(checkpoint: Checkpoint, family: str | None) -> Family | None:
+    """The family whose network is none, where it was asked for or the file's names are its own."""
+    if family is not None:
+        return FAMILIES[family] if FAMILIES[family].other else None
+    others = (known for known in FAMILIES.values() if known.other)
+    return next((known for known in others if known.other.is_in(checkpoint.state)), None)
+
+
+def _recognised(
+    checkpoint: Checkpoint,
+    family: Family,
+    network: Network,
+    renamed: Renamed,
+    stored_size: Any = None,
+) -> Recognised:
+    return Recognised(
+        model=network.model,
+        family=family,
+        dialect=renamed.dialect.name,
+        state=network.state,
+        rules=network.rules,
+        ignored=renamed.dialect.ignored,
+        shown=renamed.shown,
+        stored_size=stored_size,
+        left_out=checkpoint.left_out,
+    )
+
+
+def _choose_family(evidence: Evidence, name: str | None) -> Family:
+    """The family asked for, or the first that the evidence fits. ValueError where there is none."""
+    for family in FAMILIES.values():
+        if why := family.refuses(evidence):
+            raise ValueError(why)
+    if name is not None:
+        FAMILIES[name].check(evidence)
+        return FAMILIES[name]
+    found = next((family for family in FAMILIES.values() if family.fits(evidence)), None)
+    if found is None:
+        raise ValueError(
+            "the file is a vision transformer of no known family; pass the nearest one as family=: "
+            f"{_known()}"
+        )
+    return found
+
+
+def _all_fields(
+    evidence: Evidence, family: Family, by_dialect: Mapping[str, Any], given: Fields
+) -> Fields:
+    """All fields of the vision transformer.
+
+    Where several tell one, the later wins: what the file hints at, the dialect, the family, the
+    configuration, what shapes tell for sure, the caller.
+    """
+    fields = evidence.fields
+    soft = {k: fields[k] for k in _SOFT if k in fields}
+    hard = {k: v for k, v in fields.items() if k not in soft}
+    config = {k: v for k, v in evidence.config.items() if k != "decoder_num_heads"}
+    if evidence.reads_mean and given.get("num_classes") != 0:
+        if fields["class_token"]:
+            raise ValueError(
+                "classifier: reads a mean of tokens before the last norm, which no network here "
+                "does; num_classes=0 loads without it"
+            )
+        soft |= {"pool": "avg", "pool_norm": False}
+    usual = {"image_size": 224, "layer_scale": 1e-5}
+    familys = {**by_dialect, **family.fields_for(evidence)}
+    # What shapes tell alike of several kinds: the family, or the caller, knows which.
+    hard = {k: v for k, v in hard.items() if k not in {**usual, **familys} or k in config}
+    if not evidence.reading.has("blocks_0/layer_scale1"):
+        hard["layer_scale"] = None
+    heads = config.pop("num_heads", None) or stored_heads(evidence.reading)
+    chosen = {**usual, **soft, **familys, **config, **agree(hard, given)}
+    chosen["num_heads"] = number_of_heads(
+        "num_heads", given.get("num_heads"), heads, fields["width"], family.heads
+    )
+    chosen["num_classes"] = classes_of(fields["num_classes"], given.get("num_classes"))
+    if not chosen["num_classes"]:
+        chosen["distillation_head"], chosen["head_bias"] = None, True
+    elif not chosen["distillation_token"] and "distillation_head" not in given:
+        chosen["distillation_head"] = None
+    return chosen
+
+
+def _preprocessing(checkpoint: Checkpoint, family: Family, size: Any) -> Preprocessing:
+    """The directory's own, else the publisher's usual one at the file's native size."""
+    found = config_preprocessing(checkpoint.config, checkpoint.preprocessor, size)
+    return found or dataclasses.replace(family.preprocessing, size=size)
 
 
 def _on_device(tree: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,11 @@
-"""A recognised file's arrays, put into its model's variables."""
+"""A recognised file's arrays, put into its model's variables: each read when its turn comes.
 
-from collections.abc import Mapping, Sequence
+All of the file and all of the model, or one error that lists what is left over, missing or of
+another shape.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -12,9 +17,17 @@ import numpy as np
 from vit_jax_xfer.models.transformer.patches import grid_of
 from vit_jax_xfer.models.transformer.positions import fit_positions
 from vit_jax_xfer.models.transformer.relative_positions import resize_table, table_rows
-from vit_jax_xfer.pretrained.layout import stack_blocks, unstack_blocks
-from vit_jax_xfer.pretrained.names import from_publisher
-from vit_jax_xfer.pretrained.recognise import Recognised
+from vit_jax_xfer.pretrained.family_entry import Recognised
+from vit_jax_xfer.pretrained.parameter_rules import (
+    Layout,
+    Rule,
+    Shape,
+    candidates,
+    listed,
+    shape_in,
+    stack_blocks,
+    unstack_blocks,
+)
 
 
 def fill(found: Recognised) -> dict[str, Any]:
@@ -40,6 +53,102 @@ def fill(found: Recognised) -> dict[str, Any]:
     tree = flax.traverse_util.unflatten_dict(filled, sep="/")
     others = {name: tree.pop(name) for name in shapes}
     return {"params": stack_blocks(tree, like=wanted), **others}
+
+
+def from_publisher(
+    state: Mapping[str, np.ndarray],
+    shapes: Mapping[str, Shape],
+    rules: Sequence[Rule],
+    ignored: Sequence[str] = (),
+    finish: Callable[[np.ndarray], Any] = np.asarray,
+    shown: Callable[[str], str] = str,
+) -> dict[str, Any]:
+    """{our path: array} for every path of `shapes`, from a file's names.
+
+    ignored: regular expressions of whole names that the file may carry to no use (buffers).
+    finish: what becomes of each array at once, so that a lazy file never lies in memory whole.
+    shown: a name as errors show it, where the file was renamed before.
+    One ValueError lists names left over, parameters not filled and shapes that disagree.
+    """
+    filled: dict[str, Any] = {}
+    used: set[str] = set()
+    missing, unequal = [], []
+    for path, shape in shapes.items():
+        found = _choose(path, rules, state, shape, shown)
+        if found is None:
+            missing.append(f"{path} (no name in this family)")
+            continue
+        names, layout = found
+        used.update(names)
+        absent = [name for name in names if name not in state]
+        missing += [f"{path} (from {shown(name)})" for name in absent]
+        if absent:
+            continue
+        wrong = _wrong_shapes(state, names, layout, shape)
+        unequal += [f"{shown(name)}: {what}" for name, what in wrong]
+        if not wrong:
+            arrays = [layout.take(state[name]) for name in names]
+            filled[path] = finish(layout.load(arrays, shape))
+    left = [shown(name) for name in state if name not in used and not _any_match(name, ignored)]
+    _fail_on(left=left, missing=missing, unequal=unequal)
+    return filled
+
+
+def _choose(
+    path: str,
+    rules: Sequence[Rule],
+    state: Mapping[str, np.ndarray],
+    shape: Shape,
+    shown: Callable[[str], str],
+) -> tuple[tuple[str, ...], Layout] | None:
+    """The rule whose names are there with fitting shapes, else with any.
+
+    Without one, that of which most is there, so that errors name what lacks; then one whose names
+    the file's way of naming has.
+    """
+    found = list(candidates(path, rules))
+    found.sort(
+        key=lambda one: (-sum(n in state for n in one[0]), all(n == shown(n) for n in one[0]))
+    )
+    there = [one for one in found if all(name in state for name in one[0])]
+    fitting = [one for one in there if len(there) > 1 and not _wrong_shapes(state, *one, shape)]
+    return next(iter([*fitting, *there, *found]), None)
+
+
+def _wrong_shapes(
+    state: Mapping[str, np.ndarray], names: Sequence[str], layout: Layout, shape: Shape
+) -> list[tuple[str, str]]:
+    """(name, what is wrong) of the arrays whose shape is not the one our parameter needs."""
+    # A zero-strided array stands in for ours, so this allocates nothing.
+    try:
+        wanted = [array.shape for array in layout.save(np.broadcast_to(np.float32(0), shape))]
+    except (ValueError, IndexError):  # a layout for another number of axes
+        return [(names[0], f"found {shape_in(state, names[0])}, wanted another layout")]
+    if layout.share[1] > 1:
+        wanted = [(layout.share[1] * want[0], *want[1:]) for want in wanted]
+    found = [shape_in(state, name) for name in names]
+    return [
+        (name, f"found {have}, wanted {want}")
+        for name, have, want in zip(names, found, wanted, strict=True)
+        if have != want
+    ]
+
+
+def _fail_on(left: list[str], missing: list[str], unequal: list[str]) -> None:
+    """One ValueError for everything that keeps a file from loading whole."""
+    kinds = {
+        "names in the file that were not used": left,
+        "parameters that were not filled": missing,
+        "shapes that disagree": unequal,
+    }
+    problems = [f"{len(x)} {kind}: {listed(x)}" for kind, x in kinds.items() if x]
+    if problems:
+        raise ValueError("the file does not load whole; " + "; ".join(problems))
+
+
+def _any_match(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a pattern matches the whole name."""
+    return any(re.fullmatch(pattern, name) for pattern in patterns)
 
 
 def param_shapes(model: nn.Module) -> dict[str, Any]:

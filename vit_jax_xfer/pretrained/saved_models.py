@@ -10,8 +10,8 @@ import flax.traverse_util
 import jax
 import numpy as np
 
-from vit_jax_xfer.pretrained.damage import one_line_errors
 from vit_jax_xfer.pretrained.description import describe, from_description
+from vit_jax_xfer.pretrained.lazy_arrays import one_line_errors
 
 # The key of a .safetensors file's metadata under which the model is written down.
 _KEY = "vit_jax_xfer"

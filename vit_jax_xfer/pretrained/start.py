@@ -16,7 +16,7 @@ from vit_jax_xfer.models.mae import MaskedAutoencoder
 from vit_jax_xfer.models.transformer.positions import fit_positions, sincos_2d
 from vit_jax_xfer.models.transformer.relative_positions import resize_table
 from vit_jax_xfer.models.vit import VisionTransformer
-from vit_jax_xfer.pretrained.layout import stack_blocks, unstack_blocks
+from vit_jax_xfer.pretrained.parameter_rules import stack_blocks, unstack_blocks
 
 FRESH = (
     "norm",

@@ -8,8 +8,8 @@ import numpy as np
 
 from vit_jax_xfer.models.transformer.patches import grid_of
 from vit_jax_xfer.models.transformer.relative_positions import OTHERS, table_rows
-from vit_jax_xfer.pretrained.lazy import LazyState
-from vit_jax_xfer.pretrained.names import Rule, candidates, shape_in
+from vit_jax_xfer.pretrained.lazy_arrays import LazyState
+from vit_jax_xfer.pretrained.parameter_rules import Rule, candidates, shape_in
 
 Fields = dict[str, Any]
 _FIRST = "blocks_0/"
@@ -60,6 +60,11 @@ class Reading:
         names, layout = self._names(path)
         return layout.load([self.state[names[0]]], ())
 
+    @property
+    def has_decoder(self) -> bool:
+        """Whether MAE's decoder is there, whose the mask token then is."""
+        return "decoder_embed.weight" in self.state
+
     def size(self, path: str) -> int:
         """How many numbers the file has for a parameter, 0 where it has none."""
         found = self._names(path)
@@ -99,7 +104,7 @@ class Reading:
         return layout.load([stand_in], ()).ndim == 3
 
 
-def told(reading: Reading, image_size: Any = None) -> Fields:
+def fields_from_shapes(reading: Reading, image_size: Any = None) -> Fields:
     """A VisionTransformer's fields, as far as a file tells them.
 
     image_size: the caller's, which decides where positions fit no square grid.
@@ -115,7 +120,7 @@ def told(reading: Reading, image_size: Any = None) -> Fields:
         "class_token": reading.has("cls_token"),
         "distillation_token": reading.has("dist_token"),
         "registers": reading.shape("register_tokens")[1] if reading.has("register_tokens") else 0,
-        "mask_token": reading.has("mask_token"),
+        "mask_token": reading.has("mask_token") and not reading.has_decoder,
         "patch_bias": reading.has("patch_embed/bias"),
         "pre_norm": reading.has("norm_pre/scale"),
         "pre_logits": reading.has("representation/kernel"),

@@ -1,7 +1,7 @@
-"""The name map of ViTs in JAX: Google's vision_transformer (AugReg), big_vision, FLIP.
+"""How ViTs in JAX are named: Google's vision_transformer (AugReg), big_vision (SigLIP), FLIP.
 
 Their layouts are Flax's, so they have rules of their own. The three differ in a few names, which
-`flax_state` brings to big_vision's; blocks stacked for a scan are taken apart.
+are brought to big_vision's first; blocks stacked for a scan are taken apart.
 """
 
 import functools
@@ -9,9 +9,9 @@ import re
 
 import numpy as np
 
-from vit_jax_xfer.pretrained.layout import FLAX_QKV_BIAS, FLAX_QKV_KERNEL
-from vit_jax_xfer.pretrained.lazy import LazyState, Stored
-from vit_jax_xfer.pretrained.names import Rule, rule
+from vit_jax_xfer.pretrained.lazy_arrays import LazyState, Stored
+from vit_jax_xfer.pretrained.parameter_rules import FLAX_QKV_BIAS, FLAX_QKV_KERNEL, Rule, rule
+from vit_jax_xfer.pretrained.rename import Dialect
 
 
 def _attention(ours: str, theirs: str) -> tuple[Rule, ...]:
@@ -41,7 +41,7 @@ def _mlp(ours: str, theirs: str) -> tuple[Rule, ...]:
 
 _BLOCK = "Transformer/encoderblock_{i}"
 
-RULES: tuple[Rule, ...] = (
+_RULES: tuple[Rule, ...] = (
     rule("cls_token", "cls"),
     rule("pos_embed", "pos_embedding"),
     *_same("patch_embed", "embedding", "kernel"),
@@ -67,37 +67,26 @@ GOOGLE: tuple[tuple[str, str], ...] = (
 )
 
 
-def is_flax(state: LazyState) -> bool:
-    """Whether a file's names are those of a ViT in Flax."""
-    pattern = re.compile(r"(img_encoder/)?Transformer/encoderblock(_\d+)?/LayerNorm_0/scale")
-    return any(pattern.fullmatch(name) for name in state)
-
-
-def flax_state(state: LazyState) -> LazyState:
-    """The file in big_vision's names, one set of arrays a block."""
-    return _unstacked(state).mapped(_canonical)
-
-
 def google_names(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """big_vision's names → those of Google's vision_transformer."""
     renamed = {}
     for name, array in state.items():
         if "MAPHead_0" not in name:
-            for theirs, common in GOOGLE:
-                name = name.replace(common, theirs)
+            for theirs, big_vision in GOOGLE:
+                name = name.replace(big_vision, theirs)
         renamed[name] = array
     return renamed
 
 
-def _canonical(name: str) -> str | None:
+def _in_big_vision_names(name: str) -> str | None:
     if name.startswith(("txt_encoder/", "txt_mlp1/")) or name == "logit_scale":
         return None  # FLIP's text tower
     name = name.removeprefix("img_encoder/")
     name = name.replace("posembed_encoder/pos_embedding", "pos_embedding")
     name = re.sub(r"^img_mlp1/", "head/", name)
     name = re.sub(r"encoderblock_0*(\d+)/", r"encoderblock_\1/", name)
-    for theirs, common in GOOGLE:
-        name = name.replace(theirs, common)
+    for theirs, big_vision in GOOGLE:
+        name = name.replace(theirs, big_vision)
     return name
 
 
@@ -120,3 +109,16 @@ def _unstacked(state: LazyState) -> LazyState:
 
 def _row(whole: functools.partial, i: int) -> np.ndarray:
     return whole()[i]
+
+
+FLAX = Dialect(
+    name="flax",
+    signature=tuple(
+        f"{tower}Transformer/encoderblock{number}/LayerNorm_0/scale"
+        for tower in ("", "img_encoder/")
+        for number in ("", "_{i}")
+    ),
+    fields={"position_resize": "bilinear_corners"},
+    prepare=lambda state: _unstacked(state).mapped(_in_big_vision_names),
+    rules=_RULES,
+)

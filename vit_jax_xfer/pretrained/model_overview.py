@@ -10,7 +10,7 @@ from vit_jax_xfer.models.filter.network import FilterViT
 from vit_jax_xfer.models.lifting.convex_lift import ConvexLiFT
 from vit_jax_xfer.models.lifting.lift import LiFT
 from vit_jax_xfer.models.vit import VisionTransformer
-from vit_jax_xfer.pretrained.recognise import Recognised
+from vit_jax_xfer.pretrained.family_entry import Recognised
 
 # Fields that say what a network is; those of how it runs are left out of the overview.
 _PLAIN = VisionTransformer(num_classes=0)

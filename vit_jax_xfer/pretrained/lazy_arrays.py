@@ -1,13 +1,13 @@
-"""A file's arrays, read one at a time when they are asked for."""
+"""A file's arrays, read one at a time when they are asked for, or one line that says why not."""
 
+import contextlib
+import pickle
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
-
-from vit_jax_xfer.pretrained.damage import one_line_errors
 
 # void16 is how numpy writes bfloat16 into an .npz file.
 _NUMBERS = re.compile(r"bool|u?int\d+|b?float\d+|void16")
@@ -112,3 +112,40 @@ def _stored(value: Any, where: str) -> Stored:
     if isinstance(value, Stored):
         return value
     return Stored(tuple(value.shape), name, lambda: value)
+
+
+@contextlib.contextmanager
+def one_line_errors(where: str) -> Iterator[None]:
+    """Turns whatever a reader raises into a ValueError of one line that begins with `where`."""
+    try:
+        yield
+    except (ImportError, MemoryError):
+        raise
+    except pickle.UnpicklingError as error:
+        raise ValueError(f"{where}: {_of_pickle(error)}") from error
+    # Readers raise nearly anything on damaged files: struct.error, IndexError, zlib.error, …
+    except Exception as error:
+        raise ValueError(f"{where}: cannot be read ({_one_line(error)})") from error
+
+
+def _of_pickle(error: Exception) -> str:
+    """What the restricted unpickler met: a class or function that it never calls, or rubbish."""
+    found = re.search(r"Unsupported global: GLOBAL ([\w.]+)", str(error))
+    if found:
+        return (
+            f"holds pickled objects other than arrays ({found[1]}), which are never unpickled; "
+            "save the state dict alone"
+        )
+    return (
+        "truncated, or holds pickled objects other than arrays, which are never unpickled "
+        f"({_one_line(error)})"
+    )
+
+
+def _one_line(error: Exception) -> str:
+    """The first line of what a reader says, shortened: the rest is advice on unsafe loading."""
+    lines = str(error).strip().splitlines()
+    # torch begins with that advice and ends with the reason.
+    reason = re.search(r"WeightsUnpickler error: (.+)", str(error))
+    line = reason[1] if reason else lines[0] if lines else type(error).__name__
+    return line.strip()[:200] or type(error).__name__

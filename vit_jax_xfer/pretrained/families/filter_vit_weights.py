@@ -1,83 +1,77 @@
-"""FilterViT's and DropoutViT's authors' files: their names, and which network they are of.
+"""FilterViT and DropoutViT (2410.22709): their authors' files, and which network is in one.
 
-Source: the state dicts of the public code of 2410.22709. Position tables are not in them.
+Source: the state dicts of the public code. Position tables are not in them.
 """
-
-from collections.abc import Mapping
-from typing import Any
-
-import numpy as np
 
 from vit_jax_xfer.models.filter.blocks import Stage
 from vit_jax_xfer.models.filter.network import PUBLISHED
-from vit_jax_xfer.pretrained.families import FAMILIES
-from vit_jax_xfer.pretrained.fields import classes_of
-from vit_jax_xfer.pretrained.files import Checkpoint
-from vit_jax_xfer.pretrained.fill import flatten
-from vit_jax_xfer.pretrained.layout import (
+from vit_jax_xfer.models.preprocessing import INCEPTION, Preprocessing
+from vit_jax_xfer.pretrained.family_entry import (
+    Family,
+    Naming,
+    Network,
+    OtherNetwork,
+    classes_of,
+)
+from vit_jax_xfer.pretrained.fields_from_shapes import Fields
+from vit_jax_xfer.pretrained.lazy_arrays import LazyState
+from vit_jax_xfer.pretrained.parameter_rules import (
+    BATCH_COUNTS,
     CONV,
     LINEAR,
     POINTWISE,
     PROJ_KERNEL,
     QKV_BIAS,
     QKV_KERNEL,
-)
-from vit_jax_xfer.pretrained.lazy import LazyState
-from vit_jax_xfer.pretrained.names import (
-    BATCH_COUNTS,
     Rule,
     State,
     affine,
     batch_norm,
     norm,
     rule,
-    to_publisher,
 )
-from vit_jax_xfer.pretrained.reading import Fields
-from vit_jax_xfer.pretrained.recognise import Recognised
+from vit_jax_xfer.pretrained.read_files import Checkpoint
+from vit_jax_xfer.pretrained.rename import Dialect
+
+_AUTHORS = Dialect(
+    name="the authors'",
+    signature=("first_conv.0.layer1.0.weight",),
+    ignored=(BATCH_COUNTS,),
+)
 
 
-def recognise_filter_vit(checkpoint: Checkpoint, given: Fields) -> Recognised:
-    """The network in one of the authors' files. given: fields of `FilterViT` by keyword.
-
-    ValueError naming a field that is unknown or disagrees with the file.
-    """
-    from vit_jax_xfer.models.registry import create_model
-
-    state = LazyState(checkpoint.state)
-    if not is_filter_vit(state):
-        raise ValueError(
-            "family: 'filter_vit' has names as first_conv.0.layer1.0.weight, and the file has "
-            f"{', '.join(list(state)[:3])}, …"
-        )
-    name = published_name(state)
-    head = "mlp_head.3.weight" if PUBLISHED[name]["head_width"] else "classifier.0.weight"
-    if head not in state:
-        raise ValueError(f"{head}: not in the file, and the number of classes is read from it")
-    classes = classes_of(state.shape(head)[0], given.get("num_classes"))
-    model = create_model(name, **{**given, "num_classes": classes})
-    drop = () if classes else ("mlp_head.", "classifier.")
-    return Recognised(
-        model=model,
-        family=FAMILIES["filter_vit"],
-        dialect="the authors'",
-        state=state.mapped(lambda name: None if name.startswith(drop) else name) if drop else state,
-        rules=rules(name),
-        ignored=(BATCH_COUNTS,),
-        shown=str,
-        stored_size=None,
-        left_out=checkpoint.left_out,
-    )
-
-
-def is_filter_vit(state: LazyState) -> bool:
-    """Whether a file's names are those of the authors' networks."""
+def _is_in(state: LazyState) -> bool:
     return "first_conv.0.layer1.0.weight" in state and any(
         name.startswith("leaky_att_network.") for name in state
     )
 
 
-def published_name(state: LazyState) -> str:
+def _network(checkpoint: Checkpoint, given: Fields) -> Network:
+    """The network in a file. given: fields of `FilterViT` by keyword.
+
+    ValueError naming a field that is unknown or disagrees with the file.
+    """
+    from vit_jax_xfer.models.registry import create_model
+
+    state = checkpoint.state
+    if not _is_in(state):
+        raise ValueError(
+            "family: 'filter_vit' has names as first_conv.0.layer1.0.weight, and the file has "
+            f"{', '.join(list(state)[:3])}, …"
+        )
+    name = _name_of_file(state)
+    head = "mlp_head.3.weight" if PUBLISHED[name]["head_width"] else "classifier.0.weight"
+    if head not in state:
+        raise ValueError(f"{head}: not in the file, and the number of classes is read from it")
+    classes = classes_of(state.shape(head)[0], given.get("num_classes"))
+    model = create_model(name, **{**given, "num_classes": classes})
+    if not classes:
+        heads = ("mlp_head.", "classifier.")
+        state = state.mapped(lambda name: None if name.startswith(heads) else name)
+    return Network(model, rules(name), state)
+
+
+def _name_of_file(state: LazyState) -> str:
     """Which of the published networks a file holds."""
     if any(name.startswith("first_ConvFormer.") for name in state):
         return "filter_vit_xxs"
@@ -89,20 +83,16 @@ def published_name(state: LazyState) -> str:
     return "filter_vit_xs" if scored else "dropout_vit_xs"
 
 
-def to_names(variables: Mapping[str, Any]) -> State:
-    """{the authors' name: numpy array} of a published network's variables."""
-    params = {path: np.asarray(x) for path, x in flatten(variables["params"])}
-    stats = {f"batch_stats/{path}": np.asarray(x) for path, x in flatten(variables["batch_stats"])}
+def _name_of_params(params: State) -> str:
+    """Which of the published networks parameters are of."""
     scored = "stage_1/score/kernel" in params
     if "head_hidden/kernel" not in params:
-        name = "filter_vit_s2"
-    elif params["stem/conv/kernel"].shape[-1] == 128:
-        name = "filter_vit_s"
-    elif "stage_7/encoder_0/fc1/kernel" in params:
-        name = "filter_vit_xs" if scored else "dropout_vit_xs"
-    else:
-        name = "filter_vit_xxs"
-    return to_publisher({**params, **stats}, rules(name))
+        return "filter_vit_s2"
+    if params["stem/conv/kernel"].shape[-1] == 128:
+        return "filter_vit_s"
+    if "stage_7/encoder_0/fc1/kernel" in params:
+        return "filter_vit_xs" if scored else "dropout_vit_xs"
+    return "filter_vit_xxs"
 
 
 def rules(name: str) -> tuple[Rule, ...]:
@@ -168,3 +158,13 @@ def _residual(ours: str, theirs: str) -> list[Rule]:
         found.append(rule(f"{ours}/{name}/kernel", f"{theirs}.{module}.block.conv.weight", layout))
         found += batch_norm(f"{ours}/{name}_norm", f"{theirs}.{module}.block.norm")
     return found
+
+
+FILTER_VIT = Family(
+    name="filter_vit",
+    source="FilterViT and DropoutViT (2410.22709)",
+    names={"publisher": Naming(_AUTHORS, rules=lambda params: rules(_name_of_params(params)))},
+    fits=lambda evidence: False,  # no vision transformer
+    preprocessing=Preprocessing(*INCEPTION, interpolation="bilinear"),
+    other=OtherNetwork(_is_in, _network),
+)

@@ -1,13 +1,15 @@
-"""How a publisher lays one parameter out, and how blocks are stacked for a scan.
+"""One of our parameters and the publisher's arrays that it is made of, read both ways.
 
-A `Layout` changes both ways: `load` takes the publisher's arrays and our shape, `save` takes our
-array. `save` also tells which shapes a file must have, so no layout states shapes. A parameter
-may be a share of a publisher's array (`part`).
+A `Rule` names both, a `Layout` changes one into the other: `load` takes the publisher's arrays and
+our shape, `save` takes our array. `save` also tells which shapes a file must have, so no layout
+states shapes. A parameter may be a share of a publisher's array (`part`).
 PyTorch keeps a linear layer as (out, in) and a convolution as (out, in, h, w).
+Below, how blocks are stacked for a scan and taken apart again.
 """
 
+import functools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +18,9 @@ import numpy as np
 
 Shape = tuple[int, ...]
 Params = dict[str, Any]
+State = dict[str, np.ndarray]
+
+_LISTED = 30
 
 
 class Layout(NamedTuple):
@@ -128,6 +133,83 @@ FLAX_QKV_BIAS = Layout(lambda theirs, shape: np.stack(theirs), lambda ours: tupl
 def part(layout: Layout, which: int, number: int) -> Layout:
     """The layout of a parameter that is one of `number` equal parts of a publisher's array."""
     return layout._replace(share=(which, number))
+
+
+# How many batches PyTorch's batch norm has seen, which nothing reads at a fixed momentum.
+BATCH_COUNTS = r".*\.num_batches_tracked"
+
+
+class Rule(NamedTuple):
+    """One parameter (or one a block): our path, the publisher's name or names, and the layout.
+
+    `{i}` in a name stands for a block's number. Several names are arrays that one parameter is
+    made of; none is a parameter whose value the layout alone knows.
+    Where several rules fit a parameter, the first whose names the file has with shapes that fit is
+    taken; export takes the first whose layout the parameter fits.
+    """
+
+    ours: str
+    theirs: tuple[str, ...]
+    layout: Layout = SAME
+
+
+def rule(ours: str, theirs: str | tuple[str, ...], layout: Layout = SAME) -> Rule:
+    """A Rule, with a single name written as a plain string."""
+    return Rule(ours, (theirs,) if isinstance(theirs, str) else theirs, layout)
+
+
+def affine(ours: str, theirs: str, kernel: Layout, bias: Layout = SAME) -> tuple[Rule, Rule]:
+    """The rules of a layer: ours/{kernel,bias} from theirs.{weight,bias}."""
+    return (
+        rule(f"{ours}/kernel", f"{theirs}.weight", kernel),
+        rule(f"{ours}/bias", f"{theirs}.bias", bias),
+    )
+
+
+def norm(ours: str, theirs: str) -> tuple[Rule, Rule]:
+    """The rules of a normalisation: ours/{scale,bias} from theirs.{weight,bias}."""
+    return rule(f"{ours}/scale", f"{theirs}.weight"), rule(f"{ours}/bias", f"{theirs}.bias")
+
+
+def batch_norm(ours: str, theirs: str) -> tuple[Rule, ...]:
+    """The rules of PyTorch's batch norm: parameters and running statistics."""
+    return (
+        *norm(ours, theirs),
+        rule(f"batch_stats/{ours}/mean", f"{theirs}.running_mean"),
+        rule(f"batch_stats/{ours}/var", f"{theirs}.running_var"),
+    )
+
+
+def inside(prefix: str, rules: Sequence[Rule]) -> tuple[Rule, ...]:
+    """The same rules for a module that sits at `prefix` in a larger one of ours."""
+    return tuple(r._replace(ours=prefix + r.ours) for r in rules)
+
+
+def candidates(path: str, rules: Sequence[Rule]) -> Iterator[tuple[tuple[str, ...], Layout]]:
+    """The publisher's names for our path, and their layout: one for each rule that covers it."""
+    for ours, theirs, layout in rules:
+        match = _pattern(ours).fullmatch(path)
+        if match is not None:
+            number = match.groupdict().get("i", "")
+            yield tuple(name.replace("{i}", number) for name in theirs), layout
+
+
+@functools.cache
+def _pattern(template: str) -> re.Pattern[str]:
+    """A name with `{i}` as a regular expression that captures the number."""
+    return re.compile(re.escape(template).replace(r"\{i\}", r"(?P<i>\d+)"))
+
+
+def shape_in(state: Mapping[str, Any], name: str) -> Shape:
+    """The shape of one of a file's arrays, which a lazy file tells without reading it."""
+    lazy = getattr(state, "shape", None)
+    return lazy(name) if lazy is not None else state[name].shape
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names for an error, enough of them to see the pattern in a wrong file."""
+    rest = len(names) - _LISTED
+    return ", ".join(names[:_LISTED]) + (f", … and {rest} more" if rest > 0 else "")
 
 
 def stack_blocks(params: Params, like: Mapping[str, Any] | None = None) -> Params:

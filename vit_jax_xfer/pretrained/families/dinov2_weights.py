@@ -1,0 +1,77 @@
+"""DINOv2 (2304.07193), with registers (2309.16588): Meta's files, timm's, transformers'."""
+
+from vit_jax_xfer.pretrained.families.hugging_face_names import (
+    ATTENTION,
+    NEW_ATTENTION,
+    PLAIN_MLP,
+    VIT_ENDS,
+)
+from vit_jax_xfer.pretrained.family_entry import Evidence, Family, Naming, imagenet, is_scaled
+from vit_jax_xfer.pretrained.fields_from_shapes import Fields
+from vit_jax_xfer.pretrained.parameter_rules import TABLE, rule
+from vit_jax_xfer.pretrained.rename import TIMM, Dialect, as_timm_keeps, in_blocks
+
+# Meta and transformers keep it as (1, C).
+_MASK_TOKEN = (rule("mask_token", "mask_token", TABLE),)
+
+_DINOV2_BLOCK = (
+    *PLAIN_MLP,
+    ("mlp.weights_in", "mlp.w12"),
+    ("mlp.weights_out", "mlp.w3"),
+    ("mlp.gate_proj", "mlp.gate"),
+    ("mlp.up_proj", "mlp.up"),
+    ("mlp.down_proj", "mlp.down"),
+    ("norm1", "norm1"),
+    ("norm2", "norm2"),
+)
+
+HF_DINOV2 = Dialect(
+    name="hf_dinov2",
+    signature=("encoder.layer.{i}.layer_scale1.lambda1",),
+    prefixes=("dinov2.", "dinov2_with_registers."),
+    pairs=(
+        *VIT_ENDS,
+        *(
+            (f"encoder.layer.{{i}}.layer_scale{n}.lambda1", f"blocks.{{i}}.ls{n}.gamma")
+            for n in (1, 2)
+        ),
+        *in_blocks("encoder.layer.{i}", (*ATTENTION, *NEW_ATTENTION, *_DINOV2_BLOCK)),
+    ),
+    prefer=("q_proj", "ls1", "ls2", "w12", "w3", "reg_token"),
+    first=_MASK_TOKEN,
+    fields={"position_resize": "bicubic"},
+)
+
+
+def _fits(evidence: Evidence) -> bool:
+    fields = evidence.fields
+    if not is_scaled(evidence) or fields["qk_norm"] or fields["position"] != "learned":
+        return False
+    if evidence.dialect == "hf_vit":  # a BEiT with absolute positions
+        return False
+    return fields["class_position"] or fields["registers"] > 0
+
+
+def _resize(evidence: Evidence) -> Fields:
+    """Meta's files are told from timm's by their mask token."""
+    if evidence.fields["registers"]:
+        return {"position_resize": "bicubic_antialias"}
+    publishers = evidence.dialect == "timm" and evidence.fields["mask_token"]
+    return {"position_resize": "bicubic_offset"} if publishers else {}
+
+
+DINOV2 = Family(
+    name="dinov2",
+    source="DINOv2 (2304.07193), with registers (2309.16588)",
+    names={
+        "publisher": Naming(TIMM, prefer=("register_tokens", "w12", "w3"), first=_MASK_TOKEN),
+        "timm": Naming(TIMM, prefer=("reg_token",), change=as_timm_keeps),
+        "huggingface": Naming(HF_DINOV2, inside="dinov2."),
+    },
+    fits=_fits,
+    needs={"position": "learned"},
+    defaults={"layer_scale": 1e-5},
+    choose=_resize,
+    preprocessing=imagenet(),
+    packed=True,
+)

@@ -1,0 +1,101 @@
+"""DINOv3 (2508.10104): Meta's files, timm's, transformers'."""
+
+import numpy as np
+
+from vit_jax_xfer.models.preprocessing import IMAGENET
+from vit_jax_xfer.pretrained.families.hugging_face_names import NEW_ATTENTION, VIT_ENDS
+from vit_jax_xfer.pretrained.family_entry import Evidence, Family, Naming, squashed
+from vit_jax_xfer.pretrained.fields_from_shapes import Fields
+from vit_jax_xfer.pretrained.parameter_rules import TABLE, State, rule
+from vit_jax_xfer.pretrained.rename import TIMM, Dialect, as_timm_keeps, in_blocks
+
+_DINOV3_BLOCK = (
+    *NEW_ATTENTION,
+    ("mlp.gate_proj", "mlp.gate"),
+    ("mlp.up_proj", "mlp.up"),
+    ("mlp.down_proj", "mlp.down"),
+    ("norm1", "norm1"),
+    ("norm2", "norm2"),
+)
+
+HF_DINOV3 = Dialect(
+    name="hf_dinov3",
+    signature=("layer.{i}.mlp.up_proj.weight", "model.layer.{i}.mlp.up_proj.weight"),
+    prefixes=("dinov3_vit.",),
+    pairs=(
+        ("embeddings.patch_embeddings.*", "patch_embed.proj.*"),
+        ("norm.*", "norm.*"),
+        *VIT_ENDS,
+        *(
+            (f"{block}.{{i}}.layer_scale{n}.lambda1", f"blocks.{{i}}.ls{n}.gamma")
+            for block in ("layer", "model.layer")
+            for n in (1, 2)
+        ),
+        *in_blocks("layer.{i}", _DINOV3_BLOCK),
+        *in_blocks("model.layer.{i}", _DINOV3_BLOCK),
+    ),
+    prefer=("q_proj", "ls1", "ls2", "mlp.gate", "mlp.up", "mlp.down", "reg_token"),
+    ignored=(r"rope_embeddings\..*",),
+)
+
+
+def _fits(evidence: Evidence) -> bool:
+    fields = evidence.fields
+    return (
+        fields["position"] == "none"
+        and fields["relative_bias"] == "none"
+        and fields["registers"] > 0
+    )
+
+
+def _key_bias(evidence: Evidence) -> Fields:
+    """Meta's files hold a bias of the keys that is masked; others leave it out."""
+    return {"qkv_bias": "masked_key"} if evidence.fields["qkv_bias"] == "full" else {}
+
+
+def _without_key_bias(params: State) -> State:
+    """The parameters without the part of DINOv3's bias that is masked."""
+    ends = "attention/qkv/bias"
+    return {k: x[[0, -1]] if k.endswith(ends) and len(x) == 3 else x for k, x in params.items()}
+
+
+def _with_key_bias(params: State) -> State:
+    """The parameters with zeros for the key's part of a bias, as Meta's files have it."""
+    return {
+        k: np.stack([x[0], np.zeros_like(x[0]), x[1]])
+        if k.endswith("attention/qkv/bias") and len(x) == 2
+        else x
+        for k, x in params.items()
+    }
+
+
+DINOV3 = Family(
+    name="dinov3",
+    source="DINOv3 (2508.10104)",
+    names={
+        "publisher": Naming(
+            TIMM,
+            prefer=("storage_tokens", "ls1", "ls2", "w1", "w2", "w3"),
+            first=(rule("mask_token", "mask_token", TABLE),),
+            change=_with_key_bias,
+        ),
+        "timm": Naming(
+            TIMM,
+            prefer=("gamma_", "q_bias", "fc1_g"),
+            change=lambda params: as_timm_keeps(_without_key_bias(params)),
+        ),
+        "huggingface": Naming(HF_DINOV3, change=_without_key_bias, inside="dinov3_vit."),
+    },
+    fits=_fits,
+    needs={"position": "none", "registers": True},
+    defaults={
+        "rotary": "dinov3",
+        "rotary_base": 100.0,
+        "norm_eps": 1e-5,
+        "image_size": 224,
+        "layer_scale": 1e-5,
+    },
+    choose=_key_bias,
+    heads={1280: 20, 4096: 32},
+    preprocessing=squashed(*IMAGENET),
+)

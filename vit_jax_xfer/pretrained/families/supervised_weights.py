@@ -1,0 +1,22 @@
+"""ViTs trained with labels: ViT (2010.11929), AugReg (2106.10270), and whatever timm trains.
+
+Google's files are in the names of Flax; nothing tells these apart from other plain ViTs, so they
+are what a file is when it is no other family's.
+"""
+
+from vit_jax_xfer.models.preprocessing import INCEPTION
+from vit_jax_xfer.pretrained.families.hugging_face_names import HF_VIT
+from vit_jax_xfer.pretrained.family_entry import Family, Naming, has_fields, squashed
+from vit_jax_xfer.pretrained.rename import TIMM, as_timm_keeps
+
+SUPERVISED = Family(
+    name="supervised",
+    source="ViT (2010.11929), AugReg (2106.10270), and whatever timm trains",
+    names={
+        "publisher": Naming(TIMM),
+        "timm": Naming(TIMM, change=as_timm_keeps),
+        "huggingface": Naming(HF_VIT, inside="vit."),
+    },
+    fits=has_fields(position="learned"),
+    preprocessing=squashed(*INCEPTION),
+)
