@@ -50,7 +50,7 @@ def convert(
 ) -> None:
     """Reads `source`, says what it is, and writes `out`.
 
-    family, weights, fields: as in `load_pretrained`. names: None for this project's own, or one of
+    family, weights, fields: as in `load_pretrained`. names: None for this project's, or one of
     pretrained.publish.NAMES, for a .safetensors or .npz file.
     ValueError or OSError naming what does not fit; `out` is then as it was.
     """
@@ -58,18 +58,20 @@ def convert(
     from vit_jax_xfer.pretrained.model_overview import overview
 
     _check_out(source, out, names, overwrite)
-    # This project's own models have no family: there it only says whose names to write.
-    own = names is not None and _is_own(source)
+    # A model that this project saved has no family: there it only says whose names to write.
+    saved = names is not None and _is_saved_model(source)
     model, variables, found = load_on_host(
-        source, None if own else family, weights, **(fields or {})
+        source, None if saved else family, weights, **(fields or {})
     )
     print(overview(source, model, variables, found))
     if names is None:
-        _write_own(out, model, variables)
+        _write_model(out, model, variables)
     else:
         family = family or (found.family.name if found else None)
         if family is None:
-            raise ValueError(f"--family: say whose names to write; {source} is this project's own")
+            raise ValueError(
+                f"--family: say whose names to write; {source} is a model of this project"
+            )
         _write_published(out, variables, family, names)
     print(f"wrote {out}")
 
@@ -90,13 +92,13 @@ def _check_out(source: pathlib.Path, out: pathlib.Path, names: str | None, overw
         raise ValueError(f"{out}: is a folder")
 
 
-def _is_own(source: pathlib.Path) -> bool:
+def _is_saved_model(source: pathlib.Path) -> bool:
     from vit_jax_xfer.pretrained.saved_models import is_saved_model
 
     return is_saved_model(source)
 
 
-def _write_own(out: pathlib.Path, model: Any, variables: Any) -> None:
+def _write_model(out: pathlib.Path, model: Any, variables: Any) -> None:
     from vit_jax_xfer.pretrained.description import describe
     from vit_jax_xfer.pretrained.saved_models import save_file
     from vit_jax_xfer.storage.checkpoints import save_model

@@ -1,7 +1,7 @@
 """From a file to a model and its variables, in five steps.
 
-read (read_files.py), rename (rename.py), tell (fields_from_shapes.py), recognise (below, with
-families/), fill (fill.py). This project's own models need none of them (saved_models.py).
+Read (read_files.py), rename (rename.py), measure (fields_from_shapes.py), recognise (below, with
+families/), fill (fill.py). A model that this project saved needs none of them (saved_models.py).
 """
 
 import dataclasses
@@ -36,8 +36,9 @@ from vit_jax_xfer.pretrained.read_files import Checkpoint, read_checkpoint
 from vit_jax_xfer.pretrained.rename import Renamed, rename
 from vit_jax_xfer.pretrained.saved_models import is_saved_model, load_saved_model
 
-# Told by a file, but a caller may want them otherwise; if the weights then don't fit, loading says.
-_SOFT = ("image_size", "pool", "pool_norm", "num_classes", "mask_token", "distillation_head")
+# A file hints at these, but a caller may want them otherwise; if the weights then don't fit,
+# filling says so.
+_HINTS = ("image_size", "pool", "pool_norm", "num_classes", "mask_token", "distillation_head")
 
 
 def load_pretrained(
@@ -71,7 +72,7 @@ def load_on_host(
 ) -> tuple[nn.Module, dict[str, Any], Recognised | None]:
     """As `load_pretrained`, but with numpy arrays, so that the caller chooses where they go.
 
-    Besides, what the file was recognised as; None for this project's own models.
+    Besides, what the file was recognised as; None for a model that this project saved.
     """
     if not isinstance(source, Mapping) and is_saved_model(Path(source)):
         given = {"family": family, "weights": weights, **fields}
@@ -101,14 +102,14 @@ def recognise(checkpoint: Checkpoint, family: str | None, given: Fields) -> Reco
             f"families: {_known()}"
         )
     reading = Reading(renamed.state, renamed.rules, renamed.shown)
-    told = fields_from_shapes(reading, given.get("image_size"))
+    stored = fields_from_shapes(reading, given.get("image_size"))
     config = config_fields(checkpoint.config)
-    evidence = Evidence(renamed.dialect.name, told, reading, checkpoint.left_out, config)
+    evidence = Evidence(renamed.dialect.name, stored, reading, checkpoint.left_out, config)
     found = _choose_family(evidence, family)
     decoder = {name: value for name, value in given.items() if name.startswith("decoder")}
     encoder = {name: value for name, value in given.items() if name not in decoder}
     fields = _all_fields(evidence, found, renamed.dialect.fields, encoder)
-    stored_size = told.get("image_size")
+    stored_size = stored.get("image_size")
     fields["preprocessing"] = given.get("preprocessing") or _preprocessing(
         checkpoint, found, stored_size or fields["image_size"]
     )
@@ -174,8 +175,8 @@ def _all_fields(
     configuration, what shapes tell for sure, the caller.
     """
     fields = evidence.fields
-    soft = {k: fields[k] for k in _SOFT if k in fields}
-    hard = {k: v for k, v in fields.items() if k not in soft}
+    hints = {k: fields[k] for k in _HINTS if k in fields}
+    sure = {k: v for k, v in fields.items() if k not in hints}
     config = {k: v for k, v in evidence.config.items() if k != "decoder_num_heads"}
     if evidence.reads_mean and given.get("num_classes") != 0:
         if fields["class_token"]:
@@ -183,15 +184,15 @@ def _all_fields(
                 "classifier: reads a mean of tokens before the last norm, which no network here "
                 "does; num_classes=0 loads without it"
             )
-        soft |= {"pool": "avg", "pool_norm": False}
+        hints |= {"pool": "avg", "pool_norm": False}
     usual = {"image_size": 224, "layer_scale": 1e-5}
-    familys = {**by_dialect, **family.fields_for(evidence)}
+    of_family = {**by_dialect, **family.fields_for(evidence)}
     # What shapes tell alike of several kinds: the family, or the caller, knows which.
-    hard = {k: v for k, v in hard.items() if k not in {**usual, **familys} or k in config}
+    sure = {k: v for k, v in sure.items() if k not in {**usual, **of_family} or k in config}
     if not evidence.reading.has("blocks_0/layer_scale1"):
-        hard["layer_scale"] = None
+        sure["layer_scale"] = None
     heads = config.pop("num_heads", None) or stored_heads(evidence.reading)
-    chosen = {**usual, **soft, **familys, **config, **agree(hard, given)}
+    chosen = {**usual, **hints, **of_family, **config, **agree(sure, given)}
     chosen["num_heads"] = number_of_heads(
         "num_heads", given.get("num_heads"), heads, fields["width"], family.heads
     )
@@ -204,7 +205,7 @@ def _all_fields(
 
 
 def _preprocessing(checkpoint: Checkpoint, family: Family, size: Any) -> Preprocessing:
-    """The directory's own, else the publisher's usual one at the file's native size."""
+    """That of the directory, else the publisher's usual one at the file's native size."""
     found = config_preprocessing(checkpoint.config, checkpoint.preprocessor, size)
     return found or dataclasses.replace(family.preprocessing, size=size)
 

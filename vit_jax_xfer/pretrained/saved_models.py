@@ -1,4 +1,4 @@
-"""This project's own models on disk: a model directory, or one .safetensors file."""
+"""Models that this project saved: a model directory, or one .safetensors file."""
 
 import json
 from collections.abc import Mapping
