@@ -1,12 +1,18 @@
 """Loaders give host arrays: nothing lies on a device until somebody places it."""
 
+import functools
+import tracemalloc
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vit_jax_xfer.pretrained import load_pretrained
+from vit_jax_xfer.models.vit import VisionTransformer
+from vit_jax_xfer.pretrained import load_pretrained, to_publisher_names
 from vit_jax_xfer.pretrained.file_to_model import load_on_host
+from vit_jax_xfer.pretrained.fill import param_shapes
+from vit_jax_xfer.pretrained.lazy_arrays import LazyState, Stored
 from vit_jax_xfer.pretrained.saved_models import save_file
 
 CASES = {
@@ -52,3 +58,27 @@ def test_no_later_write_reaches_the_model(golden):
     _, variables, _ = load_on_host(state, num_heads=3)
     state["norm.bias"] += 1
     assert not np.array_equal(variables["params"]["norm"]["bias"], state["norm.bias"])
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_one_parameter_is_in_memory_beside_the_model(scan):
+    model = VisionTransformer(image_size=32, patch_size=16, width=192, depth=12, num_heads=3)
+    zeros = jax.tree.map(lambda x: np.broadcast_to(np.float32(0), x.shape), param_shapes(model))
+    names = to_publisher_names({"params": zeros}, "supervised", "timm")
+    state = LazyState(
+        {
+            name: Stored(x.shape, "float32", functools.partial(np.ones, x.shape, np.float32))
+            for name, x in names.items()
+        }
+    )
+    load_on_host(state, "supervised", scan=scan)  # what is traced once stays in memory
+    tracemalloc.start()
+    try:
+        _, variables, _ = load_on_host(state, "supervised", scan=scan)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    leaves = jax.tree.leaves(variables)
+    assert all((leaf == 1).all() for leaf in leaves)
+    size = sum(leaf.nbytes for leaf in leaves)
+    assert peak < 1.3 * size, f"{peak / size:.2f} times the model"

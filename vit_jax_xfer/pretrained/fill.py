@@ -25,7 +25,6 @@ from vit_jax_xfer.pretrained.parameter_rules import (
     candidates,
     listed,
     shape_in,
-    stack_blocks,
     unstack_blocks,
 )
 
@@ -33,26 +32,25 @@ from vit_jax_xfer.pretrained.parameter_rules import (
 def fill(found: Recognised) -> dict[str, Any]:
     """{"params": …, "batch_stats": …} as float32 numpy arrays, the latter where the model has them.
 
-    An array is read when its parameter is made, and nothing is put on a device.
+    The arrays are made first, blocks of a scan as one, and each parameter of the file is read into
+    its place: beside the model, one parameter is in memory. Nothing is put on a device.
     ValueError unless the file fills the model whole.
     """
     shapes = variable_shapes(found.model)
-    wanted = shapes.pop("params")
-    params = jax.eval_shape(unstack_blocks, wanted)
+    variables = jax.tree.map(lambda leaf: np.empty(leaf.shape, np.float32), shapes)
+    params = flatten(unstack_blocks(variables["params"]))  # views of the stacks
     # Parameters' paths stand without "params/"; those of other collections begin with their name.
-    flat = {path: leaf.shape for path, leaf in [*flatten(params), *flatten(shapes)]}
-    filled = from_publisher(
+    others = {name: tree for name, tree in variables.items() if name != "params"}
+    places = dict([*params, *flatten(others)])
+    from_publisher(
         _fitted(found),
-        flat,
+        {path: place.shape for path, place in places.items()},
         found.rules,
         found.ignored,
-        # A copy: a later write to the caller's arrays must not reach the model.
-        finish=lambda array: np.array(array, np.float32, order="C"),
+        put=lambda path, array: np.copyto(places[path], array),
         shown=found.shown,
     )
-    tree = flax.traverse_util.unflatten_dict(filled, sep="/")
-    others = {name: tree.pop(name) for name in shapes}
-    return {"params": stack_blocks(tree, like=wanted), **others}
+    return variables
 
 
 def from_publisher(
@@ -60,13 +58,13 @@ def from_publisher(
     shapes: Mapping[str, Shape],
     rules: Sequence[Rule],
     ignored: Sequence[str] = (),
-    finish: Callable[[np.ndarray], Any] = np.asarray,
+    put: Callable[[str, np.ndarray], Any] = lambda path, array: array,
     shown: Callable[[str], str] = str,
 ) -> dict[str, Any]:
     """{our path: array} for every path of `shapes`, from a file's names.
 
     ignored: regular expressions of whole names that the file may carry to no use (buffers).
-    finish: what becomes of each array at once, so that a lazy file never lies in memory whole.
+    put: what becomes of each array at once, so that a lazy file never lies in memory whole.
     shown: a name as errors show it, where the file was renamed before.
     One ValueError lists names left over, parameters not filled and shapes that disagree.
     """
@@ -88,7 +86,7 @@ def from_publisher(
         unequal += [f"{shown(name)}: {what}" for name, what in wrong]
         if not wrong:
             arrays = [layout.take(state[name]) for name in names]
-            filled[path] = finish(layout.load(arrays, shape))
+            filled[path] = put(path, layout.load(arrays, shape))
     left = [shown(name) for name in state if name not in used and not _any_match(name, ignored)]
     _fail_on(left=left, missing=missing, unequal=unequal)
     return filled
