@@ -48,7 +48,7 @@ class Evidence:
         return self.dialect == "hf_clip" and self.reading.has("head/bias")
 
 
-class Network(NamedTuple):
+class StoredNetwork(NamedTuple):
     """The network in a file: the model, its parameters' rules, and the arrays that it takes."""
 
     model: nn.Module
@@ -56,7 +56,7 @@ class Network(NamedTuple):
     state: LazyState
 
 
-def vision_transformer(evidence: Evidence, fields: Fields, decoder_fields: Fields) -> Network:
+def vision_transformer(evidence: Evidence, fields: Fields, decoder_fields: Fields) -> StoredNetwork:
     """A VisionTransformer of these fields. ValueError for a field that it does not have.
 
     The head, the mask token and a decoder are left out of the file where the fields turn them off.
@@ -73,7 +73,7 @@ def vision_transformer(evidence: Evidence, fields: Fields, decoder_fields: Field
     elif evidence.reads_mean:
         off += ("attn_pool.",)
     state = evidence.reading.state.mapped(lambda name: None if name.startswith(off) else name)
-    return Network(model, tuple(evidence.reading.rules), state)
+    return StoredNetwork(model, tuple(evidence.reading.rules), state)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +104,7 @@ class OtherNetwork(NamedTuple):
     """
 
     is_in: Callable[[LazyState], bool]
-    network: Callable[[Checkpoint, Fields], Network]
+    network: Callable[[Checkpoint, Fields], StoredNetwork]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +134,7 @@ class Family:
     heads: Mapping[int, int] = dataclasses.field(default_factory=dict)
     packed: bool = False
     refuses: Callable[[Evidence], str] = lambda evidence: ""
-    network: Callable[[Evidence, Fields, Fields], Network] = vision_transformer
+    network: Callable[[Evidence, Fields, Fields], StoredNetwork] = vision_transformer
     other: OtherNetwork | None = None
 
     @property

@@ -19,8 +19,8 @@ from vit_jax_xfer.pretrained.families import FAMILIES, vit_dialects
 from vit_jax_xfer.pretrained.family_entry import (
     Evidence,
     Family,
-    Network,
     Recognised,
+    StoredNetwork,
     agree,
     classes_of,
     number_of_heads,
@@ -132,7 +132,7 @@ def _no_vision_transformer(checkpoint: Checkpoint, family: str | None) -> Family
 def _recognised(
     checkpoint: Checkpoint,
     family: Family,
-    network: Network,
+    network: StoredNetwork,
     renamed: Renamed,
     stored_size: Any = None,
 ) -> Recognised:

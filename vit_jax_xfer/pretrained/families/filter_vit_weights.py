@@ -9,8 +9,8 @@ from vit_jax_xfer.models.preprocessing import INCEPTION, Preprocessing
 from vit_jax_xfer.pretrained.family_entry import (
     Family,
     Naming,
-    Network,
     OtherNetwork,
+    StoredNetwork,
     classes_of,
 )
 from vit_jax_xfer.pretrained.fields_from_shapes import Fields
@@ -46,7 +46,7 @@ def _is_in(state: LazyState) -> bool:
     )
 
 
-def _network(checkpoint: Checkpoint, given: Fields) -> Network:
+def _network(checkpoint: Checkpoint, given: Fields) -> StoredNetwork:
     """The network in a file. given: fields of `FilterViT` by keyword.
 
     ValueError naming a field that is unknown or disagrees with the file.
@@ -68,7 +68,7 @@ def _network(checkpoint: Checkpoint, given: Fields) -> Network:
     if not classes:
         heads = ("mlp_head.", "classifier.")
         state = state.mapped(lambda name: None if name.startswith(heads) else name)
-    return Network(model, rules(name), state)
+    return StoredNetwork(model, rules(name), state)
 
 
 def _name_of_file(state: LazyState) -> str:

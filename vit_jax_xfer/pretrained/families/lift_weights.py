@@ -7,8 +7,8 @@ of patch 16 are alike, so the patch size comes from the caller.
 from vit_jax_xfer.pretrained.family_entry import (
     Family,
     Naming,
-    Network,
     OtherNetwork,
+    StoredNetwork,
     agree,
     imagenet,
 )
@@ -58,7 +58,7 @@ def _is_in(state: LazyState) -> bool:
     return "up1.up.weight" in state and "image_convs_1.0.weight" in state
 
 
-def _network(checkpoint: Checkpoint, given: Fields) -> Network:
+def _network(checkpoint: Checkpoint, given: Fields) -> StoredNetwork:
     """The LiFT in a file. given: its fields, patch_size among them.
 
     ValueError naming a field that is missing, unknown or disagrees with the file.
@@ -80,7 +80,7 @@ def _network(checkpoint: Checkpoint, given: Fields) -> Network:
             "patch_size: a LiFT's file does not tell it; pass patch_size= of the ViT whose "
             "features it doubles, such as 16"
         )
-    return Network(model, RULES, state)
+    return StoredNetwork(model, RULES, state)
 
 
 LIFT = Family(

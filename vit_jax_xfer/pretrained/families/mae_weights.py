@@ -5,7 +5,7 @@ from vit_jax_xfer.pretrained.family_entry import (
     Evidence,
     Family,
     Naming,
-    Network,
+    StoredNetwork,
     agree,
     imagenet,
     in_timm_names,
@@ -27,7 +27,7 @@ def _fits(evidence: Evidence) -> bool:
     return evidence.dialect != "flax" and is_self_supervised(evidence) and is_sincos(evidence)
 
 
-def _network(evidence: Evidence, fields: Fields, decoder_fields: Fields) -> Network:
+def _network(evidence: Evidence, fields: Fields, decoder_fields: Fields) -> StoredNetwork:
     """The autoencoder where the file has its decoder, or the encoder alone with decoder=False."""
     present = evidence.reading.has_decoder
     decoder_fields = dict(decoder_fields)
@@ -57,7 +57,7 @@ def _network(evidence: Evidence, fields: Fields, decoder_fields: Fields) -> Netw
     )
     encoder = {**fields, "pool": "none", "num_classes": 0, "mask_token": False}
     decoder = {**agree(stored, decoder_fields), "decoder_num_heads": heads}
-    return Network(build(MaskedAutoencoder, {**encoder, **decoder}), rules, state)
+    return StoredNetwork(build(MaskedAutoencoder, {**encoder, **decoder}), rules, state)
 
 
 MAE = Family(
