@@ -60,11 +60,18 @@ def vision_transformer(evidence: Evidence, fields: Fields, decoder_fields: Field
     """A VisionTransformer of these fields. ValueError for a field that it does not have.
 
     The head, the mask token and a decoder are left out of the file where the fields turn them off.
+    decoder_fields: the caller's fields of a decoder, of which it has none.
     """
     from vit_jax_xfer.models.registry import build
     from vit_jax_xfer.models.vit import VisionTransformer
 
-    model = build(VisionTransformer, {**fields, **decoder_fields})
+    unknown = dict(decoder_fields)
+    if unknown.pop("decoder", False):
+        raise ValueError(
+            "decoder: got True, but the file has none (decoder_embed.weight), or is not loaded as "
+            "family 'mae'"
+        )
+    model = build(VisionTransformer, {**fields, **unknown})
     off: tuple[str, ...] = ("decoder_",)
     if not model.mask_token:
         off += ("mask_token", "masked_embed")

@@ -29,13 +29,9 @@ def _fits(evidence: Evidence) -> bool:
 
 def _network(evidence: Evidence, fields: Fields, decoder_fields: Fields) -> StoredNetwork:
     """The autoencoder where the file has its decoder, or the encoder alone with decoder=False."""
-    present = evidence.reading.has_decoder
-    decoder_fields = dict(decoder_fields)
-    wanted = decoder_fields.pop("decoder", present)
-    if wanted and not present:
-        raise ValueError("decoder: got True, but the file has no decoder_embed.weight")
-    if not wanted:
+    if not evidence.reading.has_decoder or not decoder_fields.get("decoder", True):
         return vision_transformer(evidence, fields, decoder_fields)
+    decoder_fields = {k: v for k, v in decoder_fields.items() if k != "decoder"}
     from vit_jax_xfer.models.mae import MaskedAutoencoder
     from vit_jax_xfer.models.registry import build
 
