@@ -55,7 +55,7 @@ class _ConfigFile(flags.ArgumentParser):
         self._loader = loader
 
     def parse(self, path: str) -> ConfigDict:
-        from vit_jax_xfer.config import check_field
+        from vit_jax_xfer.config import add_evaluation_set, check_field
 
         if not pathlib.Path(path.partition(":")[0]).is_file():
             raise ValueError("no such file")
@@ -66,5 +66,8 @@ class _ConfigFile(flags.ArgumentParser):
             raise ValueError(cause.removeprefix("ValueError: ")) from error
         # Here, because ml-collections ends in a traceback over a field that does not exist.
         for override in re.findall(r"^--?(?:no)?config\.([^=\n[]+)", "\n".join(sys.argv), re.M):
+            named = re.match(r"eval\.sets\.([^.]+)\.", override)
+            if named and named[1] not in config.eval.sets:
+                add_evaluation_set(config, named[1])
             check_field(config, override)
         return config

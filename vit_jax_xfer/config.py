@@ -5,6 +5,7 @@ nearest. `--config.optim.lr=3e-4` overrides a field; None fields take a value of
 """
 
 import difflib
+import json
 from typing import Any, Literal, get_args, get_origin
 
 from ml_collections import ConfigDict, FieldReference
@@ -37,7 +38,7 @@ def default_config(task: str, model: str, *, settings: dict[str, Any], **fields:
     config.data = ConfigDict()
     config.data.source = "tfds:imagenet2012"  # digits | tfds:NAME | folder:PATH | npz:FILE
     config.data.split = "train"
-    # Which classes; config.eval has the same, and config.unlabeled where it has the same source.
+    # Which classes; so has config.unlabeled where it has the same source, and evaluation sets.
     config.data.classes = ""  # NAME,NAME,… | FILE, a name a line | imagenet100/1 … 5; "" = all
     config.data.per_class = 0  # labelled images a class, 0 = all
     config.data.subset_seed = 0  # which images those are
@@ -57,6 +58,14 @@ def default_config(task: str, model: str, *, settings: dict[str, Any], **fields:
     config.eval.split = "validation"
     config.eval.pipeline = "resize(256)|center_crop(224)|normalize"
     config.eval.batch_size = 0  # 0 = as batch_size
+    config.eval.classes = ""  # of the set's own; "" = as data.classes
+    # From the set's class names to the model's, where they differ: a .json file of an object, a
+    # text file with two names a line and a tab between, or the object itself. "" = the same names.
+    config.eval.class_map = ""
+    config.eval.logits = "all"  # present: only the set's classes can be predicted (ImageNet-A, -R)
+    # Named sets in place of that one, whose fields are then what these leave at "" or 0; metrics
+    # are called NAME/top1 where there are several. See `add_evaluation_set`.
+    config.eval.sets = ConfigDict()
     config.eval.every = 0  # steps between evaluations; 0 = at the end only
     # Dense benchmarks at every evaluation, one or a tuple of TASK:LAYOUT:PATH, such as
     # correspondence:willow:/data/willow.
@@ -100,6 +109,36 @@ def default_config(task: str, model: str, *, settings: dict[str, Any], **fields:
     config.log.progress_seconds = 5.0
     config.log.tensorboard = True
     return config.lock()
+
+
+# The fields of a named evaluation set; what is "" or 0 is as config.eval has it.
+_EVALUATION_SET: dict[str, Any] = {
+    "source": "",
+    "split": "",
+    "pipeline": "",
+    "batch_size": 0,
+    "classes": "",
+    "class_map": "",
+    "logits": "",
+}
+
+
+def add_evaluation_set(config: ConfigDict, name: str, **fields: Any) -> None:
+    """Adds the set `config.eval.sets.NAME`; its fields are those of config.eval, without `every`.
+
+    class_map may be a dict. On a command line, --config.eval.sets.NAME.split=… adds one too.
+    ValueError for a name that is none, and for an unknown field.
+    """
+    if not name.isidentifier():
+        raise ValueError(f"eval.sets: {name!r} is no name; write it in letters, digits and _")
+    unknown = sorted(set(fields) - set(_EVALUATION_SET))
+    if unknown:
+        known = ", ".join(_EVALUATION_SET)
+        raise ValueError(f"eval.sets.{name}: it has no field {unknown[0]!r}, only {known}")
+    if isinstance(fields.get("class_map"), dict):
+        fields["class_map"] = json.dumps(fields["class_map"])
+    with config.unlocked():
+        config.eval.sets[name] = ConfigDict({**_EVALUATION_SET, **fields})
 
 
 def task_config(name: str, **settings: Any) -> ConfigDict:

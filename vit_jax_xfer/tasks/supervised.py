@@ -70,7 +70,7 @@ class Classification(Task):
         self, variables: Variables, frozen: Variables, batch: Batch
     ) -> dict[str, jax.Array]:
         logits = self.predict(variables, frozen, batch["image"])
-        return classification_sums(logits, batch["label"], batch["mask"])
+        return classification_sums(logits, batch["label"], batch["mask"], batch.get("scored"))
 
     def predict(self, variables: Variables, frozen: Variables, images: jax.Array) -> jax.Array:
         return self.model.apply(variables, images)

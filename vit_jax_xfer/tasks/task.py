@@ -92,6 +92,7 @@ class Task(abc.ABC):
     ) -> dict[str, jax.Array]:
         """Sums over the batch's real images (`mask` true), with their number under "count".
 
+        `scored`, (K,) bool where a set asks for it, says which classes can be predicted.
         The loop divides the sums of a whole data set by its count, so that no figure depends on
         the batch size or on the number of devices.
         """

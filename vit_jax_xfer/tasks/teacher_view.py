@@ -103,6 +103,9 @@ def _size(
 def _seen(config: ConfigDict) -> Normalisation:
     """How every stream of the run normalises its images."""
     pipelines = {"data.pipeline": config.data.pipeline, "eval.pipeline": config.eval.pipeline}
+    for name, section in config.eval.get("sets", {}).items():  # a run of 0.1 has no such field
+        if section.pipeline:
+            pipelines[f"eval.sets.{name}.pipeline"] = section.pipeline
     if config.unlabeled.source and config.unlabeled.pipeline:
         pipelines["unlabeled.pipeline"] = config.unlabeled.pipeline
     found = {field: normalisation_of(pipeline) for field, pipeline in pipelines.items()}

@@ -120,7 +120,7 @@ class TeachingTask(Task):
         self, variables: Variables, frozen: Variables, batch: Batch
     ) -> dict[str, jax.Array]:
         logits, losses = self.teach(variables, frozen, batch["image"], False, None)
-        sums = classification_sums(logits, batch["label"], batch["mask"])
+        sums = classification_sums(logits, batch["label"], batch["mask"], batch.get("scored"))
         return {**sums, "teacher_loss": jnp.where(batch["mask"], losses, 0).sum()}
 
     def predict(self, variables: Variables, frozen: Variables, images: jax.Array) -> jax.Array:

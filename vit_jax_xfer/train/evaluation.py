@@ -1,4 +1,4 @@
-"""A data set through a task: sums over images on the device, divided once at the end."""
+"""Data sets through a task: sums over images on the device, divided once at the end."""
 
 from collections.abc import Iterable
 
@@ -7,8 +7,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from vit_jax_xfer.tasks.task import Batch, Task, Variables
+from vit_jax_xfer.train.evaluation_sets import EvaluationSet
 from vit_jax_xfer.train.inputs import Inputs
-from vit_jax_xfer.train.sharding import replicated, to_device
+from vit_jax_xfer.train.sharding import place, replicated, to_device
 from vit_jax_xfer.train.state import TrainState
 
 
@@ -16,7 +17,7 @@ class Evaluator:
     """Runs `task.evaluate` over batches on a mesh; compiled at the first call."""
 
     def __init__(self, task: Task, mesh: Mesh):
-        self._mesh = mesh
+        self._task, self._mesh = task, mesh
 
         def sums(variables: Variables, frozen: Variables, batch: Batch) -> dict[str, jax.Array]:
             return task.evaluate(variables, frozen, batch)
@@ -29,18 +30,29 @@ class Evaluator:
             return self._sums.trace(variables, frozen, batch)
 
     def __call__(
-        self, variables: Variables, frozen: Variables, batches: Iterable[dict[str, np.ndarray]]
+        self,
+        variables: Variables,
+        frozen: Variables,
+        batches: Iterable[dict[str, np.ndarray]],
+        classes: EvaluationSet | None = None,
     ) -> dict[str, float]:
         """Each sum divided by the number of images, as floats.
 
-        batches: this process's rows, padded to one size, with "mask" false on padding.
+        batches: this process's rows, padded to one size, with "mask" false on padding. classes: the
+        set whose numbers the labels are; None = they are the model's.
         """
-        totals = []
+        totals, scored = [], None
+        if classes is not None and self._task.needs_labels:
+            scored = classes.scored(self._task.model.num_classes)
+            scored = None if scored is None else place(scored, replicated(self._mesh))
+            batches = ({**rows, "label": classes.labels(rows)} for rows in batches)
         for number, rows in enumerate(batches):
             local = len(rows["mask"])
             start = (number * jax.process_count() + jax.process_index()) * local
             rows = {**rows, "index": np.arange(start, start + local, dtype=np.int32)}
             placed = to_device(rows, self._mesh)
+            if scored is not None:
+                placed = {**placed, "scored": scored}
             with jax.set_mesh(self._mesh):
                 totals.append(self._sums(variables, frozen, placed))
             # Two batches in flight keep the device busy; more would pile up in its memory.
@@ -55,14 +67,25 @@ class Evaluator:
 def evaluate_state(
     evaluator: Evaluator, state: TrainState, frozen: Variables, inputs: Inputs
 ) -> dict[str, float]:
-    """The evaluation set through a state's parameters, and through their average ("ema_…")."""
+    """The evaluation sets through a state's parameters, and through their average.
+
+    Names are "top1" and "ema_top1", of several sets "real/top1" and "real/ema_top1".
+    """
+    found = evaluate_sets(evaluator, state.variables(), frozen, inputs)
+    if state.ema:
+        found |= evaluate_sets(evaluator, state.variables(ema=True), frozen, inputs, "ema_")
+    return found
+
+
+def evaluate_sets(
+    evaluator: Evaluator, variables: Variables, frozen: Variables, inputs: Inputs, which: str = ""
+) -> dict[str, float]:
+    """Every evaluation set: {its prefix + `which` + metric: figure}."""
     results = {}
-    for prefix, ema in (("", False), ("ema_", True)):
-        if ema and not state.ema:
-            continue
-        with inputs.eval_stream() as batches:
-            found = evaluator(state.variables(ema), frozen, batches)
-        results.update({prefix + name: value for name, value in found.items()})
+    for name, chosen in inputs.eval_sets.items():
+        with inputs.eval_stream(name) as batches:
+            found = evaluator(variables, frozen, batches, chosen)
+        results |= {f"{chosen.prefix}{which}{metric}": value for metric, value in found.items()}
     return results
 
 

@@ -7,6 +7,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from vit_jax_xfer import data
+from vit_jax_xfer.train.evaluation_sets import (
+    EvaluationSet,
+    open_evaluation_sets,
+    open_for,
+    prepared_shape,
+)
 
 
 @dataclasses.dataclass
@@ -16,12 +22,22 @@ class Inputs:
     config: ConfigDict
     train: data.Source
     unlabeled: data.Source | None
-    eval: data.Source
+    eval_sets: dict[str, EvaluationSet]  # by name, sorted
+
+    @property
+    def eval(self) -> data.Source:
+        """The first evaluation set's source."""
+        return next(iter(self.eval_sets.values())).source
 
     @property
     def num_classes(self) -> int:
         """Classes of the training set."""
         return self.train.num_classes
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The training set's, and so the model's."""
+        return self.train.class_names
 
     def steps_per_epoch(self) -> float:
         """Batches in one pass over the training images."""
@@ -29,11 +45,16 @@ class Inputs:
 
     def image_shape(self) -> tuple[int, int, int]:
         """(H, W, 3) of a prepared image."""
-        return _shape(self.train, self.config.data.pipeline, "data.pipeline")
+        return prepared_shape(self.train, self.config.data.pipeline, "data.pipeline")
 
     def eval_shape(self) -> tuple[int, int, int]:
-        """(H, W, 3) of an image prepared for evaluation."""
-        return _shape(self.eval, self.config.eval.pipeline, "eval.pipeline")
+        """(H, W, 3) of an image prepared for the first evaluation set."""
+        return next(iter(self.eval_sets.values())).image_shape()
+
+    @property
+    def eval_pipeline(self) -> str:
+        """How the first evaluation set's images are prepared."""
+        return next(iter(self.eval_sets.values())).pipeline
 
     def batch_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
         """The global training batch."""
@@ -58,17 +79,33 @@ class Inputs:
             )
         return TrainBatches(streams)
 
-    def eval_stream(self) -> "data.streams.BatchStream":
-        """This process's rows of the evaluation set, each image once, padded."""
-        c = self.config
+    def eval_stream(self, name: str | None = None) -> "data.streams.BatchStream":
+        """This process's rows of an evaluation set, None = the first: each image once, padded.
+
+        Labels are the set's own; `EvaluationSet.match` makes the model's of them.
+        """
+        chosen = self.eval_sets[next(iter(self.eval_sets)) if name is None else name]
         return data.eval_batches(
-            self.eval,
-            c.eval.pipeline,
-            batch_size=c.eval.batch_size or c.batch_size,
+            chosen.source,
+            chosen.pipeline,
+            batch_size=chosen.batch_size,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
-            workers=c.data.workers,
+            workers=self.config.data.workers,
         )
+
+    def overview(self, labelled: bool) -> str:
+        """Images and classes of each set, and what of it was left out and why.
+
+        labelled: whether the task uses labels, and so how the sets' classes match.
+        """
+        sets = [("train", self.train, "")]
+        if self.unlabeled is not None:
+            sets.append(("unlabeled", self.unlabeled, ""))
+        for name, chosen in self.eval_sets.items():
+            what = "eval" if name == "eval" else f"eval {name}"
+            sets.append((what, chosen.source, chosen.said() if labelled else ""))
+        return "\n".join(line for one in sets for line in _told(*one))
 
 
 class TrainBatches:
@@ -110,41 +147,24 @@ def open_inputs(config: ConfigDict) -> Inputs:
     """Opens the data sets of a config; ValueError that names the field where one is amiss."""
     c = config
     classes = c.data.classes
-    train = _open("data", c.data.source, c.data.split, c, classes, c.data.per_class)
+    train = open_for(
+        "data", c.data.source, c.data.split, c, classes=classes, per_class=c.data.per_class
+    )
     unlabeled = None
     if c.unlabeled.source:
         if c.unlabeled.batch_size < 1:
             raise ValueError("unlabeled.batch_size: expected 1 or more beside unlabeled.source")
         # Images of the classes that were left out must not come back in without their labels.
         same = classes if c.unlabeled.source == c.data.source else ""
-        unlabeled = _open("unlabeled", c.unlabeled.source, c.unlabeled.split, c, same)
-    evaluation = _open("eval", c.eval.source or c.data.source, c.eval.split, c, classes)
-    return Inputs(c, train, unlabeled, evaluation)
+        unlabeled = open_for("unlabeled", c.unlabeled.source, c.unlabeled.split, c, classes=same)
+    return Inputs(c, train, unlabeled, open_evaluation_sets(c, train.class_names))
 
 
-def _open(
-    field: str, spec: str, split: str, c: ConfigDict, classes: str, per_class: int = 0
-) -> data.Source:
-    try:
-        return data.open_source(
-            spec,
-            split,
-            classes=classes,
-            per_class=per_class or None,
-            subset_seed=c.data.subset_seed,
-            data_dir=c.data.tfds_dir or None,
-        )
-    except (ValueError, FileNotFoundError) as error:
-        where = "data." if str(error).startswith("classes: ") else f"{field}.source: "
-        raise ValueError(f"{where}{error}") from None
-
-
-def _shape(source: data.Source, pipeline: str, field: str) -> tuple[int, int, int]:
-    try:
-        prepared = data.parse_pipeline(pipeline)(source[0], np.random.default_rng(0))
-    except ValueError as error:
-        raise ValueError(f"{field}: {error}") from None
-    return prepared["image"].shape
+def _told(what: str, source: data.Source, more: str) -> list[str]:
+    names = ", ".join(source.class_names[:4]) + (", …" if source.num_classes > 4 else "")
+    classes = f"{source.num_classes} classes ({names})" if source.num_classes else "no labels"
+    lines = [f"{what}: {len(source)} images, {classes}, {source.name}{more}"]
+    return lines + [f"  left out: {text}" for text in source.left_out]
 
 
 def _place(c: ConfigDict, start_step: int, stream: int) -> dict[str, int]:

@@ -24,7 +24,7 @@ from vit_jax_xfer.train.clock import Clock
 from vit_jax_xfer.train.compile import trace_step
 from vit_jax_xfer.train.console import say
 from vit_jax_xfer.train.dense_benchmarks import DenseBenchmarks
-from vit_jax_xfer.train.evaluation import Evaluator, evaluate_state, show
+from vit_jax_xfer.train.evaluation import Evaluator, evaluate_sets, evaluate_state, show
 from vit_jax_xfer.train.initial_state import start_or_resume
 from vit_jax_xfer.train.inputs import Inputs, open_inputs
 from vit_jax_xfer.train.metrics import MetricWriter
@@ -64,6 +64,7 @@ def _run(config: ConfigDict, workdir: str | os.PathLike[str], stop: StopSignal) 
     run_schedule = make_run_schedule(config, inputs.steps_per_epoch())
     task = build_task(config, inputs.image_shape(), inputs.num_classes)
     check_task(task, inputs, config)
+    say(inputs.overview(task.needs_labels))
     folder = check_workdir(os.fspath(workdir), config)
     shardings = param_shardings(task.frozen, mesh, config.mesh.fsdp_min_elements)
     frozen = place(task.frozen, shardings)
@@ -151,7 +152,7 @@ def _run(config: ConfigDict, workdir: str | os.PathLike[str], stop: StopSignal) 
             log.after_step(step, metrics)
     result = {"finished": last, "step": step, "seconds": clock.elapsed, "metrics": results}
     if last:
-        model = with_preparation(task.model, config.eval.pipeline, inputs.eval_shape())
+        model = with_preparation(task.model, inputs.eval_pipeline, inputs.eval_shape())
         save_result(folder, model, state, result)
     return result
 
@@ -160,8 +161,7 @@ def evaluate_only(
     task: Task, frozen: Variables, evaluator: Evaluator, inputs: Inputs, folder: pathlib.Path
 ) -> Result:
     """A task without anything to train: its evaluation alone."""
-    with inputs.eval_stream() as batches:
-        results = evaluator(task.init(jax.random.key(0)), frozen, batches)
+    results = evaluate_sets(evaluator, task.init(jax.random.key(0)), frozen, inputs)
     with MetricWriter(folder, tensorboard=False, enabled=jax.process_index() == 0) as writer:
         writer.write(0, results, kind="eval")
     say(f"evaluation  {show(results)}")

@@ -15,13 +15,17 @@ def check_batch_sizes(mesh: Mesh, config: ConfigDict) -> None:
     parts = config.optim.accumulate
     check_batch_size(mesh, config.batch_size, "batch_size", parts)
     check_batch_size(mesh, config.eval.batch_size or config.batch_size, "eval.batch_size")
+    for name, section in config.eval.sets.items():
+        if section.batch_size:
+            check_batch_size(mesh, section.batch_size, f"eval.sets.{name}.batch_size")
     if config.unlabeled.source:
         check_batch_size(mesh, config.unlabeled.batch_size, "unlabeled.batch_size", parts)
 
 
 def check_task(task: Task, inputs: Inputs, config: ConfigDict) -> None:
     """ValueError for images that a task has no use for, labels that it lacks, unknown metrics."""
-    task.check(inputs.eval_shape())
+    for chosen in inputs.eval_sets.values():
+        task.check(chosen.image_shape())
     if not 0 <= config.optim.ema < 1:
         raise ValueError(f"optim.ema: expected a decay from 0 to below 1, got {config.optim.ema}")
     if inputs.unlabeled is not None and not task.uses_unlabeled:
@@ -34,13 +38,23 @@ def check_task(task: Task, inputs: Inputs, config: ConfigDict) -> None:
 
 def _check_labels(task: Task, inputs: Inputs) -> None:
     classes = task.model.num_classes
-    for field, source in (("data.source", inputs.train), ("eval.source", inputs.eval)):
-        if source.num_classes < 1:
+    sources = {"data.source": inputs.train}
+    sources |= {f"{one.field}.source": one.source for one in inputs.eval_sets.values()}
+    for field, source in sources.items():
+        if source.num_classes < 1 or source[0]["label"] < 0:
             raise ValueError(f"{field}: {source.name} has no labels, and this task needs them")
-        if source.num_classes > classes:
-            raise ValueError(
-                f"{field}: {source.name} has {source.num_classes} classes and the model {classes}"
-            )
+    train = inputs.train
+    if train.num_classes == 1:
+        raise ValueError(
+            f"data.source: {train.name} has one class, {train.class_names[0]!r}, and this task "
+            "learns to tell classes apart: it needs two or more"
+        )
+    if train.num_classes > classes:
+        raise ValueError(
+            f"data.source: {train.name} has {train.num_classes} classes and the model {classes}"
+        )
+    for chosen in inputs.eval_sets.values():
+        _ = chosen.match  # raises where a class is none of the model's
 
 
 def _check_metric(name: str, task: Task, inputs: Inputs, averages: bool) -> None:
@@ -54,6 +68,7 @@ def _check_metric(name: str, task: Task, inputs: Inputs, averages: bool) -> None
     known = set(jax.eval_shape(task.evaluate, variables, task.frozen, batch)) - {"count"}
     if averages:
         known |= {f"ema_{metric}" for metric in known}
+    known = {f"{one.prefix}{metric}" for one in inputs.eval_sets.values() for metric in known}
     if name not in known:
         names = ", ".join(sorted(known))
         raise ValueError(f"checkpoint.best_metric: {name!r} is none of the evaluation's {names}")

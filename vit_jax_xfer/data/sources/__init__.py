@@ -8,7 +8,7 @@ from vit_jax_xfer.data.sources.source import Source, pick_per_class, pick_range
 from vit_jax_xfer.data.sources.split import split_name, split_range
 from vit_jax_xfer.data.sources.tfds import open_tfds
 
-__all__ = ["Source", "open_source"]
+__all__ = ["Source", "choose_examples", "open_source"]
 
 _OPENERS = {"digits": open_digits, "folder": open_folder, "npz": open_npz}
 
@@ -48,8 +48,23 @@ def open_source(
         indices = split_range(split, len(source))
         if indices is not None:
             source = pick_range(source, indices, f"{spec}/{split}")
+    return choose_examples(source, classes=classes, per_class=per_class, subset_seed=subset_seed)
+
+
+def choose_examples(
+    source: Source,
+    *,
+    classes: str = "",
+    some_classes: bool = False,
+    per_class: int | None = None,
+    subset_seed: int = 0,
+) -> Source:
+    """Some of a source's examples, as the arguments of `open_source` say.
+
+    some_classes: the source need not have all of `classes`.
+    """
     if classes:
-        source = pick_classes(source, classes)
+        source = pick_classes(source, classes, some_classes)
     if per_class is not None:
         source = pick_per_class(source, per_class, subset_seed)
     return source

@@ -43,19 +43,22 @@ class ClassSubset:
         return self.all_labels
 
 
-def pick_classes(source: Source, classes: str) -> ClassSubset:
+def pick_classes(source: Source, classes: str, some: bool = False) -> ClassSubset:
     """Keeps the images of the classes that `classes` stands for (see `read_classes`).
 
     A label becomes the rank of its name among the kept names, sorted as strings, as for a folder
     with just those classes: of "3,10" class "10" is 0. Images stay in the source's order; those
     without a label (-1) are left out, since their class isn't known; a class may be without images
     where a split or a range of it has none. Reads every label once, which for a `tfds:` source
-    means reading every record. Raises ValueError for a name that the source lacks or has twice,
-    for an unlabelled source, and where no image is left.
+    means reading every record. some: the source need not have all of them, only one. Raises
+    ValueError for a name that the source lacks or has twice, for an unlabelled source, and where
+    no image is left.
     """
     names = read_classes(classes)
     if source.num_classes == 0:
         raise ValueError(f"classes: got {classes!r} for the unlabelled source {source.name}")
+    if some:
+        names = tuple(name for name in names if name in source.class_names) or names
     _check_names(names, source)
     ranks = np.full(source.num_classes + 1, -1)  # one more, at the end: it is what -1 points to
     ranks[[source.class_names.index(name) for name in names]] = np.arange(len(names))

@@ -1,0 +1,90 @@
+"""Classes by name: other orders, fewer, renamed ones; maps from files; error texts."""
+
+import json
+
+import numpy as np
+import pytest
+
+from vit_jax_xfer.data.sources.arrays import ArraySource
+from vit_jax_xfer.data.sources.class_match import match_classes, read_class_map, rename_classes
+
+MODEL = ("ant", "bee", "cat", "dog")
+
+
+def test_another_order_and_fewer_classes():
+    match = match_classes(("dog", "ant"), MODEL)
+    assert match(np.array([0, 1, 1])).tolist() == [3, 0, 0] and match.table.dtype == np.int32
+    assert match.lacking == ("bee", "cat") and not match.numbers
+    assert match.present(5).tolist() == [True, False, False, True, False]
+
+
+def test_several_of_a_set_may_be_one_class():
+    assert match_classes(("dog", "ant", "dog"), MODEL).table.tolist() == [3, 0, 3]
+
+
+def test_numbers_are_names_too():
+    folders = ("0", "1", "10", "11", "2")  # as folders sort
+    match = match_classes(("0", "1", "2"), folders)
+    assert match.table.tolist() == [0, 1, 4] and not match.numbers
+    assert match_classes(("0", "1"), ("0", "1", "2")).numbers
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        (("ant", "dogs"), "its class 'dogs' is none of the model's 4; the nearest are 'dog', "),
+        (("eel", "fox"), r"'eel' is none of the model's 4 \(and 1 more are not\)"),
+    ],
+)
+def test_unknown_classes(own, message):
+    with pytest.raises(ValueError, match=message):
+        match_classes(own, MODEL)
+
+
+def test_model_with_a_name_twice():
+    with pytest.raises(ValueError, match="two of the model's classes are called 'crane'"):
+        match_classes(("ant",), ("crane", "ant", "crane"))
+
+
+def test_an_image_without_a_label():
+    with pytest.raises(ValueError, match="without a label"):
+        match_classes(("ant",), MODEL)(np.array([0, -1]))
+
+
+def test_maps(tmp_path):
+    pairs = {"n01": "ant", "n02": "two words, one comma"}
+    (tmp_path / "map.json").write_text(json.dumps(pairs))
+    (tmp_path / "map.txt").write_text("n01\tant\n\nn02\ttwo words, one comma\n")
+    for form in (pairs, json.dumps(pairs), str(tmp_path / "map.json"), str(tmp_path / "map.txt")):
+        assert read_class_map(form) == pairs
+
+
+def test_renamed_source():
+    source = ArraySource(np.zeros((2, 1, 1), np.uint8), np.array([1, 0]), ("n1", "dog"), "some")
+    renamed = rename_classes(source, {"n1": "ant", "unused": "x"})
+    assert renamed.class_names == ("ant", "dog") and renamed.num_classes == 2
+    assert renamed[0]["label"] == 1 and renamed.labels().tolist() == [1, 0] and len(renamed) == 2
+    with pytest.raises(ValueError, match="class_map: it renames 'ant', …, .*from the set's names"):
+        rename_classes(source, {"ant": "n1"})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("n01 ant", "class_map: line 1 of .* is 'n01 ant', expected"),
+        ("n01\tant\nn01\tbee", "class_map: line 2 of"),
+        (None, "class_map: got .*No such file"),
+    ],
+)
+def test_errors_of_text_files(tmp_path, text, message):
+    path = tmp_path / "map.txt"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_class_map(str(path))
+
+
+def test_errors_of_json():
+    for text, message in (("{1", "is no JSON"), ('{"a": 1}', "no JSON object from names to names")):
+        with pytest.raises(ValueError, match=message):
+            read_class_map(text)
