@@ -30,6 +30,7 @@ _WHERE = {
     "preprocess": "vit_jax_xfer.data.prepare",
     "FAMILIES": "vit_jax_xfer.pretrained",
     "load_pretrained": "vit_jax_xfer.pretrained",
+    "save": "vit_jax_xfer.pretrained.saved_models",
     "Transfer": "vit_jax_xfer.transfer.spec",
     "transfer_forward": "vit_jax_xfer.transfer.forward",
 }
@@ -51,6 +52,7 @@ __all__ = [
     "load_pretrained",
     "mae_forward",
     "preprocess",
+    "save",
     "student_like",
     "transfer_forward",
 ]
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
     from vit_jax_xfer.models.student import student_like
     from vit_jax_xfer.models.vit import VisionTransformer
     from vit_jax_xfer.pretrained import FAMILIES, load_pretrained
+    from vit_jax_xfer.pretrained.saved_models import save
     from vit_jax_xfer.transfer.forward import transfer_forward
     from vit_jax_xfer.transfer.spec import Transfer
 

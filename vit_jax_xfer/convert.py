@@ -99,15 +99,9 @@ def _is_saved_model(source: pathlib.Path) -> bool:
 
 
 def _write_model(out: pathlib.Path, model: Any, variables: Any) -> None:
-    from vit_jax_xfer.pretrained.description import describe
-    from vit_jax_xfer.pretrained.saved_models import save_file
-    from vit_jax_xfer.storage.checkpoints import save_model
+    from vit_jax_xfer.pretrained.saved_models import save
 
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if out.suffix == ".safetensors":
-        save_file(out, model, variables)
-    else:
-        save_model(out, variables, describe(model))
+    save(out, model, variables)
 
 
 def _write_published(out: pathlib.Path, variables: Any, family: str, names: str) -> None:

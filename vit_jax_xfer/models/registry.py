@@ -114,7 +114,15 @@ def _types(module: type[nn.Module]) -> dict[str, type]:
     simple = {"int": int, "float": float, "str": str, "bool": bool}
     types: dict[str, type] = {}
     for name, field in module.__dataclass_fields__.items():
-        if name in ("parent", "name", "encoder", "preprocessing", "source", "stages"):
+        if name in (
+            "parent",
+            "name",
+            "encoder",
+            "preprocessing",
+            "class_names",
+            "source",
+            "stages",
+        ):
             continue
         kinds = typing.get_args(field.type)
         if int in kinds and float in kinds:  # which of the two a value is says what it means

@@ -90,6 +90,7 @@ class VisionTransformer(nn.Module):
     head_bias: bool = True  # False: a projection without one (CLIP)
     pre_logits: bool = False  # a dense layer and tanh before the head (ViT's 21k files, 2010.11929)
     preprocessing: Preprocessing | None = None  # how its images are prepared; travels along
+    class_names: tuple[str, ...] | None = None  # of the outputs, in order; travel along
 
     # Pixels from one patch to the next, None = patch_size; below it patches overlap, on the same
     # weights (2112.05814). Positions, rotations and biases are then those of a larger grid.

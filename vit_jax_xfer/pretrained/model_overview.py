@@ -15,7 +15,7 @@ from vit_jax_xfer.pretrained.family_entry import Recognised
 # Fields that say what a network is; those of how it runs are left out of the overview.
 _PLAIN = VisionTransformer(num_classes=0)
 _SIZES = ("image_size", "patch_size", "width", "depth", "num_heads", "mlp_dim", "num_classes")
-_HIDDEN = ("parent", "name", "preprocessing", "dtype", *_SIZES)
+_HIDDEN = ("parent", "name", "preprocessing", "class_names", "dtype", *_SIZES)
 
 
 def overview(

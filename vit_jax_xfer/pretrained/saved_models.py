@@ -1,7 +1,9 @@
-"""Models that this project saved: a model directory, or one .safetensors file."""
+"""Models that this project saved: a model directory, or one .safetensors or .npz file."""
 
 import json
-from collections.abc import Mapping
+import os
+import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import numpy as np
 from vit_jax_xfer.pretrained.description import describe, from_description
 from vit_jax_xfer.pretrained.lazy_arrays import one_line_errors
 
-# The key of a .safetensors file's metadata under which the model is written down.
+# Under which a model is written down in a .safetensors file's metadata, or as a .npz file's array.
 _KEY = "vit_jax_xfer"
 # Fields that don't change a model's variables, so that a caller may set them.
 _RUNTIME = (
@@ -23,6 +25,7 @@ _RUNTIME = (
     "remat",
     "drop_path",
     "preprocessing",
+    "class_names",
     "patch_stride",
 )
 
@@ -31,7 +34,60 @@ def is_saved_model(path: Path) -> bool:
     """Whether a path is a model that this project wrote."""
     if (path / "model.json").is_file():
         return True
-    return path.suffix == ".safetensors" and path.is_file() and _metadata(path) is not None
+    return path.is_file() and _written_down(path) is not None
+
+
+def saved_class_names(path: Path) -> tuple[str, ...] | None:
+    """The class names of a model that this project wrote; None for others, and without any."""
+    if (path / "model.json").is_file():
+        text: str | None = (path / "model.json").read_text()
+    else:
+        text = _written_down(path) if path.is_file() else None
+    names = json.loads(text)["fields"].get("class_names") if text else None
+    return None if names is None else tuple(names)
+
+
+def save(
+    path: str | os.PathLike[str],
+    model: nn.Module,
+    variables: Mapping[str, Any],
+    class_names: Sequence[str] | None = None,
+) -> None:
+    """Writes a model so that `load_pretrained(path)` gives it and its variables back.
+
+    path: ends in .safetensors or .npz for one file, else a folder (Orbax); a model that is there is
+    replaced when the new one is complete. class_names: of its outputs, in order, which the loaded
+    model has as `class_names`; None = the model's own. ValueError for names that don't fit and for
+    a path of another kind of file.
+    """
+    path = Path(path).expanduser()
+    if path.suffix in (".pth", ".pt", ".bin", ".json"):
+        raise ValueError(f"path: {path} ends in {path.suffix}; give .safetensors, .npz or a folder")
+    if class_names is not None:
+        model = with_class_names(model, class_names)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".safetensors":
+        save_file(path, model, variables)
+    elif path.suffix == ".npz":
+        # As float32, because numpy's files hold no bfloat16; so it is loaded anyway.
+        arrays = {name: np.asarray(x, np.float32) for name, x in _flat(variables).items()}
+        write_npz(path, {**arrays, _KEY: np.array(json.dumps(describe(model)))})
+    else:
+        from vit_jax_xfer.storage.checkpoints import save_model
+
+        save_model(path, dict(variables), describe(model))
+
+
+def with_class_names(model: nn.Module, class_names: Sequence[str]) -> nn.Module:
+    """The network with names for its outputs. ValueError for names that don't fit."""
+    names = tuple(class_names)
+    outputs = getattr(model, "num_classes", 0)
+    if len(names) != outputs:
+        raise ValueError(f"class_names: got {len(names)}, and the model has {outputs} classes")
+    wrong = next((name for name in names if not isinstance(name, str)), None)
+    if wrong is not None:
+        raise ValueError(f"class_names: got {wrong!r}, expected strings")
+    return model.clone(class_names=names)
 
 
 def load_saved_model(path: Path, given: Mapping[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
@@ -58,8 +114,7 @@ def save_file(path: Path, model: nn.Module, variables: Mapping[str, Any]) -> Non
 
     The file appears when it is complete.
     """
-    flat = flax.traverse_util.flatten_dict(dict(variables), sep="/")
-    write_safetensors(path, flat, {_KEY: json.dumps(describe(model))})
+    write_safetensors(path, _flat(variables), {_KEY: json.dumps(describe(model))})
 
 
 def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
@@ -90,6 +145,21 @@ def write_safetensors(
         partial.unlink(missing_ok=True)
 
 
+def _flat(variables: Mapping[str, Any]) -> dict[str, Any]:
+    return flax.traverse_util.flatten_dict(dict(variables), sep="/")
+
+
+def _written_down(path: Path) -> str | None:
+    """The model that this project wrote into a file, as JSON; None for other files."""
+    if path.suffix == ".npz":
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return str(file[_KEY]) if _KEY in file else None
+        except (zipfile.BadZipFile, ValueError, OSError, EOFError):
+            return None  # as in `_metadata`
+    return _metadata(path) if path.suffix == ".safetensors" else None
+
+
 def _metadata(path: Path) -> str | None:
     """What this project wrote into a file; None for other people's and for damaged ones."""
     try:
@@ -104,6 +174,11 @@ def _metadata(path: Path) -> str | None:
 
 
 def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    if path.suffix == ".npz":
+        with one_line_errors(str(path)), np.load(path, allow_pickle=False) as file:
+            flat = {name: file[name] for name in file.files}
+        description = json.loads(str(flat.pop(_KEY)))
+        return flax.traverse_util.unflatten_dict(flat, sep="/"), description
     from safetensors import safe_open
 
     with one_line_errors(str(path)), safe_open(path, framework="np") as file:

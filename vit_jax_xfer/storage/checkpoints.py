@@ -190,6 +190,17 @@ class Checkpoints:
             raise self._damaged(step, steps, error) from error
         return restored["state"], restored["extra"]
 
+    def extra(self, step: int) -> dict:
+        """What `save` was given as `extra`, without the state. Raises as `restore` does."""
+        steps = self.steps()
+        if step not in steps:
+            raise FileNotFoundError(f"no checkpoint of step {step} in {self.directory}")
+        try:
+            args = ocp.args.Composite(extra=ocp.args.JsonRestore())
+            return self._open().restore(step, args=args)["extra"]
+        except Exception as error:
+            raise self._damaged(step, steps, error) from error
+
     def wait(self) -> None:
         """Blocks until the last save is complete; raises CheckpointError if it failed."""
         if self._manager is not None:

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import ClassVar
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -40,6 +41,9 @@ class LogitDistillation(TeachingTask):
         own = jax.nn.log_softmax(logits.astype(jnp.float32) / temperature)
         # The square keeps the gradient's size the same at any temperature.
         return logits, -(targets * own).sum(axis=-1) * temperature**2
+
+    def networks_of_same_classes(self) -> dict[str, nn.Module]:
+        return {"task.teacher": self.teacher}
 
     def check(self, image_shape: tuple[int, ...]) -> None:
         super().check(image_shape)  # nothing but classes is compared, so the tokens may differ

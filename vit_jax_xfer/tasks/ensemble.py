@@ -89,6 +89,9 @@ class Ensemble(Task):
         ]
         return jax.nn.logsumexp(jnp.stack(log_probs), axis=0) - jnp.log(len(log_probs))
 
+    def networks_of_same_classes(self) -> dict[str, nn.Module]:
+        return {f"task.members: {member.name}": member.model for member in self.members}
+
     def check(self, image_shape: tuple[int, ...]) -> None:
         for member in self.members:
             member.model.num_tokens(image_shape)
@@ -117,5 +120,7 @@ def load_run(
     folder = pathlib.Path(workdir)
     config = ConfigDict(json.loads((folder / "config.json").read_text()))
     config.init_from = ""
-    _, variables = load_weights("task.members", str(folder / "model"))
-    return build_task(config, image_shape, num_classes), variables
+    model, variables = load_weights("task.members", str(folder / "model"))
+    task = build_task(config, image_shape, num_classes)
+    task.model = task.model.clone(class_names=model.class_names)
+    return task, variables

@@ -112,6 +112,10 @@ class Task(abc.ABC):
         backbone, own = backbone_of(self.model, variables, "the model", mean_std=mean_std)
         return FeatureExtractor("the model", backbone, (own, {}))
 
+    def networks_of_same_classes(self) -> dict[str, nn.Module]:
+        """Networks whose logits go together with the run's, by what a message calls them."""
+        return {}
+
     @abc.abstractmethod
     def check(self, image_shape: tuple[int, ...]) -> None:
         """ValueError for whatever would fail later on images (H, W, 3)."""

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from vit_jax_xfer.storage.checkpoints import Checkpoints
 from vit_jax_xfer.tasks.task import Task, Variables
+from vit_jax_xfer.train.class_names import check_same_classes
 from vit_jax_xfer.train.console import say
 from vit_jax_xfer.train.schedule import RunSchedule
 from vit_jax_xfer.train.sharding import param_shardings, place
@@ -43,7 +44,7 @@ def start_or_resume(
     """The state on its shardings, the step that comes next, and the clock's state.
 
     ValueError where the newest checkpoint is of another model, of another teacher (by its
-    fingerprint), or past the end of the run.
+    fingerprint), of data with other classes, or past the end of the run.
     """
     step = checkpoints.latest_step()
     if step is None:
@@ -56,6 +57,7 @@ def start_or_resume(
             f"steps: {checkpoints.directory} is at step {step} already, past "
             f"{run_schedule.total_steps}"
         )
+    check_same_classes(task, checkpoints.extra(step))
     state, extra = checkpoints.restore(_with_shardings(shapes, shardings), step)
     if extra["teacher"] != teacher:
         raise ValueError(f"{task.frozen_field}: it is not the one with which this run was started")

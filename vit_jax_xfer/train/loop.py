@@ -20,6 +20,7 @@ from vit_jax_xfer.pretrained.description import describe
 from vit_jax_xfer.storage.checkpoints import Checkpoints, save_model
 from vit_jax_xfer.tasks.build import build_task
 from vit_jax_xfer.tasks.task import Task, Variables
+from vit_jax_xfer.train.class_names import name_classes
 from vit_jax_xfer.train.clock import Clock
 from vit_jax_xfer.train.compile import trace_step
 from vit_jax_xfer.train.console import say
@@ -44,8 +45,9 @@ Result = dict[str, Any]
 def run(config: ConfigDict, workdir: str | os.PathLike[str]) -> Result:
     """Trains, or goes on training, the task of a config in a work folder.
 
-    Returns {"finished": bool, "step": int, "seconds": float, "metrics": {name: float}}: the last
-    evaluation, and whether the run reached its end or was asked to stop. ValueError, before any
+    Returns {"finished": bool, "step": int, "seconds": float, "metrics": {name: float},
+    "class_names": [name] or None}: the last evaluation, whether the run reached its end or was
+    asked to stop, and which class each output is, None for a task without. ValueError, before any
     step runs, for what is wrong with the config, the data or the folder.
     """
     # From the start: until then a signal would be lost on several processes, where JAX catches it.
@@ -64,6 +66,7 @@ def _run(config: ConfigDict, workdir: str | os.PathLike[str], stop: StopSignal) 
     run_schedule = make_run_schedule(config, inputs.steps_per_epoch())
     task = build_task(config, inputs.image_shape(), inputs.num_classes)
     check_task(task, inputs, config)
+    name_classes(task, config, inputs.class_names)
     say(inputs.overview(task.needs_labels))
     folder = check_workdir(os.fspath(workdir), config)
     shardings = param_shardings(task.frozen, mesh, config.mesh.fsdp_min_elements)
@@ -88,6 +91,7 @@ def _run(config: ConfigDict, workdir: str | os.PathLike[str], stop: StopSignal) 
         best_metric=config.checkpoint.best_metric or None,
     )
     teacher = fingerprint(task.frozen)
+    class_names = list(inputs.class_names) if task.needs_labels else None
     state, start, earlier = start_or_resume(
         checkpoints,
         program.init,
@@ -133,6 +137,7 @@ def _run(config: ConfigDict, workdir: str | os.PathLike[str], stop: StopSignal) 
                 log.flush()
             if saving:
                 extra = {"clock": clock.state(), "data": {"step": step}, "teacher": teacher}
+                extra["class_names"] = class_names
                 checkpoints.save(step, state, extra)
             if evaluating:
                 results = {
@@ -151,6 +156,7 @@ def _run(config: ConfigDict, workdir: str | os.PathLike[str], stop: StopSignal) 
                 state, metrics = train_step(state, frozen, batch)
             log.after_step(step, metrics)
     result = {"finished": last, "step": step, "seconds": clock.elapsed, "metrics": results}
+    result["class_names"] = class_names
     if last:
         model = with_preparation(task.model, inputs.eval_pipeline, inputs.eval_shape())
         save_result(folder, model, state, result)

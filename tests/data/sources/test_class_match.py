@@ -44,6 +44,8 @@ def test_unknown_classes(own, message):
 def test_model_with_a_name_twice():
     with pytest.raises(ValueError, match="two of the model's classes are called 'crane'"):
         match_classes(("ant",), ("crane", "ant", "crane"))
+    same = ("crane", "ant", "crane")
+    assert match_classes(same, same).table.tolist() == [0, 1, 2]
 
 
 def test_an_image_without_a_label():

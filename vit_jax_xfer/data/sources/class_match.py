@@ -38,8 +38,11 @@ def match_classes(own: Sequence[str], wanted: Sequence[str]) -> ClassMatch:
     """Matches a set's class names `own` to a model's, `wanted`.
 
     Several of the set's may have one name, and are then one class of the model's. ValueError that
-    names a class which the model has not, with the nearest that it has, and one that it has twice.
+    names a class which the model has not, with the nearest that it has, and one that it has twice,
+    unless both sides have the same names in the same order.
     """
+    if list(own) == list(wanted):
+        return ClassMatch(np.arange(len(own), dtype=np.int32), (), are_numbers(own))
     places = {name: number for number, name in enumerate(wanted)}
     if len(places) < len(wanted):
         twice = next(name for name in wanted if list(wanted).count(name) > 1)

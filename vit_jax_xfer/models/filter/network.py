@@ -149,6 +149,7 @@ class FilterViT(nn.Module):
     dropout: float = 0.1  # in the encoders
     head_dropout: float = 0.5
     preprocessing: Preprocessing | None = None  # how its images are prepared; travels along
+    class_names: tuple[str, ...] | None = None  # of the outputs, in order; travel along
     dtype: Any = jnp.float32
 
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
