@@ -1,12 +1,14 @@
 # make quickstart   the whole idea in a few minutes, from nothing but Python
-# make test         lint and every test
+# make test         lint and the quick tier of tests, 12 minutes on two cores (docs/testing.md)
+# make test-all     lint and every test, before a release
 # Both make .venv at the first call and use it again at the next. PYTHON=python3.12 chooses another.
 
 PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
-# One a core; each takes whole files, whose fixtures are runs, the slow ones before the end.
+# One a core; each takes whole files, whose fixtures are runs.
 WORKERS ?= 2
+TIER ?= not slow
 
 # XLA on a CPU takes its scratch memory anew in every step. With huge pages a small training step
 # runs about 1.4 times faster on Linux (docs/results.md).
@@ -14,13 +16,16 @@ export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 
-.PHONY: quickstart test lint clean
+.PHONY: quickstart test test-all lint clean
 
 quickstart: $(VENV)/installed
 	$(RUN) -m vit_jax_xfer.quickstart $(ARGS)
 
 test: lint
-	$(RUN) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 15 $(ARGS)
+	$(RUN) -m pytest -m "$(TIER)" -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 15 $(ARGS)
+
+test-all:
+	$(MAKE) test TIER=
 
 lint: $(VENV)/installed-test
 	$(RUN) -m ruff check .

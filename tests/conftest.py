@@ -1,18 +1,23 @@
-"""Test settings: CPU, eight fake devices, exact products, a compilation cache, shared data."""
+"""Test settings: CPU, eight fake devices, exact products, quick compilation, shared data."""
 
 import functools
 import importlib.util
 import json
+import math
 import os
 import pathlib
 import sys
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(".cache/jax").absolute()))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+# Compilation is most of the suite's time, and machine code as it comes takes half as long to make.
+# The arrays of a program, what devices exchange and its memory are the same (docs/testing.md).
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
 
 import numpy as np
@@ -21,6 +26,39 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 SHARED = ROOT.parent / "shared"
+BEGUN = time.monotonic()
+
+
+# Files that take longest: two workers that begin with them end together.
+LONGEST = (
+    "tasks/test_task_runs.py",
+    "train/test_devices.py",
+    "train/test_processes.py",
+    "models/filter/test_filter_training.py",
+    "models/test_lift.py",
+    "pretrained/test_transformers.py",
+    "transfer/test_transfer_invariants.py",
+    "tasks/test_feature_upsampling.py",
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """--stop-after: for CI, whose time is bounded."""
+    text = "skip what has not begun after so many seconds"
+    parser.addoption("--stop-after", type=float, default=math.inf, metavar="SECONDS", help=text)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips what has not begun in time."""
+    limit = item.config.getoption("--stop-after")
+    if time.monotonic() - BEGUN > limit:
+        pytest.skip(f"no time left: --stop-after={limit:g}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, in the order of LONGEST; all others stay where they were."""
+    place = {str(ROOT / "tests" / name): i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(str(item.path), len(place)))
 
 
 @pytest.fixture(scope="session")

@@ -108,7 +108,8 @@ def test_training_equals_pytorch(case):
     patch, size = SIZES[case]
     model, variables, images, features = draw(patch, size)
 
-    @jax.jit
+    # Unoptimised, XLA's program gives NaN in one kernel's gradient (patch16_beyond, JAX 0.9).
+    @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 3})
     @functools.partial(jax.value_and_grad, has_aux=True)
     def loss(params):
         out, updates = model.apply(

@@ -22,6 +22,8 @@ from tests.runs import (
 )
 from vit_jax_xfer.train import loop
 
+# test_processes.py has a distillation of two processes in the quick tier.
+pytestmark = pytest.mark.slow
 KILLED, STOPPED = "attention_distill", ("scratch", "attention_copy")
 MESH = {"mesh__data": 2, "mesh__fsdp": 2, "mesh__fsdp_min_elements": 64}
 
@@ -52,8 +54,6 @@ def turn(folder, part, name, **more):
 def run_in_turn(entries):
     """What both processes left."""
     command = [sys.executable, "-m", "tests.runs_in_turn"]
-    # Both compile everything, so let them do it badly: a good program would not pay.
-    command = ["env", "JAX_DISABLE_MOST_OPTIMIZATIONS=1", *command]
     text = json.dumps(entries)
     with pair_of(lambda address, index: [*command, address, "2", str(index), text]) as pair:
         return [finish(process, timeout=300) for process in pair]
