@@ -166,7 +166,7 @@ def test_features_never_exist_for_pixels():
         ({"image_size": (3, 3, 3)}, "image_size: expected a number or .H, W."),
         ({"image_size": 0}, "image_size: expected a number or .H, W., at least 1, got 0"),
         ({"threshold": np.ones(3)}, "threshold: expected a number or one for each of 2"),
-        ({"threshold": np.ones(2)}, "reference: needed where each point has a threshold"),
+        ({"threshold": np.ones(2)}, "reference: needed where each point has its own threshold"),
         ({"reference": np.ones(3)}, "reference: expected a number or one for each of 2"),
     ],
 )
