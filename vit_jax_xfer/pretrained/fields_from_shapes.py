@@ -43,15 +43,15 @@ class Reading:
                 "and the model's size is read from it"
             )
         names, layout = found
-        stand_ins = [
+        shapes_only = [
             layout.take(np.broadcast_to(np.float32(0), shape_in(self.state, name)))
             for name in names
         ]
         try:
-            return layout.load(stand_ins, ()).shape
+            return layout.load(shapes_only, ()).shape
         except ValueError:
             raise ValueError(
-                f"{self.shown(names[0])}: found shape {stand_ins[0].shape}, "
+                f"{self.shown(names[0])}: found shape {shapes_only[0].shape}, "
                 "wanted another number of axes"
             ) from None
 
@@ -100,8 +100,8 @@ class Reading:
 
     def _fits(self, names: tuple[str, ...], layout: Any) -> bool:
         """Whether tokens and tables, which are stored with or without leading axes, have three."""
-        stand_in = np.broadcast_to(np.float32(0), shape_in(self.state, names[0]))
-        return layout.load([stand_in], ()).ndim == 3
+        shape_only = np.broadcast_to(np.float32(0), shape_in(self.state, names[0]))
+        return layout.load([shape_only], ()).ndim == 3
 
 
 def fields_from_shapes(reading: Reading, image_size: Any = None) -> Fields:
