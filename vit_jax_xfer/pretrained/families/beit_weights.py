@@ -15,11 +15,13 @@ _NAMES = {
 
 
 def _is_beit(evidence: Evidence) -> bool:
+    """Relative positions, or in transformers' names LayerScale."""
     relative = evidence.fields["relative_bias"] != "none"
     return relative or (evidence.dialect == "hf_vit" and is_scaled(evidence))
 
 
 def _is_beitv2(evidence: Evidence) -> bool:
+    """The parts that predict from the class token in pre-training."""
     return any(name.startswith("cls_pt_") for name in evidence.reading.state)
 
 

@@ -28,6 +28,7 @@ DEIT = Family(
 
 
 def _is_deit3(evidence: Evidence) -> bool:
+    """LayerScale, and positions of the patches alone."""
     fields = evidence.fields
     return is_scaled(evidence) and not fields["registers"] and fields.get("class_position") is False
 

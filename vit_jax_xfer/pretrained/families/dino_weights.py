@@ -14,10 +14,12 @@ from vit_jax_xfer.pretrained.rename import TIMM, as_timm_keeps
 
 
 def _is_ibot(evidence: Evidence) -> bool:
+    """A headless ViT with a mask token."""
     return is_self_supervised(evidence) and evidence.fields["mask_token"]
 
 
 def _is_dino(evidence: Evidence) -> bool:
+    """Any other headless ViT, but those in JAX, which are Google's."""
     return is_self_supervised(evidence) and evidence.dialect != "flax"
 
 

@@ -1,4 +1,8 @@
-"""DINOv2 (2304.07193), with registers (2309.16588): Meta's files, timm's, transformers'."""
+"""DINOv2 (2304.07193), with registers (2309.16588): Meta's files, timm's, transformers'.
+
+Meta's files are in canonical names (rename.py) as they are, and so are timm's, which leave the mask
+token out; those of transformers are brought to canonical names by the table below.
+"""
 
 from vit_jax_xfer.pretrained.families.hugging_face_names import (
     ATTENTION,
@@ -11,7 +15,7 @@ from vit_jax_xfer.pretrained.fields_from_shapes import Fields
 from vit_jax_xfer.pretrained.parameter_rules import TABLE, rule
 from vit_jax_xfer.pretrained.rename import TIMM, Dialect, as_timm_keeps, in_blocks
 
-# Meta and transformers keep it as (1, C).
+# Meta and transformers keep it as (1, C), where ours is (1, 1, C).
 _MASK_TOKEN = (rule("mask_token", "mask_token", TABLE),)
 
 _DINOV2_BLOCK = (
@@ -44,6 +48,7 @@ HF_DINOV2 = Dialect(
 
 
 def _fits(evidence: Evidence) -> bool:
+    """LayerScale and learned positions, which with registers the class token has or has not."""
     fields = evidence.fields
     if not is_scaled(evidence) or fields["qk_norm"] or fields["position"] != "learned":
         return False
@@ -53,7 +58,10 @@ def _fits(evidence: Evidence) -> bool:
 
 
 def _resize(evidence: Evidence) -> Fields:
-    """Meta's files are told from timm's by their mask token."""
+    """How its code fits positions to another grid: by an offset, and with registers antialiased.
+
+    Meta's files are told from timm's, which are antialiased all, by their mask token.
+    """
     if evidence.fields["registers"]:
         return {"position_resize": "bicubic_antialias"}
     publishers = evidence.dialect == "timm" and evidence.fields["mask_token"]

@@ -40,6 +40,7 @@ HF_DINOV3 = Dialect(
 
 
 def _fits(evidence: Evidence) -> bool:
+    """Registers and no table of positions, for they are rotary."""
     fields = evidence.fields
     return (
         fields["position"] == "none"

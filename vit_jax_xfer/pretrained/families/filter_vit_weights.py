@@ -41,6 +41,7 @@ _AUTHORS = Dialect(
 
 
 def _is_in(state: LazyState) -> bool:
+    """Whether the names are those of the authors' networks."""
     return "first_conv.0.layer1.0.weight" in state and any(
         name.startswith("leaky_att_network.") for name in state
     )

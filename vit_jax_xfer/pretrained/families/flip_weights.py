@@ -6,6 +6,7 @@ from vit_jax_xfer.pretrained.rename import TIMM, as_timm_keeps
 
 
 def _fits(evidence: Evidence) -> bool:
+    """In JAX, with MAE's fixed table, and with no head or a projection without a bias."""
     if evidence.dialect != "flax" or not is_sincos(evidence):
         return False
     return evidence.headless or not evidence.fields["head_bias"]

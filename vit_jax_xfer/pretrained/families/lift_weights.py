@@ -55,6 +55,7 @@ _AUTHORS = Dialect(
 
 
 def _is_in(state: LazyState) -> bool:
+    """Whether the names are those of the authors' module."""
     return "up1.up.weight" in state and "image_convs_1.0.weight" in state
 
 
