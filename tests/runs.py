@@ -13,6 +13,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import unittest.mock
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -143,6 +144,32 @@ def one_device_mesh(*sizes: int) -> jax.sharding.Mesh:
     axis_types = (jax.sharding.AxisType.Auto,) * 3
     devices = np.array(jax.devices()[:1]).reshape(1, 1, 1)
     return jax.sharding.Mesh(devices, ("data", "fsdp", "tensor"), axis_types=axis_types)
+
+
+@contextlib.contextmanager
+def shared_program() -> Iterator[None]:
+    """Within it, runs that differ in nothing that is in the step trace and compile it once.
+
+    Of the config only `optim.ema` may differ between the runs, beside what the loop alone reads.
+    """
+    from vit_jax_xfer.train import loop
+    from vit_jax_xfer.train.compile import Program
+
+    trace, compile_step, made = loop.trace_step, Program.compile, {}
+
+    def traced(task: Any, config: Any, *given: Any) -> Program:
+        average = config.optim.ema
+        if average not in made:
+            program = trace(task, config, *given)
+            made[average] = program, compile_step(program)
+        return made[average][0]
+
+    def compiled(program: Program) -> jax.stages.Compiled:
+        return next(step for known, step in made.values() if known is program)
+
+    patch = unittest.mock.patch.object
+    with patch(loop, "trace_step", traced), patch(Program, "compile", compiled):
+        yield
 
 
 def checkpoint_arrays(workdir: Any, step: int) -> dict[str, np.ndarray]:

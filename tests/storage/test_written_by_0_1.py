@@ -47,6 +47,11 @@ def test_a_model_folder_loads_with_all_its_arrays(written, name):
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {np.dtype(np.float32)}
 
 
+def test_a_checkpoint_without_a_description_says_what_to_do(written):
+    with pytest.raises(ValueError, match="checkpoints/2: version 0.1 .* start the run's command"):
+        vjx.load_pretrained(written / "scratch" / "checkpoints" / "2")
+
+
 @pytest.mark.parametrize(
     ("name", "fields"),
     [("scratch", {"optim__ema": 0.9}), ("attention_distill", {"task__teacher": "models/scratch"})],
@@ -65,3 +70,6 @@ def test_a_stopped_run_goes_on_as_it_would_have(written, name, fields, capsys):
         # A newer version may write more of a step, never less.
         same = {name: values[name] for name in row["values"]}
         assert same == pytest.approx(row["values"], abs=1e-5), (row["step"], row["kind"])
+    # The description that version 0.1 did not write is now that of the finished model beside it.
+    model, _ = vjx.load_pretrained(written / name / "checkpoints" / "2")
+    assert model == vjx.load_pretrained(written / name / "model")[0]

@@ -56,6 +56,7 @@ def test_figures_of_doubled_features_are_metrics(spec, backbone, tmp_path):
     assert list(evaluations) == [2, 3]
     network, variables = load_backbone(backbone)
     model, weights = load_upsampler(str(tmp_path / "model"), network, variables)
+    jax.tree.map(np.testing.assert_array_equal, seen[-1], (variables, weights))
     expected = open_benchmark(spec, 16)(
         FeatureExtractor("x", network, (variables, weights), model)
     ).figures

@@ -1,11 +1,16 @@
-"""Which checkpoints a run keeps: the newest and the best, also where a signal came in between."""
+"""Which checkpoints a run keeps, also where a signal came in between; and each is a model."""
 
+import shutil
+
+import jax
+import numpy as np
 import pytest
 
-from tests.runs import rows, tiny_config
-from vit_jax_xfer.storage.checkpoints import Checkpoints
+import vit_jax_xfer as vjx
+from tests.runs import rows, shared_program, tiny_config
+from vit_jax_xfer.storage.checkpoints import CheckpointError, Checkpoints
+from vit_jax_xfer.tasks.build import build_task
 from vit_jax_xfer.train import loop, stopping
-from vit_jax_xfer.train.compile import Program
 
 TOP1 = {2: 0.3, 4: 0.9, 6: 0.4, 8: 0.5}
 EVERY_TWO = {"steps": 8, "eval__every": 2}
@@ -13,18 +18,7 @@ EVERY_TWO = {"steps": 8, "eval__every": 2}
 
 @pytest.fixture(scope="module", autouse=True)
 def one_program():
-    """Every run of this file takes the same step: it is traced and compiled once."""
-    trace, compile_step, made = loop.trace_step, Program.compile, []
-
-    def shared(*given):
-        if not made:
-            program = trace(*given)
-            made.extend([program, compile_step(program)])
-        return made[0]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "trace_step", shared)
-        patch.setattr(Program, "compile", lambda self: made[1])
+    with shared_program():
         yield
 
 
@@ -91,3 +85,69 @@ def test_a_finished_run_again_ranks_the_same(evaluated, tmp_path):
     for _ in range(2):
         assert loop.run(config, tmp_path)["metrics"]["top1"] == TOP1[8]
         assert kept(tmp_path) == ([4, 8], 4)
+
+
+# --- a checkpoint as a model ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def ranked(tmp_path_factory):
+    """A run with an average, best at step 4 by the average's figure; and its last state."""
+    folder, states = tmp_path_factory.mktemp("ranked"), {}
+
+    def evaluate(evaluator, state, frozen, inputs):
+        step = int(state.step)
+        states[step] = jax.device_get({"params": state.params, "ema": state.ema})
+        return {"ema_top1": TOP1[step], "top1": -TOP1[step]}
+
+    fields = {**EVERY_TWO, "optim__ema": 0.9, "checkpoint__best_metric": "ema_top1"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "evaluate_state", evaluate)
+        assert loop.run(tiny_config("scratch", **fields), folder)["finished"]
+    return folder, states
+
+
+def assert_is(variables, expected):
+    jax.tree.map(np.testing.assert_array_equal, dict(variables), {"params": expected})
+
+
+def test_the_best_is_a_model_of_what_its_metric_is_of(ranked):
+    folder, states = ranked
+    model, variables = vjx.load_pretrained(folder / "model_best")
+    assert_is(variables, states[4]["ema"])
+    assert model == vjx.load_pretrained(folder / "model")[0]
+
+
+@pytest.mark.parametrize(("weights", "part"), [(None, "params"), ("params",) * 2, ("ema",) * 2])
+def test_a_checkpoint_is_a_model(ranked, weights, part):
+    folder, states = ranked
+    model, variables = vjx.load_pretrained(folder / "checkpoints" / "4", weights=weights)
+    assert_is(variables, states[4][part])
+    assert model == vjx.load_pretrained(folder / "model")[0]
+
+
+def test_a_run_is_its_finished_model(ranked):
+    folder, states = ranked
+    assert_is(vjx.load_pretrained(folder)[1], states[8]["params"])
+
+
+def test_a_checkpoint_is_a_teacher(ranked, tmp_path):
+    folder, states = ranked
+    config = tiny_config("attention_distill", task__teacher=str(folder / "checkpoints" / "4"))
+    task = build_task(config, (8, 8, 3), 10)
+    assert_is({"params": task.frozen["params"]}, states[4]["params"])
+
+
+def test_what_is_no_model_of_a_run_says_what_to_pass(ranked, tmp_path):
+    folder, _ = ranked
+    stopped = shutil.copytree(folder / "checkpoints", tmp_path / "run" / "checkpoints")
+    for path in (tmp_path / "run", stopped):
+        with pytest.raises(ValueError, match="no finished model; its newest is .*/checkpoints/8$"):
+            vjx.load_pretrained(path)
+    with pytest.raises(ValueError, match="weights: 'teacher' is none of params, ema of .*/8"):
+        vjx.load_pretrained(stopped / "8", weights="teacher")
+    with pytest.raises(ValueError, match="has its fields; drop width"):
+        vjx.load_pretrained(stopped / "8", width=3)
+    (stopped / "8" / "checksums" / "metadata").write_text("{}")
+    with pytest.raises(CheckpointError, match="checkpoint .*/8 is damaged: the bits of params/"):
+        vjx.load_pretrained(stopped / "8")

@@ -73,3 +73,11 @@ def test_a_new_field_that_may_differ_is_told(run, capsys):
     config.mesh.slices = 2
     assert check_workdir(str(folder), config) == folder
     assert "mesh.slices: None → 2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("workdir", ["gs://bucket/run", "s3://bucket/run", "file:///tmp/run"])
+def test_an_address_is_not_taken_for_a_folder(workdir, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=f"workdir: {workdir} is no folder; .* mount"):
+        check_workdir(workdir, load_config("scratch"))
+    assert not list(tmp_path.iterdir())

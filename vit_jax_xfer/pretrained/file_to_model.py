@@ -50,10 +50,12 @@ def load_pretrained(
     """A model and its variables (float32 jax arrays), whole, from a file or a mapping.
 
     source: .pth, .pt, .bin, .safetensors, .npz, a Hugging Face directory, a mapping {publisher's
-        name: array}, or a model directory or .safetensors file that this project wrote.
+        name: array}, or what this project wrote: a model directory, a .safetensors file, a run's
+        folder (its finished model) or one of its checkpoints.
     family: one of FAMILIES; None = told from the names.
     weights: which network, where a file holds several: "teacher", "student", "model_ema",
-        "momentum_encoder", …; None = the usual one.
+        "momentum_encoder", …; of a run's checkpoint "ema" for the average of its parameters;
+        None = the usual one.
     fields: the model's fields that shapes can't tell or that should differ: num_heads, image_size
         (positions are resized), num_classes=0 (drops the head), dtype, scan, drop_path, …;
         family "mae" also takes decoder=False (the encoder alone), and "lift" needs patch_size.

@@ -1,4 +1,4 @@
-"""Models that this project saved: a model directory, or one .safetensors or .npz file."""
+"""Models that this project saved: a folder, a .safetensors or .npz file, a run's checkpoint."""
 
 import json
 import os
@@ -14,6 +14,12 @@ import numpy as np
 
 from vit_jax_xfer.pretrained.description import describe, from_description
 from vit_jax_xfer.pretrained.lazy_arrays import one_line_errors
+from vit_jax_xfer.storage.checkpoint_model import (
+    is_checkpoint,
+    load_checkpoint_model,
+    locate_model,
+    read_description,
+)
 
 # Under which a model is written down in a .safetensors file's metadata, or as a .npz file's array.
 _KEY = "vit_jax_xfer"
@@ -32,18 +38,19 @@ _RUNTIME = (
 
 def is_saved_model(path: Path) -> bool:
     """Whether a path is a model that this project wrote."""
-    if (path / "model.json").is_file():
-        return True
+    if path.is_dir():
+        return locate_model(path) is not None
     return path.is_file() and _written_down(path) is not None
 
 
 def saved_class_names(path: Path) -> tuple[str, ...] | None:
     """The class names of a model that this project wrote; None for others, and without any."""
-    if (path / "model.json").is_file():
-        text: str | None = (path / "model.json").read_text()
+    folder = locate_model(path) if path.is_dir() else None
+    if folder is not None:
+        description = read_description(folder)
     else:
-        text = _written_down(path) if path.is_file() else None
-    names = json.loads(text)["fields"].get("class_names") if text else None
+        description = json.loads((_written_down(path) if path.is_file() else None) or "{}")
+    names = description.get("fields", {}).get("class_names")
     return None if names is None else tuple(names)
 
 
@@ -93,18 +100,26 @@ def with_class_names(model: nn.Module, class_names: Sequence[str]) -> nn.Module:
 def load_saved_model(path: Path, given: Mapping[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
     """The model and its variables, float32 numpy arrays.
 
-    given: the caller's arguments, of which only fields that change no variable may be set.
+    given: the caller's arguments, of which only fields that change no variable may be set, and of
+    a checkpoint `weights`: "params" or "ema".
     """
+    folder = locate_model(path) if path.is_dir() else None
+    weights = None
+    if folder is not None and is_checkpoint(folder):
+        given = dict(given)
+        weights = given.pop("weights", None)
     given = {name: value for name, value in given.items() if value is not None}
     fixed = [name for name in given if name not in _RUNTIME]
     if fixed:
         raise ValueError(f"{path}: a model of this project has its fields; drop {', '.join(fixed)}")
-    if path.is_dir():
+    if folder is None:
+        variables, description = _read_file(path)
+    elif is_checkpoint(folder):
+        variables, description = load_checkpoint_model(folder, weights)
+    else:
         from vit_jax_xfer.storage.checkpoints import load_model
 
-        variables, description = load_model(path)
-    else:
-        variables, description = _read_file(path)
+        variables, description = load_model(folder)
     model = from_description(description).clone(**given)
     return model, jax.tree.map(lambda x: np.asarray(x, np.float32), variables)
 

@@ -1,4 +1,4 @@
-"""Checkpoints of a running training, and finished models on disk. The one file that knows Orbax.
+"""Checkpoints of a running training, and finished models on disk. The one file that uses Orbax.
 
 `Checkpoints` holds the states of one run: written in the background, complete or invisible, and
 restored onto any mesh. `save_model` and `load_model` hold a finished model: an Orbax checkpoint
@@ -391,7 +391,7 @@ def load_model(directory: str | os.PathLike, abstract: PyTree | None = None) -> 
         raise FileNotFoundError(f"{directory} is no model directory (model.json and variables/)")
     try:
         description = json.loads((source / "model.json").read_text())
-        variables = _read_variables(source / "variables", abstract)
+        variables = read_arrays(source / "variables", abstract)
         tree_check.check_checksums(variables, json.loads((source / "checksums.json").read_text()))
     except tree_check.OtherArraysError:
         raise
@@ -405,17 +405,24 @@ def is_model_directory(path: str | os.PathLike) -> bool:
     return _complete_model(_absolute(path)) is not None
 
 
-def _read_variables(path: epath.Path, abstract: PyTree | None) -> PyTree:
+def read_arrays(
+    path: epath.Path, abstract: PyTree | None = None, only: tuple[str, ...] | None = None
+) -> PyTree:
+    """The arrays that Orbax wrote into a folder, unchecked.
+
+    abstract: as for `load_model`. only: the top names of the tree to read, where it has them.
+    """
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         found = checkpointer.metadata(path).item_metadata.tree
         if abstract is None:
-            wanted = found
-            args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), found)
+            wanted = found if only is None else {k: found[k] for k in only if found.get(k)}
+            args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
         else:
             tree_check.check_same_arrays(path, found, abstract)
             wanted = abstract
             args = ocp.checkpoint_utils.construct_restore_args(abstract)
-        return checkpointer.restore(path, ocp.args.PyTreeRestore(item=wanted, restore_args=args))
+        whole = ocp.args.PyTreeRestore(wanted, args, partial_restore=only is not None)
+        return checkpointer.restore(path, whole)
 
 
 def _require_shardings(abstract: PyTree) -> None:

@@ -7,17 +7,15 @@ evaluates its first state where that was due, and its checkpoint gets the metric
 """
 
 import contextlib
-import json
 import os
 import pathlib
 from typing import Any
 
-import flax.linen as nn
 import jax
 from ml_collections import ConfigDict
 
 from vit_jax_xfer.pretrained.description import describe
-from vit_jax_xfer.storage.checkpoints import Checkpoints, save_model
+from vit_jax_xfer.storage.checkpoints import Checkpoints
 from vit_jax_xfer.tasks.build import build_task
 from vit_jax_xfer.tasks.task import Task, Variables
 from vit_jax_xfer.train.class_names import name_classes
@@ -26,6 +24,7 @@ from vit_jax_xfer.train.compile import trace_step
 from vit_jax_xfer.train.console import say
 from vit_jax_xfer.train.dense_benchmarks import DenseBenchmarks
 from vit_jax_xfer.train.evaluation import Evaluator, evaluate_sets, evaluate_state, show
+from vit_jax_xfer.train.finished_models import save_best, save_finished
 from vit_jax_xfer.train.initial_state import start_or_resume
 from vit_jax_xfer.train.inputs import Inputs, open_inputs
 from vit_jax_xfer.train.metrics import MetricWriter
@@ -34,7 +33,6 @@ from vit_jax_xfer.train.run_checks import check_batch_sizes, check_task
 from vit_jax_xfer.train.run_overview import overview
 from vit_jax_xfer.train.schedule import make_run_schedule
 from vit_jax_xfer.train.sharding import make_mesh, param_shardings, place, to_device
-from vit_jax_xfer.train.state import TrainState
 from vit_jax_xfer.train.step_log import StepLog
 from vit_jax_xfer.train.stopping import StopSignal
 from vit_jax_xfer.train.workdir import check_workdir, claim_workdir, fingerprint
@@ -122,6 +120,9 @@ def _run(config: ConfigDict, workdir: str | os.PathLike[str], stop: StopSignal) 
         config.log.every,
         run_schedule.total_steps,
     )
+    model = with_preparation(task.model, inputs.eval_pipeline, inputs.eval_shape())
+    # What a checkpoint says beside its arrays, so that it is a model and a start by itself.
+    about = {"teacher": teacher, "class_names": class_names, "model": describe(model)}
     results: dict[str, float] = {}
     with (
         contextlib.closing(writer),
@@ -136,9 +137,8 @@ def _run(config: ConfigDict, workdir: str | os.PathLike[str], stop: StopSignal) 
             if saving or evaluating:
                 log.flush()
             if saving:
-                extra = {"clock": clock.state(), "data": {"step": step}, "teacher": teacher}
-                extra["class_names"] = class_names
-                checkpoints.save(step, state, extra)
+                now = {"clock": clock.state(), "data": {"step": step}}
+                checkpoints.save(step, state, {**now, **about})
             if evaluating:
                 results = {
                     **evaluate_state(evaluator, state, frozen, inputs),
@@ -155,11 +155,13 @@ def _run(config: ConfigDict, workdir: str | os.PathLike[str], stop: StopSignal) 
             with jax.profiler.StepTraceAnnotation("train", step_num=step):
                 state, metrics = train_step(state, frozen, batch)
             log.after_step(step, metrics)
+        best = checkpoints.best_step() if config.checkpoint.keep_best else None
     result = {"finished": last, "step": step, "seconds": clock.elapsed, "metrics": results}
     result["class_names"] = class_names
     if last:
-        model = with_preparation(task.model, inputs.eval_pipeline, inputs.eval_shape())
-        save_result(folder, model, state, result)
+        save_finished(folder, state, about["model"], result)
+        if best is not None:
+            save_best(folder, best, config.checkpoint.best_metric)
     return result
 
 
@@ -172,14 +174,3 @@ def evaluate_only(
         writer.write(0, results, kind="eval")
     say(f"evaluation  {show(results)}")
     return {"finished": True, "step": 0, "seconds": 0.0, "metrics": results}
-
-
-def save_result(folder: pathlib.Path, model: nn.Module, state: TrainState, result: Result) -> None:
-    """The finished model, and its average if kept, as folders that load_pretrained reads."""
-    description = describe(model)
-    save_model(folder / "model", state.variables(), description)
-    if state.ema:
-        save_model(folder / "model_ema", state.variables(ema=True), description)
-    if jax.process_index() == 0:
-        (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
-    say(f"finished: {folder / 'model'}")

@@ -20,6 +20,11 @@ FREE = ("data.workers", "data.tfds_dir", "task.teacher", "task.backbone", "task.
 
 def check_workdir(workdir: str, config: ConfigDict) -> pathlib.Path:
     """The folder as a path; ValueError where it holds another run. Changes nothing."""
+    if "://" in workdir:  # which pathlib would take for a folder "gs:" here
+        raise ValueError(
+            f"workdir: {workdir} is no folder; a run writes to local or mounted ones alone: mount "
+            "the bucket (as gcsfuse does) and pass the folder"
+        )
     folder = pathlib.Path(workdir).expanduser().absolute()
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"workdir: {folder} is a file, not a folder")

@@ -1,0 +1,34 @@
+"""What a run leaves at its end: model folders that load_pretrained reads, and its result."""
+
+import json
+import pathlib
+from typing import Any
+
+import jax
+
+from vit_jax_xfer.storage.checkpoint_model import load_checkpoint_model
+from vit_jax_xfer.storage.checkpoints import save_model
+from vit_jax_xfer.train.console import say
+from vit_jax_xfer.train.state import TrainState
+
+
+def save_finished(
+    folder: pathlib.Path, state: TrainState, description: dict[str, Any], result: dict[str, Any]
+) -> None:
+    """`model/` of the last step, `model_ema/` if an average is kept, and `result.json`."""
+    save_model(folder / "model", state.variables(), description)
+    if state.ema:
+        save_model(folder / "model_ema", state.variables(ema=True), description)
+    if jax.process_index() == 0:
+        (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+    say(f"finished: {folder / 'model'}")
+
+
+def save_best(folder: pathlib.Path, step: int, metric: str) -> None:
+    """`model_best/`: the model of a step's checkpoint; the average where the metric is of that."""
+    weights = "ema" if metric.split("/")[-1].startswith("ema_") else "params"
+    # From disk to the host, and only what the network needs: beside the state on the devices there
+    # may be no room for another.
+    found = load_checkpoint_model(folder / "checkpoints" / str(step), weights)
+    save_model(folder / "model_best", *found)
+    say(f"best of {metric}: step {step}, {folder / 'model_best'}")
