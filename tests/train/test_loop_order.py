@@ -8,6 +8,7 @@ from tests.runs import shared_program, tiny_config
 from vit_jax_xfer.storage.checkpoints import Checkpoints
 from vit_jax_xfer.train import loop
 from vit_jax_xfer.train.compile import Program
+from vit_jax_xfer.train.inputs import open_inputs
 from vit_jax_xfer.train.stopping import NonFiniteLoss
 
 
@@ -100,3 +101,17 @@ def test_benchmarks_get_the_weights_of_the_state(monkeypatch, tmp_path):
         (a != b).any()
         for a, b in zip(*(jax.tree.leaves(one[0]) for one in (first, last)), strict=True)
     )
+
+
+def test_the_second_stream_has_an_order_of_its_own_and_goes_on_in_it():
+    fields = {"data__per_class": 0, "data__pipeline": "normalize(0.5, 0.5)"}
+    second = {"unlabeled__source": "digits", "unlabeled__batch_size": 16}
+    inputs = open_inputs(tiny_config("scratch", **fields, **second))
+    with inputs.train_stream(0) as stream:
+        batches = [next(stream) for _ in range(2)]
+    for batch in batches:
+        assert batch["image"].shape == batch["unlabeled"].shape
+        assert (batch["image"] != batch["unlabeled"]).any(axis=(1, 2, 3)).all()
+    with inputs.train_stream(1) as stream:
+        gone_on = next(stream)
+    jax.tree.map(np.testing.assert_array_equal, gone_on, batches[1])
