@@ -177,6 +177,12 @@ def test_which_way_a_metric_goes():
     assert best_first({1: {"top1": 0.5}, 3: {"top1": 0.5}, 2: {}}, "top1") == [3, 1]
 
 
+@pytest.mark.parametrize("fields", [{"keep_last": 0}, {"keep_best": -1}])
+def test_numbers_that_keep_nothing_are_refused(fields, tmp_path):
+    with pytest.raises(ValueError, match=next(iter(fields))):
+        Checkpoints(tmp_path, **fields)
+
+
 def test_keeps_only_the_last_without_a_metric(tmp_path):
     with Checkpoints(tmp_path) as ckpt:
         for step in (1, 2, 3):

@@ -5,6 +5,7 @@ restored onto any mesh. `save_model` and `load_model` hold a finished model: an 
 `variables/` beside a `model.json` that describes it. Both keep a checksum of each array.
 """
 
+import contextlib
 import functools
 import json
 import logging
@@ -61,7 +62,7 @@ class Checkpoints:
       asynchronous: False makes `save` return only when the checkpoint is complete.
 
     Raises:
-      ValueError: `keep_last` is below 1.
+      ValueError: `keep_last` is below 1, or `keep_best` below 0.
       NotADirectoryError: `directory` is a file.
     """
 
@@ -76,6 +77,8 @@ class Checkpoints:
     ):
         if keep_last < 1:
             raise ValueError(f"keep_last must be at least 1, not {keep_last}")
+        if keep_best < 0:
+            raise ValueError(f"keep_best must be at least 0, not {keep_best}")
         self.directory = _absolute(directory)
         if self.directory.exists() and not self.directory.is_dir():
             raise NotADirectoryError(f"{self.directory} is a file, not a directory of checkpoints")
@@ -412,8 +415,9 @@ def read_arrays(
 
     abstract: as for `load_model`. only: the top names of the tree to read, where it has them.
     """
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        found = checkpointer.metadata(path).item_metadata.tree
+    # The handler itself: a Checkpointer warns that a checkpoint's own part is no whole one.
+    with contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
+        found = handler.metadata(path).tree
         if abstract is None:
             wanted = found if only is None else {k: found[k] for k in only if found.get(k)}
             args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
@@ -422,7 +426,7 @@ def read_arrays(
             wanted = abstract
             args = ocp.checkpoint_utils.construct_restore_args(abstract)
         whole = ocp.args.PyTreeRestore(wanted, args, partial_restore=only is not None)
-        return checkpointer.restore(path, whole)
+        return handler.restore(path, args=whole)
 
 
 def _require_shardings(abstract: PyTree) -> None:
