@@ -10,7 +10,7 @@ from vit_jax_xfer.models.multiply_adds import count
 from vit_jax_xfer.tasks import distillation
 from vit_jax_xfer.tasks.build import build_task
 from vit_jax_xfer.tasks.placeholder_teacher import placeholder_loader
-from vit_jax_xfer.transfer import forward
+from vit_jax_xfer.transfer import in_turn
 
 DEPTH = 3
 
@@ -54,7 +54,7 @@ def test_blocks_after_the_last_one_that_is_needed_are_not_run(name, scan, monkey
         return sum(count(step.trace(*weights, batch).jaxpr.jaxpr).values()), found
 
     fewer, stopped = traced()
-    for module in (forward, distillation):
+    for module in (in_turn, distillation):
         monkeypatch.setattr(module, "first_blocks", whole)
     more, full = traced()
     tokens, width = 8 * 17, 16
@@ -70,7 +70,7 @@ def test_a_teacher_that_shares_drop_path_draws_for_all_its_blocks(monkeypatch):
     variables, frozen = weights_of(task)
     rngs = {"dropout": jax.random.key(3)}
     _, losses = task.teach(variables, frozen, images, True, rngs)
-    monkeypatch.setattr(forward, "first_blocks", whole)
+    monkeypatch.setattr(in_turn, "first_blocks", whole)
     _, wanted = task.teach(variables, frozen, images, True, rngs)
     np.testing.assert_array_equal(losses, wanted)
 

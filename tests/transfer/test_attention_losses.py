@@ -142,3 +142,31 @@ def test_mean_square_of_each_image():
     np.testing.assert_array_equal(of_teacher, 0)
     narrow = losses.mean_square(jnp.asarray(student, jnp.bfloat16), jnp.asarray(teacher))
     assert narrow.dtype == jnp.float32
+
+
+@pytest.mark.parametrize("implementation", ["plain", "blockwise"])
+def test_scores_of_hundreds_stay_finite(implementation):
+    """The largest of a row is taken out before exp, in the value and in its derivative."""
+    *inputs, _ = tensors(np.float32)
+    inputs = [20 * x for x in inputs]
+    form = partial(cross_entropy, implementation=implementation)
+    found = [
+        jax.value_and_grad(lambda *x, form=form: form(*x).sum(), (0, 1))(*inputs)
+        for form in (form, map_form)
+    ]
+    assert found[1][0] > 100
+    for got, wanted in zip(*map(jax.tree.leaves, found), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("implementation", ["plain", "blockwise"])
+def test_products_of_bfloat16_tensors_are_summed_in_float32(implementation):
+    narrow = tensors(jnp.bfloat16)[:4]
+
+    def total(*x):
+        return cross_entropy(*x, implementation).sum()
+
+    text = str(jax.make_jaxpr(jax.value_and_grad(total, (0, 1)))(*narrow))
+    products = [line for line in text.splitlines() if " = dot_general[" in line]
+    assert len(products) == 4  # both sides' scores, and the gradients by q and k
+    assert all(":f32[" in line.split(" = ")[0] for line in products)

@@ -70,6 +70,17 @@ def maps_in(compiled) -> list[tuple[int, ...]]:
     ]
 
 
+@pytest.mark.parametrize("image_size", [(28, 28), (22, 30)])  # 197 and 166 tokens
+@pytest.mark.parametrize("mode", ["distill", "copy"])
+def test_no_map_is_built_by_default(mode, image_size, monkeypatch):
+    """README's sentence, of networks and blocks as they are when nobody asks for anything."""
+    monkeypatch.setattr(kernels, "QUERY_BLOCK", 256)
+    tokens = 1 + image_size[0] * image_size[1] // 4
+    shapes = array_shapes(compiled_step(image_size, mode=mode).as_text())
+    assert any(tokens in shape for shape in shapes)
+    assert [shape for shape in shapes if sum(n >= tokens for n in shape[-2:]) == 2] == []
+
+
 @pytest.mark.parametrize(
     ("mode", "fields"),
     [

@@ -73,8 +73,22 @@ def layer_values(
     return [_descend(collection[f"blocks_{i}"], path) for i in layers]
 
 
+def block_values(collection: Mapping[str, Any], layer: int) -> Mapping[str, Any]:
+    """What one block wrote into a collection, scanned or not."""
+    if "blocks" in collection:
+        return jax.tree.map(lambda value: value[layer], collection["blocks"])
+    return collection[f"blocks_{layer}"]
+
+
+def head_mask(num_heads: int, heads: Sequence[int] | None) -> jax.Array:
+    """(H,) bool: which heads take what they are given; None for all."""
+    if heads is None:
+        return jnp.ones(num_heads, bool)
+    return jnp.zeros(num_heads, bool).at[jnp.asarray(heads)].set(True)
+
+
 def give_attention(
-    values: Mapping[str, Sequence[jax.Array]],
+    values: Mapping[str, Sequence[jax.Array] | jax.Array],
     layers: Sequence[int],
     *,
     depth: int,
@@ -85,14 +99,11 @@ def give_attention(
     """The collection `given` that hands `values[name][i]` to the attention of layer `layers[i]`.
 
     heads: the heads that take it, None for all. A scanned model needs a value for every layer;
-    there the layers that are left out get zeros and an all-false `heads`.
+    there the layers that are left out get one that an all-false `heads` keeps from use.
     """
-    mask = jnp.ones(num_heads, bool)
-    if heads is not None:
-        mask = jnp.zeros(num_heads, bool).at[jnp.asarray(heads)].set(True)
-    partial = heads is not None
+    mask = head_mask(num_heads, heads)
     if not scan:
-        extra = {"heads": mask} if partial else {}
+        extra = {} if heads is None else {"heads": mask}
         return {
             f"blocks_{layer}": {
                 "attention": {**{name: value[i] for name, value in values.items()}, **extra}
@@ -100,19 +111,14 @@ def give_attention(
             for i, layer in enumerate(layers)
         }
     position = {layer: i for i, layer in enumerate(layers)}
+    source = jnp.asarray([position.get(layer, 0) for layer in range(depth)])
     stacked = {
-        name: jnp.stack(
-            [
-                value[position[layer]] if layer in position else jnp.zeros_like(value[0])
-                for layer in range(depth)
-            ]
-        )
+        name: (value if isinstance(value, jax.Array) else jnp.stack(value))[source]
         for name, value in values.items()
     }
-    if partial or len(position) < depth:
-        stacked["heads"] = jnp.stack(
-            [mask if layer in position else jnp.zeros_like(mask) for layer in range(depth)]
-        )
+    if heads is not None or len(position) < depth:
+        takes_part = jnp.asarray([layer in position for layer in range(depth)])
+        stacked["heads"] = takes_part[:, None] & mask
     return {"blocks": {"attention": stacked}}
 
 

@@ -43,6 +43,13 @@ class ViTOutput:
     pooled: jax.Array | None
     logits: jax.Array | None
 
+    @property
+    def result(self) -> jax.Array:
+        """What a call of the network gives: logits, else what a head would see, else tokens."""
+        if self.logits is not None:
+            return self.logits
+        return self.tokens if self.pooled is None else self.pooled
+
 
 class VisionTransformer(nn.Module):
     """Images (B, H, W, 3) float32 → logits (B, K), or the pooled features where there is no head.
@@ -97,7 +104,7 @@ class VisionTransformer(nn.Module):
     patch_stride: int | None = None
     dtype: Any = jnp.float32  # of activations; parameters and softmax stay float32
     attention: str = "auto"  # auto | plain | blockwise | cudnn | splash | tokamax, see kernels.py
-    blockwise_above: int = 1024  # tokens above which portable backends go blockwise
+    blockwise_above: int | None = None  # tokens above which maps go by blocks, None = kernels.py's
     remat: str = "none"  # none | full | dots
     scan: bool = False  # one compiled block, scanned over layers
 
@@ -113,7 +120,7 @@ class VisionTransformer(nn.Module):
             self.patch_stride,
         )
         self._setup_tables()
-        self.blocks = make_blocks(self.depth, self._design(), scan=self.scan, remat=self.remat)
+        self.blocks = make_blocks(self.depth, self.block_design(), scan=self.scan, remat=self.remat)
         if self.pre_norm:
             self.norm_pre = layer_norm(self.norm_eps, self.dtype)
         if self.norm_after_pool:
@@ -121,7 +128,7 @@ class VisionTransformer(nn.Module):
         else:
             self.norm = layer_norm(self.norm_eps, self.dtype)
         if self.pool == "map":
-            self.attention_pool = AttentionPool(self._design())
+            self.attention_pool = AttentionPool(self.block_design())
         if self.pre_logits:
             self.representation = nn.Dense(self.width, dtype=self.dtype)
         if self.num_classes:
@@ -149,7 +156,8 @@ class VisionTransformer(nn.Module):
             shape = (table_rows(self.grid), self.num_heads)
             self.shared_bias = self.param("relative_bias", init, shape)
 
-    def _design(self) -> BlockDesign:
+    def block_design(self) -> BlockDesign:
+        """What each of the blocks is made of."""
         return BlockDesign(
             num_heads=self.num_heads,
             mlp_dim=self.mlp_dim or 4 * self.width,
@@ -217,11 +225,7 @@ class VisionTransformer(nn.Module):
         return grid_of(tuple(image_shape[-3:-1]), self.patch_size, self.patch_stride)
 
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
-        out = self.forward(images, train)
-        for value in (out.logits, out.pooled):
-            if value is not None:
-                return value
-        return out.tokens
+        return self.forward(images, train).result
 
     def forward(
         self, images: jax.Array, train: bool = False, mask: jax.Array | None = None
@@ -230,9 +234,19 @@ class VisionTransformer(nn.Module):
 
         mask: (B, N) bool, patches that the mask token stands for (needs mask_token=True).
         """
-        tokens = self.embed(images, mask)
-        place = self.placement(self.grid_in(images.shape))
-        tokens = self.encode(tokens, train, place)
+        tokens, keep, place = self.before_blocks(images, train, mask)
+        return self.after_blocks(run_blocks(self.blocks, tokens, self.depth, keep, place))
+
+    def before_blocks(
+        self, images: jax.Array, train: bool = False, mask: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array | None, TokenPositions | None]:
+        """What the blocks start from, as `run_blocks` takes it: tokens, keep, place."""
+        tokens, keep = self._enter(self.embed(images, mask), train)
+        return tokens, keep, self.placement(self.grid_in(images.shape))
+
+    def after_blocks(self, tokens: jax.Array) -> ViTOutput:
+        """What the network makes of the tokens that come out of its blocks, (B, T, C)."""
+        tokens = self._leave(tokens)
         pooled = self._pool(tokens)
         logits = None
         if self.num_classes:
@@ -302,6 +316,11 @@ class VisionTransformer(nn.Module):
         self, tokens: jax.Array, train: bool = False, place: TokenPositions | None = None
     ) -> jax.Array:
         """The blocks and the final norm (none with a norm after pooling): (B, T, C) → (B, T, C)."""
+        tokens, keep = self._enter(tokens, train)
+        return self._leave(run_blocks(self.blocks, tokens, self.depth, keep, place))
+
+    def _enter(self, tokens: jax.Array, train: bool) -> tuple[jax.Array, jax.Array | None]:
+        """The first block's tokens, and all blocks' factors of stochastic depth."""
         keep = None
         if train and self.drop_path > 0:
             if not self.has_rng("dropout"):
@@ -310,7 +329,9 @@ class VisionTransformer(nn.Module):
             keep = branch_factors(key, self.depth, tokens.shape[0], self.drop_path)
         if self.pre_norm:
             tokens = self.norm_pre(tokens)
-        tokens = run_blocks(self.blocks, tokens, self.depth, keep, place)
+        return tokens, keep
+
+    def _leave(self, tokens: jax.Array) -> jax.Array:
         return tokens if self.norm_after_pool else self.norm(tokens)
 
     def _pool(self, tokens: jax.Array) -> jax.Array | None:

@@ -54,6 +54,13 @@ class AttentionTransfer(TeachingTask):
         # A student that computes with its teacher's attention needs the teacher for good.
         return self.teach(variables, frozen, images, False, None)[0]
 
+    def check_unlabeled(self) -> None:
+        if self.settings.transfer.copies:
+            raise ValueError(
+                f"unlabeled.source: task.mode={self.settings.transfer.mode!r} copies, which has no "
+                "loss of its own, so images without labels teach nothing; leave it empty, or distil"
+            )
+
     def check(self, image_shape: tuple[int, ...]) -> None:
         self.model.num_tokens(image_shape)
         teacher_shape = self.view.shape(image_shape)

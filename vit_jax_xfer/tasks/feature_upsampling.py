@@ -21,7 +21,7 @@ from vit_jax_xfer.models.registry import create_model
 from vit_jax_xfer.tasks.configured_model import given_fields, initial_variables
 from vit_jax_xfer.tasks.task import Aux, Batch, Task, Variables
 from vit_jax_xfer.tasks.teacher_view import View, view_between
-from vit_jax_xfer.tasks.teachers import Loader, load_backbone_of
+from vit_jax_xfer.tasks.teachers import Loader, backbone_in, load_backbone_of
 from vit_jax_xfer.transfer.views import Normalisation
 
 if TYPE_CHECKING:  # tasks import where there are no configs
@@ -35,6 +35,7 @@ class FeatureUpsamplingSettings:
     backbone: str = ""  # a run's `model` folder, or any file that load_pretrained reads
     backbone_family: str = ""  # of load_pretrained; "" = told from its names
     backbone_num_heads: int = 0  # where shapes can't tell and 64 channels a head is wrong
+    backbone_dtype: str = ""  # bfloat16 | float32: kept and computing in it; "" = as it is stored
     facet: str = "key"  # key | query | value | token
     layer: int = -1  # the block, negative counts from the end
     loss: str = "cosine"  # cosine | l1 | l2
@@ -75,7 +76,9 @@ class FeatureUpsampling(Task):
                 f"model.name: {config.model['name']} doubles no features; choose lift or "
                 "convex_lift"
             )
+        # Its source is known by the weights as they are stored, whatever type they run in.
         model = model.clone(source=backbone.source(frozen))
+        backbone, frozen = backbone_in(backbone, frozen, settings.backbone_dtype)
         view = view_between(config, Normalisation(*backbone.mean_std))
         initial = initial_variables(config, model)
         return cls(model, settings, backbone, frozen, initial, view)

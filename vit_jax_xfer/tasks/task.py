@@ -53,8 +53,6 @@ class Task(abc.ABC):
     initial: Variables | None = None
     # Whether a run needs labels, so that missing ones are reported before it starts.
     needs_labels: bool = True
-    # Whether its loss uses the second stream, of images without labels.
-    uses_unlabeled: bool = False
     # Whether there is anything to train.
     trains: bool = True
     # The field of the config that names where `frozen` comes from, for messages.
@@ -115,6 +113,10 @@ class Task(abc.ABC):
     def networks_of_same_classes(self) -> dict[str, nn.Module]:
         """Networks whose logits go together with the run's, by what a message calls them."""
         return {}
+
+    def check_unlabeled(self) -> None:
+        """ValueError, naming the fields, where images without labels would teach nothing."""
+        raise ValueError("unlabeled.source: only a task with a teacher learns from such images")
 
     @abc.abstractmethod
     def check(self, image_shape: tuple[int, ...]) -> None:

@@ -1,5 +1,6 @@
 """The teacher that a config names, and the student that takes its shape from it."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -42,11 +43,7 @@ def load_teacher(settings: Any, load: Loader = load_weights) -> tuple[VisionTran
 
     ValueError without a teacher, and for an unknown type.
     """
-    if settings.teacher_dtype not in ("", *DTYPES):
-        raise ValueError(
-            f"task.teacher_dtype: {settings.teacher_dtype!r} is none of {', '.join(DTYPES)}; "
-            '"" = kept as it is stored, and computing as the student does'
-        )
+    check_dtype("task.teacher_dtype", settings.teacher_dtype, "computing as the student does")
     if not settings.teacher:
         raise ValueError(
             "task.teacher: none given; pass --config.task.teacher= with a run's model folder or a "
@@ -72,6 +69,22 @@ def load_backbone_of(settings: Any, load: Loader = load_weights) -> tuple[Backbo
         return backbone_of(*found, settings.backbone, facet=settings.facet, layer=settings.layer)
     except ValueError as error:
         raise ValueError(f"task.{error}") from None
+
+
+def backbone_in(backbone: Backbone, variables: Variables, dtype: str) -> tuple[Backbone, Variables]:
+    """A backbone kept in a type and computing in it; "" = as it is. ValueError: unknown type."""
+    check_dtype("task.backbone_dtype", dtype, "computing as it was loaded")
+    if not dtype:
+        return backbone, variables
+    model = backbone.model.clone(dtype=jnp.dtype(dtype))
+    return dataclasses.replace(backbone, model=model), keep_in(variables, dtype)
+
+
+def check_dtype(field: str, dtype: str, otherwise: str) -> None:
+    """ValueError unless a field holds one of DTYPES, or "": as it is stored, and `otherwise`."""
+    if dtype not in ("", *DTYPES):
+        known = ", ".join(DTYPES)
+        raise ValueError(f'{field}: {dtype!r} is none of {known}; "" = as stored, and {otherwise}')
 
 
 def keep_in(variables: Variables, dtype: str) -> Variables:

@@ -1,6 +1,7 @@
 """What all tasks with a teacher share: its variables, unlabelled images, the sum of losses."""
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -54,7 +55,6 @@ class TeachingTask(Task):
     frozen: Variables  # the teacher's variables
     initial: Variables | None = None
     view: View = View()  # the teacher's images from the student's
-    uses_unlabeled: bool = True
 
     @classmethod
     def from_config(
@@ -97,14 +97,15 @@ class TeachingTask(Task):
     def loss(
         self, variables: Variables, frozen: Variables, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, Aux]:
-        labelled = batch["image"].shape[0]
-        images, weights = batch["image"], jnp.ones(labelled)
+        images, weights = batch["image"], jnp.ones(batch["image"].shape[0])
         if "unlabeled" in batch:
-            images = jnp.concatenate([images, batch["unlabeled"]])
-            extra = jnp.full(batch["unlabeled"].shape[0], self.settings.unlabeled_weight)
-            weights = jnp.concatenate([weights, extra])
+            numbers = images.shape[0], batch["unlabeled"].shape[0]
+            images = join_rows(images, batch["unlabeled"])
+            extra = jnp.full(numbers[1], self.settings.unlabeled_weight)
+            weights = join_rows(weights, extra)
         logits, losses = self.teach(variables, frozen, images, True, {"dropout": key})
-        logits = logits[:labelled]
+        if "unlabeled" in batch:
+            logits = first_rows(logits, *numbers)
         label_loss = smoothed_cross_entropy(
             logits, batch["label"], self.settings.label_smoothing
         ).mean()
@@ -126,6 +127,9 @@ class TeachingTask(Task):
     def predict(self, variables: Variables, frozen: Variables, images: jax.Array) -> jax.Array:
         return self.model.apply(variables, images)
 
+    def check_unlabeled(self) -> None:
+        """They are what the teacher's loss is for."""
+
     def check(self, image_shape: tuple[int, ...]) -> None:
         self.model.num_tokens(image_shape)
         height, width = self.view.shape(image_shape)[:2]
@@ -135,3 +139,21 @@ class TeachingTask(Task):
                 f"task.teacher_image_size: {height}×{width} pixels are not a whole number of the "
                 f"teacher's {patch}-pixel patches; give another size, or -1"
             )
+
+
+def join_rows(first: jax.Array, second: jax.Array) -> jax.Array:
+    """Two batches (A, …), (B, …) as one (A + B, …), in an order that hangs on A and B alone.
+
+    They are dealt out in as many groups as divide both, some rows of each, so that on any mesh that
+    divides both a device joins its own rows and nothing travels.
+    """
+    groups = math.gcd(first.shape[0], second.shape[0])
+    parts = (x.reshape(groups, -1, *x.shape[1:]) for x in (first, second))
+    return jnp.concatenate(list(parts), axis=1).reshape(-1, *first.shape[1:])
+
+
+def first_rows(joined: jax.Array, first: int, second: int) -> jax.Array:
+    """The rows of the first of two batches of so many rows that `join_rows` made one."""
+    groups = math.gcd(first, second)
+    rows = joined.reshape(groups, -1, *joined.shape[1:])[:, : first // groups]
+    return rows.reshape(first, *joined.shape[1:])

@@ -28,8 +28,8 @@ def check_task(task: Task, inputs: Inputs, config: ConfigDict) -> None:
         task.check(chosen.image_shape())
     if not 0 <= config.optim.ema < 1:
         raise ValueError(f"optim.ema: expected a decay from 0 to below 1, got {config.optim.ema}")
-    if inputs.unlabeled is not None and not task.uses_unlabeled:
-        raise ValueError("unlabeled.source: only a task with a teacher learns from such images")
+    if inputs.unlabeled is not None:
+        task.check_unlabeled()
     if task.needs_labels:
         _check_labels(task, inputs)
     if task.trains and config.checkpoint.best_metric:

@@ -7,14 +7,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vit_jax_xfer.models.collections import give_attention
-from vit_jax_xfer.models.extract import encoder_of, first_blocks
+from vit_jax_xfer.models.extract import encoder_of
 from vit_jax_xfer.models.transformer.patches import check_images
 from vit_jax_xfer.models.vit import VisionTransformer
-from vit_jax_xfer.transfer import losses, values
-from vit_jax_xfer.transfer.map_free import cross_entropy
+from vit_jax_xfer.transfer.in_step import forward_in_step, plan_steps
+from vit_jax_xfer.transfer.in_turn import forward_in_turn
 from vit_jax_xfer.transfer.matching import MatchHeads, MatchLayers
-from vit_jax_xfer.transfer.spec import Mode, Pairing, Transfer
+from vit_jax_xfer.transfer.pair import Pair
+from vit_jax_xfer.transfer.spec import Mode, Transfer
 from vit_jax_xfer.transfer.tokens import Tokens
 
 Variables = Any
@@ -94,33 +94,21 @@ def paired_forward(
     pairing = transfer.pair(student, teacher, images.shape, teacher_images.shape)
     if transfer.materialize and transfer.part == "map":
         student, teacher = (_with_maps(network) for network in (student, teacher))
-    shared = train and share_drop_path
-    if shared:
+    if train and share_drop_path:
         check_shared_depth(student, teacher)
         teacher = teacher.clone(drop_path=student.drop_path)
-    else:
-        # Under a scan the compiler can't tell that nobody asks for the later blocks.
-        needed = max(pairing.teacher_layers) + 1
-        teacher, teacher_variables = first_blocks(teacher, teacher_variables, needed)
-    _, out = teacher.apply(
-        teacher_variables, teacher_images, shared, rngs=rngs if shared else None, mutable=["qkv"]
+    pair = Pair(
+        transfer,
+        pairing,
+        student,
+        student_variables,
+        teacher,
+        jax.lax.stop_gradient(teacher_variables),
     )
-    theirs = values.of_teacher(transfer, pairing, out["qkv"])
-    if transfer.copies:
-        given = give_attention(
-            values.for_copies(transfer, pairing, theirs, student),
-            pairing.layers,
-            depth=student.depth,
-            num_heads=student.num_heads,
-            heads=transfer.heads,
-            scan=student.scan,
-        )
-        logits = student.apply({**student_variables, "given": given}, images, train, rngs=rngs)
-        return logits, jnp.zeros(images.shape[0])
-    logits, out = student.apply(student_variables, images, train, rngs=rngs, mutable=["qkv"])
-    own = values.of_student(transfer, pairing, out["qkv"])
-    pairs = zip(own, theirs, strict=True)
-    return logits, sum(_layer_loss(transfer, pairing, student, *pair) for pair in pairs)
+    teacher_rngs = rngs if train and share_drop_path else None
+    if student.scan and teacher.scan and (steps := plan_steps(pairing)):
+        return forward_in_step(pair, steps, images, teacher_images, train, rngs, teacher_rngs)
+    return forward_in_turn(pair, images, teacher_images, train, rngs, teacher_rngs)
 
 
 def check_views(images: jax.Array, teacher_images: jax.Array) -> None:
@@ -148,24 +136,3 @@ def check_shared_depth(student: VisionTransformer, teacher: VisionTransformer) -
 def _with_maps(network: VisionTransformer) -> VisionTransformer:
     """A network whose attention goes by the maps that are there anyway, unless told otherwise."""
     return network.clone(attention="plain") if network.attention == "auto" else network
-
-
-def _layer_loss(
-    transfer: Transfer,
-    pairing: Pairing,
-    student: VisionTransformer,
-    own: values.Values,
-    theirs: values.Values,
-) -> jax.Array:
-    """The loss of each image in one layer, (B,): averaged over heads and tokens."""
-    if transfer.part != "map":
-        return losses.mean_square(own[transfer.part], theirs[transfer.part])
-    tensors = own["q"], own["k"], theirs["q"], theirs["k"]
-    extra = {
-        "student_bias": own.get("bias"),
-        "teacher_bias": theirs.get("bias"),
-        "groups": pairing.matched.groups,
-    }
-    if pairing.as_maps:
-        return losses.map_cross_entropy(*tensors, **extra).mean(axis=(1, 2))
-    return cross_entropy(*tensors, student.attention, student.blockwise_above, **extra)

@@ -26,7 +26,7 @@ def cross_entropy(
     teacher_q: jax.Array,
     teacher_k: jax.Array,
     implementation: str = "auto",
-    blockwise_above: int = 1024,
+    blockwise_above: int | None = None,
     student_bias: Bias = None,
     teacher_bias: Bias = None,
     groups: int | None = None,
@@ -35,8 +35,8 @@ def cross_entropy(
 
     implementation: see kernels.py; "auto" goes by rows of maps, all at once up to `blockwise_above`
     keys, on every backend, and another kernel's name by that kernel. A bias or a mean of maps is no
-    part of the derivative above: then blocks of QUERY_BLOCK rows of the maps are built one after
-    the other.
+    part of the derivative above: then blocks of rows of the maps are built one after the other,
+    forward and again backward.
     """
     teacher_q, teacher_k = jax.lax.stop_gradient((teacher_q, teacher_k))
     tensors = student_q, student_k, teacher_q, teacher_k
@@ -75,7 +75,7 @@ def _cross_entropy(
     teacher_q: jax.Array,
     teacher_k: jax.Array,
     implementation: str,
-    blockwise_above: int,
+    blockwise_above: int | None,
 ) -> jax.Array:
     tensors = student_q, student_k, teacher_q, teacher_k
     return _value(tensors, implementation, blockwise_above, gradients=False)[0]
@@ -87,14 +87,14 @@ def _forward(
     teacher_q: jax.Array,
     teacher_k: jax.Array,
     implementation: str,
-    blockwise_above: int,
+    blockwise_above: int | None,
 ) -> tuple[jax.Array, Gradients]:
     tensors = student_q, student_k, teacher_q, teacher_k
     return _value(tensors, implementation, blockwise_above, gradients=True)
 
 
 def _backward(
-    implementation: str, blockwise_above: int, gradients: Gradients, cotangent: jax.Array
+    implementation: str, blockwise_above: int | None, gradients: Gradients, cotangent: jax.Array
 ) -> tuple[jax.Array, jax.Array, None, None]:
     _, tokens, heads, _ = gradients[0].shape
     factor = (cotangent / (tokens * heads))[:, None, None, None]
@@ -108,7 +108,7 @@ _cross_entropy.defvjp(_forward, _backward)
 def _value(
     tensors: Tensors,
     implementation: str,
-    blockwise_above: int,
+    blockwise_above: int | None,
     gradients: bool,
 ) -> tuple[jax.Array, Gradients | None]:
     """The loss (B,), and the gradients of the sum of its rows by the student's q and k."""
@@ -116,10 +116,13 @@ def _value(
     kernel = implementation
     if kernel == "auto":
         # Fused kernels take more products here, and more memory: docs/attention_kernels.md.
-        kernel = "blockwise" if student_k.shape[1] > blockwise_above else "plain"
+        kernel = (
+            "blockwise" if kernels.takes_blocks(student_k.shape[1], blockwise_above) else "plain"
+        )
     if kernel in ("plain", "blockwise"):
-        rows = student_q.shape[1] if kernel == "plain" else kernels.QUERY_BLOCK
-        total, found = _by_rows(tensors, rows, gradients)
+        length = student_q.shape[1]
+        blocks = (1, length) if kernel == "plain" else kernels.block_rows(length)
+        total, found = _by_rows(tensors, *blocks, gradients)
     else:
         total, found = _by_attention(tensors, implementation, blockwise_above, gradients)
     _, tokens, heads, _ = student_q.shape
@@ -128,15 +131,14 @@ def _value(
 
 def _by_rows(
     tensors: Tensors,
+    number: int,
     rows: int,
     gradients: bool,
 ) -> tuple[jax.Array, Gradients | None]:
-    """The sum of all rows, (B,), and its gradients, from blocks of so many rows of both maps."""
+    """The sum of all rows, (B,), and its gradients, from so many blocks of rows of both maps."""
     student_q, student_k, teacher_q, teacher_k = tensors
     student_k, teacher_k = (jnp.swapaxes(x, 1, 2) for x in (student_k, teacher_k))
     length, dtype = student_q.shape[1], student_q.dtype
-    rows = min(rows, length)
-    number = -(-length // rows)
     scale, teacher_scale = (x.shape[-1] ** -0.5 for x in (student_q, teacher_q))
     wide = jnp.promote_types(dtype, jnp.float32)
 
@@ -185,7 +187,7 @@ def _by_rows(
 def _by_attention(
     tensors: Tensors,
     implementation: str,
-    blockwise_above: int,
+    blockwise_above: int | None,
     gradients: bool,
 ) -> tuple[jax.Array, Gradients | None]:
     """As `_by_rows`, by fused attention over the student's keys as values, and its transposes."""

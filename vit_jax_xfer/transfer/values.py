@@ -1,4 +1,8 @@
-"""The tensors of a transfer: picked from what both networks emit, made ready to be handed over."""
+"""The tensors of a transfer: picked from what a block emits, made ready to be handed over.
+
+A block's collection `qkv` is {"attention": {"q", "k", "v"[, "bias"]}}; the same with a leading axis
+over layers is a scanned network's.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +11,6 @@ import jax
 import jax.numpy as jnp
 
 from vit_jax_xfer.models.attention import kernels
-from vit_jax_xfer.models.collections import layer_values
 from vit_jax_xfer.models.vit import VisionTransformer
 from vit_jax_xfer.transfer.losses import mean_maps
 from vit_jax_xfer.transfer.spec import Pairing, Transfer
@@ -16,29 +19,29 @@ from vit_jax_xfer.transfer.spec import Pairing, Transfer
 Values = dict[str, jax.Array]
 
 
-def of_student(transfer: Transfer, pairing: Pairing, emitted: Mapping[str, Any]) -> list[Values]:
-    """What the student's collection `qkv` puts beside the teacher's, one entry a layer."""
-    return _pick(transfer, emitted, pairing.layers, pairing.heads, pairing.tokens)
+def of_student(transfer: Transfer, pairing: Pairing, emitted: Mapping[str, Any]) -> Values:
+    """What one of the student's blocks puts beside the teacher's."""
+    return _pick(transfer, emitted, pairing.heads, pairing.tokens)
 
 
-def of_teacher(transfer: Transfer, pairing: Pairing, emitted: Mapping[str, Any]) -> list[Values]:
-    """What the teacher's collection `qkv` teaches, one entry a layer, cut off from its gradient."""
+def of_teacher(transfer: Transfer, pairing: Pairing, emitted: Mapping[str, Any]) -> Values:
+    """What one of the teacher's blocks teaches, cut off from its gradient."""
     heads, tokens = pairing.matched.heads, pairing.teacher_tokens
-    return _pick(transfer, jax.lax.stop_gradient(emitted), pairing.teacher_layers, heads, tokens)
+    return _pick(transfer, jax.lax.stop_gradient(emitted), heads, tokens)
 
 
 def for_copies(
-    transfer: Transfer, pairing: Pairing, theirs: Sequence[Values], student: VisionTransformer
-) -> dict[str, list[jax.Array]]:
-    """{name: one array a layer} of the teacher's, for the student's collection `given`."""
+    transfer: Transfer, pairing: Pairing, theirs: Values, student: VisionTransformer
+) -> Values:
+    """The teacher's of one block, as a block of the student takes them in `given`."""
     if transfer.part != "map":
-        return {transfer.part: [layer[transfer.part] for layer in theirs]}
+        return {transfer.part: theirs[transfer.part]}
     if pairing.as_maps:
-        return {"map": [_map(layer, pairing.matched.groups, student.num_heads) for layer in theirs]}
-    if student.relative_bias != "none" and "bias" not in theirs[0]:
+        return {"map": _map(theirs, pairing.matched.groups, student.num_heads)}
+    if student.relative_bias != "none" and "bias" not in theirs:
         # The student's own bias gives way to the teacher's, which is none.
-        theirs = [{**layer, "bias": _no_bias(layer["k"])} for layer in theirs]
-    return {name: [layer[name] for layer in theirs] for name in theirs[0]}
+        return {**theirs, "bias": _no_bias(theirs["k"])}
+    return theirs
 
 
 def _map(layer: Values, groups: int | None, num_heads: int) -> jax.Array:
@@ -56,23 +59,18 @@ def _no_bias(k: jax.Array) -> jax.Array:
 def _pick(
     transfer: Transfer,
     emitted: Mapping[str, Any],
-    layers: Sequence[int],
     heads: Sequence[int] | None,
     tokens: Sequence[int] | None,
-) -> list[Values]:
-    """The layers' tensors that take part, at the chosen heads and tokens."""
-    names = [transfer.part] if transfer.part != "map" else ["q", "k"]
-    found = {name: layer_values(emitted, ("attention", name), layers) for name in names}
-    if transfer.part == "map" and _has_bias(emitted):
-        found["bias"] = layer_values(emitted, ("attention", "bias"), layers)
-    for name, arrays in found.items():
-        head_axes, token_axes = ((0,), (1, 2)) if name == "bias" else ((2,), (1,))
-        found[name] = [_take(_take(x, heads, head_axes), tokens, token_axes) for x in arrays]
-    return [dict(zip(found, arrays, strict=True)) for arrays in zip(*found.values(), strict=True)]
-
-
-def _has_bias(emitted: Mapping[str, Any]) -> bool:
-    return any("bias" in block["attention"] for block in emitted.values())
+) -> Values:
+    """A block's tensors that take part, at the chosen heads and tokens."""
+    attention = emitted["attention"]
+    names = [transfer.part] if transfer.part != "map" else ["q", "k", "bias"]
+    axes = {"bias": ((0,), (1, 2))}
+    found = {}
+    for name in (name for name in names if name in attention):
+        head_axes, token_axes = axes.get(name, ((2,), (1,)))
+        found[name] = _take(_take(attention[name], heads, head_axes), tokens, token_axes)
+    return found
 
 
 def _take(x: jax.Array, places: Sequence[int] | None, axes: Sequence[int]) -> jax.Array:

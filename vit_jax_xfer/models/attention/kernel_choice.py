@@ -13,16 +13,23 @@ Implementation = Literal["auto", Kernel]
 KERNELS: tuple[str, ...] = get_args(Kernel)
 IMPLEMENTATIONS: tuple[str, ...] = ("auto", *KERNELS)
 
+# Keys up to which a whole map is built at once, where no network says otherwise. Beyond, blocks of
+# rows cost a CPU nothing that could be measured (docs/attention_kernels.md). A TPU's compiler keeps
+# the maps of a few hundred tokens off its main memory by itself.
+MAPS_UP_TO = {"cpu": 128, "gpu": 128, "tpu": 1024}
+
 
 def choose(
     q: jax.Array,
     k: jax.Array,
     v: jax.Array,
     requested: str,
-    blockwise_above: int,
+    blockwise_above: int | None,
     biased: bool = False,
 ) -> Kernel:
     """Names the kernel that runs for these arrays; `requested` other than "auto" is final.
+
+    blockwise_above: see `takes_blocks`.
 
     ValueError, naming the field and the reason, for a kernel that can't run here or on these.
     """
@@ -35,11 +42,16 @@ def choose(
     # The fused kernel's derivative of a bias costs a map for every image, so a bias goes portable.
     if not biased and obstacle("cudnn", q, k, v, biased) is None:
         return "cudnn"
-    if k.shape[1] <= blockwise_above:
+    if not takes_blocks(k.shape[1], blockwise_above):
         return "plain"
     if _one_device_each() and obstacle("splash", q, k, v, biased) is None:
         return "splash"
     return "blockwise"
+
+
+def takes_blocks(keys: int, blockwise_above: int | None) -> bool:
+    """Whether rows of so many keys are too many for a map at once; None = MAPS_UP_TO's number."""
+    return keys > (MAPS_UP_TO[platform()] if blockwise_above is None else blockwise_above)
 
 
 def obstacle(kernel: str, q: jax.Array, k: jax.Array, v: jax.Array, biased: bool) -> str | None:

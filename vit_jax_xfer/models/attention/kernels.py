@@ -10,8 +10,10 @@ Softmax and its statistics are float32 (float64 for float64 input), whatever the
 | `cudnn`     | the fused kernel of `jax.nn`, NVIDIA GPUs only  | B·T·H·d                      |
 | `splash`    | the fused kernel of Pallas, TPUs only; no bias  | B·T·H·128                    |
 | `tokamax`   | what the package of this name finds best        | its choice                   |
-| `auto`      | on GPUs `cudnn` where it can and no bias is added; else `plain` up to
+| `auto`      | on GPUs `cudnn` where it can and no bias is added; else `plain` up to           |
 |             | `blockwise_above` keys, then on TPUs `splash` where it can, then `blockwise`    |
+
+`blockwise_above` is 128 keys where nothing is given, on TPUs 1024 (kernel_choice.py).
 
 docs/attention_kernels.md has the types and shapes, and what is tested where.
 """
@@ -23,7 +25,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from vit_jax_xfer.models.attention.kernel_choice import IMPLEMENTATIONS, Implementation, choose
+from vit_jax_xfer.models.attention.kernel_choice import (
+    IMPLEMENTATIONS,
+    Implementation,
+    choose,
+    takes_blocks,
+)
 from vit_jax_xfer.models.attention.per_device import per_device
 from vit_jax_xfer.models.attention.splash import splash_attention, splash_with_logsumexp
 
@@ -34,14 +41,17 @@ __all__ = [
     "attention_map",
     "attention_scores",
     "attention_with_logsumexp",
+    "block_rows",
     "choose",
     "dot_product_attention",
     "logsumexp_without_derivative",
     "over_query_blocks",
+    "takes_blocks",
 ]
 
-# Rows of queries in flight in the blockwise form: large enough for an efficient matrix product,
-# small enough that a block of float32 scores over a few thousand keys stays within tens of MB.
+# The most rows of queries in flight in the blockwise form: large enough for an efficient matrix
+# product, small enough that a block of float32 scores over a few thousand keys stays within tens
+# of MB.
 QUERY_BLOCK = 256
 
 
@@ -53,7 +63,7 @@ def dot_product_attention(
     *,
     scale: float | None = None,
     implementation: str = "auto",
-    blockwise_above: int = 1024,
+    blockwise_above: int | None = None,
 ) -> jax.Array:
     """softmax(scale · q kᵀ + bias) v, (B, T, H, e) in v's dtype; `scale` defaults to 1/√d.
 
@@ -79,7 +89,7 @@ def logsumexp_without_derivative(
     *,
     scale: float,
     implementation: str,
-    blockwise_above: int,
+    blockwise_above: int | None,
 ) -> tuple[jax.Array, jax.Array]:
     """As `attention_with_logsumexp`, by the kernel that `choose` names where that has it exactly.
 
@@ -89,7 +99,9 @@ def logsumexp_without_derivative(
     kernel = choose(q, k, v, implementation, blockwise_above)
     if kernel == "splash":
         return per_device(partial(splash_with_logsumexp, scale=scale), q, k, v, with_rows=True)
-    blockwise = kernel == "blockwise" or (kernel != "plain" and k.shape[1] > blockwise_above)
+    blockwise = kernel == "blockwise" or (
+        kernel != "plain" and takes_blocks(k.shape[1], blockwise_above)
+    )
     return attention_with_logsumexp(q, k, v, scale=scale, blockwise=blockwise)
 
 
@@ -166,8 +178,17 @@ def _blockwise(
     )
 
 
+def block_rows(length: int) -> tuple[int, int]:
+    """(blocks, rows of each) that `length` queries are split into, the last padded.
+
+    As even as can be, of QUERY_BLOCK rows at most, and two at least: one would be a whole map.
+    """
+    number = max(-(-length // QUERY_BLOCK), 2)
+    return number, -(-length // number)
+
+
 def over_query_blocks(function: Callable[..., Any], *rows: jax.Array | None) -> Any:
-    """`function` on blocks of QUERY_BLOCK queries, one after the other, its results put together.
+    """`function` on blocks of queries (`block_rows`), one after the other, its results together.
 
     rows: arrays (…, T, C), of which `function` gets (…, block, C), padded with zeros; None stays.
     It returns arrays (B, H, block, …). The backward pass computes each block again, so that only
@@ -175,8 +196,7 @@ def over_query_blocks(function: Callable[..., Any], *rows: jax.Array | None) -> 
     """
     first = next(x for x in rows if x is not None)
     length = first.shape[-2]
-    block = min(QUERY_BLOCK, length)
-    number = -(-length // block)
+    number, block = block_rows(length)
 
     def split(x: jax.Array | None) -> jax.Array | None:
         if x is None:

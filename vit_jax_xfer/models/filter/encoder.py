@@ -11,6 +11,9 @@ from vit_jax_xfer.models.attention import kernels
 from vit_jax_xfer.models.pytorch_init import TORCH_KERNEL, torch_bias
 from vit_jax_xfer.models.transformer.block_design import layer_norm
 
+# Keys up to which a map is built at once: what docs/filter_vit.md measured.
+WHOLE_MAPS = 1024
+
 
 def position_table(number: int, width: int) -> np.ndarray:
     """Sines and cosines of the raster index (1706.03762): (number, width) float32, interleaved."""
@@ -66,7 +69,7 @@ class EncoderLayer(nn.Module):
             weights = nn.Dropout(self.dropout, deterministic=False)(weights)
             out = kernels.apply_map(weights, v)
         else:
-            out = kernels.dot_product_attention(q, k, v)
+            out = kernels.dot_product_attention(q, k, v, blockwise_above=WHOLE_MAPS)
         return nn.DenseGeneral(
             width, axis=(-2, -1), kernel_init=TORCH_KERNEL, dtype=self.dtype, name="proj"
         )(out)

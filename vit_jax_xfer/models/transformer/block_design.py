@@ -42,7 +42,7 @@ class BlockDesign:
     kernel_init: str = "truncated_normal"
     dtype: Any = jnp.float32
     implementation: str = "auto"
-    blockwise_above: int = 1024
+    blockwise_above: int | None = None
     qkv_bias: str = "full"
     qk_norm: bool = False
     attention_norm: bool = False

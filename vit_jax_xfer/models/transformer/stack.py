@@ -39,10 +39,10 @@ def run_blocks(
     place: TokenPositions | None = None,
 ) -> jax.Array:
     """Tokens (B, T, C) through all blocks. keep: (depth, 2, B) factors of stochastic depth."""
-    tokens = _boundary(tokens)
+    tokens = boundary(tokens)
     if isinstance(blocks, nn.Module):
         scanned = nn.scan(
-            lambda block, carry, factors, place: (_boundary(block(carry, factors, place)), None),
+            lambda block, carry, factors, place: (boundary(block(carry, factors, place)), None),
             variable_axes=dict.fromkeys(SCANNED, 0),
             split_rngs={"params": True},
             in_axes=(0, nn.broadcast),
@@ -50,11 +50,11 @@ def run_blocks(
         )
         return scanned(blocks, tokens, keep, place)[0]
     for i, block in enumerate(blocks):
-        tokens = _boundary(block(tokens, None if keep is None else keep[i], place))
+        tokens = boundary(block(tokens, None if keep is None else keep[i], place))
     return tokens
 
 
-def _boundary(tokens: jax.Array) -> jax.Array:
+def boundary(tokens: jax.Array) -> jax.Array:
     """The residual stream between two blocks: on its own devices, and computed once.
 
     XLA's CPU compiler would fuse the stream's additions, from the first block on, into each of

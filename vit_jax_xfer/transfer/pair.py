@@ -1,0 +1,54 @@
+"""A student beside its teacher, and how far apart a block of one is from a block of the other."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+
+from vit_jax_xfer.models.vit import VisionTransformer
+from vit_jax_xfer.transfer import losses, values
+from vit_jax_xfer.transfer.map_free import cross_entropy
+from vit_jax_xfer.transfer.spec import Pairing, Transfer
+
+Variables = Any
+Emitted = Mapping[str, Any]  # what one block writes into the collection `qkv`
+
+
+class Pair(NamedTuple):
+    """Two networks with their variables, and what moves between them."""
+
+    transfer: Transfer
+    pairing: Pairing
+    student: VisionTransformer
+    student_variables: Variables
+    teacher: VisionTransformer
+    teacher_variables: Variables
+
+    def taught(self, emitted: Emitted) -> values.Values:
+        """What one of the teacher's blocks hands over or is compared by."""
+        return values.of_teacher(self.transfer, self.pairing, emitted)
+
+    def given(self, theirs: values.Values) -> values.Values:
+        """The same as one of the student's blocks takes it in place of its own."""
+        return values.for_copies(self.transfer, self.pairing, theirs, self.student)
+
+    def loss(self, emitted: Emitted, theirs: values.Values) -> jax.Array:
+        """The loss of each image in one layer, (B,): averaged over heads and tokens.
+
+        emitted: by the student's block. theirs: of `taught`.
+        """
+        own = values.of_student(self.transfer, self.pairing, emitted)
+        part = self.transfer.part
+        if part != "map":
+            return losses.mean_square(own[part], theirs[part])
+        tensors = own["q"], own["k"], theirs["q"], theirs["k"]
+        extra = {
+            "student_bias": own.get("bias"),
+            "teacher_bias": theirs.get("bias"),
+            "groups": self.pairing.matched.groups,
+        }
+        if self.pairing.as_maps:
+            return losses.map_cross_entropy(*tensors, **extra).mean(axis=(1, 2))
+        return cross_entropy(
+            *tensors, self.student.attention, self.student.blockwise_above, **extra
+        )
