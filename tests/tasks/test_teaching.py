@@ -8,6 +8,7 @@ import pytest
 
 from tests.runs import tiny_config
 from vit_jax_xfer.models.registry import create_model
+from vit_jax_xfer.pretrained.layout import unstack_blocks
 from vit_jax_xfer.tasks.build import build_task
 from vit_jax_xfer.tasks.distillation import LogitDistillation, LogitDistillationSettings
 from vit_jax_xfer.tasks.placeholder_teacher import placeholder_loader
@@ -15,8 +16,9 @@ from vit_jax_xfer.tasks.teaching import TeacherSettings, TeachingTask, first_row
 from vit_jax_xfer.train.collectives import collectives
 from vit_jax_xfer.train.compile import trace_step
 from vit_jax_xfer.train.inputs import batch_shapes
-from vit_jax_xfer.train.schedule import make_plan
+from vit_jax_xfer.train.schedule import make_run_schedule
 from vit_jax_xfer.train.sharding import make_mesh
+from vit_jax_xfer.train.workdir import fingerprint
 
 CONFIGS = ("attention_distill", "attention_copy", "logit_distill", "feature_distill")
 TEACHER = {"image_size": 8, "width": 16, "depth": 2, "num_heads": 2, "num_classes": 10}
@@ -77,7 +79,7 @@ def test_unlabelled_images_join_the_labelled_ones_where_they_are(sizes):
     task = build_task(config, (8, 8, 3), 10, load)
     shapes = batch_shapes(config, (8, 8, 3))
     assert shapes["unlabeled"].shape == (48, 8, 8, 3)
-    program = trace_step(task, config, make_plan(config, 100), make_mesh(*sizes), shapes)
+    program = trace_step(task, config, make_run_schedule(config, 100), make_mesh(*sizes), shapes)
     step = program.traced.lower().compile({"xla_backend_optimization_level": 0})
     assert {one.kind for one in collectives(step.as_text())} == {"all-reduce"}
 
@@ -178,3 +180,16 @@ def test_a_lifted_backbone_has_a_type_of_its_own(dtype):
     assert task.model.source == task_with("").model.source
     with pytest.raises(ValueError, match="task.backbone_dtype: 'half' is none of bfloat16"):
         task_with("half")
+
+
+def test_a_scanned_students_teacher_is_scanned_as_well():
+    """Its blocks are stacked on the host, so that the two go in step; it teaches the same."""
+    tasks = [task_of("attention_distill", model__scan=scan) for scan in (False, True)]
+    assert [task.teacher.scan for task in tasks] == [False, True]
+    apart, stacked = ({"params": dict(task.frozen["params"])} for task in tasks)
+    jax.tree.map(np.testing.assert_array_equal, unstack_blocks(stacked), apart)
+    leaves = jax.tree.leaves(stacked["params"]["blocks"])
+    assert all(isinstance(leaf, np.ndarray) and leaf.shape[0] == 2 for leaf in leaves)
+    assert not any(any(leaf.strides) for leaf in leaves)  # placeholders still take no memory
+    # By its old fingerprint a run goes on that was started before teachers were stacked.
+    assert fingerprint(unstack_blocks(stacked)) == fingerprint(apart) != fingerprint(stacked)

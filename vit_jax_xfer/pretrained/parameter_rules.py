@@ -238,8 +238,12 @@ def stack_blocks(params: Params, like: Mapping[str, Any] | None = None) -> Param
 
 def _stack(*leaves: Any) -> Any:
     """One array with a new leading axis; on the host where all leaves are numpy's."""
-    on_host = all(isinstance(leaf, np.ndarray) for leaf in leaves)
-    return np.stack(leaves) if on_host else jnp.stack(leaves)
+    if not all(isinstance(leaf, np.ndarray) for leaf in leaves):
+        return jnp.stack(leaves)
+    shape, number = (len(leaves), *leaves[0].shape), leaves[0].flat[:1]
+    if leaves[0].ndim and all(not any(x.strides) and x.flat[0] == number for x in leaves):
+        return np.broadcast_to(number[0], shape)  # a placeholder, which takes no memory
+    return np.stack(leaves)
 
 
 def unstack_blocks(params: Params) -> Params:

@@ -14,6 +14,7 @@ from vit_jax_xfer.models.extract import encoder_of
 from vit_jax_xfer.models.student import student_like
 from vit_jax_xfer.models.vit import VisionTransformer
 from vit_jax_xfer.pretrained import load_pretrained
+from vit_jax_xfer.pretrained.layout import stack_blocks
 from vit_jax_xfer.tasks.task import Variables
 
 # (field of the config, path, heads, family) → the network and its variables; see `load_weights`.
@@ -110,6 +111,15 @@ def run_like(teacher: VisionTransformer, student: nn.Module, dtype: str = "") ->
         drop_path=0.0,
         remat="none",
     )
+
+
+def scan_like(
+    teacher: VisionTransformer, variables: Variables, student: VisionTransformer
+) -> tuple[VisionTransformer, Variables]:
+    """The teacher with its blocks stacked where the student's are, so that they go in step."""
+    if teacher.scan or not student.scan:
+        return teacher, variables
+    return teacher.clone(scan=True), stack_blocks(variables)
 
 
 def build_student(teacher: VisionTransformer, fields: Mapping[str, Any]) -> VisionTransformer:

@@ -20,7 +20,7 @@ from vit_jax_xfer.tasks.task import (
     smoothed_cross_entropy,
 )
 from vit_jax_xfer.tasks.teacher_view import View, view_of
-from vit_jax_xfer.tasks.teachers import Loader, build_student, load_teacher, run_like
+from vit_jax_xfer.tasks.teachers import Loader, build_student, load_teacher, run_like, scan_like
 
 if TYPE_CHECKING:  # tasks import where there are no configs
     from ml_collections import ConfigDict
@@ -77,6 +77,7 @@ class TeachingTask(Task):
                 "for a teacher's attention; choose a vit_*"
             )
         teacher = run_like(teacher, model, settings.teacher_dtype)
+        teacher, frozen = scan_like(teacher, frozen, model)
         view = view_of(config, settings, model, teacher, image_shape)
         return cls(model, settings, teacher, frozen, initial_variables(config, model), view)
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
+from vit_jax_xfer.pretrained.layout import unstack_blocks
 from vit_jax_xfer.storage.checkpoints import Checkpoints
 from vit_jax_xfer.tasks.task import Task, Variables
 from vit_jax_xfer.train.class_names import check_same_classes
@@ -15,6 +16,7 @@ from vit_jax_xfer.train.console import say
 from vit_jax_xfer.train.schedule import RunSchedule
 from vit_jax_xfer.train.sharding import param_shardings, place
 from vit_jax_xfer.train.state import TrainState, new_state
+from vit_jax_xfer.train.workdir import fingerprint
 
 NEW_CLOCK = {"elapsed": 0.0, "step": 0}
 
@@ -59,7 +61,9 @@ def start_or_resume(
         )
     check_same_classes(task, checkpoints.extra(step))
     state, extra = checkpoints.restore(_with_shardings(shapes, shardings), step)
-    if extra["teacher"] != teacher:
+    # A teacher whose blocks are stacked for its student was recorded as it was loaded by 0.1.
+    recorded = extra["teacher"]
+    if recorded != teacher and recorded != fingerprint(unstack_blocks(task.frozen)):
         raise ValueError(f"{task.frozen_field}: it is not the one with which this run was started")
     say(f"resuming at step {step} from {checkpoints.directory}")
     return state, step, extra["clock"]
