@@ -8,7 +8,7 @@ import pytest
 
 from tests.runs import tiny_config
 from vit_jax_xfer.models.registry import create_model
-from vit_jax_xfer.pretrained.layout import unstack_blocks
+from vit_jax_xfer.pretrained.parameter_rules import unstack_blocks
 from vit_jax_xfer.tasks.build import build_task
 from vit_jax_xfer.tasks.distillation import LogitDistillation, LogitDistillationSettings
 from vit_jax_xfer.tasks.placeholder_teacher import placeholder_loader

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from vit_jax_xfer.models.vit import VisionTransformer
-from vit_jax_xfer.pretrained.layout import stack_blocks
+from vit_jax_xfer.pretrained.parameter_rules import stack_blocks
 from vit_jax_xfer.train.sharding import batch_sharding, make_mesh, param_shardings
 from vit_jax_xfer.transfer import forward, in_step
 from vit_jax_xfer.transfer.forward import transfer_forward

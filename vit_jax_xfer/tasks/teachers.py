@@ -14,7 +14,7 @@ from vit_jax_xfer.models.extract import encoder_of
 from vit_jax_xfer.models.student import student_like
 from vit_jax_xfer.models.vit import VisionTransformer
 from vit_jax_xfer.pretrained import load_pretrained
-from vit_jax_xfer.pretrained.layout import stack_blocks
+from vit_jax_xfer.pretrained.parameter_rules import stack_blocks
 from vit_jax_xfer.tasks.task import Variables
 
 # (field of the config, path, heads, family) → the network and its variables; see `load_weights`.

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from vit_jax_xfer.pretrained.layout import unstack_blocks
+from vit_jax_xfer.pretrained.parameter_rules import unstack_blocks
 from vit_jax_xfer.storage.checkpoints import Checkpoints
 from vit_jax_xfer.tasks.task import Task, Variables
 from vit_jax_xfer.train.class_names import check_same_classes
