@@ -1,6 +1,8 @@
 """Which checkpoints a run keeps, also where a signal came in between; and each is a model."""
 
+import os
 import shutil
+import signal
 
 import jax
 import numpy as np
@@ -11,6 +13,7 @@ from tests.runs import rows, shared_program, tiny_config
 from vit_jax_xfer.storage.checkpoints import CheckpointError, Checkpoints
 from vit_jax_xfer.tasks.build import build_task
 from vit_jax_xfer.train import loop, stopping
+from vit_jax_xfer.train.evaluation import evaluate_state
 
 TOP1 = {2: 0.3, 4: 0.9, 6: 0.4, 8: 0.5}
 EVERY_TWO = {"steps": 8, "eval__every": 2}
@@ -78,6 +81,43 @@ def test_killed_in_an_evaluation(evaluated, tmp_path, monkeypatch):
     assert loop.run(config, tmp_path)["finished"]
     assert evaluated == [2, 4, 4, 6, 8] and kept(tmp_path) == ([4, 8], 4)
     assert [row[0] for row in rows(tmp_path) if row[1] == "eval"] == [2, 4, 6, 8]
+
+
+@pytest.mark.parametrize("every", [2, 100])  # with a checkpoint before the evaluation, or none
+def test_a_signal_in_an_evaluation_leaves_it(every, evaluated, tmp_path, monkeypatch, capfd):
+    config = tiny_config("scratch", **EVERY_TWO, checkpoint__every=every)
+    figures = loop.evaluate_state
+
+    def signalled(evaluator, state, *given):
+        if state.step < 4:
+            return figures(evaluator, state, *given)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return evaluate_state(evaluator, state, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "evaluate_state", signalled)
+        result = loop.run(config, tmp_path)
+    assert (result["finished"], result["step"], evaluated) == (False, 4, [2])
+    assert not (tmp_path / "model").exists()
+    assert loop.run(config, tmp_path)["finished"]
+    assert evaluated == [2, 4, 6, 8] and kept(tmp_path) == ([4, 8], 4)
+
+
+def test_a_signal_in_the_last_evaluation_leaves_the_run_unfinished(
+    evaluated, tmp_path, monkeypatch, capfd
+):
+    config, save = tiny_config("scratch", steps=2), Checkpoints.save
+
+    def signalled():
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "evaluate_state", evaluate_state)
+        patch.setattr(Checkpoints, "save", lambda *given: signalled() or save(*given))
+        result = loop.run(config, tmp_path)
+    assert (result["finished"], result["step"]) == (False, 2)
+    assert not (tmp_path / "model").exists() and not (tmp_path / "result.json").exists()
+    assert loop.run(config, tmp_path)["finished"] and evaluated == [2]
 
 
 def test_a_finished_run_again_ranks_the_same(evaluated, tmp_path):

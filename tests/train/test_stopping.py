@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from vit_jax_xfer.train import stopping
-from vit_jax_xfer.train.stopping import NonFiniteLoss, StopSignal, check_finite
+from vit_jax_xfer.train.stopping import EvaluationLeft, NonFiniteLoss, StopSignal, check_finite
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -26,6 +26,14 @@ def test_first_signal_only_asks(number, capfd):
         assert stop.requested(1) and stop.requested(2)
     assert signal.getsignal(number) == before
     assert signal.Signals(number).name in capfd.readouterr().err
+
+
+def test_an_evaluation_is_left_at_the_next_batch(capfd):
+    with StopSignal() as stop:
+        stop.leave_evaluation(0)
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(EvaluationLeft):
+            stop.leave_evaluation(1)
 
 
 def test_second_interrupt_raises_at_once(capfd):

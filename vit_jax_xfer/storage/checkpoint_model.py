@@ -4,10 +4,12 @@ import json
 import pathlib
 from typing import Any
 
-# Parts of a saved state (train/state.py): the parameters or their average, and what else a network
-# is applied with.
-WEIGHTS = ("params", "ema")
-_COLLECTIONS = "collections"
+# Parts of a saved state (train/state.py): parameters, or their average, each with where what else a
+# network is applied with may be. Version 0.1 kept no average of that.
+_PARTS: dict[str, tuple[str, ...]] = {
+    "params": ("collections",),
+    "ema": ("ema_collections", "collections"),
+}
 
 
 def is_checkpoint(path: pathlib.Path) -> bool:
@@ -61,11 +63,11 @@ def load_checkpoint_model(path: pathlib.Path, weights: str | None = None) -> tup
     from vit_jax_xfer.storage import tree_check
     from vit_jax_xfer.storage.checkpoints import CheckpointError, read_arrays
 
-    if weights not in (None, *WEIGHTS):
-        raise ValueError(f"weights: {weights!r} is none of {', '.join(WEIGHTS)} of {path}")
+    if weights not in (None, *_PARTS):
+        raise ValueError(f"weights: {weights!r} is none of {', '.join(_PARTS)} of {path}")
     part = weights or "params"
     try:
-        found = read_arrays(path / "state", only=(part, _COLLECTIONS))
+        found = read_arrays(path / "state", only=(part, *_PARTS[part]))
         sums = json.loads((path / "checksums" / "metadata").read_text())
         tree_check.check_checksums(found, sums)
     except Exception as error:
@@ -73,7 +75,8 @@ def load_checkpoint_model(path: pathlib.Path, weights: str | None = None) -> tup
         raise CheckpointError(f"checkpoint {path} is damaged: {said}") from error
     if not found.get(part):
         raise ValueError(f"weights: {path} holds no average: the run's optim.ema is 0")
-    return {"params": found[part], **found.get(_COLLECTIONS, {})}, read_description(path)
+    collections = next((found[name] for name in _PARTS[part] if name in found), {})
+    return {"params": found[part], **collections}, read_description(path)
 
 
 def _is_step(path: pathlib.Path) -> bool:

@@ -1,6 +1,6 @@
 """Data sets through a task: sums over images on the device, divided once at the end."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import jax
 import numpy as np
@@ -14,10 +14,15 @@ from vit_jax_xfer.train.state import TrainState
 
 
 class Evaluator:
-    """Runs `task.evaluate` over batches on a mesh; compiled at the first call."""
+    """Runs `task.evaluate` over batches on a mesh; compiled at the first call.
 
-    def __init__(self, task: Task, mesh: Mesh):
-        self._task, self._mesh = task, mesh
+    before_batch: called with the number of each batch; what it raises ends the evaluation.
+    """
+
+    def __init__(
+        self, task: Task, mesh: Mesh, before_batch: Callable[[int], None] = lambda number: None
+    ):
+        self._task, self._mesh, self._before_batch = task, mesh, before_batch
 
         def sums(variables: Variables, frozen: Variables, batch: Batch) -> dict[str, jax.Array]:
             return task.evaluate(variables, frozen, batch)
@@ -47,6 +52,7 @@ class Evaluator:
             scored = None if scored is None else place(scored, replicated(self._mesh))
             batches = ({**rows, "label": classes.labels(rows)} for rows in batches)
         for number, rows in enumerate(batches):
+            self._before_batch(number)
             local = len(rows["mask"])
             start = (number * jax.process_count() + jax.process_index()) * local
             rows = {**rows, "index": np.arange(start, start + local, dtype=np.int32)}

@@ -33,8 +33,9 @@ from vit_jax_xfer.train.run_checks import check_batch_sizes, check_task
 from vit_jax_xfer.train.run_overview import overview
 from vit_jax_xfer.train.schedule import make_run_schedule
 from vit_jax_xfer.train.sharding import make_mesh, param_shardings, place, to_device
+from vit_jax_xfer.train.state import TrainState
 from vit_jax_xfer.train.step_log import StepLog
-from vit_jax_xfer.train.stopping import StopSignal
+from vit_jax_xfer.train.stopping import EvaluationLeft, StopSignal
 from vit_jax_xfer.train.workdir import check_workdir, claim_workdir, fingerprint
 
 Result = dict[str, Any]
@@ -69,7 +70,7 @@ def _run(config: ConfigDict, workdir: str | os.PathLike[str], stop: StopSignal) 
     folder = check_workdir(os.fspath(workdir), config)
     shardings = param_shardings(task.frozen, mesh, config.mesh.fsdp_min_elements)
     frozen = place(task.frozen, shardings)
-    evaluator = Evaluator(task, mesh)
+    evaluator = Evaluator(task, mesh, stop.leave_evaluation)
     benchmarks = DenseBenchmarks(task, config, inputs.eval_shape())
     if not task.trains:
         claim_workdir(folder, config)
@@ -123,6 +124,11 @@ def _run(config: ConfigDict, workdir: str | os.PathLike[str], stop: StopSignal) 
     model = with_preparation(task.model, inputs.eval_pipeline, inputs.eval_shape())
     # What a checkpoint says beside its arrays, so that it is a model and a start by itself.
     about = {"teacher": teacher, "class_names": class_names, "model": describe(model)}
+
+    def save(step: int, state: TrainState) -> None:
+        position = {"clock": clock.state(), "data": {"step": step}}
+        checkpoints.save(step, state, {**position, **about})
+
     results: dict[str, float] = {}
     with (
         contextlib.closing(writer),
@@ -131,19 +137,23 @@ def _run(config: ConfigDict, workdir: str | os.PathLike[str], stop: StopSignal) 
     ):
         for step in range(start, run_schedule.total_steps + 1):
             last = step == run_schedule.total_steps
-            stopping = stop.requested(step) and not last
+            stopping = stop.requested(step)
             saving = stopping or (run_schedule.saves_at(step) and step > start)
             evaluating = run_schedule.evaluates_at(step) and not stopping
             if saving or evaluating:
                 log.flush()
             if saving:
-                now = {"clock": clock.state(), "data": {"step": step}}
-                checkpoints.save(step, state, {**now, **about})
+                save(step, state)
             if evaluating:
-                results = {
-                    **evaluate_state(evaluator, state, frozen, inputs),
-                    **benchmarks(state.variables(), frozen),
-                }
+                try:
+                    results = {
+                        **evaluate_state(evaluator, state, frozen, inputs),
+                        **benchmarks(state.variables(), frozen),
+                    }
+                except EvaluationLeft:  # the run that goes on makes it, so the state must be there
+                    save(step, state)
+                    stopping = True
+                    break
                 writer.write(step, results, kind="eval")
                 say(f"step {step}/{run_schedule.total_steps} evaluation  {show(results)}")
                 if saving or step == start:
@@ -156,9 +166,10 @@ def _run(config: ConfigDict, workdir: str | os.PathLike[str], stop: StopSignal) 
                 state, metrics = train_step(state, frozen, batch)
             log.after_step(step, metrics)
         best = checkpoints.best_step() if config.checkpoint.keep_best else None
-    result = {"finished": last, "step": step, "seconds": clock.elapsed, "metrics": results}
+    finished = last and not stopping
+    result = {"finished": finished, "step": step, "seconds": clock.elapsed, "metrics": results}
     result["class_names"] = class_names
-    if last:
+    if finished:
         save_finished(folder, state, about["model"], result)
         if best is not None:
             save_best(folder, best, config.checkpoint.best_metric)
@@ -168,9 +179,13 @@ def _run(config: ConfigDict, workdir: str | os.PathLike[str], stop: StopSignal) 
 def evaluate_only(
     task: Task, frozen: Variables, evaluator: Evaluator, inputs: Inputs, folder: pathlib.Path
 ) -> Result:
-    """A task without anything to train: its evaluation alone."""
-    results = evaluate_sets(evaluator, task.init(jax.random.key(0)), frozen, inputs)
+    """A task without anything to train: its evaluation alone, from its start after a stop."""
+    left = {"finished": False, "step": 0, "seconds": 0.0, "metrics": {}}
+    try:
+        results = evaluate_sets(evaluator, task.init(jax.random.key(0)), frozen, inputs)
+    except EvaluationLeft:
+        return left
     with MetricWriter(folder, tensorboard=False, enabled=jax.process_index() == 0) as writer:
         writer.write(0, results, kind="eval")
     say(f"evaluation  {show(results)}")
-    return {"finished": True, "step": 0, "seconds": 0.0, "metrics": results}
+    return {**left, "finished": True, "metrics": results}

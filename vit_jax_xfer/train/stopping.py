@@ -14,6 +14,10 @@ from jax.experimental import multihost_utils
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
+class EvaluationLeft(Exception):
+    """A stop is wanted in the middle of an evaluation, which can be done again."""
+
+
 class StopSignal:
     """Context in which SIGTERM or SIGINT (Ctrl-C) asks for a clean stop instead of killing.
 
@@ -54,9 +58,20 @@ class StopSignal:
         because asking waits for the device and would drain its queue of dispatched steps. Every
         process must therefore call this at the same steps, in the same place of the loop.
         """
+        return self._wanted(step)
+
+    def leave_evaluation(self, batch: int) -> None:
+        """Raises EvaluationLeft where a stop is wanted before a batch, on all processes alike.
+
+        As `requested`, which counts steps: every process must ask at the same batches.
+        """
+        if self._wanted(batch):
+            raise EvaluationLeft
+
+    def _wanted(self, number: int) -> bool:
         if jax.process_count() == 1:
             return self._received
-        if not self._agreed and step % self._every == 0:
+        if not self._agreed and number % self._every == 0:
             flags = multihost_utils.process_allgather(np.array(self._received))
             self._agreed = bool(np.any(flags))
         return self._agreed
