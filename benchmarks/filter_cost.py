@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from benchmarks.filter_rounds import alternate, machine, markdown, summary
 from vit_jax_xfer.models.attention import kernels
-from vit_jax_xfer.models.filter.blocks import FilterAttention, Stage
+from vit_jax_xfer.models.filter.filter_blocks import FilterAttention, Stage
 from vit_jax_xfer.models.filter.selection import number_kept
 from vit_jax_xfer.models.multiply_adds import count
 

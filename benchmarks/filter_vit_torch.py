@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vit_jax_xfer.models.filter import selection
-from vit_jax_xfer.models.filter.blocks import Stage
 from vit_jax_xfer.models.filter.encoder import position_table
+from vit_jax_xfer.models.filter.filter_blocks import Stage
 from vit_jax_xfer.models.filter.network import PUBLISHED, FilterViT
 from vit_jax_xfer.pretrained import to_publisher_names
 from vit_jax_xfer.pretrained.families.filter_vit_weights import rules

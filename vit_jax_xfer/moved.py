@@ -36,6 +36,7 @@ MOVED: dict[str, str] = {
     "models.lift_inputs": "models.lifting.lift_inputs",
     "models.lift_loss": "models.lifting.lift_loss",
     "models.feature_source": "models.lifting.feature_source",
+    "models.filter.blocks": "models.filter.filter_blocks",
     "models.torch_init": "models.pytorch_init",
     "data.registry": "data.operations",
     "data.rows": "data.row_maker",
@@ -43,6 +44,7 @@ MOVED: dict[str, str] = {
     "data.sources.base": "data.sources.source",
     "evaluate.checks": "evaluate.array_checks",
     "evaluate.correspondence.benchmark": "evaluate.correspondence.correspondence_benchmark",
+    "evaluate.correspondence.pair": "evaluate.correspondence.keypoint_pair",
     "evaluate.correspondence.layouts": "evaluate.correspondence.keypoint_layouts",
     "evaluate.correspondence.matching": "evaluate.correspondence.keypoint_matching",
     "evaluate.objects.benchmark": "evaluate.objects.object_benchmark",
@@ -96,6 +98,7 @@ MOVED: dict[str, str] = {
 RENAMED: dict[str, dict[str, str]] = {
     "models.placement": {"Placement": "TokenPositions"},
     "data.layout": {"Layout": "BatchLayout"},
+    "evaluate.correspondence.pair": {"Pair": "KeypointPair"},
     "explain.masks": {"Masks": "KeptTokens"},
     "train.benchmarks": {"Benchmarks": "DenseBenchmarks"},
     "features.way": {"Way": "FeatureExtractor"},

@@ -15,7 +15,7 @@ from PIL import Image
 from vit_jax_xfer.explain.filter_masks import main
 from vit_jax_xfer.explain.kept_tokens import KeptTokens
 from vit_jax_xfer.explain.overlay import MARK, spread
-from vit_jax_xfer.models.filter.blocks import Stage
+from vit_jax_xfer.models.filter.filter_blocks import Stage
 from vit_jax_xfer.models.filter.network import FilterViT
 from vit_jax_xfer.models.preprocessing import INCEPTION, Preprocessing
 from vit_jax_xfer.pretrained.saved_models import save_file

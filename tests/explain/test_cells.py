@@ -10,7 +10,7 @@ import pytest
 
 import vit_jax_xfer as vjx
 from vit_jax_xfer.explain.cells import convolve, pixels, pool, stage_cells
-from vit_jax_xfer.models.filter.blocks import Stage
+from vit_jax_xfer.models.filter.filter_blocks import Stage
 from vit_jax_xfer.models.filter.network import FilterViT
 
 FILTER = Stage("filter", 4, 2, keep=4)

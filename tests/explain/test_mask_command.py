@@ -9,7 +9,7 @@ from PIL import Image
 import vit_jax_xfer as vjx
 from vit_jax_xfer.explain.cells import stage_cells
 from vit_jax_xfer.explain.filter_masks import main
-from vit_jax_xfer.models.filter.blocks import Stage
+from vit_jax_xfer.models.filter.filter_blocks import Stage
 from vit_jax_xfer.models.filter.network import FilterViT
 from vit_jax_xfer.models.preprocessing import IMAGENET, Preprocessing
 from vit_jax_xfer.pretrained.saved_models import save_file

@@ -19,7 +19,7 @@ CLASSES: dict[str, str] = {
 _VALUES: dict[str, str] = {
     "Preprocessing": "vit_jax_xfer.models.preprocessing",
     "FeatureSource": "vit_jax_xfer.models.lifting.feature_source",
-    "Stage": "vit_jax_xfer.models.filter.blocks",
+    "Stage": "vit_jax_xfer.models.filter.filter_blocks",
 }
 
 

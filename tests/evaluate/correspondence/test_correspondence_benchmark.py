@@ -16,8 +16,8 @@ from vit_jax_xfer.evaluate.correspondence.correspondence_benchmark import (
     open_correspondence,
 )
 from vit_jax_xfer.evaluate.correspondence.feature_cache import FeatureCache, in_blocks
+from vit_jax_xfer.evaluate.correspondence.keypoint_pair import KeypointPair, inside
 from vit_jax_xfer.evaluate.correspondence.letterbox import letterbox, placement
-from vit_jax_xfer.evaluate.correspondence.pair import Pair, inside
 from vit_jax_xfer.features.backbone import backbone_of
 from vit_jax_xfer.features.feature_extractor import FeatureExtractor
 from vit_jax_xfer.models.lifting.bilinear import Bilinear
@@ -39,7 +39,7 @@ def photos(tmp_path):
 def pair(photos, given, wanted, category="cat", reference=40.0):
     size = WIDTH, HEIGHT
     points = (inside(np.asarray(p, float).reshape(-1, 2), size) for p in (given, wanted))
-    return Pair(category, *photos, *points, size, size, reference)
+    return KeypointPair(category, *photos, *points, size, size, reference)
 
 
 GIVEN = np.array([[3, 4], [10, 20], [20, 11]])
@@ -156,7 +156,10 @@ def test_order_of_pairs_spares_features():
     names = [Path(str(k)) for k in range(12)]
     empty = np.zeros((0, 2))
     pairs = [
-        Pair("x", a, b, empty, empty, (1, 1), (1, 1), 1.0) for a in names for b in names if a != b
+        KeypointPair("x", a, b, empty, empty, (1, 1), (1, 1), 1.0)
+        for a in names
+        for b in names
+        if a != b
     ]
     ordered = in_blocks(pairs, 6)
     assert sorted(map(id, ordered)) == sorted(map(id, pairs))

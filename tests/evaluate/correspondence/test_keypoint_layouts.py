@@ -9,7 +9,7 @@ import scipy.io
 from PIL import Image
 
 from vit_jax_xfer.evaluate.correspondence.keypoint_layouts import open_pairs
-from vit_jax_xfer.evaluate.correspondence.pair import draw
+from vit_jax_xfer.evaluate.correspondence.keypoint_pair import draw
 
 
 def annotation(**changed):

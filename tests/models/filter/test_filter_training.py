@@ -9,7 +9,7 @@ import pytest
 
 import vit_jax_xfer as vjx
 from vit_jax_xfer.models.filter import network
-from vit_jax_xfer.models.filter.blocks import Stage
+from vit_jax_xfer.models.filter.filter_blocks import Stage
 from vit_jax_xfer.models.filter.network import FilterViT
 
 STAGES = (Stage("filter", 8, 2, keep=0.2), Stage("filter", 8, 2, stride=2, keep=5))

@@ -14,8 +14,8 @@ from vit_jax_xfer.evaluate.benchmark import Report, Result
 from vit_jax_xfer.evaluate.correspondence.feature_cache import BYTES, FeatureCache, in_blocks
 from vit_jax_xfer.evaluate.correspondence.keypoint_layouts import open_pairs
 from vit_jax_xfer.evaluate.correspondence.keypoint_matching import Matches, pck, pck_score
+from vit_jax_xfer.evaluate.correspondence.keypoint_pair import KeypointPair, draw
 from vit_jax_xfer.evaluate.correspondence.letterbox import letterbox, placement
-from vit_jax_xfer.evaluate.correspondence.pair import Pair, draw
 from vit_jax_xfer.features.feature_extractor import FeatureExtractor
 
 ALPHAS = (0.1, 0.05, 0.01)
@@ -42,7 +42,7 @@ class Correspondence:
     """
 
     def __init__(
-        self, name: str, pairs: Sequence[Pair], size: int, cache_bytes: int = BYTES
+        self, name: str, pairs: Sequence[KeypointPair], size: int, cache_bytes: int = BYTES
     ) -> None:
         self.name = name
         self.size = size
@@ -61,7 +61,7 @@ class Correspondence:
             return extractor(letterbox(path, side)[None])[0]
 
         cache = FeatureCache(features_of, self._cache_bytes)
-        pairs: Sequence[Pair] = self._pairs
+        pairs: Sequence[KeypointPair] = self._pairs
         if pairs:
             pairs = in_blocks(pairs, cache.capacity(cache(pairs[0].source)))
         matches: dict[float, dict[str, list[Matches]]] = {alpha: {} for alpha in ALPHAS}
@@ -81,7 +81,9 @@ class Correspondence:
         )
 
 
-def _transfer(source: jax.Array, target: jax.Array, pair: Pair, side: int) -> dict[float, Matches]:
+def _transfer(
+    source: jax.Array, target: jax.Array, pair: KeypointPair, side: int
+) -> dict[float, Matches]:
     """The matches of a pair at each threshold."""
     there = placement(pair.target_size, side)
     given = placement(pair.source_size, side).points(pair.source_points).astype(np.float32)

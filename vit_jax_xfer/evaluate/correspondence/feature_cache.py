@@ -6,7 +6,7 @@ from pathlib import Path
 
 import jax
 
-from vit_jax_xfer.evaluate.correspondence.pair import Pair
+from vit_jax_xfer.evaluate.correspondence.keypoint_pair import KeypointPair
 
 BYTES = 1 << 30
 
@@ -39,7 +39,7 @@ class FeatureCache:
         return max(self._limit // features.nbytes, 2)
 
 
-def in_blocks(pairs: Sequence[Pair], capacity: int) -> list[Pair]:
+def in_blocks(pairs: Sequence[KeypointPair], capacity: int) -> list[KeypointPair]:
     """The pairs of each category in an order in which few photographs come back much later.
 
     Blocks of photographs are paired with blocks, of which two at a time fit the cache.
@@ -51,7 +51,7 @@ def in_blocks(pairs: Sequence[Pair], capacity: int) -> list[Pair]:
         for path in (pair.source, pair.target):
             numbers.setdefault(path, len(numbers))
 
-    def key(pair: Pair) -> tuple[str, int, int, int, int]:
+    def key(pair: KeypointPair) -> tuple[str, int, int, int, int]:
         numbers = places[pair.category]
         source, target = numbers[pair.source], numbers[pair.target]
         return pair.category, source // block, target // block, source, target

@@ -15,14 +15,14 @@ import numpy as np
 
 from vit_jax_xfer.data.sources.decode import image_size
 from vit_jax_xfer.data.sources.integrity import check_files
-from vit_jax_xfer.evaluate.correspondence.pair import Pair, inside
+from vit_jax_xfer.evaluate.correspondence.keypoint_pair import KeypointPair, inside
 
 _WILLOW_LISTS = ("test_pairs.csv", "test_pairs_pf.csv")
 _WILLOW_FOLDERS = ("PF-dataset-WILLOW", "PF-dataset", "PF-WILLOW")
 _WILLOW_POINTS = 10
 
 
-def open_pairs(data: str) -> tuple[str, list[Pair]]:
+def open_pairs(data: str) -> tuple[str, list[KeypointPair]]:
     """(name, pairs) of "spair:PATH" or "willow:PATH".
 
     Every annotation is read, and the head and end of every photograph. ValueError naming the file
@@ -41,7 +41,7 @@ def open_pairs(data: str) -> tuple[str, list[Pair]]:
     return name, pairs
 
 
-def spair(root: Path) -> list[Pair]:
+def spair(root: Path) -> list[KeypointPair]:
     """The test pairs of SPair-71k, ordered by category and file.
 
     PairAnnotation/test/*.json holds the keypoints that both photographs show, JPEGImages the
@@ -56,7 +56,7 @@ def spair(root: Path) -> list[Pair]:
     return sorted(pairs, key=lambda pair: pair.category)
 
 
-def willow(root: Path) -> list[Pair]:
+def willow(root: Path) -> list[KeypointPair]:
     """The pairs of PF-WILLOW: those of a test_pairs.csv if there is one, or all ordered ones.
 
     Each folder is a sub-class of photographs with a .mat of ten keypoints each; MATLAB counts
@@ -89,7 +89,7 @@ def willow(root: Path) -> list[Pair]:
     return [_willow_pair(source, target, annotated) for source, target in named]
 
 
-_LAYOUTS: dict[str, Callable[[Path], list[Pair]]] = {"spair": spair, "willow": willow}
+_LAYOUTS: dict[str, Callable[[Path], list[KeypointPair]]] = {"spair": spair, "willow": willow}
 
 
 def _found(root: Path, folder: str, inner: tuple[str, ...]) -> Path:
@@ -100,7 +100,7 @@ def _found(root: Path, folder: str, inner: tuple[str, ...]) -> Path:
     raise ValueError(f"{root}: expected the data set's folder {folder} there")
 
 
-def _spair_pair(root: Path, file: Path, size_of: Callable[[Path], tuple[int, int]]) -> Pair:
+def _spair_pair(root: Path, file: Path, size_of: Callable[[Path], tuple[int, int]]) -> KeypointPair:
     try:
         annotation = json.loads(file.read_text())
         if annotation.get("mirror", 0):
@@ -127,7 +127,7 @@ def _spair_pair(root: Path, file: Path, size_of: Callable[[Path], tuple[int, int
         if expected is not None and tuple(expected[:2]) != size:
             raise ValueError(f"{photo}: {size[0]}×{size[1]}, but {file} was made for {expected}")
     shown = [inside(one, size) for one, size in zip(points, sizes, strict=True)]
-    return Pair(category, source, target, *shown, *sizes, max(x1 - x0, y1 - y0))
+    return KeypointPair(category, source, target, *shown, *sizes, max(x1 - x0, y1 - y0))
 
 
 def _points(values: Any) -> np.ndarray:
@@ -153,14 +153,14 @@ def _willow_points(file: Path) -> np.ndarray:
     return points.T - 0.5
 
 
-def _willow_pair(source: Path, target: Path, annotated: dict[Path, Any]) -> Pair:
+def _willow_pair(source: Path, target: Path, annotated: dict[Path, Any]) -> KeypointPair:
     (source_points, source_size), (target_points, target_size) = (
         annotated[photo] for photo in (source, target)
     )
     known = target_points[np.isfinite(target_points).all(1)]
     reference = float(np.ptp(known, axis=0).max()) if len(known) else 0.0
     category = source.parent.name
-    return Pair(
+    return KeypointPair(
         category, source, target, source_points, target_points, source_size, target_size, reference
     )
 

@@ -7,16 +7,16 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from vit_jax_xfer.models.filter.blocks import (
-    FilterAttention,
-    FullAttention,
-    PooledAttention,
-    Stage,
-)
 from vit_jax_xfer.models.filter.convolution import (
     InvertedResidual,
     Stem,
     adaptive_pool,
+)
+from vit_jax_xfer.models.filter.filter_blocks import (
+    FilterAttention,
+    FullAttention,
+    PooledAttention,
+    Stage,
 )
 from vit_jax_xfer.models.filter.patterns import PATTERNS
 from vit_jax_xfer.models.preprocessing import INCEPTION, Preprocessing

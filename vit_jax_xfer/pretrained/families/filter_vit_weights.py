@@ -3,7 +3,7 @@
 Source: the state dicts of the public code. Position tables are not in them.
 """
 
-from vit_jax_xfer.models.filter.blocks import Stage
+from vit_jax_xfer.models.filter.filter_blocks import Stage
 from vit_jax_xfer.models.filter.network import PUBLISHED
 from vit_jax_xfer.models.preprocessing import INCEPTION, Preprocessing
 from vit_jax_xfer.pretrained.family_entry import (

@@ -8,7 +8,7 @@ import numpy as np
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Pair:
+class KeypointPair:
     """source_points, target_points: (N, 2) float64, x and y in pixels of each photograph, pixel i
     covering i to i + 1; NaN where the keypoint lies outside of its photograph or isn't known.
 
@@ -38,11 +38,11 @@ def inside(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def draw(
-    pairs: Sequence[Pair],
+    pairs: Sequence[KeypointPair],
     per_category: int | None = None,
     limit: int | None = None,
     seed: int = 0,
-) -> list[Pair]:
+) -> list[KeypointPair]:
     """At most per_category pairs of each category and `limit` in all, in their order.
 
     Drawn without replacement, by a seed and the category's name; a limit takes the same number of
