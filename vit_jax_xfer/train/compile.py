@@ -12,7 +12,7 @@ from vit_jax_xfer.train.initial_state import Init, make_init
 from vit_jax_xfer.train.optimizer import Optimizer, optimizer_of
 from vit_jax_xfer.train.schedule import RunSchedule
 from vit_jax_xfer.train.sharding import batch_sharding, param_shardings, replicated
-from vit_jax_xfer.train.state import TrainState, make_train_step, state_shardings
+from vit_jax_xfer.train.state import Mixing, TrainState, make_train_step, state_shardings
 
 
 class Program(NamedTuple):
@@ -44,11 +44,12 @@ def trace_step(
     run_schedule: RunSchedule,
     mesh: Mesh,
     batch_shapes: dict[str, jax.ShapeDtypeStruct],
+    mix: Mixing | None = None,
 ) -> Program:
     """Shapes before arrays, shardings before either exists, and the step on them.
 
-    batch_shapes: of the global batch. ValueError, naming the field, for an optimizer or a mesh that
-    the parameters do not go with.
+    batch_shapes: of the global batch, before `mix` (see make_train_step). ValueError, naming the
+    field, for an optimizer or a mesh that the parameters do not go with.
     """
     small = config.mesh.fsdp_min_elements
     optimizer = optimizer_of(task, config, run_schedule)
@@ -65,6 +66,7 @@ def trace_step(
         seed=config.seed,
         ema_decay=config.optim.ema,
         accumulate=config.optim.accumulate,
+        mix=mix,
     )
     jitted = jax.jit(
         step,

@@ -14,6 +14,11 @@ from vit_jax_xfer.tasks.task import Aux, Batch, Task, Variables
 from vit_jax_xfer.train.sharding import param_shardings, replicated
 
 PyTree = Any
+# (batch, key) → batch: images of the whole batch blended, and their labels then shares of classes,
+# (B, K), which every loss takes. It runs in the jitted step, so that any mesh gives the same.
+Mixing = Callable[[Batch, jax.Array], Batch]
+# Tells the mixing's random numbers from those of the batch's parts, which count from 0.
+_MIXING = 2**32 - 1
 
 
 @flax.struct.dataclass
@@ -83,11 +88,13 @@ def make_train_step(
     seed: int,
     ema_decay: float,
     accumulate: int,
+    mix: Mixing | None = None,
 ) -> Callable[[TrainState, Variables, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """A step (state, frozen, batch) → (state, metrics); all its randomness comes of (seed, step).
 
     frozen_params: a tree of bools, True for parameters that get no gradient. ema_decay: 0 keeps no
     average. accumulate: the batch goes through in this many parts, whose gradients are averaged.
+    mix: changes the whole batch before anything sees it.
     """
 
     def loss_fn(
@@ -106,6 +113,8 @@ def make_train_step(
         state: TrainState, frozen: Variables, batch: Batch
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
+        if mix is not None:
+            batch = mix(batch, jax.random.fold_in(key, _MIXING))
         if accumulate == 1:
             (loss, aux), grads = gradient(state.params, state.collections, frozen, batch, key)
         else:
