@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # tasks import where there are no configs
 class FeatureUpsamplingSettings:
     """The fields of `config.task` for "feature_upsampling"."""
 
-    backbone: str = ""  # a run's `model` folder, or any file that load_pretrained reads
+    backbone: str = ""  # a run's folder or checkpoint, or any file that load_pretrained reads
     backbone_family: str = ""  # of load_pretrained; "" = told from its names
     backbone_num_heads: int = 0  # where shapes can't tell and 64 channels a head is wrong
     backbone_dtype: str = ""  # bfloat16 | float32: kept and computing in it; "" = as it is stored

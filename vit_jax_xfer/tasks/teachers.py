@@ -33,7 +33,7 @@ def load_weights(
     try:
         return load_pretrained(path, family or None, **fields)
     except FileNotFoundError as error:
-        hint = "a finished run has a model/ folder, a downloaded file its own path"
+        hint = "pass a run's folder or checkpoint, or the path of a downloaded file"
         raise ValueError(f"{field}: {error}; {hint}") from None
     except ValueError as error:
         raise ValueError(f"{field}: {error}") from None

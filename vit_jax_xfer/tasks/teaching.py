@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # tasks import where there are no configs
 class TeacherSettings:
     """Where the teacher comes from, and how much it weighs: fields of every task with one."""
 
-    teacher: str = ""  # a run's `model` folder, or any file that load_pretrained reads
+    teacher: str = ""  # a run's folder or checkpoint, or any file that load_pretrained reads
     teacher_family: str = ""  # of load_pretrained; "" = told from its names
     teacher_num_heads: int = 0  # where shapes can't tell and 64 channels a head is wrong
     teacher_dtype: str = ""  # bfloat16 | float32: kept and computing in it; "" = see teachers.py
