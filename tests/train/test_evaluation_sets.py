@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import types
 
 import jax
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.runs import tiny_config
-from vit_jax_xfer import data
+from vit_jax_xfer import command_line, data
 from vit_jax_xfer.config import add_evaluation_set
 from vit_jax_xfer.tasks.build import build_task
 from vit_jax_xfer.train.evaluation import Evaluator, evaluate_sets
@@ -195,3 +196,27 @@ def test_adding_a_set():
         add_evaluation_set(config, "a/b")
     with pytest.raises(ValueError, match="eval.sets.x: it has no field 'spilt', only source, "):
         add_evaluation_set(config, "x", spilt="real")
+
+
+def test_fields_of_a_set_are_its_own_or_the_usual_ones(folder):
+    sets = {
+        "own": {"pipeline": "resize(6)|normalize", "batch_size": 24, "classes": "ant,bee"},
+        "usual": {},
+    }
+    found = open_inputs(config_of(folder, sets, eval__split="train[:50%]")).eval_sets
+    own, usual = found["own"], found["usual"]
+    assert (own.image_shape(), own.batch_size, own.source.class_names) == (
+        (6, 6, 3), 24, ("ant", "bee")
+    )  # fmt: skip
+    assert (usual.image_shape(), usual.batch_size, len(usual.source)) == ((4, 4, 3), 32, 21)
+    assert usual.pipeline == PIPELINE and usual.source.class_names == CLASSES
+
+
+def test_the_command_line_adds_a_set(monkeypatch):
+    parser = command_line._ConfigFile(types.SimpleNamespace(parse=lambda _: tiny_config("scratch")))
+    monkeypatch.setattr("sys.argv", ["main", "--config.eval.sets.real.split=test"])
+    config = parser.parse(__file__)
+    assert list(config.eval.sets) == ["real"] and config.is_locked
+    monkeypatch.setattr("sys.argv", ["main", "--config.eval.sets.real.spilt=test"])
+    with pytest.raises(ValueError, match="did you mean config.eval.sets.real.split"):
+        parser.parse(__file__)
