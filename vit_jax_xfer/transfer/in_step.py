@@ -125,7 +125,8 @@ def _together(
     """Both networks' tokens through the steps: the student's (B, T, C), and the loss (B,)."""
     number, ratio = len(steps.takes_part), steps.ratio
     theirs = teacher.part(steps.teacher_lead, steps.teacher_lead + number * ratio)
-    theirs = jax.tree.map(lambda x: x.reshape(number, ratio, *x.shape[1:]), theirs)
+    if ratio > 1:
+        theirs = jax.tree.map(lambda x: x.reshape(number, ratio, *x.shape[1:]), theirs)
     own = student.part(steps.student_lead, steps.student_lead + number)
     everywhere = all(steps.takes_part)
     masked = pair.transfer.heads is not None or not everywhere
@@ -136,7 +137,8 @@ def _together(
         own, theirs, takes_part = layer
         if ratio > 1:
             other = teacher.run(other, jax.tree.map(lambda x: x[:-1], theirs))
-        other, emitted = teacher.watch(other, jax.tree.map(lambda x: x[-1], theirs))
+            theirs = jax.tree.map(lambda x: x[-1], theirs)
+        other, emitted = teacher.watch(other, theirs)
         taught = pair.taught(emitted)
         if pair.transfer.copies:
             heads = {"heads": mask & takes_part} if masked else {}
