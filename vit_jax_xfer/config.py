@@ -14,9 +14,6 @@ from ml_collections.config_dict import placeholder
 from vit_jax_xfer.tasks.build import find_task
 from vit_jax_xfer.tasks.flat_settings import flat_types, from_flat, to_flat
 
-# Networks by the start of their names that nothing is transferred into.
-NO_STUDENTS = ("mae_", "filter_vit_", "dropout_vit_", "lift", "convex_lift")
-
 
 def default_config(task: str, model: str, *, settings: dict[str, Any], **fields: Any) -> ConfigDict:
     """A complete config for one task on one model (see `model_config` for `fields`).
@@ -165,11 +162,11 @@ def model_config(name: str, **fields: Any) -> ConfigDict:
     num_classes and image_size, if None, are those of the training data. The name "student_like" is
     a student of the task's teacher's size, with its native `parts` ("a,b" or a tuple; "" = all).
     """
-    from vit_jax_xfer.models.registry import STUDENT_LIKE, field_types
+    from vit_jax_xfer.models.registry import STUDENT_LIKE, field_types, network_class
 
     config = ConfigDict({"name": name})
     types = field_types(name)
-    if not name.startswith(NO_STUDENTS):
+    if "attention" in network_class(name).collections:
         # Every config with a plain student can turn to one like its teacher by the name alone.
         types = {**types, **field_types(STUDENT_LIKE)}
     for field, kind in types.items():

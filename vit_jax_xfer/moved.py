@@ -86,6 +86,7 @@ MOVED: dict[str, str] = {
     "tasks.view": "tasks.teacher_view",
     "tasks.classification": "tasks.supervised",
     "tasks.stand_in": "tasks.placeholder_teacher",
+    "pretrained.start": "pretrained.warm_start",
     "train.checks": "train.run_checks",
     "train.benchmarks": "train.dense_benchmarks",
     "train.planning": "train.run_plan",

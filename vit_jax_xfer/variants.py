@@ -83,10 +83,12 @@ def parse_arg(
 
 def use_variant(config: ConfigDict, variant: str) -> None:
     """Puts the data and the model of a small variant into a config."""
+    from vit_jax_xfer.models.registry import network_class
+
     small = VARIANTS[variant]
     use_data(config, small)
-    masked = config.model.name.startswith("mae_")
-    config.model.name = ("mae_" if masked else "") + "vit_micro_patch2"
+    masked = network_class(config.model.name).predicts == "pixels"
+    config.model.name = "mae_vit_micro_patch2" if masked else "vit_micro_patch2"
     for field in ("patch_size", "width", "depth", "num_heads"):
         config.model[field] = getattr(small, field)
 

@@ -19,7 +19,9 @@ def preprocess(model: Any, images: Any, size: int | tuple[int, int] | None = Non
     size: pixels, or (height, width), in place of the native size; the share cut off stays.
     ValueError when the model has no preprocessing, and for an image that can't be read, by name.
     """
-    preprocessing = _preprocessing(model)
+    preprocessing = model.preprocessing
+    if preprocessing is None:
+        raise ValueError("model.preprocessing is None; pass a Preprocessing")
     if size is not None:
         preprocessing = dataclasses.replace(preprocessing, size=size)
     pipeline = parse(preprocessing.pipeline())
@@ -33,18 +35,6 @@ def preprocess(model: Any, images: Any, size: int | tuple[int, int] | None = Non
         pixels = _bytes(image, f"images[{index}]" if several else "images")
         prepared.append(pipeline({"image": pixels}, rng)["image"])
     return np.stack(prepared)
-
-
-def _preprocessing(model: Any) -> Any:
-    # Told by what it has, not by its class: `data` imports nothing of `models`.
-    if hasattr(model, "pipeline"):
-        return model
-    if not hasattr(model, "preprocessing"):
-        model = getattr(model, "encoder", model)
-    found = getattr(model, "preprocessing", None)
-    if found is None:
-        raise ValueError("model.preprocessing is None; pass a Preprocessing")
-    return found
 
 
 def _bytes(image: Any, name: str) -> np.ndarray:

@@ -10,7 +10,6 @@ import numpy as np
 from vit_jax_xfer.explain.cells import Cells, stage_cells
 from vit_jax_xfer.models.extract import extract
 from vit_jax_xfer.models.filter import selection
-from vit_jax_xfer.models.filter.network import FilterViT
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -84,7 +83,7 @@ class KeptTokens:
 
 def check_model(model: Any, seed: int | None = None) -> None:
     """ValueError, in one line, for a network without choices, and a seed that nothing takes."""
-    if not isinstance(model, FilterViT):
+    if "filter" not in model.collections:
         raise ValueError(
             f"a {type(model).__name__} has no filter stages; choose a FilterViT or a DropoutViT"
         )

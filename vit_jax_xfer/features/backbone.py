@@ -65,7 +65,7 @@ def backbone_of(
     where the publisher names none. ValueError for a network without such features.
     """
     model, variables = encoder_of(model, variables)
-    if not isinstance(model, VisionTransformer):
+    if "qkv" not in model.collections:
         raise ValueError(
             f"{name}: a {type(model).__name__} has no descriptors; choose a vision transformer"
         )

@@ -10,16 +10,14 @@ import flax.linen as nn
 from vit_jax_xfer.features.backbone import Backbone, backbone_of
 from vit_jax_xfer.features.feature_extractor import FeatureExtractor
 from vit_jax_xfer.models.lifting.bilinear import Bilinear
-from vit_jax_xfer.models.lifting.convex_lift import ConvexLiFT
 from vit_jax_xfer.models.lifting.joint_bilateral import JointBilateral
-from vit_jax_xfer.models.lifting.lift import LiFT
+from vit_jax_xfer.models.registry import network_classes
 from vit_jax_xfer.pretrained.file_to_model import load_pretrained
 from vit_jax_xfer.pretrained.saved_models import is_saved_model
 
 # Ways that need no training. plain: as the backbone gives them. larger: of a photograph twice as
 # large. bilinear, bilateral: doubled by interpolation, and with the photograph's edges as a guide.
 UNTRAINED: tuple[str, ...] = ("plain", "bilinear", "bilateral", "larger")
-_UPSAMPLERS = (LiFT, ConvexLiFT)
 
 
 def load_backbone(
@@ -52,8 +50,9 @@ def load_upsampler(source: str, backbone: Backbone, variables: Any) -> tuple[nn.
 
 def check_fits(source: str, model: nn.Module, backbone: Backbone, variables: Any) -> None:
     """ValueError unless a network doubles features of this backbone, layer and facet."""
-    if not isinstance(model, _UPSAMPLERS):
-        kinds = " or ".join(kind.__name__ for kind in _UPSAMPLERS)
+    if model.predicts != "features":
+        doublers = (name for name, x in network_classes().items() if x.predicts == "features")
+        kinds = " or ".join(doublers)
         raise ValueError(f"{source}: expected a {kinds}, got a {type(model).__name__}")
     if backbone.stride not in (None, backbone.patch_size) or backbone.log_bins:
         raise ValueError(

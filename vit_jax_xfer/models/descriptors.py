@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from vit_jax_xfer.models.collections import layer_values
 from vit_jax_xfer.models.extract import encoder_of, first_blocks
+from vit_jax_xfer.models.network import Network
 from vit_jax_xfer.models.vit import VisionTransformer
 
 # facet → the collection that carries it, and where in a block of it.
@@ -26,7 +27,7 @@ FACETS: tuple[str, ...] = tuple(_WHERE)
 
 
 def descriptors(
-    model: nn.Module,
+    model: Network,
     variables: Any,
     images: jax.Array,
     facet: str = "key",
@@ -48,7 +49,7 @@ def descriptors(
     if facet not in _WHERE:
         raise ValueError(f"facet: {facet!r} is none of {', '.join(FACETS)}")
     model, variables = encoder_of(model, variables)
-    if not isinstance(model, VisionTransformer):
+    if "qkv" not in model.collections:
         raise ValueError(f"model: expected a VisionTransformer, got a {type(model).__name__}")
     if not -model.depth <= layer < model.depth:
         raise ValueError(f"layer: {layer} is not a layer of a network of depth {model.depth}")

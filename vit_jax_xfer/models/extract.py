@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
 
 from vit_jax_xfer.models.collections import stack_layers
 from vit_jax_xfer.models.filter.network import FilterViT
-from vit_jax_xfer.models.mae import MaskedAutoencoder
+from vit_jax_xfer.models.network import Network
 from vit_jax_xfer.models.vit import VisionTransformer
 
 
@@ -43,7 +42,7 @@ class Extracted:
 
 
 def extract(
-    model: nn.Module,
+    model: Network,
     variables: Any,
     images: jax.Array,
     attention: bool = False,
@@ -59,15 +58,15 @@ def extract(
     A MaskedAutoencoder shows its encoder, on unmasked images. ValueError for a network without
     tokens, such as LiFT, and for arguments that do not fit the network.
     """
-    if isinstance(model, FilterViT):
+    model, variables = encoder_of(model, variables)
+    if "filter" in model.collections:
         if attention or qkv or layers is not None:
             raise ValueError(
                 "attention, qkv, layers: a FilterViT's blocks attend on maps of different sizes; "
                 "its choices are in .filters"
             )
         return _extract_filters(model, variables, jnp.asarray(images), kept)
-    model, variables = encoder_of(model, variables)
-    if not isinstance(model, VisionTransformer):
+    if "attention" not in model.collections:
         raise ValueError(
             "model: extract looks into vision transformers and filter networks, not into a "
             f"{type(model).__name__}; a network that doubles features takes those besides images: "
@@ -133,11 +132,9 @@ def _extract_filters(
     )
 
 
-def encoder_of(model: nn.Module, variables: Any) -> tuple[VisionTransformer, Any]:
-    """The vision transformer inside: a MaskedAutoencoder's encoder, else the model itself."""
-    if isinstance(model, MaskedAutoencoder):
-        return model.encoder, {"params": variables["params"]["encoder"]}
-    return model, variables
+def encoder_of(model: Network, variables: Any) -> tuple[Network, Any]:
+    """The network inside that sees images, and its variables: often the model itself."""
+    return model.encoder, model.encoder_variables(variables)
 
 
 def first_blocks(

@@ -1,24 +1,33 @@
 """Masked autoencoder: a teacher from unlabelled images (He et al. 2021, 2111.06377)."""
 
-from typing import Any
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, Self
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from vit_jax_xfer.models.network import Network, Shapes
+from vit_jax_xfer.models.preprocessing import Preprocessing
 from vit_jax_xfer.models.transformer.block_design import BlockDesign, layer_norm
-from vit_jax_xfer.models.transformer.patches import check_images, grid_of, patchify
+from vit_jax_xfer.models.transformer.patches import ImageSize, check_images, grid_of, patchify
 from vit_jax_xfer.models.transformer.positions import resize_positions, sincos_2d
 from vit_jax_xfer.models.transformer.stack import make_blocks, run_blocks
 from vit_jax_xfer.models.vit import VisionTransformer
 
 
-class MaskedAutoencoder(nn.Module):
+class MaskedAutoencoder(Network):
     """Encodes the visible patches alone, decodes all; the mean squared error counts masked ones.
 
     Images (B, H, W, 3) and noise (B, N) → prediction (B, N, p·p·3), mask (B, N) with 1 = masked.
     The patches with the least noise stay visible.
     """
+
+    predicts = "pixels"
+    kind = "masked autoencoder"
+    starts_afresh = ()
 
     encoder: VisionTransformer  # pool="none", num_classes=0
     decoder_width: int = 512
@@ -77,6 +86,59 @@ class MaskedAutoencoder(nn.Module):
         )
         self.decoder_norm = layer_norm(encoder.norm_eps, encoder.dtype)
         self.decoder_pred = nn.Dense(encoder.patch_size**2 * 3, **dense)
+
+    @property
+    def depth(self) -> int:
+        """Layers of the encoder."""
+        return self.encoder.depth
+
+    @property
+    def image_size(self) -> ImageSize:
+        """Of the encoder's stored positions, pixels."""
+        return self.encoder.image_size
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """How the encoder's images are prepared."""
+        return self.encoder.preprocessing
+
+    def summary(self) -> dict[str, str]:
+        return self.encoder.summary()
+
+    @nn.nowrap
+    def encoder_variables(self, variables: Any) -> Any:
+        return {"params": variables["params"]["encoder"]}
+
+    @nn.nowrap
+    def example_inputs(self, image_size: ImageSize | None = None, batch: int = 1) -> Shapes:
+        """Images, and the noise (B, N) that chooses the masked patches."""
+        (images,) = super().example_inputs(image_size, batch)
+        patches = math.prod(grid_of(images.shape[1:3], self.encoder.patch_size))
+        return images, jax.ShapeDtypeStruct((batch, patches), jnp.float32)
+
+    def num_tokens(self, image_shape: tuple[int, ...]) -> int:
+        return self.encoder.num_tokens(image_shape)
+
+    @nn.nowrap
+    def with_fields(self, **fields: Any) -> Self:
+        own = {name: fields.pop(name) for name in self._own_keywords() if name in fields}
+        return self.clone(encoder=self.encoder.with_fields(**fields), **own)
+
+    @classmethod
+    def keywords(cls) -> dict[str, dataclasses.Field]:
+        """Its encoder's, and its own."""
+        return {**VisionTransformer.keywords(), **cls._own_keywords()}
+
+    @classmethod
+    def from_keywords(cls, fields: Mapping[str, Any]) -> Self:
+        own = {name: value for name, value in fields.items() if name in cls._own_keywords()}
+        rest = {name: value for name, value in fields.items() if name not in own}
+        encoder = VisionTransformer(**{"num_classes": 0, "pool": "none", **rest})
+        return cls(encoder=encoder, **own)
+
+    @classmethod
+    def _own_keywords(cls) -> dict[str, dataclasses.Field]:
+        return {name: field for name, field in super().keywords().items() if name != "encoder"}
 
     def __call__(
         self, images: jax.Array, noise: jax.Array, mask_ratio: float = 0.75, train: bool = False

@@ -9,29 +9,27 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
 
-from vit_jax_xfer.models.mae import MaskedAutoencoder
-from vit_jax_xfer.models.transformer.patches import grid_of
+from vit_jax_xfer.models.network import Network
+from vit_jax_xfer.models.transformer.patches import ImageSize
 
 # attention: scores times values and queries times keys, also where a cell of a doubled grid weighs
 # the cells around it. scoring: of pixels, to choose tokens.
 KINDS: tuple[str, ...] = ("convolution", "linear", "attention", "scoring")
 
-Size = int | tuple[int, int]
 Counts = dict[str, int]
 
 
-def multiply_adds(model: nn.Module, image_size: Size | None = None, batch: int = 1) -> int:
+def multiply_adds(model: Network, image_size: ImageSize | None = None, batch: int = 1) -> int:
     """Multiply-adds of a forward pass on `batch` images. image_size: None = the model's own."""
     return sum(multiply_adds_by_kind(model, image_size, batch).values())
 
 
 def multiply_adds_by_kind(
-    model: nn.Module, image_size: Size | None = None, batch: int = 1
+    model: Network, image_size: ImageSize | None = None, batch: int = 1
 ) -> Counts:
     """{kind: multiply-adds} for each of KINDS. A 1×1 convolution is a convolution.
 
@@ -40,39 +38,18 @@ def multiply_adds_by_kind(
     The same on every backend and for every kernel of attention. ValueError where a network has no
     image size, or no width, of its own and none is given.
     """
-    model = _portable(model)
+    # In float32 no backend has a fused kernel that hides its products.
+    model = model.with_fields(dtype=jnp.float32, attention="plain")
     two, three = (count(_trace(model, image_size, number)) for number in (2, 3))
     # What doesn't grow with the batch is done to parameters alone.
     return {kind: batch * (three[kind] - two[kind]) for kind in KINDS}
 
 
-def _portable(model: nn.Module) -> nn.Module:
-    """The same network in float32, for which no backend has a fused kernel that hides its products.
-
-    A network that names its kernel gets the plain one.
-    """
-    fields = {"dtype": jnp.float32, "attention": "plain"}
-    fields = {name: value for name, value in fields.items() if hasattr(model, name)}
-    if isinstance(model, MaskedAutoencoder):
-        fields["encoder"] = _portable(model.encoder)
-    return model.clone(**fields)
-
-
-def _trace(model: nn.Module, image_size: Size | None, batch: int) -> jex.Jaxpr:
+def _trace(model: Network, image_size: ImageSize | None, batch: int) -> jex.Jaxpr:
     """The program of a forward pass of abstract images."""
-    network = model.encoder if isinstance(model, MaskedAutoencoder) else model
-    size = getattr(network, "image_size", None) if image_size is None else image_size
-    if size is None:
+    if model.image_size is None and image_size is None:
         raise ValueError(f"image_size: a {type(model).__name__} has none of its own; pass one")
-    height, width = (size, size) if isinstance(size, int) else size
-    inputs = [jax.ShapeDtypeStruct((batch, height, width, 3), jnp.float32)]
-    if network is not model:
-        patches = math.prod(grid_of((height, width), network.patch_size))
-        inputs.append(jax.ShapeDtypeStruct((batch, patches), jnp.float32))
-    elif hasattr(model, "example_inputs"):  # takes features besides images
-        channels = model.example_inputs()[1].shape[-1]
-        grid = (height // model.patch_size, width // model.patch_size)
-        inputs.append(jax.ShapeDtypeStruct((batch, *grid, channels), jnp.float32))
+    inputs = model.example_inputs(image_size, batch)
     variables = jax.eval_shape(model.init, jax.random.key(0), *inputs)
     return jax.make_jaxpr(model.apply)(variables, *inputs).jaxpr
 

@@ -6,7 +6,7 @@ Sources: timm's `pretrained_cfg`; Hugging Face's preprocessor_config.json.
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 Channels = tuple[float, float, float]
 
@@ -62,6 +62,11 @@ class Preprocessing:
         if not is_pair or not all(type(side) is int and side > 0 for side in sides):
             raise ValueError(f"size: got {size!r}, expected a positive int or (height, width)")
         object.__setattr__(self, "size", size)
+
+    @property
+    def preprocessing(self) -> Self:
+        """Itself, so that it may stand where a network is asked how to prepare its images."""
+        return self
 
     @property
     def height_width(self) -> tuple[int, int]:

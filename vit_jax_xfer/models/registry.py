@@ -6,13 +6,12 @@ import fnmatch
 import typing
 from typing import Any
 
-import flax.linen as nn
-
 from vit_jax_xfer.models.filter.network import NETWORKS as FILTER_NETWORKS
 from vit_jax_xfer.models.filter.network import FilterViT
 from vit_jax_xfer.models.lifting.convex_lift import ConvexLiFT
 from vit_jax_xfer.models.lifting.lift import LiFT
 from vit_jax_xfer.models.mae import MaskedAutoencoder
+from vit_jax_xfer.models.network import Network
 from vit_jax_xfer.models.published import PUBLISHED, SIZES
 from vit_jax_xfer.models.vit import VisionTransformer
 
@@ -35,8 +34,8 @@ MICRO_DECODER: dict[str, int] = {"decoder_width": 48, "decoder_depth": 2, "decod
 LIFT_PATCH_SIZES: tuple[int, ...] = (8, 14, 16)
 
 
-def _entries() -> dict[str, tuple[type[nn.Module], dict[str, Any]]]:
-    entries: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {}
+def _entries() -> dict[str, tuple[type[Network], dict[str, Any]]]:
+    entries: dict[str, tuple[type[Network], dict[str, Any]]] = {}
     for size, patches in PATCH_SIZES.items():
         for patch in patches:
             vit = {**(MICRO if size == "micro" else SIZES[size]), "patch_size": patch}
@@ -52,7 +51,9 @@ def _entries() -> dict[str, tuple[type[nn.Module], dict[str, Any]]]:
     return entries
 
 
-_MODELS = _entries()
+# Every network that there is: name → its class, and the fields that the name stands for. What this
+# project knows of kinds of networks comes from here.
+ENTRIES = _entries()
 
 # In a config, the name of `models.student.student_like` of the task's teacher.
 STUDENT_LIKE = "student_like"
@@ -60,10 +61,20 @@ STUDENT_LIKE = "student_like"
 
 def list_models(pattern: str = "*") -> list[str]:
     """Names that `create_model` knows and that match a shell pattern, sorted."""
-    return sorted(fnmatch.filter(_MODELS, pattern))
+    return sorted(fnmatch.filter(ENTRIES, pattern))
 
 
-def create_model(name: str, **fields: Any) -> nn.Module:
+def network_class(name: str) -> type[Network]:
+    """The class of a named network; of an unknown name, as of a student's, the usual one."""
+    return ENTRIES[name][0] if name in ENTRIES else VisionTransformer
+
+
+def network_classes() -> dict[str, type[Network]]:
+    """The classes of all networks by their own names."""
+    return {kind.__name__: kind for kind, _ in ENTRIES.values()}
+
+
+def create_model(name: str, **fields: Any) -> Network:
     """A network by name, with any of its fields by keyword: a `flax.linen.Module`.
 
     A `mae_vit_*` takes the fields of its encoder and its own `decoder_*`. A published network's
@@ -75,68 +86,51 @@ def create_model(name: str, **fields: Any) -> nn.Module:
             "model 'student_like' has its size from a teacher; choose a task with one, or call "
             "models.student.student_like(teacher)"
         )
-    if name not in _MODELS:
-        near = difflib.get_close_matches(name, _MODELS, n=3, cutoff=0.4)
+    if name not in ENTRIES:
+        near = difflib.get_close_matches(name, ENTRIES, n=3, cutoff=0.4)
         raise ValueError(f"model {name!r} is unknown; nearest: {near or list_models()}")
-    module, defaults = _MODELS[name]
+    kind, defaults = ENTRIES[name]
     fields = {**defaults, **fields}
     if "preprocessing" in defaults and fields["preprocessing"] is defaults["preprocessing"]:
         size = fields.get("image_size", 224)
         fields["preprocessing"] = dataclasses.replace(defaults["preprocessing"], size=size)
-    return build(module, fields)
+    return build(kind, fields)
 
 
-def build(module: type[nn.Module], fields: dict[str, Any]) -> nn.Module:
-    """An instance of a model class from flat fields; a MaskedAutoencoder's encoder included."""
-    if module is not MaskedAutoencoder:
-        check_fields(module, fields)
-        return module(**fields)
-    own = {name: value for name, value in fields.items() if name.startswith("decoder_")}
-    check_fields(MaskedAutoencoder, own)
-    rest = {name: value for name, value in fields.items() if name not in own}
-    rest = {"num_classes": 0, "pool": "none", **rest}
-    return MaskedAutoencoder(encoder=build(VisionTransformer, rest), **own)
+def build(kind: type[Network], fields: dict[str, Any]) -> Network:
+    """A network of a class from its keywords; a MaskedAutoencoder's are its encoder's as well."""
+    check_fields(kind, fields)
+    return kind.from_keywords(fields)
 
 
 def field_types(name: str) -> dict[str, type]:
-    """The fields that `create_model(name, …)` or `student_like` takes, and the type of each."""
-    module = _MODELS[name][0] if name in _MODELS else VisionTransformer
-    if module in (FilterViT, LiFT, ConvexLiFT):
-        return _types(module)
-    types = _types(VisionTransformer)
-    if name == STUDENT_LIKE:
-        return {**types, "parts": object}  # several names, or one string of them
-    return {**types, **_types(MaskedAutoencoder)} if module is MaskedAutoencoder else types
+    """The fields of `create_model(name, …)` or `student_like` that a config sets, each's type."""
+    types = {
+        field: kind
+        for field, declared in network_class(name).keywords().items()
+        if (kind := _setting_type(declared.type)) is not None
+    }
+    # Several names, or one string of them.
+    return {**types, "parts": object} if name == STUDENT_LIKE else types
 
 
-def _types(module: type[nn.Module]) -> dict[str, type]:
-    """Field types as a command line needs them: a dtype by its name, an image side as a number."""
-    simple = {"int": int, "float": float, "str": str, "bool": bool}
-    types: dict[str, type] = {}
-    for name, field in module.__dataclass_fields__.items():
-        if name in (
-            "parent",
-            "name",
-            "encoder",
-            "preprocessing",
-            "class_names",
-            "source",
-            "stages",
-        ):
-            continue
-        kinds = typing.get_args(field.type)
-        if int in kinds and float in kinds:  # which of the two a value is says what it means
-            types[name] = object
-            continue
-        kind = str(getattr(field.type, "__name__", field.type)).split(" | ")[0]
-        types[name] = simple.get(kind, str)
-    return types
+def _setting_type(declared: Any) -> type | None:
+    """A field's type as a command line needs it; None for a field that none can set.
+
+    A dtype goes by its name, an image side as a number.
+    """
+    if declared is Any:
+        return str
+    kinds = typing.get_args(declared) or (declared,)
+    if int in kinds and float in kinds:  # which of the two a value is says what it means
+        return object
+    return kinds[0] if kinds[0] in (int, float, str, bool) else None
 
 
-def check_fields(module: type[nn.Module], fields: dict[str, Any]) -> None:
-    """ValueError that names a field which `module` does not have, and the nearest that it has."""
-    known = [f for f in module.__dataclass_fields__ if f not in ("parent", "name")]
+def check_fields(kind: type[Network], fields: dict[str, Any]) -> None:
+    """ValueError that names a field which a class does not have, and the nearest that it has."""
+    known = list(kind.keywords())
     for field in fields:
         if field not in known:
             near = difflib.get_close_matches(field, known, n=1, cutoff=0.0)
-            raise ValueError(f"{module.__name__} has no field {field!r}; did you mean {near[0]!r}?")
+            raise ValueError(f"{kind.__name__} has no field {field!r}; did you mean {near[0]!r}?")

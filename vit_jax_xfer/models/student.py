@@ -7,9 +7,7 @@ import difflib
 from collections.abc import Sequence
 from typing import Any
 
-import flax.linen as nn
-
-from vit_jax_xfer.models.mae import MaskedAutoencoder
+from vit_jax_xfer.models.network import Network
 from vit_jax_xfer.models.registry import check_fields
 from vit_jax_xfer.models.vit import VisionTransformer
 
@@ -48,7 +46,7 @@ _SIZE = (
 
 
 def student_like(
-    teacher: nn.Module, parts: str | Sequence[str] | None = None, **fields: Any
+    teacher: Network, parts: str | Sequence[str] | None = None, **fields: Any
 ) -> VisionTransformer:
     """A student, not yet initialised, of a teacher's size and with its native parts.
 
@@ -56,10 +54,11 @@ def student_like(
     swiglu its MLP is 4 · width; without what told the teacher positions it learns its own.
     fields: any of the VisionTransformer's, which win; the head and how it runs are at their
     defaults. A MaskedAutoencoder stands for its encoder. ValueError, with the nearest name, for an
-    unknown part or field.
+    unknown part or field, and for a teacher that is no vision transformer.
     """
-    if isinstance(teacher, MaskedAutoencoder):
-        teacher = teacher.encoder
+    teacher = teacher.encoder
+    if "attention" not in teacher.collections:
+        raise ValueError(f"teacher: expected a vision transformer, got a {type(teacher).__name__}")
     parts = (parts,) if isinstance(parts, str) else tuple(NATIVE_PARTS if parts is None else parts)
     _check_parts(parts)
     check_fields(VisionTransformer, fields)

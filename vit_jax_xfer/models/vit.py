@@ -11,11 +11,19 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from vit_jax_xfer.models.network import Network
 from vit_jax_xfer.models.preprocessing import Preprocessing
 from vit_jax_xfer.models.transformer.block_design import CHOICES, BlockDesign, layer_norm
 from vit_jax_xfer.models.transformer.drop_path import branch_factors
-from vit_jax_xfer.models.transformer.patches import PatchEmbed, check_images, grid_of
+from vit_jax_xfer.models.transformer.patches import (
+    ImageSize,
+    PatchEmbed,
+    check_images,
+    grid_of,
+    sides_of,
+)
 from vit_jax_xfer.models.transformer.pooling import AttentionPool
+from vit_jax_xfer.models.transformer.position_tables import fit_tables
 from vit_jax_xfer.models.transformer.positions import RESIZES, fit_positions, sincos_2d
 from vit_jax_xfer.models.transformer.relative_positions import gather_bias, resize_table, table_rows
 from vit_jax_xfer.models.transformer.rotary import make_rotation
@@ -29,6 +37,9 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "position_resize": RESIZES,
     "remat": tuple(REMAT_POLICIES),
 }
+# What an overview tells elsewhere, or not at all: of sizes, and of how a network runs.
+_NO_PART = ("image_size", "patch_size", "width", "depth", "num_heads", "mlp_dim", "num_classes")
+_NO_PART += ("preprocessing", "dtype")
 
 
 @flax.struct.dataclass
@@ -51,13 +62,25 @@ class ViTOutput:
         return self.tokens if self.pooled is None else self.pooled
 
 
-class VisionTransformer(nn.Module):
+class VisionTransformer(Network):
     """Images (B, H, W, 3) float32 → logits (B, K), or the pooled features where there is no head.
 
     H and W may differ from `image_size`: positions are resized to the image's grid.
     """
 
-    image_size: int | tuple[int, int] = 224  # of the stored positions, pixels
+    collections = ("attention", "qkv", "residual")
+    kind = "vision transformer"
+    starts_afresh = (
+        "norm",
+        "head_norm",
+        "head",
+        "representation",
+        "distillation_classifier",
+        "attention_pool",
+        "mask_token",
+    )
+
+    image_size: ImageSize = 224  # of the stored positions, pixels
     patch_size: int = 16
     width: int = 768
     depth: int = 12
@@ -183,6 +206,31 @@ class VisionTransformer(nn.Module):
         return nn.Dense(
             self.num_classes, use_bias=self.head_bias, kernel_init=init, dtype=self.dtype
         )
+
+    @property
+    def encoder(self) -> "VisionTransformer":
+        """Itself."""
+        return self
+
+    def summary(self) -> dict[str, str]:
+        height, width = sides_of(self.image_size)
+        image = f"{height}" if height == width else f"{height}×{width}"
+        plain = {name: field.default for name, field in self.keywords().items()}
+        native = [
+            f"{name}={getattr(self, name)!r}"
+            for name, usual in plain.items()
+            if name not in _NO_PART and getattr(self, name) != usual
+        ]
+        rows = {
+            "sizes": f"image {image}, patch {self.patch_size}, width {self.width}, depth "
+            f"{self.depth}, heads {self.num_heads}, classes {self.num_classes}",
+            "native parts": ", ".join(native) or "none, a plain ViT",
+        }
+        return {**rows, "images": self.preprocessing.pipeline()} if self.preprocessing else rows
+
+    @nn.nowrap
+    def adapt(self, source: "VisionTransformer", variables: dict[str, Any]) -> dict[str, Any]:
+        return {**variables, "params": fit_tables(variables["params"], source, self)}
 
     @property
     def grid(self) -> tuple[int, int]:

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import flax.linen as nn
 import jax.numpy as jnp
 
-from vit_jax_xfer.models.registry import create_model
-from vit_jax_xfer.pretrained.start import start_from
+from vit_jax_xfer.models.network import Network
+from vit_jax_xfer.models.registry import ENTRIES, create_model, network_class
+from vit_jax_xfer.pretrained.warm_start import start_from
 from vit_jax_xfer.tasks.task import Variables
 from vit_jax_xfer.tasks.teachers import load_weights
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # tasks import where there are no configs
 
 def build_model(
     config: Mapping[str, Any], image_shape: tuple[int, int, int], num_classes: int
-) -> nn.Module:
+) -> Network:
     """The network of `config.model`; image size and classes come from the data where not given."""
     fields = model_fields(config, image_shape, num_classes)
     if "parts" in fields:
@@ -31,10 +31,22 @@ def model_fields(
     """The fields of `config.model` that are given, and those that the data give."""
     fields = given_fields(config)
     height, width = image_shape[:2]
-    fields.setdefault("image_size", height if height == width else (height, width))
-    if not config["name"].startswith("mae_"):
+    kind = network_class(config["name"])
+    if "image_size" in kind.keywords():
+        fields.setdefault("image_size", height if height == width else (height, width))
+    if kind.predicts == "classes":
         fields.setdefault("num_classes", num_classes)
     return fields
+
+
+def check_predicts(config: Mapping[str, Any], model: Network, wanted: str) -> None:
+    """ValueError, naming the field, unless the network predicts what a task learns."""
+    if model.predicts != wanted:
+        fitting = [name for name, (kind, _) in ENTRIES.items() if kind.predicts == wanted]
+        raise ValueError(
+            f"model.name: {config['name']} predicts {model.predicts}, and this task learns "
+            f"{wanted}; choose one such as {fitting[0]}"
+        )
 
 
 def given_fields(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,7 +57,7 @@ def given_fields(config: Mapping[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def initial_variables(config: "ConfigDict", model: nn.Module) -> Variables | None:
+def initial_variables(config: "ConfigDict", model: Network) -> Variables | None:
     """What the network starts from by `config.init_from`; None for a fresh start."""
     if not config.init_from:
         return None

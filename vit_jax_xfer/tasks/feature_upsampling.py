@@ -18,7 +18,7 @@ from vit_jax_xfer.models.lifting.lift_loss import (
     shrink_images,
 )
 from vit_jax_xfer.models.registry import create_model
-from vit_jax_xfer.tasks.configured_model import given_fields, initial_variables
+from vit_jax_xfer.tasks.configured_model import check_predicts, given_fields, initial_variables
 from vit_jax_xfer.tasks.task import Aux, Batch, Task, Variables
 from vit_jax_xfer.tasks.teacher_view import View, view_between
 from vit_jax_xfer.tasks.teachers import Loader, backbone_in, load_backbone_of
@@ -71,21 +71,16 @@ class FeatureUpsampling(Task):
         # Patch size and width of a network that doubles features are the backbone's.
         own = {"patch_size": backbone.patch_size, "width": backbone.width}
         model = create_model(config.model["name"], **{**own, **given_fields(config.model)})
-        if not hasattr(model, "source"):
-            raise ValueError(
-                f"model.name: {config.model['name']} doubles no features; choose lift or "
-                "convex_lift"
-            )
+        check_predicts(config.model, model, "features")
         # Its source is known by the weights as they are stored, whatever type they run in.
-        model = model.clone(source=backbone.source(frozen))
+        model = model.with_fields(source=backbone.source(frozen))
         backbone, frozen = backbone_in(backbone, frozen, settings.backbone_dtype)
         view = view_between(config, Normalisation(*backbone.mean_std))
         initial = initial_variables(config, model)
         return cls(model, settings, backbone, frozen, initial, view)
 
     def init(self, key: jax.Array) -> Variables:
-        images, features = (jnp.zeros(x.shape, x.dtype) for x in self.model.example_inputs())
-        return self.model.init(key, images, features)
+        return self.model.init_variables(key)
 
     def loss(
         self, variables: Variables, frozen: Variables, batch: Batch, key: jax.Array

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from vit_jax_xfer.models.mae import MaskedAutoencoder, mae_forward
 from vit_jax_xfer.models.transformer.patches import grid_of
-from vit_jax_xfer.tasks.configured_model import build_model, initial_variables
+from vit_jax_xfer.tasks.configured_model import build_model, check_predicts, initial_variables
 from vit_jax_xfer.tasks.task import Aux, Batch, Task, Variables
 from vit_jax_xfer.tasks.teachers import Loader
 
@@ -46,13 +46,11 @@ class MaskedPretraining(Task):
         load: Loader,
     ) -> "MaskedPretraining":
         model = build_model(config.model, image_shape, num_classes)
+        check_predicts(config.model, model, "pixels")
         return cls(model, settings, initial_variables(config, model))
 
     def init(self, key: jax.Array) -> Variables:
-        grid = self.model.encoder.grid
-        height, width = (side * self.model.encoder.patch_size for side in grid)
-        noise = jnp.arange(grid[0] * grid[1], dtype=jnp.float32)[None]
-        return self.model.init(key, jnp.zeros((1, height, width, 3)), noise)
+        return self.model.init_variables(key)
 
     def loss(
         self, variables: Variables, frozen: Variables, batch: Batch, key: jax.Array
@@ -95,7 +93,7 @@ class MaskedPretraining(Task):
         return {"loss": jnp.where(mask, losses, 0).sum(), "count": mask.sum()}
 
     def check(self, image_shape: tuple[int, ...]) -> None:
-        self.model.encoder.num_tokens(image_shape)
+        self.model.num_tokens(image_shape)
 
     def _noise_shape(self, images: jax.Array) -> tuple[int, int]:
         h, w = grid_of(images.shape[1:3], self.model.encoder.patch_size)

@@ -3,12 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
 
+from vit_jax_xfer.models.network import Network
 from vit_jax_xfer.models.registry import create_model, list_models
-from vit_jax_xfer.tasks.supervised import init_vit
 from vit_jax_xfer.tasks.task import Variables
 from vit_jax_xfer.tasks.teachers import Loader, load_weights
 
@@ -21,7 +20,7 @@ def placeholder_loader(fields: Mapping[str, Mapping[str, Any]]) -> Loader:
 
     def load(
         field: str, path: str, num_heads: int = 0, family: str = ""
-    ) -> tuple[nn.Module, Variables]:
+    ) -> tuple[Network, Variables]:
         if path not in list_models():
             try:
                 return load_weights(field, path, num_heads, family)
@@ -34,14 +33,7 @@ def placeholder_loader(fields: Mapping[str, Mapping[str, Any]]) -> Loader:
     return load
 
 
-def zeros_of(model: nn.Module) -> Variables:
-    """Zeros on the host in the shapes of a vision transformer's variables, which take no memory."""
-    if hasattr(model, "encoder"):
-        shapes = {"params": {"encoder": _shapes(model.encoder)["params"]}}
-    else:
-        shapes = _shapes(model)
+def zeros_of(model: Network) -> Variables:
+    """Zeros on the host in the shapes of a network's variables, which take no memory."""
+    shapes = jax.eval_shape(model.init_variables, jax.random.key(0))
     return jax.tree.map(lambda leaf: np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape), shapes)
-
-
-def _shapes(model: nn.Module) -> Variables:
-    return jax.eval_shape(lambda key: init_vit(model, key), jax.random.key(0))

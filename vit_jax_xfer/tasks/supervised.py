@@ -3,12 +3,11 @@
 import dataclasses
 from typing import TYPE_CHECKING, ClassVar
 
-import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from vit_jax_xfer.evaluate.classification import classification_sums, hits
-from vit_jax_xfer.tasks.configured_model import build_model, initial_variables
+from vit_jax_xfer.models.network import Network
+from vit_jax_xfer.tasks.configured_model import build_model, check_predicts, initial_variables
 from vit_jax_xfer.tasks.task import (
     Aux,
     Batch,
@@ -33,7 +32,7 @@ class ClassificationSettings:
 class Classification(Task):
     """Cross-entropy of a network's logits with the labels."""
 
-    model: nn.Module
+    model: Network
     settings: ClassificationSettings
     initial: Variables | None = None
     frozen: Variables = dataclasses.field(default_factory=dict)
@@ -50,10 +49,11 @@ class Classification(Task):
         load: Loader,
     ) -> "Classification":
         model = build_model(config.model, image_shape, num_classes)
+        check_predicts(config.model, model, "classes")
         return cls(model, settings, initial_variables(config, model))
 
     def init(self, key: jax.Array) -> Variables:
-        return init_vit(self.model, key)
+        return self.model.init_variables(key)
 
     def loss(
         self, variables: Variables, frozen: Variables, batch: Batch, key: jax.Array
@@ -77,13 +77,6 @@ class Classification(Task):
 
     def check(self, image_shape: tuple[int, ...]) -> None:
         self.model.num_tokens(image_shape)
-
-
-def init_vit(model: nn.Module, key: jax.Array) -> Variables:
-    """Fresh variables of a network, at its native image size."""
-    size = model.image_size
-    height, width = (size, size) if isinstance(size, int) else size
-    return model.init(key, jnp.zeros((1, height, width, 3)))
 
 
 def top1(logits: jax.Array, targets: jax.Array) -> jax.Array:

@@ -6,7 +6,6 @@ import abc
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -15,6 +14,7 @@ import optax
 from vit_jax_xfer.evaluate.classification import distribution
 from vit_jax_xfer.features.backbone import backbone_of
 from vit_jax_xfer.features.feature_extractor import FeatureExtractor
+from vit_jax_xfer.models.network import Network
 
 if TYPE_CHECKING:  # tasks import where there are no configs
     from ml_collections import ConfigDict
@@ -47,7 +47,7 @@ class Task(abc.ABC):
     name: ClassVar[str]
     settings_type: ClassVar[type[Any]]
     # For describing and saving the result, and for layer decay.
-    model: nn.Module
+    model: Network
     frozen: Variables
     # Parameters to start from instead of random ones, a tree like init's; None for a fresh start.
     initial: Variables | None = None

@@ -11,7 +11,7 @@ from vit_jax_xfer.evaluate.classification import classification_sums
 from vit_jax_xfer.models.registry import STUDENT_LIKE
 from vit_jax_xfer.models.vit import VisionTransformer
 from vit_jax_xfer.tasks.configured_model import build_model, initial_variables, model_fields
-from vit_jax_xfer.tasks.supervised import init_vit, top1
+from vit_jax_xfer.tasks.supervised import top1
 from vit_jax_xfer.tasks.task import (
     Aux,
     Batch,
@@ -71,7 +71,7 @@ class TeachingTask(Task):
             model = build_student(teacher, fields)
         else:
             model = build_model(config.model, image_shape, num_classes)
-        if not isinstance(model, VisionTransformer):
+        if "attention" not in model.collections:
             raise ValueError(
                 f"model.name: {config.model['name']} is no vision transformer, so it has no place "
                 "for a teacher's attention; choose a vit_*"
@@ -82,7 +82,7 @@ class TeachingTask(Task):
         return cls(model, settings, teacher, frozen, initial_variables(config, model), view)
 
     def init(self, key: jax.Array) -> Variables:
-        return init_vit(self.model, key)
+        return self.model.init_variables(key)
 
     def teach(
         self,

@@ -41,7 +41,7 @@ def optimizer_of(task: Task, config: ConfigDict, run_schedule: RunSchedule) -> O
     """The optimizer of a config for the parameters of its task; allocates nothing."""
     optim = config.optim
     params = jax.eval_shape(task.init, jax.random.key(config.seed))["params"]
-    depth = getattr(getattr(task.model, "encoder", task.model), "depth", 0)
+    depth = task.model.depth
     if not depth and optim.layer_decay != 1:
         name = type(task.model).__name__
         raise ValueError(f"optim.layer_decay: a {name} has no layers to count; set it to 1")

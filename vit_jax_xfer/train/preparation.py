@@ -1,23 +1,19 @@
 """What a finished model remembers of how its images are prepared."""
 
-import flax.linen as nn
-
 from vit_jax_xfer.data.geometry import CenterCrop, Resize
 from vit_jax_xfer.data.transforms import normalisation_of, parse
-from vit_jax_xfer.models.mae import MaskedAutoencoder
+from vit_jax_xfer.models.network import Network
 from vit_jax_xfer.models.preprocessing import Preprocessing
 
 
-def with_preparation(model: nn.Module, pipeline: str, image_shape: tuple[int, ...]) -> nn.Module:
+def with_preparation(model: Network, pipeline: str, image_shape: tuple[int, ...]) -> Network:
     """The network with a Preprocessing like an evaluation pipeline, for images (H, W, 3).
 
     Unchanged where it has one already, has no place for one, or where the pipeline normalises more
     than once, which no Preprocessing says.
     """
-    if isinstance(model, MaskedAutoencoder):
-        return model.clone(encoder=with_preparation(model.encoder, pipeline, image_shape))
     normalisation = normalisation_of(pipeline)
-    if getattr(model, "preprocessing", 0) is not None or normalisation is None:
+    if model.preprocessing is not None or normalisation is None:
         return model
     height, width = image_shape[:2]
     fields = {"size": height if height == width else (height, width), "crop": 1.0}
@@ -29,4 +25,4 @@ def with_preparation(model: nn.Module, pipeline: str, image_shape: tuple[int, ..
             resized = max(op.size) if squashed else op.size
         if isinstance(op, CenterCrop) and "crop_mode" in fields:
             fields["crop"] = min(max(height, width) / resized, 1.0)
-    return model.clone(preprocessing=Preprocessing(*normalisation, **fields))
+    return model.with_fields(preprocessing=Preprocessing(*normalisation, **fields))

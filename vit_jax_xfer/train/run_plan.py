@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from vit_jax_xfer import data
 from vit_jax_xfer.models.multiply_adds import count
+from vit_jax_xfer.models.registry import network_class
 from vit_jax_xfer.tasks.build import build_task
 from vit_jax_xfer.tasks.placeholder_teacher import placeholder_loader
 from vit_jax_xfer.tasks.task import Task
@@ -121,7 +122,7 @@ def _task(config: ConfigDict, shape: Shape, classes: int) -> Task:
     name = own.pop("name")
     own.pop("parts", None)
     own = {"image_size": shape[0], "num_classes": classes, **own}
-    if name.startswith("mae_"):
+    if network_class(name).predicts != "classes":
         del own["num_classes"]
     if config.task.get("teacher") == "":
         config.task.teacher = name

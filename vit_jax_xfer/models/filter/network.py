@@ -19,9 +19,10 @@ from vit_jax_xfer.models.filter.filter_blocks import (
     Stage,
 )
 from vit_jax_xfer.models.filter.patterns import PATTERNS
+from vit_jax_xfer.models.network import Network
 from vit_jax_xfer.models.preprocessing import INCEPTION, Preprocessing
 from vit_jax_xfer.models.pytorch_init import TORCH_KERNEL, torch_bias
-from vit_jax_xfer.models.transformer.patches import check_images
+from vit_jax_xfer.models.transformer.patches import ImageSize, check_images, sides_of
 
 _AT_55, _AT_28 = 256 / 55**2, 128 / 28**2  # the published table of what is kept, as shares
 
@@ -125,14 +126,17 @@ class FilterOutput:
     logits: jax.Array | None
 
 
-class FilterViT(nn.Module):
+class FilterViT(Network):
     """Images (B, H, W, 3) float32 → logits (B, K), or the pooled features where there is no head.
 
     Any image size: what a stage keeps is a share of its pixels, or a number.
     """
 
+    collections = ("filter",)
+    starts_afresh = ("head_hidden", "head")
+
     stages: tuple[Stage, ...]
-    image_size: int | tuple[int, int] = 224  # that it is meant for; any other works
+    image_size: ImageSize = 224  # that it is meant for; any other works
     stem_width: int = 64
     stem_expand: int = 3
     stem_stride: int = 2
@@ -205,6 +209,23 @@ class FilterViT(nn.Module):
             return out
         rest = run(images[whole:])
         return jax.tree.map(lambda x, y: jnp.concatenate([x, y]), out, rest)
+
+    @property
+    def encoder(self) -> "FilterViT":
+        """Itself."""
+        return self
+
+    @property
+    def kind(self) -> str:
+        return "FilterViT" if self.choose == "score" else "DropoutViT"
+
+    def summary(self) -> dict[str, str]:
+        height, width = sides_of(self.image_size)
+        image = f"{height}" if height == width else f"{height}×{width}"
+        return {
+            "sizes": f"image {image}, classes {self.num_classes}",
+            "stages": ", ".join(f"{stage.kind} {stage.width}" for stage in self.stages),
+        }
 
     @property
     def depth(self) -> int:

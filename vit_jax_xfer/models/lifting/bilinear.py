@@ -1,12 +1,12 @@
 """Bilinear doubling of features, under the interface of LiFT."""
 
-import flax.linen as nn
 import jax
 
+from vit_jax_xfer.models.lifting.feature_doubler import FeatureDoubler
 from vit_jax_xfer.models.lifting.lift import double
 
 
-class Bilinear(nn.Module):
+class Bilinear(FeatureDoubler):
     """Images, which it doesn't look at, and features (B, h, w, C) → (B, 2h, 2w, C). No variables.
 
     Half-pixel centres, clamped at the border.

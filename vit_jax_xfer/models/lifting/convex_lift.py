@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vit_jax_xfer.models.lifting.feature_doubler import FeatureDoubler
 from vit_jax_xfer.models.lifting.feature_source import FeatureSource
 from vit_jax_xfer.models.lifting.lift import ConvNorm, image_branch
-from vit_jax_xfer.models.lifting.lift_inputs import check_inputs, check_whole, one_patch
+from vit_jax_xfer.models.lifting.lift_inputs import check_inputs, check_whole
 from vit_jax_xfer.models.lifting.neighbours import (
     add_by_child,
     combine,
@@ -29,7 +30,7 @@ from vit_jax_xfer.models.pytorch_init import TORCH_KERNEL, torch_bias
 _BILINEAR_VARIANCE = 0.25 / np.log(3)
 
 
-class ConvexLiFT(nn.Module):
+class ConvexLiFT(FeatureDoubler):
     """Images (B, H, W, 3) and features (B, h, w, width) → (B, 2h, 2w, width), with h = H // P.
 
     images: what the ViT saw, normalised. P is `patch_size`; sides need not be multiples of it.
@@ -79,10 +80,6 @@ class ConvexLiFT(nn.Module):
     def _linear(self, width: int, name: str, **fields: Any) -> nn.Dense:
         fields = {"kernel_init": TORCH_KERNEL, **fields}
         return nn.Dense(width, dtype=self.dtype, name=name, **fields)
-
-    def example_inputs(self) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
-        """The smallest inputs that show every variable's shape: one patch."""
-        return one_patch(self.patch_size, self.width)
 
 
 def _gaussian(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:

@@ -3,12 +3,12 @@
 Source: Kopf et al. 2007, Joint Bilateral Upsampling, with the image as the guide.
 """
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from vit_jax_xfer.models.filter.convolution import adaptive_pool
-from vit_jax_xfer.models.lifting.lift_inputs import check_inputs, check_whole, one_patch
+from vit_jax_xfer.models.lifting.feature_doubler import FeatureDoubler
+from vit_jax_xfer.models.lifting.lift_inputs import check_inputs, check_whole
 from vit_jax_xfer.models.lifting.neighbours import (
     add_by_child,
     combine,
@@ -17,7 +17,7 @@ from vit_jax_xfer.models.lifting.neighbours import (
 )
 
 
-class JointBilateral(nn.Module):
+class JointBilateral(FeatureDoubler):
     """Images (B, H, W, 3) and features (B, h, w, C) → (B, 2h, 2w, C), as LiFT takes and gives them.
 
     Weights are Gaussians of distance and of difference in colour, between the mean colour of a
@@ -49,12 +49,6 @@ class JointBilateral(nn.Module):
         alike = products(query, key, self.radius) / (2 * self.range_sigma**2)
         near = -squared_distances(self.radius) / (2 * self.spatial_sigma**2)
         return combine(features, add_by_child(alike, jnp.asarray(near)))
-
-    def example_inputs(self) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
-        """The smallest inputs: one patch. ValueError where the width is any."""
-        if self.width is None:
-            raise ValueError("width: None is any; give the features' width for example inputs")
-        return one_patch(self.patch_size, self.width)
 
     def _check_fields(self) -> None:
         check_whole("patch_size", self.patch_size)

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from vit_jax_xfer.models.batch_norm import BatchNorm
+from vit_jax_xfer.models.lifting.feature_doubler import FeatureDoubler
 from vit_jax_xfer.models.lifting.feature_source import FeatureSource
-from vit_jax_xfer.models.lifting.lift_inputs import check_inputs, check_whole, one_patch
+from vit_jax_xfer.models.lifting.lift_inputs import check_inputs, check_whole
 from vit_jax_xfer.models.pytorch_init import TORCH_KERNEL, torch_bias
 
 _IMAGE_WIDTH = 32  # channels of the image branch, the published number for every backbone
@@ -23,7 +24,7 @@ _IMAGE_WIDTH = 32  # channels of the image branch, the published number for ever
 _TORCH_TRANSPOSED = nn.initializers.variance_scaling(1 / 3, "fan_out", "uniform")
 
 
-class LiFT(nn.Module):
+class LiFT(FeatureDoubler):
     """Images (B, H, W, 3) and features (B, h, w, width) → (B, 2h, 2w, width), with h = H // P.
 
     images: what the ViT saw, normalised. P is `patch_size`; sides need not be multiples of it.
@@ -55,10 +56,6 @@ class LiFT(nn.Module):
             dtype=self.dtype,
             name="out",
         )(x)
-
-    def example_inputs(self) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
-        """The smallest inputs that show every variable's shape: one patch."""
-        return one_patch(self.patch_size, self.width)
 
 
 class ConvNorm(nn.Module):

@@ -3,7 +3,6 @@
 from numbers import Integral
 
 import jax
-import jax.numpy as jnp
 
 from vit_jax_xfer.models.transformer.patches import check_images
 
@@ -38,9 +37,3 @@ def check_whole(field: str, value: int, least: int = 1) -> None:
     """ValueError, naming the field, unless its value is a whole number from `least` on."""
     if not isinstance(value, Integral) or value < least:
         raise ValueError(f"{field}: got {value!r}, expected a whole number from {least} on")
-
-
-def one_patch(patch_size: int, width: int) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
-    """The smallest (images, features), abstract: one image of one patch."""
-    shapes = (1, patch_size, patch_size, 3), (1, 1, 1, width)
-    return tuple(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 
 from vit_jax_xfer.models.pytorch_init import TORCH_KERNEL
 
+ImageSize = int | tuple[int, int]  # pixels of both sides, or (height, width)
+
 
 def patchify(images: jax.Array, patch_size: int) -> jax.Array:
     """Images (B, h·p, w·p, c) → patches (B, h·w, p·p·c), pixels row by row, channels last."""
@@ -25,18 +27,21 @@ def unpatchify(patches: jax.Array, patch_size: int, grid: tuple[int, int]) -> ja
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(x.shape[0], h * patch_size, w * patch_size, -1)
 
 
-def grid_of(
-    image_size: int | tuple[int, int], patch_size: int, stride: int | None = None
-) -> tuple[int, int]:
+def sides_of(image_size: ImageSize) -> tuple[int, int]:
+    """(height, width) of an image size in pixels. ValueError unless it is one."""
+    sides = (image_size, image_size) if isinstance(image_size, Integral) else tuple(image_size)
+    if len(sides) != 2 or not all(isinstance(side, Integral) for side in sides):
+        raise ValueError(f"image_size: got {image_size!r}, expected pixels or (height, width)")
+    return sides
+
+
+def grid_of(image_size: ImageSize, patch_size: int, stride: int | None = None) -> tuple[int, int]:
     """How many patches (down, across) an image of this size has. ValueError unless they fit.
 
     stride: pixels from one patch to the next, None = patch_size. Overlapping patches need not reach
     the last rows and columns: there are 1 + (side − patch_size) // stride.
     """
-    sides = (image_size, image_size) if isinstance(image_size, Integral) else tuple(image_size)
-    if len(sides) != 2 or not all(isinstance(side, Integral) for side in sides):
-        raise ValueError(f"image_size: got {image_size!r}, expected pixels or (height, width)")
-    height, width = sides
+    height, width = sides_of(image_size)
     if stride not in (None, patch_size):
         if min(height, width) < patch_size:
             raise ValueError(

@@ -1,0 +1,67 @@
+"""One model's weights as the start of another: fine-tuning, probing, going on.
+
+Every parameter and every statistic must come across whole, but for those that the network says may
+start afresh, its head for instance, where the source lacks them or has them for another use.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from vit_jax_xfer.models.extract import encoder_of
+from vit_jax_xfer.models.network import Network
+from vit_jax_xfer.pretrained.layout import stack_blocks, unstack_blocks
+
+Variables = dict[str, Any]
+
+
+def start_from(source: Network, variables: Variables, model: Network) -> Variables:
+    """The part of `variables` that `model` can start from, a part of its own tree by collection.
+
+    Takes the encoder of a MaskedAutoencoder for a classifier, resizes positions to the model's
+    grid, stacks or unstacks scanned blocks. ValueError names what does not come across.
+    """
+    if type(source) is not type(model):
+        source, variables = encoder_of(source, variables)
+    if type(source) is not type(model):
+        raise ValueError(
+            f"the weights of a {type(source).__name__}; a {type(model).__name__} starts only from "
+            "a network of its own kind"
+        )
+    wanted = jax.eval_shape(model.init_variables, jax.random.key(0))
+    if foreign := sorted(set(variables) - set(wanted)):
+        raise ValueError(f"the model has no place for {', '.join(foreign)}")
+    found = dict(model.adapt(source, variables))
+    found["params"] = stack_blocks(unstack_blocks(found["params"]), like=wanted["params"])
+    return {
+        name: _common(found.get(name, {}), shapes, model.starts_afresh)
+        for name, shapes in wanted.items()
+    }
+
+
+def _common(found: Variables, wanted: Variables, fresh: Sequence[str]) -> Variables:
+    """One collection cut to what `wanted` has; of `fresh` only what has the same shapes."""
+    taken: Variables = {}
+    for name, shapes in wanted.items():
+        value = found.get(name)
+        if value is not None and _same(value, shapes):
+            taken[name] = value
+        elif name not in fresh:
+            what = "is not there" if value is None else f"has shapes {_brief(value)}"
+            raise ValueError(f"{name} {what}; the model wants {_brief(shapes)}")
+    if left := sorted(set(found) - set(wanted) - set(fresh)):
+        raise ValueError(f"the model has no place for {', '.join(left)}")
+    return taken
+
+
+def _same(found: Any, wanted: Any) -> bool:
+    if jax.tree.structure(found) != jax.tree.structure(wanted):
+        return False
+    pairs = zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True)
+    return all(a.shape == b.shape for a, b in pairs)
+
+
+def _brief(tree: Any) -> str:
+    shapes = sorted({tuple(leaf.shape) for leaf in jax.tree.leaves(tree)})
+    return ", ".join(map(str, shapes[:4])) + (", …" if len(shapes) > 4 else "")
