@@ -8,12 +8,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import flax.linen as nn
 import flax.traverse_util
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from vit_jax_xfer.models.network import Network
 from vit_jax_xfer.models.transformer.patches import grid_of
 from vit_jax_xfer.models.transformer.positions import fit_positions
 from vit_jax_xfer.models.transformer.relative_positions import resize_table, table_rows
@@ -149,42 +148,19 @@ def _any_match(name: str, patterns: Sequence[str]) -> bool:
     return any(re.fullmatch(pattern, name) for pattern in patterns)
 
 
-def param_shapes(model: nn.Module) -> dict[str, Any]:
+def param_shapes(model: Network) -> dict[str, Any]:
     """The shapes of a model's parameters, without making them."""
     return variable_shapes(model)["params"]
 
 
-def variable_shapes(model: nn.Module) -> dict[str, Any]:
+def variable_shapes(model: Network) -> dict[str, Any]:
     """The shapes of a model's parameters and batch statistics, by collection."""
-    scanned = _scanned(model)  # blocks traced once instead of one after the other
-    variables = jax.eval_shape(
-        lambda *inputs: scanned.init(jax.random.key(0), *inputs), *_inputs(model)
-    )
+    scanned = model.with_fields(scan=True)  # blocks traced once instead of one after the other
+    variables = jax.eval_shape(lambda: scanned.init_variables(jax.random.key(0)))
     found = {name: variables[name] for name in ("params", "batch_stats") if name in variables}
     if scanned != model:
         found["params"] = jax.eval_shape(unstack_blocks, found["params"])
     return found
-
-
-def _inputs(model: nn.Module) -> Sequence[jax.ShapeDtypeStruct]:
-    """The shapes of inputs that initialise a model."""
-    if hasattr(model, "example_inputs"):
-        return model.example_inputs()
-    encoder = getattr(model, "encoder", model)
-    size = encoder.image_size
-    height, width = (size, size) if isinstance(size, int) else size
-    inputs = [jax.ShapeDtypeStruct((1, height, width, 3), jnp.float32)]
-    if encoder is not model:  # an autoencoder also takes the noise that chooses masked patches
-        h, w = encoder.grid
-        inputs.append(jax.ShapeDtypeStruct((1, h * w), jnp.float32))
-    return inputs
-
-
-def _scanned(model: nn.Module) -> nn.Module:
-    """The same model with its blocks scanned, where it has blocks that can be."""
-    if hasattr(model, "encoder"):
-        return model.clone(encoder=_scanned(model.encoder))
-    return model.clone(scan=True) if hasattr(model, "scan") else model
 
 
 def flatten(params: Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -194,7 +170,7 @@ def flatten(params: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 def _fitted(found: Recognised) -> Mapping[str, np.ndarray]:
     """The file with its tables of positions on the model's grid."""
-    encoder = getattr(found.model, "encoder", found.model)
+    encoder = found.model.encoder
     if found.stored_size is None:
         return found.state
     old = grid_of(found.stored_size, encoder.patch_size)
