@@ -65,7 +65,7 @@ class Task(abc.ABC):
         settings: Any,
         image_shape: tuple[int, int, int],
         num_classes: int,
-        load: Callable[..., tuple[nn.Module, Variables]],
+        load: Callable[..., tuple[Network, Variables]],
     ) -> Task:
         """The task of a config, for images (H, W, 3) of `num_classes` classes.
 
