@@ -19,7 +19,7 @@ def preprocess(model: Any, images: Any, size: int | tuple[int, int] | None = Non
     size: pixels, or (height, width), in place of the native size; the share cut off stays.
     ValueError when the model has no preprocessing, and for an image that can't be read, by name.
     """
-    preprocessing = model.preprocessing
+    preprocessing = getattr(model, "preprocessing", None)  # anything may be passed for a model
     if preprocessing is None:
         raise ValueError("model.preprocessing is None; pass a Preprocessing")
     if size is not None:
