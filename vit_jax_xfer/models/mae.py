@@ -85,6 +85,8 @@ class MaskedAutoencoder(Network):
             self.decoder_depth, design, scan=encoder.scan, remat=encoder.remat
         )
         self.decoder_norm = layer_norm(encoder.norm_eps, encoder.dtype)
+        # Pixels, as logits, are float32 at least.
+        dense["dtype"] = jnp.promote_types(jnp.float32, encoder.dtype)
         self.decoder_pred = nn.Dense(encoder.patch_size**2 * 3, **dense)
 
     @property
@@ -172,8 +174,7 @@ class MaskedAutoencoder(Network):
         tokens = jnp.concatenate([tokens[:, :1], patches], axis=1)
         tokens = tokens + self._decoder_positions(grid).astype(tokens.dtype)
         tokens = run_blocks(self.decoder_blocks, tokens, self.decoder_depth)
-        pixels = self.decoder_pred(self.decoder_norm(tokens))[:, 1:]
-        return pixels.astype(jnp.promote_types(pixels.dtype, jnp.float32))
+        return self.decoder_pred(self.decoder_norm(tokens))[:, 1:]
 
     def _decoder_positions(self, grid: tuple[int, int]) -> jax.Array:
         if self.encoder.position == "sincos":

@@ -125,7 +125,7 @@ class VisionTransformer(Network):
     # Pixels from one patch to the next, None = patch_size; below it patches overlap, on the same
     # weights (2112.05814). Positions, rotations and biases are then those of a larger grid.
     patch_stride: int | None = None
-    dtype: Any = jnp.float32  # of activations; parameters and softmax stay float32
+    dtype: Any = jnp.float32  # of activations; parameters, softmax and head stay float32
     attention: str = "auto"  # auto | plain | blockwise | cudnn | splash | tokamax, see kernels.py
     blockwise_above: int | None = None  # tokens above which maps go by blocks, None = kernels.py's
     remat: str = "none"  # none | full | dots
@@ -202,10 +202,10 @@ class VisionTransformer(Network):
         )
 
     def _linear_head(self) -> nn.Dense:
+        """In float32 at least: bfloat16's step is wider than what parts two classes' logits."""
         init = nn.initializers.truncated_normal(self.head_init_std)
-        return nn.Dense(
-            self.num_classes, use_bias=self.head_bias, kernel_init=init, dtype=self.dtype
-        )
+        dtype = jnp.promote_types(jnp.float32, self.dtype)
+        return nn.Dense(self.num_classes, use_bias=self.head_bias, kernel_init=init, dtype=dtype)
 
     @property
     def encoder(self) -> "VisionTransformer":
@@ -409,7 +409,7 @@ class VisionTransformer(Network):
         if self.has_distillation_head:
             second = self.distillation_classifier(tokens[:, int(self.class_token)])
             logits = (logits + second) / 2
-        return logits.astype(jnp.promote_types(jnp.float32, pooled.dtype))
+        return logits
 
     def _check_fields(self) -> None:
         for field, allowed in _CHOICES.items():

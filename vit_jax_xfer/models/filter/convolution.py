@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vit_jax_xfer.models.attention.kernel_choice import platform
 from vit_jax_xfer.models.batch_norm import BatchNorm
 from vit_jax_xfer.models.pytorch_init import TORCH_KERNEL, torch_bias
 
@@ -55,7 +56,7 @@ class Depthwise(nn.Module):
         # Of fan-in 9: flax counts (k, k, 1, C).
         kernel = self.param("kernel", TORCH_KERNEL, (3, 3, 1, width)).astype(self.dtype)
         x = x.astype(self.dtype)
-        if jax.default_backend() == "cpu":
+        if platform() == "cpu":
             return shifted_sum(x, kernel[:, :, 0], self.stride, 1, 1)
         return jax.lax.conv_general_dilated(
             x,

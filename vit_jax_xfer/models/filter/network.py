@@ -7,6 +7,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from vit_jax_xfer.models.attention.kernel_choice import platform
 from vit_jax_xfer.models.filter.convolution import (
     InvertedResidual,
     Stem,
@@ -189,7 +190,7 @@ class FilterViT(Network):
         """
         watched = any(self.is_mutable_collection(c) for c in ("filter", "intermediates"))
         apart = train or watched or "given" in self.variables or self.random_evaluation
-        if apart or self.is_initializing() or jax.default_backend() != "cpu":
+        if apart or self.is_initializing() or platform() != "cpu":
             return 0
         if jax.device_count() > 1:  # of which each may hold a part of the batch
             return 0
@@ -296,16 +297,18 @@ class FilterViT(Network):
     def _head(self, pooled: jax.Array, train: bool) -> jax.Array:
         x = pooled
         if self.head_width:
+            x = x.astype(self.dtype)
             x = nn.gelu(self._dense(self.head_width, "head_hidden", x)(x), approximate=False)
             x = nn.Dropout(self.head_dropout, deterministic=not train)(x)
-        logits = self._dense(self.num_classes, "head", x)(x)
-        return logits.astype(jnp.promote_types(jnp.float32, logits.dtype))
+        # Logits are float32 at least, as the vision transformer's.
+        x = x.astype(jnp.promote_types(jnp.float32, x.dtype))
+        return self._dense(self.num_classes, "head", x)(x)
 
     def _dense(self, width: int, name: str, x: jax.Array) -> nn.Dense:
         return nn.Dense(
             width,
             kernel_init=TORCH_KERNEL,
             bias_init=torch_bias(x.shape[-1]),
-            dtype=self.dtype,
+            dtype=x.dtype,
             name=name,
         )
