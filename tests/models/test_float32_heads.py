@@ -1,4 +1,4 @@
-"""Logits and pixels are float32 at any type of activations: no class hides in another's rounding."""
+"""Logits and pixels are float32 at any type of activations: rounding hides no class."""
 
 import jax
 import jax.numpy as jnp

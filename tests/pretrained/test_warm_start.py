@@ -1,4 +1,4 @@
-"""One model's weights as another's start: what comes across, what starts afresh, what is refused."""
+"""One model's weights as another's start: what comes across, starts afresh, is refused."""
 
 import jax
 import jax.numpy as jnp

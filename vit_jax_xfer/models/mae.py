@@ -27,7 +27,7 @@ class MaskedAutoencoder(Network):
 
     predicts = "pixels"
     kind = "masked autoencoder"
-    starts_afresh = ()
+    heads = starts_afresh = ()
 
     encoder: VisionTransformer  # pool="none", num_classes=0
     decoder_width: int = 512
@@ -124,7 +124,8 @@ class MaskedAutoencoder(Network):
     @nn.nowrap
     def with_fields(self, **fields: Any) -> Self:
         own = {name: fields.pop(name) for name in self._own_keywords() if name in fields}
-        return self.clone(encoder=self.encoder.with_fields(**fields), **own)
+        encoder = self.encoder.with_fields(**fields)
+        return self.clone(encoder=encoder, **own) if own or encoder is not self.encoder else self
 
     @classmethod
     def keywords(cls) -> dict[str, dataclasses.Field]:

@@ -30,14 +30,17 @@ class Network(nn.Module):
     # The collections of models/collections.py and "filter" that its blocks write when asked, and
     # whose values they take as `given`. Attention is transferred between networks that have it.
     collections = ()
-    # Parameters, by the first part of their path, that may start afresh where other weights lack
-    # them or have them in another shape: those that only the run's own classes give a meaning.
+    # Parameters by the first part of their path: those that map features to classes, and all that
+    # may start afresh where other weights lack them or have them in another shape.
+    heads = ("head",)
     starts_afresh = ("head",)
 
     # Fields of those networks that have them.
     depth = 0  # layers that layer decay counts
     image_size = None  # pixels that it is meant for
     preprocessing = None  # how its images are prepared
+    num_classes = 0  # of its logits
+    class_names = None  # of its logits, in order
 
     @property
     def kind(self) -> str:
@@ -74,7 +77,8 @@ class Network(nn.Module):
     @nn.nowrap
     def with_fields(self, **fields: Any) -> Self:
         """The same network with those of these fields that it has, or that its encoder has."""
-        return self.clone(**{k: v for k, v in fields.items() if k in self.keywords()})
+        known = {name: value for name, value in fields.items() if name in self.keywords()}
+        return self.clone(**known) if known else self
 
     @nn.nowrap
     def adapt(self, source: "Network", variables: dict[str, Any]) -> dict[str, Any]:

@@ -39,7 +39,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 }
 # What an overview tells elsewhere, or not at all: of sizes, and of how a network runs.
 _NO_PART = ("image_size", "patch_size", "width", "depth", "num_heads", "mlp_dim", "num_classes")
-_NO_PART += ("preprocessing", "dtype")
+_NO_PART += ("preprocessing", "class_names", "dtype")
 
 
 @flax.struct.dataclass
@@ -70,6 +70,7 @@ class VisionTransformer(Network):
 
     collections = ("attention", "qkv", "residual")
     kind = "vision transformer"
+    heads = ("head", "distillation_classifier")
     starts_afresh = (
         "norm",
         "head_norm",

@@ -88,9 +88,10 @@ def save(
 def with_class_names(model: nn.Module, class_names: Sequence[str]) -> nn.Module:
     """The network with names for its outputs. ValueError for names that don't fit."""
     names = tuple(class_names)
-    outputs = getattr(model, "num_classes", 0)
-    if len(names) != outputs:
-        raise ValueError(f"class_names: got {len(names)}, and the model has {outputs} classes")
+    if len(names) != model.num_classes:
+        raise ValueError(
+            f"class_names: got {len(names)}, and the model has {model.num_classes} classes"
+        )
     wrong = next((name for name in names if not isinstance(name, str)), None)
     if wrong is not None:
         raise ValueError(f"class_names: got {wrong!r}, expected strings")

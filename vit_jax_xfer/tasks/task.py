@@ -110,7 +110,7 @@ class Task(abc.ABC):
         backbone, own = backbone_of(self.model, variables, "the model", mean_std=mean_std)
         return FeatureExtractor("the model", backbone, (own, {}))
 
-    def networks_of_same_classes(self) -> dict[str, nn.Module]:
+    def networks_of_same_classes(self) -> dict[str, Network]:
         """Networks whose logits go together with the run's, by what a message calls them."""
         return {}
 

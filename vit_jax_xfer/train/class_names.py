@@ -10,9 +10,6 @@ from vit_jax_xfer.pretrained.saved_models import saved_class_names
 from vit_jax_xfer.tasks.task import Task
 from vit_jax_xfer.train.console import say
 
-# What maps features to classes, by its name in the parameters.
-_HEADS = ("head", "distillation_classifier")
-
 
 def name_classes(task: Task, config: ConfigDict, names: tuple[str, ...]) -> None:
     """Gives the network of a task the data's class names, with which it is described and saved.
@@ -27,12 +24,12 @@ def name_classes(task: Task, config: ConfigDict, names: tuple[str, ...]) -> None
             say(f"{field}: it has no class names; its classes are taken to be the data's, in order")
         elif difference := differing(other.class_names, names):
             raise ValueError(f"{field}: its classes are not the data's: {difference}")
-    task.model = task.model.clone(class_names=names)
+    task.model = task.model.with_fields(class_names=names)
     if task.initial is None:
         return
     source = saved_class_names(Path(config.init_from).expanduser())
     difference = None if source is None else differing(source, names)
-    taken = [head for head in _HEADS if head in task.initial["params"]]
+    taken = [head for head in task.model.heads if head in task.initial["params"]]
     if difference and taken:
         params = {key: x for key, x in task.initial["params"].items() if key not in taken}
         task.initial = {**task.initial, "params": params}

@@ -1,4 +1,4 @@
-"""Which convolution runs hangs on the mesh that a program is for, not on the machine it is made on."""
+"""Which convolution runs hangs on the mesh that a program is for, not on this machine."""
 
 import jax
 import jax.numpy as jnp

@@ -19,7 +19,7 @@ class FeatureDoubler(Network):
     """
 
     predicts = "features"
-    starts_afresh = ()
+    heads = starts_afresh = ()
 
     width = None  # any
 
