@@ -48,6 +48,7 @@ NATIVE = {
 # How a network runs, its head and its start are not its teacher's to say.
 OWN = {
     "num_classes": 7,
+    "class_names": tuple("abcdefg"),
     "head_bias": False,
     "pre_logits": True,
     "mask_token": True,
