@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vit_jax_xfer.models.filter.blocks import Stage
+from vit_jax_xfer.models.filter.filter_blocks import Stage
 from vit_jax_xfer.models.filter.network import FilterViT
 from vit_jax_xfer.models.lifting.convex_lift import ConvexLiFT
 from vit_jax_xfer.models.lifting.lift import LiFT

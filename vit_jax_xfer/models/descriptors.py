@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from vit_jax_xfer.models.collections import layer_values
 from vit_jax_xfer.models.extract import encoder_of, first_blocks
-from vit_jax_xfer.models.network import Network
+from vit_jax_xfer.models.protocol import Network
 from vit_jax_xfer.models.vit import VisionTransformer
 
 # facet → the collection that carries it, and where in a block of it.

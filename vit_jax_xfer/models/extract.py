@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from vit_jax_xfer.models.collections import stack_layers
 from vit_jax_xfer.models.filter.network import FilterViT
-from vit_jax_xfer.models.network import Network
+from vit_jax_xfer.models.protocol import Network
 from vit_jax_xfer.models.vit import VisionTransformer
 
 

@@ -9,8 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vit_jax_xfer.models.network import Network, Shapes
 from vit_jax_xfer.models.preprocessing import Preprocessing
+from vit_jax_xfer.models.protocol import Network, Shapes
 from vit_jax_xfer.models.transformer.block_design import BlockDesign, layer_norm
 from vit_jax_xfer.models.transformer.patches import ImageSize, check_images, grid_of, patchify
 from vit_jax_xfer.models.transformer.positions import resize_positions, sincos_2d

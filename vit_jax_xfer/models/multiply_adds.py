@@ -13,7 +13,7 @@ import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
 
-from vit_jax_xfer.models.network import Network
+from vit_jax_xfer.models.protocol import Network
 from vit_jax_xfer.models.transformer.patches import ImageSize
 
 # attention: scores times values and queries times keys, also where a cell of a doubled grid weighs

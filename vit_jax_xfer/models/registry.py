@@ -11,7 +11,7 @@ from vit_jax_xfer.models.filter.network import FilterViT
 from vit_jax_xfer.models.lifting.convex_lift import ConvexLiFT
 from vit_jax_xfer.models.lifting.lift import LiFT
 from vit_jax_xfer.models.mae import MaskedAutoencoder
-from vit_jax_xfer.models.network import Network
+from vit_jax_xfer.models.protocol import Network
 from vit_jax_xfer.models.published import PUBLISHED, SIZES
 from vit_jax_xfer.models.vit import VisionTransformer
 

@@ -11,8 +11,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from vit_jax_xfer.models.network import Network
 from vit_jax_xfer.models.preprocessing import Preprocessing
+from vit_jax_xfer.models.protocol import Network
 from vit_jax_xfer.models.transformer.block_design import CHOICES, BlockDesign, layer_norm
 from vit_jax_xfer.models.transformer.drop_path import branch_factors
 from vit_jax_xfer.models.transformer.patches import (

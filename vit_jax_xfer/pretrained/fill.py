@@ -12,7 +12,7 @@ import flax.traverse_util
 import jax
 import numpy as np
 
-from vit_jax_xfer.models.network import Network
+from vit_jax_xfer.models.protocol import Network
 from vit_jax_xfer.models.transformer.patches import grid_of
 from vit_jax_xfer.models.transformer.positions import fit_positions
 from vit_jax_xfer.models.transformer.relative_positions import resize_table, table_rows

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from vit_jax_xfer.models.network import Network
+from vit_jax_xfer.models.protocol import Network
 from vit_jax_xfer.pretrained.family_entry import Recognised
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from vit_jax_xfer.models.extract import encoder_of
-from vit_jax_xfer.models.network import Network
+from vit_jax_xfer.models.protocol import Network
 from vit_jax_xfer.pretrained.parameter_rules import stack_blocks, unstack_blocks
 
 Variables = dict[str, Any]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 
-from vit_jax_xfer.models.network import Network
+from vit_jax_xfer.models.protocol import Network
 from vit_jax_xfer.models.registry import ENTRIES, create_model, network_class
 from vit_jax_xfer.pretrained.warm_start import start_from
 from vit_jax_xfer.tasks.task import Variables

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from vit_jax_xfer.models.network import Network
+from vit_jax_xfer.models.protocol import Network
 from vit_jax_xfer.models.registry import create_model, list_models
 from vit_jax_xfer.tasks.task import Variables
 from vit_jax_xfer.tasks.teachers import Loader, load_weights

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 import jax
 
 from vit_jax_xfer.evaluate.classification import classification_sums, hits
-from vit_jax_xfer.models.network import Network
+from vit_jax_xfer.models.protocol import Network
 from vit_jax_xfer.tasks.configured_model import build_model, check_predicts, initial_variables
 from vit_jax_xfer.tasks.task import (
     Aux,

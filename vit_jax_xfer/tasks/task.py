@@ -14,7 +14,7 @@ import optax
 from vit_jax_xfer.evaluate.classification import distribution
 from vit_jax_xfer.features.backbone import backbone_of
 from vit_jax_xfer.features.feature_extractor import FeatureExtractor
-from vit_jax_xfer.models.network import Network
+from vit_jax_xfer.models.protocol import Network
 
 if TYPE_CHECKING:  # tasks import where there are no configs
     from ml_collections import ConfigDict

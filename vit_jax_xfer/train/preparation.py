@@ -2,8 +2,8 @@
 
 from vit_jax_xfer.data.geometry import CenterCrop, Resize
 from vit_jax_xfer.data.transforms import normalisation_of, parse
-from vit_jax_xfer.models.network import Network
 from vit_jax_xfer.models.preprocessing import Preprocessing
+from vit_jax_xfer.models.protocol import Network
 
 
 def with_preparation(model: Network, pipeline: str, image_shape: tuple[int, ...]) -> Network:

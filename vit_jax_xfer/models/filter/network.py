@@ -20,8 +20,8 @@ from vit_jax_xfer.models.filter.filter_blocks import (
     Stage,
 )
 from vit_jax_xfer.models.filter.patterns import PATTERNS
-from vit_jax_xfer.models.network import Network
 from vit_jax_xfer.models.preprocessing import INCEPTION, Preprocessing
+from vit_jax_xfer.models.protocol import Network
 from vit_jax_xfer.models.pytorch_init import TORCH_KERNEL, torch_bias
 from vit_jax_xfer.models.transformer.patches import ImageSize, check_images, sides_of
 

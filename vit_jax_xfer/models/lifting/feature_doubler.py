@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vit_jax_xfer.models.network import Network, Shapes
+from vit_jax_xfer.models.protocol import Network, Shapes
 from vit_jax_xfer.models.transformer.patches import ImageSize, sides_of
 
 
