@@ -59,20 +59,21 @@ class StoredNetwork(NamedTuple):
 def vision_transformer(evidence: Evidence, fields: Fields, decoder_fields: Fields) -> StoredNetwork:
     """A VisionTransformer of these fields. ValueError for a field that it does not have.
 
-    The head, the mask token and a decoder are left out of the file where the fields turn them off.
-    decoder_fields: the caller's fields of a decoder, of which it has none.
+    What the caller's fields turn off is left out of the file: head, mask token, MAE's decoder.
+    decoder_fields: `decoder` and `decoder_*`, of which it has none.
     """
     from vit_jax_xfer.models.registry import build
     from vit_jax_xfer.models.vit import VisionTransformer
 
     unknown = dict(decoder_fields)
-    if unknown.pop("decoder", False):
+    decoder = unknown.pop("decoder", None)
+    if decoder:
         raise ValueError(
             "decoder: got True, but the file has none (decoder_embed.weight), or is not loaded as "
             "family 'mae'"
         )
     model = build(VisionTransformer, {**fields, **unknown})
-    off: tuple[str, ...] = ("decoder_",)
+    off: tuple[str, ...] = () if decoder is None else ("decoder_",)
     if not model.mask_token:
         off += ("mask_token", "masked_embed")
     if not model.num_classes:

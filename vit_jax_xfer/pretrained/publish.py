@@ -51,7 +51,10 @@ def to_publisher_names(
     offered = known.names if known.other else {**_OF_ANY_FAMILY, **known.names}
     naming = offered.get(names or "publisher")
     if naming is None:
-        raise ValueError(f"names: there are no weights of {family!r} in the names of {names!r}")
+        raise ValueError(
+            f"names: there are no weights of {family!r} in the names of {names!r}; choose one of "
+            f"{', '.join(name for name in NAMES if name in offered)}"
+        )
     params = {path: np.asarray(x) for path, x in flatten(unstack_blocks(variables["params"]))}
     for collection in variables.keys() - {"params"}:
         found = flatten(variables[collection])
