@@ -1,6 +1,7 @@
 """Test settings: CPU, eight fake devices, exact products, quick compilation, shared data."""
 
 import functools
+import gc
 import importlib.util
 import json
 import math
@@ -59,6 +60,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long files first, in the order of LONGEST; all others stay where they were."""
     place = {str(ROOT / "tests" / name): i for i, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(str(item.path), len(place)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None):
+    """After each file what is alive is taken from the garbage collector's rounds.
+
+    Every stream of batches that ends calls it, and in a process full of traces a round takes
+    seconds.
+    """
+    result = yield
+    if nextitem is None or nextitem.path != item.path:
+        gc.collect()
+        gc.freeze()
+    return result
 
 
 @pytest.fixture(scope="session")
