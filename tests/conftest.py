@@ -29,7 +29,6 @@ sys.path.insert(0, str(ROOT))
 SHARED = ROOT.parent / "shared"
 BEGUN = time.monotonic()
 
-
 # Files that take longest: two workers that begin with them end together.
 LONGEST = (
     "tasks/test_task_runs.py",
@@ -56,8 +55,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(f"no time left: --stop-after={limit:g}")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long files first, in the order of LONGEST; all others stay where they were."""
+    """Marks the slow tier; puts long files first, in the order of LONGEST."""
+    from tests.tiers import is_slow
+
+    for item in items:
+        if is_slow(item):
+            item.add_marker(pytest.mark.slow)
     place = {str(ROOT / "tests" / name): i for i, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(str(item.path), len(place)))
 

@@ -26,7 +26,6 @@ from tests.runs import (
     rows,
     tiny_config,
 )
-from tests.tiers import quick
 from vit_jax_xfer import data
 from vit_jax_xfer.pretrained import load_pretrained
 from vit_jax_xfer.tasks.build import build_task
@@ -83,13 +82,7 @@ def config(name, teacher, **fields):
     return tiny_config(name, **given, **RUNS[name], **fields)
 
 
-# Each run once, and each mesh; the runs that go on on another mesh begin with the same.
-QUICK = [
-    ("scratch", "data=8"),
-    ("attention_copy", "fsdp=8"),
-    ("attention_distill", "data=4 tensor=2"),
-]
-PAIRS = quick(itertools.product(TRANSFERS, MESHES), QUICK)
+PAIRS = [*itertools.product(TRANSFERS, MESHES)]
 OTHERS = [
     ("filter_vit", "fsdp=8"),
     ("lift", "data=4 tensor=2"),
@@ -97,7 +90,7 @@ OTHERS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "mesh"), PAIRS + quick(OTHERS, OTHERS[::2]))
+@pytest.mark.parametrize(("name", "mesh"), PAIRS + OTHERS)
 def test_eight_devices_give_the_numbers_of_one(name, mesh, straight):
     workdir = straight(name, mesh)
     if name in TRANSFERS:
@@ -120,14 +113,14 @@ def test_a_run_that_goes_on_ends_with_the_same_bits(
     assert_same_bits(*arrays)
 
 
-CHANGES = [
-    ("scratch", "data=8", "data=4 tensor=2"),
-    ("attention_copy", "fsdp=8", "data=8"),
-    ("attention_distill", "data=4 tensor=2", "fsdp=8"),
-]
-
-
-@pytest.mark.parametrize(("name", "before", "after"), quick(CHANGES, CHANGES[2:]))
+@pytest.mark.parametrize(
+    ("name", "before", "after"),
+    [
+        ("scratch", "data=8", "data=4 tensor=2"),
+        ("attention_copy", "fsdp=8", "data=8"),
+        ("attention_distill", "data=4 tensor=2", "fsdp=8"),
+    ],
+)
 def test_a_run_goes_on_on_another_mesh(name, before, after, straight, teacher, tmp_path):
     workdir = half_way(straight(name, before), tmp_path / "run", HALF)
     loop.run(config(name, teacher, **MESHES[after]), workdir)

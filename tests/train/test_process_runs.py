@@ -22,8 +22,6 @@ from tests.runs import (
 )
 from vit_jax_xfer.train import loop
 
-# test_processes.py has a distillation of two processes in the quick tier.
-pytestmark = pytest.mark.slow
 KILLED, STOPPED = "attention_distill", ("scratch", "attention_copy")
 MESH = {"mesh__data": 2, "mesh__fsdp": 2, "mesh__fsdp_min_elements": 64}
 

@@ -113,7 +113,6 @@ def test_a_mesh_that_gives_a_process_no_images_of_its_own(monkeypatch):
         make_mesh(1, 1, 8)
 
 
-@pytest.mark.slow
 def test_mesh_and_flags_that_do_not_go_with_the_processes(tmp_path):
     ended = finish(start([*command("scratch", tmp_path / "run"), "--processes=2"]))
     assert ended.code == 1
