@@ -173,6 +173,10 @@ def test_saving_and_loading(tmp_path, name):
     for names, message in ((["ant"], "got 1, and the model has 3"), ([1, 2, 3], "got 1, expected")):
         with pytest.raises(ValueError, match=f"class_names: {message}"):
             vjx.save(tmp_path / name, model, variables, class_names=names)
+    with pytest.raises(ValueError, match=r"variables: params/head/bias is \(3,\), .* has \(4,\)"):
+        vjx.save(tmp_path / name, model.clone(num_classes=4), variables)
+    with pytest.raises(ValueError, match="params/blocks_1/.* is no such array, and the model has"):
+        vjx.save(tmp_path / name, model.clone(depth=2), variables)
     with pytest.raises(ValueError, match="path: .* ends in .pth"):
         vjx.save(tmp_path / "model.pth", model, variables)
 

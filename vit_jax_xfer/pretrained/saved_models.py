@@ -64,25 +64,38 @@ def save(
 
     path: ends in .safetensors or .npz for one file, else a folder (Orbax); a model that is there is
     replaced when the new one is complete. class_names: of its outputs, in order, which the loaded
-    model has as `class_names`; None = the model's own. ValueError for names that don't fit and for
-    a path of another kind of file.
+    model has as `class_names`; None = the model's own. ValueError for names or variables that are
+    not the model's, and for a path of another kind of file.
     """
     path = Path(path).expanduser()
     if path.suffix in (".pth", ".pt", ".bin", ".json"):
         raise ValueError(f"path: {path} ends in {path.suffix}; give .safetensors, .npz or a folder")
     if class_names is not None:
         model = with_class_names(model, class_names)
+    description = describe(model)
+    _check_variables(model, variables)
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".safetensors":
         save_file(path, model, variables)
     elif path.suffix == ".npz":
         # As float32, because numpy's files hold no bfloat16; so it is loaded anyway.
         arrays = {name: np.asarray(x, np.float32) for name, x in _flat(variables).items()}
-        write_npz(path, {**arrays, _KEY: np.array(json.dumps(describe(model)))})
+        write_npz(path, {**arrays, _KEY: np.array(json.dumps(description))})
     else:
         from vit_jax_xfer.storage.checkpoints import save_model
 
-        save_model(path, dict(variables), describe(model))
+        save_model(path, dict(variables), description)
+
+
+def _check_variables(model: nn.Module, variables: Mapping[str, Any]) -> None:
+    """ValueError that names an array which a model wants and has not, or the other way round."""
+    wanted = _flat(jax.eval_shape(model.init_variables, jax.random.key(0)))
+    found = _flat(variables)
+    for name in sorted({*wanted, *found}):
+        shapes = [tree[name].shape if name in tree else None for tree in (found, wanted)]
+        if shapes[0] != shapes[1]:
+            has, wants = ("no such array" if shape is None else str(shape) for shape in shapes)
+            raise ValueError(f"variables: {name} is {has}, and the model has {wants}")
 
 
 def with_class_names(model: nn.Module, class_names: Sequence[str]) -> nn.Module:
