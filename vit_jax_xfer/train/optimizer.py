@@ -13,17 +13,14 @@ import optax
 from ml_collections import ConfigDict
 
 from vit_jax_xfer.tasks.task import Task
+from vit_jax_xfer.train.leaves import leaf_rules, names_at
 from vit_jax_xfer.train.rules import Rules, named_leaves
 from vit_jax_xfer.train.schedule import RunSchedule, learning_rates
 
 PyTree = Any
 
-# What weight decay leaves alone: vectors by role, and tokens and tables (MAE, BEiT).
-DECAY_RULES: tuple[tuple[str, bool], ...] = (
-    (r"(.*/)?(bias|scale|qkv_bias)", False),
-    (r"(.*/)?(cls_token|mask_token|pos_embed|decoder_pos_embed)", False),
-    (r".*", True),
-)
+# What weight decay takes and what it leaves alone, by what each leaf is.
+DECAY_RULES: tuple[tuple[str, bool], ...] = leaf_rules(lambda row: row.kind.decays)
 
 
 class Optimizer(NamedTuple):
@@ -75,18 +72,17 @@ def learning_rate(peak: float, end: float, warmup_steps: int, total_steps: int) 
 def layer_decay_rules(depth: int, decay: float) -> list[tuple[str, Any]]:
     """Scales that shrink towards the input (BEiT 2106.08254, as MAE counts the layers).
 
-    Embeddings have decay^(depth+1), block i decay^(depth-i), the last norm, the head and a decoder
-    1. The value for stacked blocks is an array (depth,).
+    What comes before the blocks has decay^(depth+1), block i decay^(depth-i), the last norm, the
+    head and a decoder 1 (see `leaves.py`). The value for stacked blocks is an array (depth,).
     """
     if decay == 1.0:
-        return [(".*", 1.0)]
-    embeddings = decay ** (depth + 1)
+        return list(leaf_rules(lambda row: 1.0))
     stacked = np.array([decay ** (depth - i) for i in range(depth)], np.float32)
     return [
-        (r"(encoder/)?(cls_token|pos_embed|patch_embed/.*|stem/.*|stem_residual/.*)", embeddings),
-        *((rf"(encoder/)?(blocks|stage)_{i}/.*", float(stacked[i])) for i in range(depth)),
-        (r"(encoder/)?blocks/.*", stacked),
-        (r".*", 1.0),
+        (names_at("embeddings"), decay ** (depth + 1)),
+        *((names_at("block", i), float(stacked[i])) for i in range(depth)),
+        (names_at("block"), stacked),
+        (names_at("end"), 1.0),
     ]
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from vit_jax_xfer.train.leaves import leaf_rules
 from vit_jax_xfer.train.rules import Rules, name_of, named_leaves
 from vit_jax_xfer.train.slices import across_slices, mesh_slices
 
@@ -19,15 +20,8 @@ PyTree = Any
 AXES = ("data", "fsdp", "tensor")
 BATCH = P(("data", "fsdp"))
 
-# Which dimension, counted from the end, the tensor axis splits (Megatron, 1909.08053): heads, and
-# the hidden layer of the MLP. Counting from the end serves stacked blocks too.
-TENSOR_RULES: tuple[tuple[str, int | None], ...] = (
-    (r"(.*/)?attention/qkv/(kernel|bias)", -2),
-    (r"(.*/)?attention/proj/kernel", -3),
-    (r"(.*/)?mlp/fc1/(kernel|bias)", -1),
-    (r"(.*/)?mlp/fc2/kernel", -2),
-    (r".*", None),
-)
+# Which dimension, counted from the end, the tensor axis splits; None = none.
+TENSOR_RULES: tuple[tuple[str, int | None], ...] = leaf_rules(lambda row: row.kind.tensor)
 
 
 def make_mesh(
@@ -96,7 +90,7 @@ def param_shardings(shapes: PyTree, mesh: Mesh, min_elements: int) -> PyTree:
     The tensor axis goes where TENSOR_RULES say. The fsdp axis takes the largest dimension that it
     divides and that is still free; arrays below `min_elements` are not worth its collectives.
     """
-    tensor = Rules(TENSOR_RULES, "sharding")
+    tensor = Rules(TENSOR_RULES, "train/leaves.py")
 
     def place(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> NamedSharding:
         name = name_of(path)
