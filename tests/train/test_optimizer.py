@@ -117,29 +117,33 @@ def test_adamw_with_schedule_decay_and_layer_scale_is_torchs(recipes):
     arrays = np.load(recipes / "optim_metrics.npz")
     settings = json.loads((recipes / "optim_metrics.json").read_text())["adamw"]
     rates, scales = jnp.array(settings["lr_per_step"]), settings["lr_scale"]
-    tx = adamw(lambda step: rates[step], scales, weight_decay=settings["weight_decay"]["kernel"])
-    params = {name: jnp.float32(arrays[f"adamw_{name}_init"]) for name in scales}
+    decay = settings["weight_decay"]["kernel"]
+    tx = adamw(lambda step: rates[step], {"head": scales}, weight_decay=decay)
+    params = {"head": {name: jnp.float32(arrays[f"adamw_{name}_init"]) for name in scales}}
     state = tx.init(params)
     for step in range(len(rates)):
         grads = {name: jnp.float32(arrays[f"adamw_{name}_grads"][step]) for name in scales}
-        updates, state = tx.update(grads, state, params)
+        updates, state = tx.update({"head": grads}, state, params)
         params = optax.apply_updates(params, updates)
         for name in scales:
             # The nearest wrong order of scale and decay is off by 2e-3.
             want = arrays[f"adamw_{name}_float64"][step]
-            np.testing.assert_allclose(params[name], want, rtol=0, atol=2e-6)
+            np.testing.assert_allclose(params["head"][name], want, rtol=0, atol=2e-6)
 
 
 def test_freezing_keeps_no_moments_and_changes_nothing():
-    params = {"head": {"kernel": jnp.ones((2, 3))}, "body": {"kernel": jnp.ones((5, 7))}}
+    params = {"head": {"kernel": jnp.ones((2, 3))}, "out": {"kernel": jnp.ones((5, 7))}}
     scales = optimizer.scale_tree(params, 1, 1.0, [("head/.*", 1.0), (".*", 0.0)])
-    assert optimizer.frozen_tree(scales) == {"head": {"kernel": False}, "body": {"kernel": True}}
+    assert optimizer.frozen_tree(scales) == {
+        "head": {"kernel": False},
+        "patch_embed": {"kernel": True},
+    }
     tx = adamw(optax.constant_schedule(0.1), scales)
     state = tx.init(params)
     assert {leaf.shape for leaf in jax.tree.leaves(state)} == {(), (2, 3)}
     updates, state = tx.update(jax.tree.map(jnp.ones_like, params), state, params)
     new = optax.apply_updates(params, updates)
-    np.testing.assert_array_equal(new["body"]["kernel"], params["body"]["kernel"])
+    np.testing.assert_array_equal(new["out"]["kernel"], params["out"]["kernel"])
     assert (new["head"]["kernel"] < 1).all()
 
 
@@ -149,9 +153,9 @@ def test_a_frozen_layer_inside_a_stack_stays_unfrozen_as_a_whole():
 
 
 def test_clipping_scales_the_whole_gradient():
-    params = {"a": jnp.zeros(2), "b": jnp.zeros(1)}
+    params = {"cls_token": jnp.zeros(2), "mask_token": jnp.zeros(1)}
     scales = optimizer.scale_tree(params, 1, 1.0, [])
-    grads = {"a": jnp.array([3.0, 0.0]), "b": jnp.array([4.0])}
+    grads = {"cls_token": jnp.array([3.0, 0.0]), "mask_token": jnp.array([4.0])}
 
     def moments(clip_norm, grads):
         tx = adamw(optax.constant_schedule(1.0), scales, clip_norm=clip_norm)
@@ -177,7 +181,10 @@ def test_layer_decay_reaches_a_filter_network():
 
 
 def test_decay_rules_come_before_the_usual_ones():
-    params = {"head": {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)}, "scale": jnp.ones(2)}
+    params = {
+        "head": {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)},
+        "norm": {"scale": jnp.ones(2)},
+    }
     scales = optimizer.scale_tree(params, 1, 1.0, [])
 
     def decayed(*rules):
@@ -189,7 +196,7 @@ def test_decay_rules_come_before_the_usual_ones():
         return {name for name, leaf in named_leaves(updates) if float(jnp.abs(leaf).max()) > 0}
 
     assert decayed() == {"head/kernel"}
-    assert decayed((".*", True)) == {"head/kernel", "head/bias", "scale"}
-    assert decayed(("head/.*", False), ("scale", True)) == {"scale"}
+    assert decayed((".*", True)) == {"head/kernel", "head/bias", "norm/scale"}
+    assert decayed(("head/.*", False), ("norm/scale", True)) == {"norm/scale"}
     with pytest.raises(ValueError, match=r"optim.decay_rules: 'hed/\.\*' matches no parameter"):
         decayed(("hed/.*", True))

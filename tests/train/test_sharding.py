@@ -111,28 +111,33 @@ def test_tensor_axis_that_does_not_divide_the_heads():
 def test_fsdp_takes_the_largest_free_dimension_that_it_divides():
     mesh = make_mesh(1, 4, 2)
     tree = {
-        "plain": {"kernel": shape(8, 16)},
-        "odd": {"kernel": shape(8, 17)},
-        "none": {"kernel": shape(9, 17)},
-        "attention": {"proj": {"kernel": shape(64, 8, 32)}},  # 64 belongs to the tensor axis
+        "head": {"kernel": shape(8, 16)},
+        "head_hidden": {"kernel": shape(8, 17)},
+        "distillation_classifier": {"kernel": shape(9, 17)},
+        "attention_pool": {"proj": {"kernel": shape(64, 8, 32)}},  # 64 belongs to the tensor axis
     }
     assert specs(tree, mesh) == {
-        "attention/proj/kernel": ("tensor", None, "fsdp"),
-        "none/kernel": (),
-        "odd/kernel": ("fsdp",),
-        "plain/kernel": (None, "fsdp"),
+        "attention_pool/proj/kernel": ("tensor", None, "fsdp"),
+        "distillation_classifier/kernel": (),
+        "head/kernel": (None, "fsdp"),
+        "head_hidden/kernel": ("fsdp",),
     }
 
 
 def test_small_parameters_stay_whole():
-    tree = {"small": shape(8, 15), "large": shape(8, 16)}
-    assert specs(tree, make_mesh(1, 8, 1), 128) == {"small": (), "large": (None, "fsdp")}
+    tree = {"mask_token": shape(8, 15), "pos_embed": shape(8, 16)}
+    assert specs(tree, make_mesh(1, 8, 1), 128) == {
+        "mask_token": (),
+        "pos_embed": (None, "fsdp"),
+    }
 
 
 def test_place_and_to_device_keep_the_values():
     mesh = make_mesh(2, 4, 1)
     array = np.arange(64, dtype=np.float32).reshape(8, 8)
-    placed = place({"w": array}, param_shardings({"w": shape(8, 8)}, mesh, 1))["w"]
+    placed = place({"pos_embed": array}, param_shardings({"pos_embed": shape(8, 8)}, mesh, 1))[
+        "pos_embed"
+    ]
     assert placed.addressable_shards[0].data.shape == (2, 8)
     np.testing.assert_array_equal(placed, array)
     batch = to_device({"image": array}, mesh)["image"]
@@ -154,6 +159,6 @@ def test_table_counts_like_parameters_and_says_where_they_lie():
 
 def test_table_of_a_scalar():
     mesh = make_mesh(-1, 1, 1)
-    tree = {"scale": shape()}
+    tree = {"distance": shape()}
     assert sharding_table(tree, param_shardings(tree, mesh, 1)).split()[1] == "scalar"
-    assert param_shardings(tree, mesh, 1)["scale"].spec == P()
+    assert param_shardings(tree, mesh, 1)["distance"].spec == P()
