@@ -93,6 +93,9 @@ def default_config(task: str, model: str, *, settings: dict[str, Any], **fields:
     # Slices of TPUs, or nodes of GPUs, that the data axis goes across: 0 = as the devices say.
     config.mesh.slices = 0
     config.mesh.fsdp_min_elements = 2**18  # smaller parameters stay whole on every device
+    # Whether fsdp splits a teacher, a backbone and members as well; False keeps them whole on every
+    # device, so that no step gathers them.
+    config.mesh.fsdp_frozen = True
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every = 0  # steps; 0 = at evaluations and at the end

@@ -91,6 +91,22 @@ def test_fsdp_gathers_parameters_and_never_a_batch(name, scan):
         assert all(one.looped and one.times == DEPTH for one in gathers)
 
 
+def test_a_teacher_kept_whole_is_not_gathered():
+    """Only the student's parameters are; half as many numbers travel."""
+
+    def gathered(name, **fields):
+        found, _, program = compiled(name, (1, 8, 1), model__scan=False, **fields)
+        return sum(one.size for one in found if one.kind == "all-gather"), program
+
+    alone, _ = gathered("scratch")
+    split, program = gathered("attention_distill")
+    assert split > 1.2 * alone
+    assert any(axis for x in jax.tree.leaves(program.frozen_shardings) for axis in x.spec)
+    whole, program = gathered("attention_distill", mesh__fsdp_frozen=False)
+    assert whole == alone
+    assert not any(axis for x in jax.tree.leaves(program.frozen_shardings) for axis in x.spec)
+
+
 @pytest.mark.parametrize("name", ["scratch", "attention_distill"])
 def test_moments_stay_split(name):
     _, step, program = compiled(name, (1, 8, 1), model__scan=False)

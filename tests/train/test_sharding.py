@@ -9,6 +9,7 @@ from jax.sharding import PartitionSpec as P
 from vit_jax_xfer.models.registry import create_model
 from vit_jax_xfer.train.rules import named_leaves
 from vit_jax_xfer.train.sharding import (
+    bytes_a_device,
     check_batch_size,
     make_mesh,
     param_shardings,
@@ -144,6 +145,23 @@ def test_place_and_to_device_keep_the_values():
     assert trimmed(batch.sharding.spec) == (("data", "fsdp"),)
     assert [shard.data.shape for shard in batch.addressable_shards] == [(1, 8)] * 8
     np.testing.assert_array_equal(batch, array)
+
+
+def test_a_device_gets_its_share_alone():
+    mesh = make_mesh(1, 8, 1)
+    tree = {"head": {"kernel": np.ones((64, 16), np.float32), "bias": np.ones(9, np.int32)}}
+    shardings = param_shardings(tree, mesh, 1)
+    placed = place(tree, shardings)
+    held = dict.fromkeys(jax.devices(), 0)
+    for leaf in jax.tree.leaves(placed):
+        for shard in leaf.addressable_shards:
+            held[shard.device] += shard.data.nbytes
+    assert set(held.values()) == {64 * 16 * 4 // 8 + 9 * 4}
+    assert bytes_a_device(tree, shardings) == 64 * 16 * 4 // 8 + 9 * 4
+    # Types are the host's, and a stand-in that repeats one number is placed as well.
+    zeros = np.broadcast_to(jnp.zeros((), jnp.bfloat16), (64, 16))
+    kernel = place({"kernel": zeros}, {"kernel": shardings["head"]["kernel"]})["kernel"]
+    assert kernel.dtype == jnp.bfloat16 and kernel.addressable_shards[0].data.size == 128
 
 
 def test_table_counts_like_parameters_and_says_where_they_lie():

@@ -13,7 +13,7 @@ from vit_jax_xfer.features.backbone import Backbone, backbone_of
 from vit_jax_xfer.models.extract import encoder_of
 from vit_jax_xfer.models.student import student_like
 from vit_jax_xfer.models.vit import VisionTransformer
-from vit_jax_xfer.pretrained import load_pretrained
+from vit_jax_xfer.pretrained.file_to_model import load_on_host
 from vit_jax_xfer.pretrained.parameter_rules import stack_blocks
 from vit_jax_xfer.tasks.task import Variables
 
@@ -28,15 +28,19 @@ DTYPES: tuple[str, ...] = ("bfloat16", "float32")
 def load_weights(
     field: str, path: str, num_heads: int = 0, family: str = ""
 ) -> tuple[nn.Module, Variables]:
-    """The model that a config's `field` names. ValueError that says which field it was."""
+    """The model that a config's `field` names, with numpy arrays: the run puts them on devices.
+
+    ValueError that says which field it was.
+    """
     fields = {"num_heads": num_heads} if num_heads else {}
     try:
-        return load_pretrained(path, family or None, **fields)
+        model, variables, _ = load_on_host(path, family or None, **fields)
     except FileNotFoundError as error:
         hint = "pass a run's folder or checkpoint, or the path of a downloaded file"
         raise ValueError(f"{field}: {error}; {hint}") from None
     except ValueError as error:
         raise ValueError(f"{field}: {error}") from None
+    return model, variables
 
 
 def load_teacher(settings: Any, load: Loader = load_weights) -> tuple[VisionTransformer, Variables]:

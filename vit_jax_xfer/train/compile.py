@@ -11,7 +11,7 @@ from vit_jax_xfer.tasks.task import Task, Variables
 from vit_jax_xfer.train.initial_state import Init, make_init
 from vit_jax_xfer.train.optimizer import Optimizer, optimizer_of
 from vit_jax_xfer.train.schedule import RunSchedule
-from vit_jax_xfer.train.sharding import batch_sharding, param_shardings, replicated
+from vit_jax_xfer.train.sharding import batch_sharding, frozen_shardings, replicated
 from vit_jax_xfer.train.state import Mixing, TrainState, make_train_step, state_shardings
 
 
@@ -58,7 +58,7 @@ def trace_step(
     shapes = jax.eval_shape(init, jax.random.key(config.seed), loaded)
     shardings = state_shardings(shapes, optimizer.tx, mesh, small)
     frozen_shapes = jax.eval_shape(lambda tree: tree, task.frozen)
-    frozen_shardings = param_shardings(frozen_shapes, mesh, small)
+    frozen_places = frozen_shardings(frozen_shapes, mesh, config.mesh)
     step = make_train_step(
         task,
         optimizer.tx,
@@ -70,12 +70,10 @@ def trace_step(
     )
     jitted = jax.jit(
         step,
-        in_shardings=(shardings, frozen_shardings, batch_sharding(mesh)),
+        in_shardings=(shardings, frozen_places, batch_sharding(mesh)),
         out_shardings=(shardings, replicated(mesh)),
         donate_argnums=0,
     )
     with jax.set_mesh(mesh):  # for models/transformer/batch_axes.py
         traced = jitted.trace(shapes, frozen_shapes, batch_shapes)
-    return Program(
-        optimizer, init, loaded, shapes, shardings, frozen_shapes, frozen_shardings, traced
-    )
+    return Program(optimizer, init, loaded, shapes, shardings, frozen_shapes, frozen_places, traced)

@@ -32,7 +32,7 @@ from vit_jax_xfer.train.preparation import with_preparation
 from vit_jax_xfer.train.run_checks import check_batch_sizes, check_task
 from vit_jax_xfer.train.run_overview import overview
 from vit_jax_xfer.train.schedule import make_run_schedule
-from vit_jax_xfer.train.sharding import make_mesh, param_shardings, place, to_device
+from vit_jax_xfer.train.sharding import frozen_shardings, make_mesh, place, to_device
 from vit_jax_xfer.train.state import TrainState
 from vit_jax_xfer.train.step_log import StepLog
 from vit_jax_xfer.train.stopping import EvaluationLeft, StopSignal
@@ -60,7 +60,7 @@ def _run(config: ConfigDict, workdir: str | os.PathLike[str], stop: StopSignal) 
     mesh = make_mesh(sizes.data, sizes.fsdp, sizes.tensor, sizes.slices)
     check_batch_sizes(mesh, config)
 
-    # --- data, and the task: its network, and the teacher sharded as parameters are --------------
+    # --- data, and the task: its network, and the teacher on its devices -------------------------
     inputs = open_inputs(config)
     run_schedule = make_run_schedule(config, inputs.steps_per_epoch())
     task = build_task(config, inputs.image_shape(), inputs.num_classes)
@@ -68,8 +68,7 @@ def _run(config: ConfigDict, workdir: str | os.PathLike[str], stop: StopSignal) 
     name_classes(task, config, inputs.class_names)
     say(inputs.overview(task.needs_labels))
     folder = check_workdir(os.fspath(workdir), config)
-    shardings = param_shardings(task.frozen, mesh, config.mesh.fsdp_min_elements)
-    frozen = place(task.frozen, shardings)
+    frozen = place(task.frozen, frozen_shardings(task.frozen, mesh, config.mesh))
     evaluator = Evaluator(task, mesh, stop.leave_evaluation)
     benchmarks = DenseBenchmarks(task, config, inputs.eval_shape())
     if not task.trains:
@@ -80,7 +79,7 @@ def _run(config: ConfigDict, workdir: str | os.PathLike[str], stop: StopSignal) 
     program = trace_step(task, config, run_schedule, mesh, inputs.batch_shapes())
     train_step = program.compile()
     shapes, shardings = program.shapes, program.shardings
-    say(overview(shapes.params, shardings.params, program.optimizer.frozen, frozen, train_step))
+    say(overview(program, train_step))
 
     # --- the state: of the newest checkpoint, else fresh -----------------------------------------
     checkpoints = Checkpoints(

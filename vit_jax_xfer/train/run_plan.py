@@ -1,6 +1,5 @@
 """What a run would take on devices that need not be there: its step, compiled and looked into."""
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -19,7 +18,7 @@ from vit_jax_xfer.train.compile import Program, trace_step
 from vit_jax_xfer.train.inputs import batch_shapes, open_inputs
 from vit_jax_xfer.train.run_overview import overview, size_text
 from vit_jax_xfer.train.schedule import make_run_schedule
-from vit_jax_xfer.train.sharding import batch_sharding, check_batch_size, make_mesh
+from vit_jax_xfer.train.sharding import batch_sharding, bytes_a_device, check_batch_size, make_mesh
 
 Shape = tuple[int, int, int]
 
@@ -62,12 +61,10 @@ def plan_run(
         f"{config.task.name} on {len(devices)} × {kind} ({axes}), batches of {config.batch_size} "
         f"images of {shape[0]}×{shape[1]} pixels"
     )
-    frozen = program.optimizer.frozen
-    shapes, shardings = program.shapes.params, program.shardings.params
     rows = _memory(program, batch, compiled)
     parts = [
         head,
-        overview(shapes, shardings, frozen, program.frozen_shapes, compiled),
+        overview(program, compiled),
         _memory_table(rows),
         _flops(program, compiled, len(devices)),
         _exchange(compiled),
@@ -139,11 +136,11 @@ def _memory(program: Program, batch: Any, compiled: jax.stages.Compiled) -> dict
     split = batch_sharding(places.step.mesh)
     rest = [(state.collections, places.collections), (state.ema, places.ema)]
     rows = {
-        "parameters": _bytes(state.params, places.params),
-        "optimizer's moments": _bytes(state.opt_state, places.opt_state),
-        "averages, statistics": sum(_bytes(*pair) for pair in rest),
-        "frozen": _bytes(program.frozen_shapes, program.frozen_shardings),
-        "batch": sum(_bytes_of(leaf, split) for leaf in batch.values()),
+        "parameters": bytes_a_device(state.params, places.params),
+        "optimizer's moments": bytes_a_device(state.opt_state, places.opt_state),
+        "averages, statistics": sum(bytes_a_device(*pair) for pair in rest),
+        "frozen": bytes_a_device(program.frozen_shapes, program.frozen_shardings),
+        "batch": bytes_a_device(batch, dict.fromkeys(batch, split)),
     }
     analysis = compiled.memory_analysis()
     if analysis is not None:
@@ -155,15 +152,6 @@ def _memory_table(rows: dict[str, int]) -> str:
     total = {**rows, "total": sum(rows.values())}
     lines = [f"  {name:<20} {size / 2**20:12,.1f} MiB" for name, size in total.items() if size]
     return "\n".join(["on each device, arguments and temporaries of a step:", *lines])
-
-
-def _bytes(shapes: Any, shardings: Any) -> int:
-    leaves = zip(jax.tree.leaves(shapes), jax.tree.leaves(shardings), strict=True)
-    return sum(_bytes_of(*leaf) for leaf in leaves)
-
-
-def _bytes_of(leaf: jax.ShapeDtypeStruct, sharding: jax.sharding.Sharding) -> int:
-    return math.prod(sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
 
 
 def _flops(program: Program, compiled: jax.stages.Compiled, devices: int) -> str:

@@ -4,6 +4,7 @@ The same code serves one device and many processes. Axes are of type Auto: the c
 shardings and inserts collectives.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from ml_collections import ConfigDict
 
 from vit_jax_xfer.train.leaves import leaf_rules
 from vit_jax_xfer.train.rules import Rules, name_of, named_leaves
@@ -84,7 +86,7 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, BATCH)
 
 
-def param_shardings(shapes: PyTree, mesh: Mesh, min_elements: int) -> PyTree:
+def param_shardings(shapes: PyTree, mesh: Mesh, min_elements: float) -> PyTree:
     """A NamedSharding for each parameter of a tree of shapes.
 
     The tensor axis goes where TENSOR_RULES say. The fsdp axis takes the largest dimension that it
@@ -116,6 +118,16 @@ def param_shardings(shapes: PyTree, mesh: Mesh, min_elements: int) -> PyTree:
     return jax.tree_util.tree_map_with_path(place, shapes)
 
 
+def frozen_shardings(shapes: PyTree, mesh: Mesh, sizes: ConfigDict) -> PyTree:
+    """Shardings of arrays that no step changes, by `config.mesh`: as parameters lie, or whole.
+
+    With `fsdp_frozen` off the fsdp axis splits none of them, so that no step gathers them. The
+    tensor axis, which splits the work as well, splits them in any case.
+    """
+    smallest = sizes.fsdp_min_elements if sizes.fsdp_frozen else math.inf
+    return param_shardings(shapes, mesh, smallest)
+
+
 def to_device(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """A process's rows of a batch → global arrays, split over the mesh."""
     sharding = batch_sharding(mesh)
@@ -125,15 +137,25 @@ def to_device(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
 
 
 def place(tree: PyTree, shardings: PyTree) -> PyTree:
-    """Host arrays, the same on every process, → arrays with these shardings."""
+    """Host arrays, the same on every process, → arrays with these shardings.
 
-    def put(leaf: Any, sharding: NamedSharding) -> jax.Array:
-        if jax.process_count() == 1:
-            return jax.device_put(leaf, sharding)
+    A device gets its share and never the whole; types are those of the host, where a cast belongs.
+    """
+
+    def put(leaf: np.ndarray, sharding: NamedSharding) -> jax.Array:
         array = np.asarray(leaf)
         return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
     return jax.tree.map(put, tree, shardings)
+
+
+def bytes_a_device(shapes: PyTree, shardings: PyTree) -> int:
+    """Bytes of a tree of arrays or shapes on one device."""
+    leaves = zip(jax.tree.leaves(shapes), jax.tree.leaves(shardings), strict=True)
+    return sum(
+        math.prod(sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf, sharding in leaves
+    )
 
 
 def sharding_table(shapes: PyTree, shardings: PyTree) -> str:
