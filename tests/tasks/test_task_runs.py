@@ -86,6 +86,8 @@ def test_config_runs_to_its_end(chain, name):
     assert [row[:2] for row in found[:-1]] == [(step, "train") for step in range(3)]
     assert all(math.isfinite(x) for _, _, values in found for x in values.values())
     assert {"loss", "lr", "grad_norm"} <= found[0][2].keys()
+    first, peak, after = (values["lr"] for _, _, values in found[:-1])
+    assert first == 0 < after < peak  # one step of warm-up, then the cosine
     assert json.loads((folder / "result.json").read_text()) == result
     model, variables = vjx.load_pretrained(folder / "model")
     if name in FILTERS:

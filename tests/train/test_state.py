@@ -1,8 +1,10 @@
 """One training step: parts of a batch, averages, where moments lie, what stays as it is."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import flax.linen as nn
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,8 +12,10 @@ import optax
 import pytest
 
 from vit_jax_xfer.models.registry import create_model
+from vit_jax_xfer.storage.checkpoints import Checkpoints
 from vit_jax_xfer.tasks.supervised import Classification, ClassificationSettings
 from vit_jax_xfer.tasks.task import Aux, Task
+from vit_jax_xfer.train.initial_state import NEW_CLOCK, start_or_resume
 from vit_jax_xfer.train.optimizer import frozen_tree, make_optimizer, scale_tree
 from vit_jax_xfer.train.sharding import make_mesh, param_shardings
 from vit_jax_xfer.train.state import make_train_step, new_state, state_shardings
@@ -136,6 +140,82 @@ def test_average_is_timms(decay, shared):
         np.testing.assert_allclose(state.params["w"], new, atol=1e-6)
         np.testing.assert_allclose(state.ema["w"], average, atol=1e-6)
     assert state.variables(ema=True)["params"] is state.ema
+
+
+@dataclasses.dataclass
+class Moving(Given):
+    """Statistics that grow by one each time that they are moved."""
+
+    def init(self, key):
+        start = {"cls_token": jnp.zeros(15)}
+        return {"params": start, "batch_stats": {"stem": {"norm": {"mean": jnp.zeros(3)}}}}
+
+    def loss(self, variables, frozen, batch, key):
+        moved = jax.tree.map(lambda x: x + 1, variables["batch_stats"])
+        value = (variables["params"]["cls_token"] * batch["grad"]).sum()
+        return value, Aux({}, {"batch_stats": moved})
+
+
+def moving(ema, accumulate=1):
+    """(a step of Moving, the state before it, its optimizer)."""
+    tx, task = optax.sgd(1.0), Moving()
+    still = {"cls_token": False}
+    step = make_train_step(task, tx, still, seed=0, ema_decay=ema, accumulate=accumulate)
+    return jax.jit(step), new_state(task.init(None), tx, ema > 0), tx
+
+
+def mean_of(variables):
+    return np.asarray(variables["batch_stats"]["stem"]["norm"]["mean"]).tolist()
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_statistics_move_with_each_part_of_a_batch_and_are_averaged_as_parameters_are(parts):
+    step, state, _ = moving(0.75, parts)
+    for _ in range(2):
+        state, _ = step(state, {}, {"grad": jnp.ones((2, 15))})
+    assert mean_of(state.variables()) == [2 * parts] * 3
+    # 0.25 of each newest value: 0.75 · 0.25 of the first, 0.25 of the second, 0 before.
+    assert mean_of(state.variables(ema=True)) == [(0.75 * 0.25 + 0.25 * 2) * parts] * 3
+    again, state, _ = moving(0.0, parts)
+    state, _ = again(state, {}, {"grad": jnp.ones((2, 15))})
+    assert (state.ema, state.ema_collections) == ({}, {})
+
+
+@flax.struct.dataclass
+class StateOfVersion01:
+    """What version 0.1 wrote: averages of parameters alone."""
+
+    step: jax.Array
+    params: dict
+    collections: dict
+    opt_state: tuple
+    ema: dict
+
+
+@pytest.mark.parametrize("ema", [0.5, 0.0])
+def test_a_checkpoint_of_version_0_1_goes_on_with_statistics_as_their_averages(ema, tmp_path):
+    step, state, tx = moving(ema)
+    state, _ = step(state, {}, {"grad": jnp.ones((2, 15))})
+    names = [field.name for field in dataclasses.fields(StateOfVersion01)]
+    shapes = jax.eval_shape(lambda: state)
+    shardings = state_shardings(shapes, tx, make_mesh(-1, 1, 1), 1)
+    plan = SimpleNamespace(total_steps=9)
+    with Checkpoints(tmp_path) as checkpoints:
+        old = StateOfVersion01(**{name: getattr(state, name) for name in names})
+        checkpoints.save(1, old, {"teacher": "", "clock": NEW_CLOCK})
+        checkpoints.wait()
+        found, number, _ = start_or_resume(
+            checkpoints, None, {}, shapes, shardings, None, plan, None, ""
+        )
+        assert number == 1
+        for name in names:
+            assert_trees_close(getattr(found, name), getattr(state, name), 0)
+        if ema:
+            assert mean_of(found.variables(ema=True)) == mean_of(found.variables()) == [1.0] * 3
+        # Other differences are told in full.
+        wrong = shapes.replace(params={"cls_token": jax.ShapeDtypeStruct((2,), jnp.float32)})
+        with pytest.raises(ValueError, match="cls_token: .* wanted"):
+            start_or_resume(checkpoints, None, {}, wrong, shardings, None, plan, None, "")
 
 
 def test_moments_and_averages_lie_where_their_parameters_do():

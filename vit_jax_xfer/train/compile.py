@@ -7,7 +7,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from vit_jax_xfer.compiler import compiler_options
-from vit_jax_xfer.tasks.task import Task, Variables
+from vit_jax_xfer.tasks.task import Batch, Task, Variables
 from vit_jax_xfer.train.initial_state import Init, make_init
 from vit_jax_xfer.train.optimizer import Optimizer, optimizer_of
 from vit_jax_xfer.train.schedule import RunSchedule
@@ -68,8 +68,16 @@ def trace_step(
         accumulate=config.optim.accumulate,
         mix=mix,
     )
+
+    def logged(
+        state: TrainState, frozen: Variables, batch: Batch
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        # Beside the others, so that a log waits for one read alone.
+        new, metrics = step(state, frozen, batch)
+        return new, {**metrics, "lr": optimizer.schedule(state.step)}
+
     jitted = jax.jit(
-        step,
+        logged,
         in_shardings=(shardings, frozen_places, batch_sharding(mesh)),
         out_shardings=(shardings, replicated(mesh)),
         donate_argnums=0,

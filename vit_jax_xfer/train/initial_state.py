@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from vit_jax_xfer.pretrained.parameter_rules import unstack_blocks
 from vit_jax_xfer.storage.checkpoints import Checkpoints
+from vit_jax_xfer.storage.tree_check import OtherArraysError
 from vit_jax_xfer.tasks.task import Task, Variables
 from vit_jax_xfer.train.class_names import check_same_classes
 from vit_jax_xfer.train.console import say
@@ -60,13 +61,35 @@ def start_or_resume(
             f"{run_schedule.total_steps}"
         )
     check_same_classes(task, checkpoints.extra(step))
-    state, extra = checkpoints.restore(_with_shardings(shapes, shardings), step)
+    state, extra = _restore(checkpoints, _with_shardings(shapes, shardings), step)
     # A teacher whose blocks are stacked for its student was recorded as it was loaded by 0.1.
     recorded = extra["teacher"]
     if recorded != teacher and recorded != fingerprint(unstack_blocks(task.frozen)):
         raise ValueError(f"{task.frozen_field}: it is not the one with which this run was started")
     say(f"resuming at step {step} from {checkpoints.directory}")
     return state, step, extra["clock"]
+
+
+def _restore(
+    checkpoints: Checkpoints, wanted: TrainState, step: int
+) -> tuple[TrainState, dict[str, Any]]:
+    """The state of a checkpoint, and what is beside it.
+
+    Version 0.1 averaged parameters alone: from its checkpoints the averages of batch statistics go
+    on as the statistics are.
+    """
+    try:
+        return checkpoints.restore(wanted, step)
+    except OtherArraysError as error:
+        if not wanted.ema_collections:
+            raise
+        try:
+            state, extra = checkpoints.restore(wanted.replace(ema_collections={}), step)
+        except OtherArraysError:
+            raise error from None
+    # A copy: the same buffer cannot be donated twice.
+    averages = jax.tree.map(jnp.copy, state.collections)
+    return state.replace(ema_collections=averages), extra
 
 
 def overlay(variables: Variables, loaded: Variables) -> Variables:

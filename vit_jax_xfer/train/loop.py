@@ -116,7 +116,6 @@ def _run(config: ConfigDict, workdir: str | os.PathLike[str], stop: StopSignal) 
         writer,
         clock,
         checkpoints,
-        program.optimizer.schedule,
         config.log.every,
         run_schedule.total_steps,
     )

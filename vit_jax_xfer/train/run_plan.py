@@ -134,7 +134,11 @@ def _memory(program: Program, batch: Any, compiled: jax.stages.Compiled) -> dict
     """
     state, places = program.shapes, program.shardings
     split = batch_sharding(places.step.mesh)
-    rest = [(state.collections, places.collections), (state.ema, places.ema)]
+    rest = [
+        (state.collections, places.collections),
+        (state.ema, places.ema),
+        (state.ema_collections, places.ema_collections),
+    ]
     rows = {
         "parameters": bytes_a_device(state.params, places.params),
         "optimizer's moments": bytes_a_device(state.opt_state, places.opt_state),

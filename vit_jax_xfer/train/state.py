@@ -26,7 +26,7 @@ class TrainState:
     """All that a step changes; a checkpoint holds just this.
 
     step: () int32, the number of steps taken. collections: what the network keeps beside its
-    parameters. ema: an average of the parameters, {} where the run keeps none.
+    parameters. ema, ema_collections: averages of both over the steps, {} where the run keeps none.
     """
 
     step: jax.Array
@@ -34,10 +34,13 @@ class TrainState:
     collections: Variables
     opt_state: optax.OptState
     ema: PyTree
+    ema_collections: Variables
 
     def variables(self, ema: bool = False) -> Variables:
-        """What the network is applied with."""
-        return {"params": self.ema if ema else self.params, **self.collections}
+        """What the network is applied with, or the averages of it."""
+        if ema:
+            return {"params": self.ema, **self.ema_collections}
+        return {"params": self.params, **self.collections}
 
 
 def new_state(variables: Variables, tx: optax.GradientTransformation, ema: bool) -> TrainState:
@@ -51,6 +54,7 @@ def new_state(variables: Variables, tx: optax.GradientTransformation, ema: bool)
         opt_state=tx.init(params),
         # A copy: the same buffer cannot be donated twice.
         ema=jax.tree.map(jnp.copy, params) if ema else {},
+        ema_collections=jax.tree.map(jnp.copy, variables) if ema else {},
     )
 
 
@@ -71,12 +75,14 @@ def state_shardings(
         transform_non_params=lambda _: replicated(mesh),
         is_leaf=masked,
     )
+    collections = param_shardings(shapes.collections, mesh, min_elements)
     return TrainState(
         step=replicated(mesh),
         params=params,
-        collections=param_shardings(shapes.collections, mesh, min_elements),
+        collections=collections,
         opt_state=opt_state,
         ema=params if shapes.ema else {},
+        ema_collections=collections if shapes.ema_collections else {},
     )
 
 
@@ -121,11 +127,14 @@ def make_train_step(
             loss, aux, grads = _accumulated(gradient, accumulate, state, frozen, batch, key)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        ema = optax.incremental_update(params, state.ema, 1 - ema_decay) if ema_decay else {}
+        collections = {**state.collections, **aux.updates}
+        ema, ema_collections = state.ema, state.ema_collections
+        if ema_decay:
+            averages = (ema, ema_collections)
+            newest = (params, collections)
+            ema, ema_collections = optax.incremental_update(newest, averages, 1 - ema_decay)
         metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads), **aux.metrics}
-        new = TrainState(
-            state.step + 1, params, {**state.collections, **aux.updates}, opt_state, ema
-        )
+        new = TrainState(state.step + 1, params, collections, opt_state, ema, ema_collections)
         return new, metrics
 
     return step

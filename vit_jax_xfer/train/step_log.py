@@ -3,7 +3,6 @@
 import math
 
 import jax
-import optax
 
 from vit_jax_xfer.storage.checkpoints import Checkpoints
 from vit_jax_xfer.train.clock import Clock
@@ -19,12 +18,11 @@ class StepLog:
         writer: MetricWriter,
         clock: Clock,
         checkpoints: Checkpoints,
-        schedule: optax.Schedule,
         every: int,
         total_steps: int,
     ):
         self._writer, self._clock, self._checkpoints = writer, clock, checkpoints
-        self._schedule, self._every, self._total_steps = schedule, every, total_steps
+        self._every, self._total_steps = every, total_steps
         self._pending: tuple[int, dict[str, jax.Array]] | None = None
 
     def after_step(self, step: int, metrics: dict[str, jax.Array]) -> None:
@@ -45,7 +43,7 @@ class StepLog:
         self._clock.tick(step + 1)
         if step % self._every == 0 or step + 1 == self._total_steps:
             values = {name: float(value) for name, value in metrics.items()}
-            self._writer.write(step, {**values, "lr": float(self._schedule(step))})
+            self._writer.write(step, values)
         if self._clock.due(step + 1):
-            shown = {name: float(metrics[name]) for name in ("loss", "top1") if name in metrics}
-            self._clock.report({**shown, "lr": float(self._schedule(step))})
+            shown = [name for name in ("loss", "top1", "lr") if name in metrics]
+            self._clock.report({name: float(metrics[name]) for name in shown})
