@@ -136,7 +136,7 @@ def test_freezing_keeps_no_moments_and_changes_nothing():
     scales = optimizer.scale_tree(params, 1, 1.0, [("head/.*", 1.0), (".*", 0.0)])
     assert optimizer.frozen_tree(scales) == {
         "head": {"kernel": False},
-        "patch_embed": {"kernel": True},
+        "out": {"kernel": True},
     }
     tx = adamw(optax.constant_schedule(0.1), scales)
     state = tx.init(params)

@@ -10,7 +10,7 @@ from vit_jax_xfer.train.run_overview import count_parameters, overview
 from vit_jax_xfer.train.sharding import make_mesh, param_shardings
 
 SHAPES = {
-    "head_hidden": {"kernel": jax.ShapeDtypeStruct((8, 100), jnp.float32)},
+    "features": {"kernel": jax.ShapeDtypeStruct((8, 100), jnp.float32)},
     "head": {"kernel": jax.ShapeDtypeStruct((100, 2), jnp.float32)},
 }
 
@@ -32,13 +32,13 @@ def text(frozen, teacher, smallest=300):
 
 
 def test_counts_memory_and_table():
-    still = {"head_hidden": {"kernel": True}, "head": {"kernel": False}}
+    still = {"features": {"kernel": True}, "head": {"kernel": False}}
     lines = text(still, TEACHER)
     assert lines[0] == "parameters: 1,000, 200 of them trained, 2,048 more that stay frozen"
     assert lines[1].startswith("memory a device: about ") and "KiB of state, teacher" in lines[1]
     assert lines[3] == "sharding:"
     assert [" ".join(line.split()) for line in lines[4:]] == [
-        "head_hidden/kernel 8×100 fsdp, ·",
+        "features/kernel 8×100 fsdp, ·",
         "head/kernel 100×2 on every device",
     ]
 
@@ -51,11 +51,11 @@ def test_counts_memory_and_table():
     ],
 )
 def test_it_is_said_how_a_teacher_lies(smallest, line):
-    still = {"head_hidden": {"kernel": True}, "head": {"kernel": False}}
+    still = {"features": {"kernel": True}, "head": {"kernel": False}}
     assert text(still, TEACHER, smallest)[2] == line
 
 
 def test_all_trained_and_no_teacher_say_no_more():
-    trained = {"head_hidden": {"kernel": False}, "head": {"kernel": False}}
+    trained = {"features": {"kernel": False}, "head": {"kernel": False}}
     assert text(trained, {})[0] == "parameters: 1,000"
     assert count_parameters(SHAPES) == 1000 and count_parameters({}) == 0

@@ -146,6 +146,8 @@ def test_average_is_timms(decay, shared):
 class Moving(Given):
     """Statistics that grow by one each time that they are moved."""
 
+    needs_labels: bool = False
+
     def init(self, key):
         start = {"cls_token": jnp.zeros(15)}
         return {"params": start, "batch_stats": {"stem": {"norm": {"mean": jnp.zeros(3)}}}}
@@ -199,13 +201,13 @@ def test_a_checkpoint_of_version_0_1_goes_on_with_statistics_as_their_averages(e
     names = [field.name for field in dataclasses.fields(StateOfVersion01)]
     shapes = jax.eval_shape(lambda: state)
     shardings = state_shardings(shapes, tx, make_mesh(-1, 1, 1), 1)
-    plan = SimpleNamespace(total_steps=9)
+    plan, task = SimpleNamespace(total_steps=9), Moving()
     with Checkpoints(tmp_path) as checkpoints:
         old = StateOfVersion01(**{name: getattr(state, name) for name in names})
         checkpoints.save(1, old, {"teacher": "", "clock": NEW_CLOCK})
         checkpoints.wait()
         found, number, _ = start_or_resume(
-            checkpoints, None, {}, shapes, shardings, None, plan, None, ""
+            checkpoints, None, {}, shapes, shardings, None, plan, task, ""
         )
         assert number == 1
         for name in names:
@@ -215,7 +217,7 @@ def test_a_checkpoint_of_version_0_1_goes_on_with_statistics_as_their_averages(e
         # Other differences are told in full.
         wrong = shapes.replace(params={"cls_token": jax.ShapeDtypeStruct((2,), jnp.float32)})
         with pytest.raises(ValueError, match="cls_token: .* wanted"):
-            start_or_resume(checkpoints, None, {}, wrong, shardings, None, plan, None, "")
+            start_or_resume(checkpoints, None, {}, wrong, shardings, None, plan, task, "")
 
 
 def test_moments_and_averages_lie_where_their_parameters_do():

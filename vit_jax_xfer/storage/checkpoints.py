@@ -6,11 +6,12 @@ restored onto any mesh. `save_model` and `load_model` hold a finished model: an 
 """
 
 import contextlib
+import dataclasses
 import functools
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 import jax
@@ -181,8 +182,9 @@ class Checkpoints:
         except Exception as error:
             raise self._damaged(step, steps, error) from error
         tree_check.check_same_arrays(path, found, abstract_state)
+        wanted, absent = _fields_in(abstract_state, found)
         args = ocp.args.Composite(
-            state=ocp.args.StandardRestore(abstract_state),
+            state=ocp.args.StandardRestore(wanted),
             extra=ocp.args.JsonRestore(),
             checksums=ocp.args.JsonRestore(),
         )
@@ -191,7 +193,8 @@ class Checkpoints:
             tree_check.check_checksums(restored["state"], restored["checksums"])
         except Exception as error:
             raise self._damaged(step, steps, error) from error
-        return restored["state"], restored["extra"]
+        state = restored["state"]
+        return type(abstract_state)(**state, **absent) if absent else state, restored["extra"]
 
     def extra(self, step: int) -> dict:
         """What `save` was given as `extra`, without the state. Raises as `restore` does."""
@@ -427,6 +430,23 @@ def read_arrays(
             args = ocp.checkpoint_utils.construct_restore_args(abstract)
         whole = ocp.args.PyTreeRestore(wanted, args, partial_restore=only is not None)
         return handler.restore(path, args=whole)
+
+
+def _fields_in(state: PyTree, found: Mapping[str, Any]) -> tuple[PyTree, dict[str, Any]]:
+    """(what of a state to read, the fields that hold no array and are newer than the file).
+
+    Orbax takes a field without arrays for another tree where the file has none of its name.
+    """
+    if not dataclasses.is_dataclass(state):
+        return state, {}
+    fields = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+    absent = {
+        name: value
+        for name, value in fields.items()
+        if name not in found and not jax.tree.leaves(value)
+    }
+    kept = {name: value for name, value in fields.items() if name not in absent}
+    return (kept, absent) if absent else (state, {})
 
 
 def _require_shardings(abstract: PyTree) -> None:
