@@ -15,7 +15,7 @@ _WORKDIR = flags.DEFINE_string(
     "workdir", None, "The folder of the run: checkpoints, metrics, the finished model."
 )
 _COORDINATOR = flags.DEFINE_string(
-    "coordinator", None, "HOST:PORT of the first of several processes; found by itself on TPU pods."
+    "coordinator", None, "HOST:PORT of the first of several processes; not needed on TPU pods."
 )
 _PROCESSES = flags.DEFINE_integer("processes", None, "How many processes there are.")
 _PROCESS = flags.DEFINE_integer("process", None, "Which of them this one is, from 0.")
