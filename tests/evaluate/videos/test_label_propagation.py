@@ -116,8 +116,8 @@ def test_memory_is_that_of_a_block():
     ("change", "message"),
     [
         ({"context_features": np.zeros((7, 9, 6), "f")}, "context_features: expected .n, h, w, C."),
-        ({"target_features": np.zeros((7, 8, 6), "f")}, r"target_features: .7, 8, 6. came"),
-        ({"context_labels": np.zeros((2, 7, 9, 3), "f")}, "context_labels: .2, 7, 9. came"),
+        ({"target_features": np.zeros((7, 8, 6), "f")}, r"target_features: got .7, 8, 6."),
+        ({"context_labels": np.zeros((2, 7, 9, 3), "f")}, "context_labels: got .2, 7, 9."),
         ({"context_labels": np.full((3, 7, 9, 3), np.inf)}, "context_labels: 567 of 567 values"),
         ({"target_features": np.zeros((7, 9, 6), int)}, "target_features: expected floating point"),
         ({"radius": -1}, "radius, topk: expected at least 0 and 1, got -1 and 5"),
