@@ -75,7 +75,8 @@ def test_range_of_class_folders_has_all_classes(tmp_path):
         assert source[0]["label"] == source[0]["image"][0, 0, 0] == source.labels()[0]
     np.testing.assert_array_equal(most.indices, open_source(spec, "train[:70%]").indices)
     assert len(open_source(spec, "train[:2]").labels()) == 2
-    assert "since the range has none: 'class" in open_source(spec, "train[:2]").left_out[0]
+    assert most.name == f"{spec}/train[:70%] of one fixed shuffle"
+    assert open_source(spec, "train[:2]").left_out[0].startswith("every image of the class 'class ")
 
 
 def test_range_of_arrays_in_the_order_of_classes(tmp_path):
@@ -89,4 +90,4 @@ def test_range_of_arrays_in_the_order_of_classes(tmp_path):
     assert open_source(spec, "a[:6]").indices.tolist() != list(range(6))
     assert open_source(spec, "b[:6]").indices.tolist() == list(range(6))
     only = open_source(spec, "b[:2]")
-    assert only.left_out == ("every image of 1 classes, since the range has none: '2'",)
+    assert only.left_out == ("every image of the class '2': the range has none",)

@@ -74,12 +74,13 @@ def pick_range(source: Source, indices: np.ndarray, name: str) -> Subset:
     if _lie_by_class(labels):
         # RandomState: its permutations are frozen across numpy versions, unlike Generator's.
         indices = np.sort(np.random.RandomState(0).permutation(len(labels))[indices])
+        name = f"{name} of one fixed shuffle"
     lost = sorted(set(np.unique(labels)) - set(np.unique(labels[indices])) - {-1})
     said = ()
     if lost:
         first = ", ".join(repr(source.class_names[label]) for label in lost[:3])
-        rest = ", …" if len(lost) > 3 else ""
-        said = (f"every image of {len(lost)} classes, since the range has none: {first}{rest}",)
+        rest = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
+        said = (f"every image of the class {first}{rest}: the range has none",)
     return Subset(source, indices, name, said)
 
 
