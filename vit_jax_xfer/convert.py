@@ -7,10 +7,15 @@ in a publisher's.
 
 import argparse
 import ast
+import os
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vit_jax_xfer.models.protocol import Network
+    from vit_jax_xfer.pretrained.family_entry import Recognised
 
 _SUFFIXES = (".safetensors", ".npz")
 
@@ -55,7 +60,6 @@ def convert(
     ValueError or OSError naming what does not fit; `out` is then as it was.
     """
     from vit_jax_xfer.pretrained.file_to_model import load_on_host
-    from vit_jax_xfer.pretrained.model_overview import overview
 
     _check_out(source, out, names, overwrite)
     # A model that this project saved has no family: there it only says whose names to write.
@@ -74,6 +78,29 @@ def convert(
             )
         _write_published(out, variables, family, names)
     print(f"wrote {out}")
+
+
+def overview(
+    source: str | os.PathLike[str],
+    model: "Network",
+    variables: dict[str, Any],
+    found: "Recognised | None",
+) -> str:
+    """What is in a file, in a few lines: family, names, sizes, native parts, what was left out."""
+    import jax
+
+    number = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+    rows = {"network": f"{model.kind}, {number / 1e6:.2f} million parameters", **model.summary()}
+    if found is None:
+        lines = ["a model of this project"]
+    else:
+        family = f"{found.family.name}: {found.family.source}"
+        rows = {"family": family, "names": found.dialect, **rows}
+        lines = []
+        if found.left_out:
+            rows["left out"] = ", ".join(found.left_out)
+    lines += [f"{name:<13} {text}" for name, text in rows.items()]
+    return "\n".join([f"{source}", *(f"  {line}" for line in lines)])
 
 
 def _check_out(source: pathlib.Path, out: pathlib.Path, names: str | None, overwrite: bool) -> None:

@@ -76,7 +76,7 @@ MOVED: dict[str, str] = {
     "pretrained.lift": "pretrained.families.lift_weights",
     "pretrained.load": "pretrained.file_to_model",
     "pretrained.names": "pretrained.parameter_rules",
-    "pretrained.overview": "pretrained.model_overview",
+    "pretrained.overview": "convert",
     "pretrained.own": "pretrained.saved_models",
     "pretrained.reading": "pretrained.fields_from_shapes",
     "pretrained.readers": "pretrained.weight_files",

@@ -13,13 +13,13 @@ import pytest
 import vit_jax_xfer as vjx
 from tests.runs import load_config, tiny_config
 from vit_jax_xfer.config import model_config
+from vit_jax_xfer.convert import overview
 from vit_jax_xfer.data.prepare import preprocess
 from vit_jax_xfer.models import registry
 from vit_jax_xfer.models.multiply_adds import multiply_adds
 from vit_jax_xfer.models.preprocessing import INCEPTION, Preprocessing
 from vit_jax_xfer.models.protocol import Network
 from vit_jax_xfer.pretrained.description import describe, from_description
-from vit_jax_xfer.pretrained.model_overview import overview
 from vit_jax_xfer.pretrained.warm_start import start_from
 from vit_jax_xfer.tasks.build import build_task
 from vit_jax_xfer.train.optimizer import optimizer_of

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from tests.outputs import assert_same, prefixed
+from vit_jax_xfer.convert import overview
 from vit_jax_xfer.models.lifting.convex_lift import ConvexLiFT
 from vit_jax_xfer.models.lifting.lift import LiFT
 from vit_jax_xfer.pretrained import load_pretrained, to_publisher_names
 from vit_jax_xfer.pretrained.description import describe, from_description
 from vit_jax_xfer.pretrained.file_to_model import load_on_host
-from vit_jax_xfer.pretrained.model_overview import overview
 from vit_jax_xfer.pretrained.saved_models import save_file
 
 
