@@ -193,3 +193,23 @@ def test_a_scanned_students_teacher_is_scanned_as_well():
     assert not any(any(leaf.strides) for leaf in leaves)  # placeholders still take no memory
     # By its old fingerprint a run goes on that was started before teachers were stacked.
     assert fingerprint(unstack_blocks(stacked)) == fingerprint(apart) != fingerprint(stacked)
+
+
+@pytest.mark.parametrize("name", ["attention_distill", "attention_copy", "feature_distill"])
+def test_a_scanned_students_step_is_as_long_for_any_depth(name):
+    def equations(depth):
+        teacher = {"vit_micro_patch2": {**TEACHER, "depth": depth}}
+        fields = {"model__depth": depth, "model__scan": True}
+        config = tiny_config(name, task__teacher="vit_micro_patch2", **fields)
+        task = build_task(config, (8, 8, 3), 10, placeholder_loader(teacher))
+        batch = {
+            "image": jax.ShapeDtypeStruct((4, 8, 8, 3), jnp.float32),
+            "label": jax.ShapeDtypeStruct((4,), jnp.int32),
+        }
+        variables = jax.eval_shape(task.init, jax.random.key(0))
+        gradient = jax.grad(lambda *given: task.loss(*given)[0])
+        frozen = jax.eval_shape(lambda: task.frozen)
+        program = jax.make_jaxpr(gradient)(variables, frozen, batch, jax.random.key(0))
+        return str(program).count(" = ")
+
+    assert equations(8) == equations(3)

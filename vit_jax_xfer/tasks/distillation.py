@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vit_jax_xfer.models.collections import layer_values
+from vit_jax_xfer.models.collections import layer_values, stack_layers
 from vit_jax_xfer.models.extract import first_blocks, resolve_layers
 from vit_jax_xfer.tasks.task import Variables
 from vit_jax_xfer.tasks.teaching import TeacherSettings, TeachingTask
@@ -78,12 +78,18 @@ class FeatureDistillation(TeachingTask):
         logits, own = self.model.apply(variables, images, train, rngs=rngs, mutable=["residual"])
         teacher, frozen = first_blocks(self.teacher, frozen, max(layers) + 1)
         _, other = teacher.apply(frozen, self.view(images), mutable=["residual"])
-        pairs = zip(
-            layer_values(own["residual"], ("stream",), layers),
-            layer_values(other["residual"], ("stream",), layers),
-            strict=True,
-        )
-        return logits, sum(mean_square(self._scaled(a), self._scaled(b)) for a, b in pairs)
+        residuals = own["residual"], other["residual"]
+        if all("blocks" in one for one in residuals):
+            # Layer by layer in a loop: a program as long for any depth.
+            stacks = tuple(stack_layers(one, ("stream",), layers) for one in residuals)
+            losses = jax.lax.map(lambda pair: self._distance(*pair), stacks)
+            return logits, losses.sum(axis=0)
+        pairs = zip(*(layer_values(one, ("stream",), layers) for one in residuals), strict=True)
+        return logits, sum(self._distance(*pair) for pair in pairs)
+
+    def _distance(self, own: jax.Array, other: jax.Array) -> jax.Array:
+        """Of one layer's streams (B, T, C), (B,)."""
+        return mean_square(self._scaled(own), self._scaled(other))
 
     def _scaled(self, stream: jax.Array) -> jax.Array:
         stream = stream.astype(jnp.float32)
