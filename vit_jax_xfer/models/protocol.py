@@ -72,7 +72,7 @@ class Network(nn.Module):
 
     def num_tokens(self, image_shape: tuple[int, ...]) -> int:
         """How many tokens an image (…, H, W, 3) becomes. ValueError for one that doesn't fit."""
-        raise NotImplementedError(f"{type(self).__name__}.num_tokens")
+        raise TypeError(f"a {type(self).__name__} does not say what an image becomes")
 
     @nn.nowrap
     def with_fields(self, **fields: Any) -> Self:
