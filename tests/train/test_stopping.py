@@ -123,13 +123,17 @@ from vit_jax_xfer.train import stopping
 
 sharding = NamedSharding(Mesh(np.array(jax.devices()), ("data",)), PartitionSpec("data"))
 make = jax.jit(lambda step: {"x": jnp.arange(8.0) + step}, out_shardings=sharding)
-with checkpoints.Checkpoints(directory + "/ckpt") as ckpt, stopping.StopSignal(every=5) as stop:
+kept = checkpoints.Checkpoints(directory + "/ckpt", best_metric="top1")
+with kept as ckpt, stopping.StopSignal(every=5) as stop:
     for step in range(100):
         if step == 7 and index == 1:
             os.kill(os.getpid(), signal.SIGTERM)  # only one of the two hears of it
         if stop.requested(step):
             break
         state = make(step)
+        if step in (2, 4):
+            ckpt.save(step, state, {"step": step})
+            ckpt.rate(step, {"top1": 1 / step})
     ckpt.save(step, state, {"step": step})
     restored, extra = ckpt.restore(state)
     np.testing.assert_array_equal(
@@ -139,7 +143,9 @@ for version in range(2):
     checkpoints.save_model(directory + "/model", state, {"version": version})
 variables, description = checkpoints.load_model(directory + "/model")
 np.testing.assert_array_equal(variables["x"], np.arange(8.0) + step - 1)
-print(f"stopped {step} {ckpt.latest_step()} {extra} {description}", flush=True)
+checkpoints.save_model(directory + "/copy", variables, {})  # whole arrays on every host
+np.testing.assert_array_equal(checkpoints.load_model(directory + "/copy")[0]["x"], variables["x"])
+print(f"stopped {step} {ckpt.steps()} {ckpt.best_step()} {extra} {description}", flush=True)
 """
 
 
@@ -156,9 +162,9 @@ def test_two_processes_stop_at_the_same_step_and_save_together(tmp_path, unused_
         for i in range(2)
     ]
     for process in processes:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=120)
         assert process.returncode == 0, err[-3000:]
-        assert "stopped 10 10 {'step': 10} {'version': 1}" in out
+        assert "stopped 10 [2, 10] 2 {'step': 10} {'version': 1}" in out
 
 
 @pytest.fixture
