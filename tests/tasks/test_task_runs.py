@@ -6,12 +6,16 @@ import math
 
 import jax
 import numpy as np
+import optax
 import pytest
 
 import vit_jax_xfer as vjx
-from tests.runs import CONFIGS, FILTERS, rows, tiny_config
+from tests.runs import CONFIGS, FILTERS, UPSAMPLERS, rows, tiny_config
 from vit_jax_xfer import data
 from vit_jax_xfer.models.transformer.positions import sincos_2d
+from vit_jax_xfer.tasks.build import build_task
+from vit_jax_xfer.train.initial_state import make_init
+from vit_jax_xfer.train.inputs import open_inputs
 from vit_jax_xfer.train.loop import run
 from vit_jax_xfer.train.rules import named_leaves
 
@@ -146,6 +150,28 @@ def test_finetuning_starts_from_the_pretrained_weights(chain, tmp_path):
     for name, leaf in named_leaves(variables["params"]):
         if not name.startswith("head"):
             np.testing.assert_array_equal(leaf, before[name], err_msg=name)
+
+
+@pytest.mark.parametrize("name", [*FILTERS, *UPSAMPLERS])
+def test_a_run_goes_on_from_a_finished_model_bit_for_bit(chain, name):
+    """Parameters and batch statistics; for other classes the head alone starts afresh."""
+    fields = {field: chain.model(run) for field, run in NEEDS.get(name, {}).items()}
+    config = tiny_config(name, init_from=chain.model(name), optim__ema=0.9, **fields)
+    shape = open_inputs(config).image_shape()
+    _, saved = vjx.load_pretrained(chain.model(name))
+    for classes in (10, 7):
+        task = build_task(config, shape, classes)
+        init = jax.jit(make_init(task, optax.sgd(0.1), config))
+        state = init(jax.random.key(1), task.initial)
+        found = dict(named_leaves(jax.device_get(state.variables())))
+        assert any("batch_stats" in name for name in found)
+        fresh = {leaf for leaf in found if classes == 7 and leaf.startswith("params/head/")}
+        assert len(fresh) == (2 if classes == 7 and name in FILTERS else 0)
+        for leaf, value in named_leaves(saved):
+            if leaf not in fresh:
+                np.testing.assert_array_equal(found[leaf], value, err_msg=leaf)
+        assert {found[leaf].shape[-1] for leaf in fresh} <= {7}
+        assert jax.tree.all(jax.tree.map(np.array_equal, state.ema, state.params))
 
 
 def test_unlabelled_images_reach_only_the_teachers_loss(chain, tmp_path):
