@@ -1,0 +1,327 @@
+"""Faults put into the code on purpose: does the quick tier notice? (docs/testing.md)
+
+python -m tests.mutants [WORD…]   all of them, or those with a word in their names
+
+Each is one replacement in a copy of the tree, where the tests beside it must then fail. The tree
+itself is never touched. Exit status 1 where one is not noticed.
+"""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from typing import NamedTuple
+
+ROOT = pathlib.Path(__file__).parent.parent
+PACKAGE = "vit_jax_xfer"
+LEFT_OUT = (".git", ".venv", ".cache", "__pycache__", "runs", "*.egg-info", ".pytest_cache")
+
+
+class Mutant(NamedTuple):
+    """In `file` of the package `old`, which stands there once, becomes `new`.
+
+    tests: arguments of pytest below tests/, at least one of which must fail.
+    """
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+WIRING = "train/test_wiring.py -k "
+MUTANTS = [
+    # --- from configs ---
+    Mutant(
+        "clip_norm ignored",
+        "train/optimizer.py",
+        "clip_norm=optim.clip_norm",
+        "clip_norm=0.0",
+        WIRING + "optim.clip_norm",
+    ),
+    Mutant("b2 ignored", "train/optimizer.py", "b2=optim.b2", "b2=0.999", WIRING + "optim.b2"),
+    Mutant("b1 ignored", "train/optimizer.py", "b1=optim.b1", "b1=0.9", WIRING + "optim.b1"),
+    Mutant(
+        "weight_decay ignored",
+        "train/optimizer.py",
+        "weight_decay=optim.weight_decay",
+        "weight_decay=0.05",
+        WIRING + "optim.weight_decay",
+    ),
+    Mutant(
+        "decay_rules ignored",
+        "train/optimizer.py",
+        "decay_rules=optim.decay_rules",
+        "decay_rules=()",
+        WIRING + "optim.decay_rules",
+    ),
+    Mutant(
+        "ema ignored",
+        "train/compile.py",
+        "ema_decay=config.optim.ema",
+        "ema_decay=0.0",
+        WIRING + "optim.ema",
+    ),
+    Mutant(
+        "seed of the step ignored",
+        "train/compile.py",
+        "        seed=config.seed,",
+        "        seed=0,",
+        WIRING + "[seed]",
+    ),
+    Mutant(
+        "keep_best ignored",
+        "train/loop.py",
+        "keep_best=config.checkpoint.keep_best",
+        "keep_best=1",
+        WIRING + "checkpoint.keep_best",
+    ),
+    Mutant(
+        "share_drop_path ignored",
+        "tasks/attention_transfer.py",
+        "share_drop_path=self.settings.share_drop_path",
+        "share_drop_path=False",
+        WIRING + "share_drop_path",
+    ),
+    Mutant(
+        "unlabeled_weight ignored",
+        "tasks/teaching.py",
+        "self.settings.unlabeled_weight)",
+        "1.0)",
+        WIRING + "attention_transfer.unlabeled_weight",
+    ),
+    Mutant(
+        "end_lr scaled with the batch",
+        "train/schedule.py",
+        "return optim.lr * scale, optim.end_lr",
+        "return optim.lr * scale, optim.end_lr * scale",
+        "test_configs.py",
+    ),
+    # --- losses ---
+    Mutant(
+        "weighted mean → mean",
+        "tasks/teaching.py",
+        "(losses * weights).sum() / weights.sum()",
+        "losses.mean()",
+        WIRING + "attention_transfer.unlabeled_weight",
+    ),
+    Mutant(
+        "temperature² left out",
+        "tasks/distillation.py",
+        ".sum(axis=-1) * temperature**2",
+        ".sum(axis=-1)",
+        "tasks",
+    ),
+    Mutant(
+        "no drop path in teaching tasks",
+        "tasks/teaching.py",
+        'images, True, {"dropout": key})',
+        "images, False, None)",
+        WIRING + "share_drop_path",
+    ),
+    Mutant(
+        "the maximum not subtracted",
+        "transfer/map_free.py",
+        "highest = scores.max(axis=-1, keepdims=True)",
+        "highest = jnp.zeros_like(scores[..., :1])",
+        "transfer",
+    ),
+    Mutant(
+        "map-free products in the inputs' type",
+        "transfer/map_free.py",
+        "product = partial(jnp.einsum, preferred_element_type=wide)",
+        "product = partial(jnp.einsum, preferred_element_type=dtype)",
+        "transfer",
+    ),
+    Mutant(
+        "a mean over groups of heads is a sum",
+        "transfer/losses.py",
+        "*maps.shape[2:]).mean(axis=2)",
+        "*maps.shape[2:]).sum(axis=2)",
+        "transfer/test_matching.py",
+    ),
+    Mutant(
+        "the teacher gets gradients of features",
+        "transfer/losses.py",
+        "jax.lax.stop_gradient(teacher).astype(wide)",
+        "teacher.astype(wide)",
+        "transfer/test_transfer_invariants.py",
+    ),
+    # --- steps ---
+    Mutant(
+        "batch statistics dropped when accumulating",
+        "train/state.py",
+        "return loss, Aux(metrics, collections), grads",
+        "return loss, Aux(metrics), grads",
+        "train/test_state.py",
+    ),
+    Mutant(
+        "one key for all parts of a batch",
+        "train/state.py",
+        "part_key = jax.random.fold_in(key, index)",
+        "part_key = key",
+        "train/test_state.py",
+    ),
+    Mutant(
+        "the step is not counted",
+        "train/state.py",
+        "state.step + 1, params",
+        "state.step, params",
+        "train/test_state.py",
+    ),
+    Mutant(
+        "frozen parameters learn",
+        "train/state.py",
+        "jax.lax.stop_gradient(param) if still else param",
+        "param",
+        "train/test_state.py",
+    ),
+    Mutant(
+        "the second stream in the first's order",
+        "train/inputs.py",
+        "c.seed + 1_000_003 * stream",
+        "c.seed",
+        "train",
+    ),
+    Mutant(
+        "metrics read at once",
+        "train/step_log.py",
+        "        self.flush()\n        self._pending = (step, metrics)",
+        "        self._pending = (step, metrics)\n        self.flush()",
+        "train",
+    ),
+    Mutant(
+        "no flush before a checkpoint",
+        "train/loop.py",
+        "                log.flush()\n",
+        "                pass\n",
+        "train",
+    ),
+    Mutant(
+        "benchmarks on fresh weights",
+        "train/dense_benchmarks.py",
+        "_on_host(variables), _on_host(frozen)",
+        "_on_host(self._task.init(jax.random.key(0))), _on_host(frozen)",
+        "train/test_benchmarks.py",
+    ),
+    # --- networks and figures ---
+    Mutant(
+        "sine and cosine exchanged",
+        "models/transformer/positions.py",
+        "halves += [np.sin(angles), np.cos(angles)]",
+        "halves += [np.cos(angles), np.sin(angles)]",
+        "models/test_positions.py models/test_masked_autoencoder.py",
+    ),
+    Mutant(
+        "visible patches count in the loss",
+        "models/mae.py",
+        "return (error * mask).sum() / mask.sum(), prediction, mask",
+        "return error.mean(), prediction, mask",
+        "models/test_masked_autoencoder.py",
+    ),
+    Mutant(
+        "NaN is kept first",
+        "models/filter/selection.py",
+        "jnp.where(jnp.isnan(scores), -jnp.inf, scores)",
+        "jnp.where(jnp.isnan(scores), jnp.inf, scores)",
+        "models/filter/test_selection.py",
+    ),
+    Mutant(
+        "kept tokens in the order of their scores",
+        "models/filter/selection.py",
+        "jnp.sort(find(scores, number)[1], axis=-1).astype(jnp.int32)",
+        "find(scores, number)[1].astype(jnp.int32)",
+        "models/filter/test_selection.py",
+    ),
+    Mutant(
+        "the same images of every class for any seed",
+        "data/sources/source.py",
+        "np.random.default_rng((seed, label))",
+        "np.random.default_rng((0, label))",
+        WIRING + "subset_seed",
+    ),
+    Mutant(
+        "scores of maps without their scale",
+        "models/attention/kernels.py",
+        'scores = scale * jnp.einsum("bthd,bshd->bhts"',
+        'scores = jnp.einsum("bthd,bshd->bhts"',
+        "models/test_kernels.py models/test_collections.py",
+    ),
+    Mutant(
+        "label smoothing ignored",
+        "tasks/supervised.py",
+        'batch["label"], self.settings.label_smoothing)',
+        'batch["label"], 0.0)',
+        WIRING + "classification.label_smoothing",
+    ),
+    Mutant(
+        "a tie is a hit",
+        "evaluate/classification.py",
+        "not_below = ~true & ~(logits < own)",
+        "not_below = ~true & (logits > own)",
+        "evaluate/test_classification.py",
+    ),
+    Mutant(
+        "padding counts",
+        "evaluate/classification.py",
+        'return {**sums, "count": mask.sum()}',
+        'return {**sums, "count": mask.size}',
+        "evaluate/test_classification.py train/test_devices.py",
+    ),
+]
+
+
+def main(words: list[str]) -> int:
+    """Runs the mutants, a line each."""
+    chosen = [one for one in MUTANTS if not words or any(word in one.name for word in words)]
+    for one in chosen:
+        check(one)
+    with tempfile.TemporaryDirectory() as folder:
+        tree = pathlib.Path(folder) / "tree"
+        shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(*LEFT_OUT))
+        if (ROOT.parent / "shared").exists():
+            (tree.parent / "shared").symlink_to(ROOT.parent / "shared")
+        missed = [one.name for one in chosen if not noticed(one, tree)]
+    print(f"{len(chosen) - len(missed)} of {len(chosen)} noticed")
+    return 1 if missed else 0
+
+
+def check(one: Mutant) -> None:
+    """ValueError for a mutant that is no longer one, because the code has changed."""
+    count = (ROOT / PACKAGE / one.file).read_text().count(one.old)
+    if count != 1:
+        raise ValueError(f"{one.name}: {one.old!r} stands {count} times in {one.file}, not once")
+
+
+def noticed(one: Mutant, tree: pathlib.Path) -> bool:
+    """Whether the mutant's tests fail on it."""
+    path = tree / PACKAGE / one.file
+    text = path.read_text()
+    path.write_text(text.replace(one.old, one.new))
+    begun = time.monotonic()
+    cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache/jax"))
+    environment = {**os.environ, "PYTHONPATH": str(tree), "JAX_COMPILATION_CACHE_DIR": cache}
+    files, _, case = one.tests.partition(" -k ")
+    arguments = [f"tests/{name}" for name in files.split()] + (["-k", case] if case else [])
+    ended = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-x", "--no-header", *arguments],
+        cwd=tree,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    path.write_text(text)
+    if ended.returncode not in (0, 1):  # pytest's own: 1 = a test failed
+        raise RuntimeError(f"{one.name}: pytest could not run\n{ended.stdout}{ended.stderr}")
+    failed = [line for line in ended.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    said = failed[0].split(" - ")[0] if failed else "NOT NOTICED"
+    print(f"{time.monotonic() - begun:5.0f} s  {one.name}: {said}", flush=True)
+    return ended.returncode == 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
