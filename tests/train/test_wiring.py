@@ -31,6 +31,7 @@ UNLABELED = {"unlabeled.source": "digits", "unlabeled.batch_size": 8}
 WILLOW = {"eval.benchmarks": ("correspondence:willow:/x",)}
 NATIVE_16 = {"model.image_size": 16}  # of images of 8 pixels, so that tables are resized
 EVA = {"model.rotary": "eva02"}
+GREY = {"task.teacher_mean": (0.5, 0.5, 0.5), "task.teacher_std": (0.5, 0.5, 0.5)}
 # field: (second value, what else is given). Fields of a task begin with its name, those of a
 # network with the start of its name, "model" for a vision transformer's.
 SECOND: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -172,7 +173,7 @@ SECOND: dict[str, tuple[Any, dict[str, Any]]] = {
     "feature_upsampling.backbone_family": ("dino", {}),
     "feature_upsampling.backbone_num_heads": (4, {}),
     "feature_upsampling.facet": ("value", {}),
-    "feature_upsampling.layer": (0, {"model.depth": None, "task.layer": -2}),
+    "feature_upsampling.layer": (1, {}),
     "feature_upsampling.loss": ("l1", {}),
     "feature_upsampling.shrink": ("resize", {}),
     "feature_upsampling.depths": (2, {}),
@@ -199,8 +200,8 @@ TEACHING = {
     "teacher_num_heads": (4, {}),
     "teacher_dtype": ("bfloat16", {}),
     "teacher_image_size": (16, {}),
-    "teacher_mean": ((0.1, 0.1, 0.1), {"task.teacher_std": (0.5, 0.5, 0.5)}),
-    "teacher_std": ((0.1, 0.1, 0.1), {"task.teacher_mean": (0.5, 0.5, 0.5)}),
+    "teacher_mean": ((0.1, 0.1, 0.1), GREY),
+    "teacher_std": ((0.1, 0.1, 0.1), GREY),
 }
 TEACHERS = ("attention_transfer", "logit_distillation", "feature_distillation")
 SECOND |= {f"{task}.{field}": second for task in TEACHERS for field, second in TEACHING.items()}
