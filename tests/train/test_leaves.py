@@ -5,7 +5,6 @@ import re
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from vit_jax_xfer.models.mae import MaskedAutoencoder
@@ -57,15 +56,7 @@ def small(model):
 @functools.cache
 def shapes_of(model):
     """Shapes of a network's variables."""
-    if hasattr(model, "example_inputs"):
-        inputs = model.example_inputs()
-    else:
-        encoder = getattr(model, "encoder", model)
-        side = encoder.image_size
-        inputs = [jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)]
-        if encoder is not model:
-            inputs.append(jax.ShapeDtypeStruct((1, np.prod(encoder.grid)), jnp.float32))
-    return jax.eval_shape(model.init, jax.random.key(0), *inputs)
+    return jax.eval_shape(model.init_variables, jax.random.key(0))
 
 
 @pytest.fixture(scope="module")
