@@ -21,7 +21,10 @@ from vit_jax_xfer.models.preprocessing import INCEPTION, Preprocessing
 from vit_jax_xfer.models.protocol import Network
 from vit_jax_xfer.pretrained.description import describe, from_description
 from vit_jax_xfer.pretrained.warm_start import start_from
+from vit_jax_xfer.tasks.attention_transfer import AttentionTransfer
 from vit_jax_xfer.tasks.build import build_task
+from vit_jax_xfer.tasks.ensemble import Ensemble, Member
+from vit_jax_xfer.tasks.teachers import load_teacher
 from vit_jax_xfer.train.optimizer import optimizer_of
 from vit_jax_xfer.train.preparation import with_preparation
 from vit_jax_xfer.train.rules import named_leaves
@@ -154,6 +157,13 @@ def test_what_it_cannot_do_is_said():
         vjx.extract(model, variables, images)
     with pytest.raises(ValueError, match="expected a VisionTransformer, got a PatchAverages"):
         vjx.dense.descriptors(model, variables, images)
+    teacher = AttentionTransfer.settings_type(teacher="FILE")
+    with pytest.raises(ValueError, match="task.teacher: FILE is a PatchAverages, and a teacher is"):
+        load_teacher(teacher, lambda *about: (model, variables))
+    lift = vjx.create_model("lift_patch8")
+    members = [Member("a", model, {}, model.apply), Member("b", lift, {}, lift.apply)]
+    with pytest.raises(ValueError, match="task.members: b is a LiFT, which predicts features"):
+        Ensemble(members, Ensemble.settings_type())
     for name, task in (("masked_pretraining", "pixels"), ("filter_vit", "classes")):
         config = tiny_config(name)
         config.model = model_config("averages_tiny" if task == "pixels" else "lift_patch8")

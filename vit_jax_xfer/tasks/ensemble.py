@@ -61,6 +61,12 @@ class Ensemble(Task):
     def __post_init__(self) -> None:
         if len(self.members) < 2:
             raise ValueError(f"task.members: expected two or more, got {len(self.members)}")
+        for member in self.members:
+            if member.model.predicts != "classes":
+                raise ValueError(
+                    f"task.members: {member.name} is a {member.model.kind}, which predicts "
+                    f"{member.model.predicts}; choose networks that predict classes"
+                )
         classes = {member.name: member.model.num_classes for member in self.members}
         if len(set(classes.values())) > 1:
             raise ValueError(f"task.members: numbers of classes differ: {classes}")

@@ -46,7 +46,7 @@ def load_weights(
 def load_teacher(settings: Any, load: Loader = load_weights) -> tuple[VisionTransformer, Variables]:
     """The teacher of a task's settings, its variables in `teacher_dtype` where that is given.
 
-    ValueError without a teacher, and for an unknown type.
+    ValueError without a teacher, for one that is no vision transformer, and for an unknown type.
     """
     check_dtype("task.teacher_dtype", settings.teacher_dtype, "computing as the student does")
     if not settings.teacher:
@@ -56,6 +56,11 @@ def load_teacher(settings: Any, load: Loader = load_weights) -> tuple[VisionTran
         )
     family, num_heads = settings.teacher_family, settings.teacher_num_heads
     teacher, variables = encoder_of(*load("task.teacher", settings.teacher, num_heads, family))
+    if "attention" not in teacher.collections:
+        raise ValueError(
+            f"task.teacher: {settings.teacher} is a {teacher.kind}, and a teacher is a vision "
+            "transformer or a masked autoencoder"
+        )
     if settings.teacher_dtype:
         variables = keep_in(variables, settings.teacher_dtype)
     return teacher, variables
