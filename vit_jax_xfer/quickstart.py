@@ -87,13 +87,15 @@ def run_arm(
     """One run as the command would run it, or the result of an earlier one; None if stopped."""
     from vit_jax_xfer.train.console import say
     from vit_jax_xfer.train.loop import run
+    from vit_jax_xfer.train.workdir import changed_fields
 
     config = load_config(config_file, argument)
     config.update_from_flattened_dict(overrides)
     earlier = folder / "config.json"
-    if earlier.is_file() and json.loads(earlier.read_text()) != json.loads(config.to_json()):
+    if earlier.is_file() and (changed := changed_fields(earlier, config)):
         raise ValueError(
-            f"--workdir: {folder} was made with other arguments; repeat those, or choose another"
+            f"--workdir: {folder} was made with other arguments ({changed[0][1]}); repeat those, or "
+            "choose another"
         )
     if (folder / "result.json").is_file():
         say(f"--- {folder.name}: finished already")

@@ -212,7 +212,7 @@ class Checkpoints:
         if self._manager is not None:
             self._guard_write(self._manager.wait_until_finished)
         if self._writable or self._unwritten:
-            self._guard_write(self._settle)
+            self._guard_write(self._rate_and_prune)
 
     def close(self) -> None:
         """Waits for the last save, then lets go of all threads; raises as `wait` does."""
@@ -248,7 +248,7 @@ class Checkpoints:
         # Where Orbax puts an item of this name, so that `save` and `rate` write the same file.
         return self.directory / str(step) / "metrics" / "metrics"
 
-    def _settle(self) -> None:
+    def _rate_and_prune(self) -> None:
         """Writes the metrics that came after their checkpoint, then deletes what is not kept."""
         manager = self._open(write=True)
         while self._unwritten:

@@ -33,7 +33,7 @@ def check_workdir(workdir: str, config: ConfigDict) -> pathlib.Path:
     path = folder / "config.json"
     if not path.is_file():
         raise ValueError(f"workdir: {folder} holds checkpoints but no config.json; choose another")
-    changed = _differences(json.loads(path.read_text()), _plain(config), _defaults(config))
+    changed = changed_fields(path, config)
     fixed = [text for name, text in changed if name.split(".")[0] in FIXED and name not in FREE]
     if fixed:
         raise ValueError(
@@ -43,6 +43,11 @@ def check_workdir(workdir: str, config: ConfigDict) -> pathlib.Path:
     if changed:
         say("resuming with changed settings: " + "; ".join(text for _, text in changed))
     return folder
+
+
+def changed_fields(path: pathlib.Path, config: ConfigDict) -> list[tuple[str, str]]:
+    """(field, "field: old → new") of each in which a run's config.json differs from a config."""
+    return _differences(json.loads(path.read_text()), _plain(config), _defaults(config))
 
 
 def claim_workdir(folder: pathlib.Path, config: ConfigDict) -> None:
