@@ -94,8 +94,8 @@ def run_arm(
     earlier = folder / "config.json"
     if earlier.is_file() and (changed := changed_fields(earlier, config)):
         raise ValueError(
-            f"--workdir: {folder} was made with other arguments ({changed[0][1]}); repeat those, or "
-            "choose another"
+            f"--workdir: {folder} was made with other arguments ({changed[0][1]}); repeat those, "
+            "or choose another"
         )
     if (folder / "result.json").is_file():
         say(f"--- {folder.name}: finished already")
