@@ -21,6 +21,8 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
 
+import flax.linen as nn
+import jax
 import numpy as np
 import pytest
 
@@ -40,6 +42,25 @@ LONGEST = (
     "transfer/test_transfer_invariants.py",
     "tasks/test_feature_upsampling.py",
 )
+
+
+_INIT = nn.Module.init
+_COMPILED_INIT = jax.jit(_INIT, static_argnums=0)
+
+
+def _init(self: nn.Module, rngs: Any, *args: Any, **kwargs: Any) -> Any:
+    """`Module.init` as one program for each network and shapes.
+
+    Outside of jit each shape's draw is a program of its own: seconds for the smallest network.
+    """
+    arrays = (rngs, *args)
+    plain = all(isinstance(x, jax.Array | np.ndarray) for x in jax.tree.leaves(arrays))
+    if kwargs or not plain or any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(arrays)):
+        return _INIT(self, rngs, *args, **kwargs)
+    return _COMPILED_INIT(self, rngs, *args)
+
+
+nn.Module.init = _init
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
