@@ -109,6 +109,8 @@ SLOW: dict[str, dict[str, tuple[str, ...]]] = {
         # test_filter_runs.py runs the first; the others run the code of filter_vit, lift,
         # attention_distill with other settings.
         "test_config_runs_to_its_end": ("[!cdf]*", "feature_distill", "attention_*", "finetune"),
+        # LiFT has batch statistics too, and its run is there.
+        "test_a_run_goes_on_from_a_finished_model_bit_for_bit": ("lift",),
     },
     "train/test_collectives.py": {
         "test_data_parallel_reduces_each_gradient_once_and_moves_nothing_else": (
