@@ -68,7 +68,7 @@ def test_the_other_year(davis, tmp_path_factory):
     with pytest.raises(ValueError, match=r"val\.txt: this list of videos is missing"):
         open_videos(f"davis2017:{root}")
     listed(root, "2017", "a")
-    with pytest.raises(ValueError, match=r"00000\.png: 0 and 255 alone.*davis2016:PATH"):
+    with pytest.raises(ValueError, match=r"00000\.png: has values 0 and 255 alone.*davis2016:PATH"):
         open_videos(f"davis2017:{root}")
 
 
