@@ -1,5 +1,5 @@
 # make quickstart   the whole idea in a few minutes, from nothing but Python
-# make test         lint and the quick tier of tests, 12 minutes on two cores (docs/testing.md)
+# make test         lint and the quick tier of tests (docs/testing.md)
 # make test-all     lint and every test, before a release
 # Both make .venv at the first call and use it again at the next. PYTHON=python3.12 chooses another.
 
