@@ -85,7 +85,8 @@ def test_a_run_with_a_student_like_its_teacher(teacher, images, tmp_path):
     student, variables = vjx.load_pretrained(tmp_path / "model")
     wanted = student_like(TEACHER, image_size=8, patch_size=2, num_classes=10, preprocessing=None)
     prepared = Preprocessing(*INCEPTION, crop=1.0, size=8)  # as the run's own images
-    assert student == wanted.clone(pool=student.pool, preprocessing=prepared)
+    names = tuple(map(str, range(10)))
+    assert student == wanted.clone(pool=student.pool, preprocessing=prepared, class_names=names)
     logits, loss = vjx.transfer_forward(
         student,
         variables,
@@ -200,9 +201,9 @@ def test_the_family_goes_to_the_loader(teacher, monkeypatch):
 
     def load(path, family=None, **fields):
         asked.update(fields, family=family)
-        return TEACHER, draw(TEACHER, 1)
+        return TEACHER, draw(TEACHER, 1), None
 
-    monkeypatch.setattr(teachers, "load_pretrained", load)
+    monkeypatch.setattr(teachers, "load_on_host", load)
     task_of("some.pth", task__teacher_family="dinov2", task__teacher_num_heads=2)
     assert asked == {"family": "dinov2", "num_heads": 2}
     task_of("some.pth")
