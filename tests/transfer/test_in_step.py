@@ -63,7 +63,7 @@ IN_TURN = ("no even steps", "copy in no steps")
 @pytest.mark.parametrize("name", CASES)
 def test_values_and_gradients_are_those_of_networks_that_are_not_scanned(name, monkeypatch):
     options = dict(CASES[name])
-    fields = {key: options.pop(key) for key in list(options) if hasattr(STUDENT, key)}
+    fields = {key: options.pop(key) for key in list(options) if key in STUDENT.keywords()}
     teacher_fields = options.pop("teacher", {})
     if "num_heads" in teacher_fields:
         options["match_heads"] = "group"
