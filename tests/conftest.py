@@ -19,12 +19,18 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 # Compilation is most of the suite's time, and machine code as it comes takes half as long to make.
 # The arrays of a program, what devices exchange and its memory are the same (docs/testing.md).
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+# The older emitters of XLA's CPU compiler, and its own loops in place of a library's kernels: again
+# half the time.
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_cpu_use_xnnpack=false"
+)
 os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
 
 import flax.linen as nn
 import jax
 import numpy as np
 import pytest
+from orbax.checkpoint import type_handlers
 
 ROOT = pathlib.Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
@@ -43,6 +49,10 @@ LONGEST = (
     "tasks/test_feature_upsampling.py",
 )
 
+
+# Orbax cuts each replicated array for its devices with a program for each cut: 88 for a tiny run.
+# What runs in processes of its own (runs.start) is written in cuts.
+type_handlers.get_type_handler(jax.Array)._min_slice_bytes_for_replica_parallel = 2**20
 
 _INIT = nn.Module.init
 _COMPILED_INIT = jax.jit(_INIT, static_argnums=0)
