@@ -41,6 +41,9 @@ def default_config(task: str, model: str, *, settings: dict[str, Any], **fields:
     config.data.subset_seed = 0  # which images those are
     config.data.pipeline = "random_resized_crop(224)|flip|normalize"
     config.data.workers = 0  # processes that decode and augment; 0 = threads of this one
+    # Images that can't be read, of each stream: so many are skipped, by name and counted; one more
+    # ends the run, with a checkpoint. What is found before the first step is refused.
+    config.data.max_broken = 10
     config.data.tfds_dir = ""  # the folder of prepared tfds sets; "" = tfds' own default
 
     # A second stream of images, without labels, for tasks with a teacher. "" = none.

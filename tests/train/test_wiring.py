@@ -48,6 +48,7 @@ SECOND: dict[str, tuple[Any, dict[str, Any]]] = {
     "data.subset_seed": (1, {}),
     "data.pipeline": ("normalize(0.5, 0.5)", {}),
     "data.workers": (2, {}),
+    "data.max_broken": (3, {}),
     "data.tfds_dir": ("/x", {}),
     "unlabeled.source": ("folder:/x", UNLABELED),
     "unlabeled.split": ("train[:900]", UNLABELED),
@@ -304,7 +305,7 @@ class Noted:
 
     def _without_workers(self, name, function):
         def call(*given, workers=0, **more):
-            self.note(name, workers)
+            self.note(name, workers, more["max_broken"])
             return function(*given, **more)
 
         return call

@@ -45,9 +45,14 @@ class BatchLayout:
         fewest = math.ceil(rows / _MAX_ROWS_PER_GROUP)
         return next(groups for groups in range(fewest, rows + 1) if rows % groups == 0)
 
+    @property
+    def rows_per_group(self) -> int:
+        """Rows of one group."""
+        return self.local_batch_size // self.groups_per_batch
+
     def positions(self, group: int) -> range:
         """The global positions of this process's group number `group`, counted from batch 0."""
         batch, part = divmod(group, self.groups_per_batch)
-        rows = self.local_batch_size // self.groups_per_batch
+        rows = self.rows_per_group
         start = batch * self.batch_size + self.process_index * self.local_batch_size + part * rows
         return range(start, start + rows)

@@ -1,13 +1,17 @@
-"""Runs row makers ahead of the training loop with grain: threads, worker processes, batches."""
+"""Makes rows ahead of the training loop, in threads or in worker processes, and joins batches."""
 
-import gc
+import collections
 import math
+import threading
 import weakref
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
+
+from vit_jax_xfer.data.broken_images import check_broken
+from vit_jax_xfer.data.row_maker import Group, MadeRows, Rows, make_patiently
+from vit_jax_xfer.data.worker_processes import WorkerProcesses
 
 Batch = dict[str, np.ndarray]
 
@@ -15,30 +19,36 @@ Batch = dict[str, np.ndarray]
 class BatchStream(Iterator[Batch]):
     """An iterator of batches that works ahead in the background; close it, or use `with`.
 
-    image_shape: (h, w, 3), the same for every image. After an error or the end every further call
-    gives the same; after `close`, ValueError.
+    image_shape: (h, w, 3), the same for every image. broken: the images of the batches so far that
+    can't be read, name → reason. TooManyBroken with the batch in which they are more than allowed.
+    After an error or the end every further call gives the same; after `close`, ValueError.
     """
 
-    def __init__(self, dataset: Any, image_shape: tuple[int, int, int]):
-        self.image_shape = image_shape
-        self._batches = _iterate(dataset)
+    def __init__(self, rows: Rows, made: "WorkerProcesses | _Threads", groups_per_batch: int):
+        self.image_shape = rows.image_shape
+        self.broken: dict[str, str] = {}
+        self._max_broken = rows.max_broken
+        self._batches = _batches(rows, made, groups_per_batch)
         # The next batch is joined while the caller uses this one.
         self._pool = ThreadPoolExecutor(1)
         self._pending = self._pool.submit(next, self._batches, None)
-        # Runs at interpreter exit too, where grain's workers would complain if left to themselves.
-        self._finalizer = weakref.finalize(self, _close, self._pool, self._batches)
+        # Runs at interpreter exit too.
+        self._finalizer = weakref.finalize(self, _close, self._pool, made)
 
     def __next__(self) -> Batch:
         if not self._finalizer.alive:
             raise ValueError("stream: it is closed")
-        batch = self._pending.result()
-        if batch is None:
+        joined = self._pending.result()
+        if joined is None:
             raise StopIteration
+        batch, broken = joined
+        self.broken |= broken
+        check_broken(self.broken, self._max_broken)
         self._pending = self._pool.submit(next, self._batches, None)
         return batch
 
     def close(self) -> None:
-        """Stops the threads and worker processes; a second call does nothing."""
+        """Ends threads and worker processes; a second call does nothing."""
         self._finalizer()
 
     def __enter__(self) -> "BatchStream":
@@ -48,69 +58,84 @@ class BatchStream(Iterator[Batch]):
         self.close()
 
 
-def _iterate(dataset: Any) -> Generator[Batch, None, None]:
-    batches = iter(dataset)
-    try:
-        while (batch := next(batches, None)) is not None:
-            yield batch
-    finally:
-        batches.close()
-        # grain's iterators are reference cycles with a __del__ that fails noisily when it first
-        # runs while the interpreter is torn down, even after close (0.2.18).
-        del batches
-        gc.collect()
-
-
-def _close(pool: ThreadPoolExecutor, batches: Generator[Batch, None, None]) -> None:
-    # In this order: a generator must not be closed while the thread is inside it.
-    pool.shutdown(wait=True)
-    batches.close()
-
-
 def prefetch(
-    make_rows: Callable[[int], Batch],
-    groups: range,
+    rows: Rows,
+    groups: Iterator[Group],
+    rows_per_group: int,
     groups_per_batch: int,
-    image_shape: tuple[int, int, int],
     *,
     workers: int,
     threads: int,
 ) -> BatchStream:
-    """Calls make_rows(g) for g in `groups`, in order, and joins each `groups_per_batch` results.
+    """Makes the rows of groups, in order, and joins each `groups_per_batch` of them.
 
-    workers: processes (spawned: the caller's script needs `if __name__ == "__main__"`), 0 = none;
-    threads: reading threads, in each process. Neither changes the result. Raises ValueError for
-    negative counts.
+    workers: processes (0: threads of this one); threads: reading threads, in each process. Neither
+    changes the result. Raises ValueError for negative counts.
     """
-    import grain
-
     for name, count in (("workers", workers), ("threads", threads)):
         if count < 0:
             raise ValueError(f"{name}: got {count}, expected 0 or more")
     # One batch's worth of groups ahead, spread over the processes.
     ahead = max(threads, math.ceil(groups_per_batch / max(workers, 1)))
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead if threads else 0)
-    dataset = grain.MapDataset.range(groups.start, groups.stop).map(make_rows)
-    dataset = dataset.to_iter_dataset(options)
     if workers:
-        _mark_flags_parsed()
-        dataset = dataset.mp_prefetch(
-            grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=ahead)
+        made = WorkerProcesses(
+            rows, groups, rows_per_group, workers=workers, threads=threads, ahead=ahead
         )
-    # After the workers, so that their number cannot change which rows share a batch.
-    dataset = dataset.batch(groups_per_batch, batch_fn=_join)
-    return BatchStream(dataset, image_shape)
+    else:
+        made = _Threads(rows, groups, threads, ahead)
+    return BatchStream(rows, made, groups_per_batch)
 
 
-def _join(groups: list[Batch]) -> Batch:
-    if len(groups) == 1:
-        return groups[0]
-    return {key: np.concatenate([group[key] for group in groups]) for key in groups[0]}
+class _Threads(Iterator[MadeRows]):
+    """Rows of groups, in order, made by threads of this process, or in the call itself without."""
+
+    def __init__(self, rows: Rows, groups: Iterator[Group], threads: int, ahead: int):
+        self._rows, self._groups = rows, groups
+        self._pool = ThreadPoolExecutor(threads) if threads else None
+        self._ahead = ahead
+        self._pending: collections.deque[Future[MadeRows]] = collections.deque()
+        self._closing = threading.Event()
+
+    def __next__(self) -> MadeRows:
+        if self._pool is None:
+            return self._make(next(self._groups))
+        while len(self._pending) < self._ahead and (group := next(self._groups, None)) is not None:
+            self._pending.append(self._pool.submit(self._make, group))
+        if not self._pending:
+            raise StopIteration
+        return self._pending.popleft().result()
+
+    def _make(self, group: Group) -> MadeRows:
+        return make_patiently(self._rows, group, self._closing.wait)
+
+    def close(self, wait: bool) -> None:
+        """Ends what works ahead; with `wait`, blocks until nothing of it is left."""
+        self._closing.set()
+        if self._pool is not None:
+            self._pool.shutdown(wait=wait, cancel_futures=True)
 
 
-def _mark_flags_parsed() -> None:
-    # grain reads absl flags when it starts workers, which fails outside absl's app.run.
-    from absl import flags
+def _batches(
+    rows: Rows, made: Iterator[MadeRows], groups_per_batch: int
+) -> Generator[tuple[Batch, dict[str, str]], None, None]:
+    """Batches, each with what could not be read of it."""
+    while True:
+        batch: Batch = {}
+        broken: dict[str, str] = {}
+        for part in range(groups_per_batch):
+            group = next(made, None)
+            if group is None:
+                return
+            size = len(group.arrays["label"])
+            batch = batch or rows.empty(size * groups_per_batch)
+            for name, array in group.arrays.items():
+                batch[name][part * size : (part + 1) * size] = array
+            broken |= group.broken
+        yield batch, broken
 
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()
+
+def _close(pool: ThreadPoolExecutor, made: "WorkerProcesses | _Threads") -> None:
+    # First what is worked on: the joining thread may be waiting for it.
+    made.close(wait=False)
+    pool.shutdown(wait=True, cancel_futures=True)
+    made.close(wait=True)

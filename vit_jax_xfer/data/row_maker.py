@@ -1,17 +1,22 @@
 """Makes groups of rows from stream positions: the part of the stream that worker processes run."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from vit_jax_xfer.data.batch_layout import BatchLayout
+from vit_jax_xfer.data.broken_images import BrokenImage, ImageOutOfReach, check_broken
 from vit_jax_xfer.data.sources import Source
 from vit_jax_xfer.data.transforms import Pipeline
 
+_MOST_ATTEMPTS = 100
+_PAUSES = (1, 2, 4, 8, 16, 32)  # seconds
+
 
 class PositionRng:
-    """Random numbers that are a function of (seed, position) alone.
+    """Random numbers that are a function of (seed, position, attempt) alone.
 
     One counter-based generator is moved from position to position, which costs 1.5 µs; a new
     generator for each costs 12. Not for use by two threads at once.
@@ -21,52 +26,123 @@ class PositionRng:
         self._generator = np.random.Generator(np.random.Philox(key=seed))
         self._state = self._generator.bit_generator.state
 
-    def at(self, position: int) -> np.random.Generator:
+    def at(self, position: int, attempt: int = 0) -> np.random.Generator:
         """The generator, set to the start of this position's own 2^64 blocks of numbers."""
-        self._state["state"]["counter"][1] = position
+        self._state["state"]["counter"][1:3] = position, attempt
         self._generator.bit_generator.state = self._state
         return self._generator
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Called with a group's number, gives its rows: {"image", "label"} and, if padded, "mask".
+class Group:
+    """Neighbouring rows of a batch: their positions in the stream, and the source's indices.
 
-    indices[position] is the source's index. Positions at or after `stop` are padding: zeros, and
-    False in the mask. Without `stop` there is no padding and no mask.
+    There are fewer indices than positions where the last ones are padding.
+    """
+
+    positions: range
+    indices: list[int]
+
+
+@dataclass
+class MadeRows:
+    """A group's arrays by name, and what could not be read of it: name → reason."""
+
+    arrays: dict[str, np.ndarray]
+    broken: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Called with a group, gives its rows: {"image", "label"} and, if masked, "mask".
+
+    masked: the mask is False on padding and on what can't be read, both zeros. Without it another
+    image, drawn by (seed, position), stands in the place of one that can't be read; so the rows
+    hang on the files alone. TooManyBroken where one group has more than max_broken of these.
     """
 
     source: Source
     pipeline: Pipeline
-    layout: BatchLayout
-    indices: Sequence[int]
     seed: int
     image_shape: tuple[int, int, int]
-    stop: int | None = None
+    masked: bool
+    max_broken: int
 
-    def __call__(self, group: int) -> dict[str, np.ndarray]:
-        positions = self.layout.positions(group)
-        rng = PositionRng(self.seed)
-        rows = {
-            "image": np.zeros((len(positions), *self.image_shape), np.float32),
-            "label": np.zeros(len(positions), np.int32),
+    def empty(self, rows: int) -> dict[str, np.ndarray]:
+        """Rows of zeros, as of padding alone."""
+        arrays = {
+            "image": np.zeros((rows, *self.image_shape), np.float32),
+            "label": np.zeros(rows, np.int32),
         }
-        if self.stop is not None:
-            rows["mask"] = np.arange(positions.start, positions.stop) < self.stop
-            positions = range(positions.start, min(positions.stop, self.stop))
-        for row, position in enumerate(positions):
-            example = prepare(self.source, self.pipeline, self.indices[position], rng.at(position))
+        if self.masked:
+            arrays["mask"] = np.zeros(rows, np.bool_)
+        return arrays
+
+    def __call__(self, group: Group) -> MadeRows:
+        made = MadeRows(self.empty(len(group.positions)))
+        rng = PositionRng(self.seed)
+        for row, index in enumerate(group.indices):
+            example = self._example(index, group.positions[row], rng, made.broken)
+            if example is None:
+                continue
             if example["image"].shape != self.image_shape:
                 raise ValueError(
                     f"pipeline: {self.pipeline.text!r} gives images of different sizes, "
                     f"{self.image_shape} and {example['image'].shape}: end it with an op of fixed "
                     "size, resize((h, w)), center_crop(size) or random_resized_crop(size)"
                 )
-            rows["image"][row] = example["image"]
-            rows["label"][row] = example["label"]
-        return rows
+            made.arrays["image"][row] = example["image"]
+            made.arrays["label"][row] = example["label"]
+            if self.masked:
+                made.arrays["mask"][row] = True
+        return made
+
+    def _example(
+        self, index: int, position: int, rng: PositionRng, broken: dict[str, str]
+    ) -> dict | None:
+        """A position's example; None for one that is masked out instead."""
+        for attempt in range(_MOST_ATTEMPTS):
+            numbers = rng.at(position, attempt)
+            if attempt:
+                index = int(numbers.integers(len(self.source)))
+            try:
+                return prepare(self.source, self.pipeline, index, numbers)
+            except BrokenImage as error:
+                broken[error.name] = error.reason
+                check_broken(broken, self.max_broken)
+            if self.masked:
+                return None
+        raise ValueError(
+            f"{self.source.name}: of {_MOST_ATTEMPTS} images drawn at random none can be read, "
+            f"among them {next(iter(broken))}"
+        )
+
+
+def make_patiently(
+    rows: Rows, group: Group, sleep: Callable[[float], object] = time.sleep
+) -> MadeRows:
+    """The group's rows; waits a minute, all in all, for files that are out of reach."""
+    for seconds in _PAUSES:
+        try:
+            return rows(group)
+        except ImageOutOfReach:
+            sleep(seconds)
+    return rows(group)
 
 
 def prepare(source: Source, pipeline: Pipeline, index: int, rng: np.random.Generator) -> dict:
     """One example of the source, through the pipeline."""
     return pipeline(source[index], rng)
+
+
+def readable_example(
+    source: Source, pipeline: Pipeline, indices: Sequence[int], rng: np.random.Generator
+) -> dict:
+    """The first of these examples that can be read, through the pipeline.
+
+    Raises BrokenImage for the last where none can.
+    """
+    for index in indices[:-1]:
+        with contextlib.suppress(BrokenImage):
+            return prepare(source, pipeline, index, rng)
+    return prepare(source, pipeline, indices[-1], rng)

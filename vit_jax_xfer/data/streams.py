@@ -5,16 +5,18 @@ its preparation. Nothing has to be saved to resume it, and neither the number of
 workers changes it.
 """
 
+import itertools
 import math
-import sys
+from collections.abc import Iterator, Sequence
 
 from vit_jax_xfer.data.batch_layout import BatchLayout
 from vit_jax_xfer.data.prefetch import BatchStream, prefetch
-from vit_jax_xfer.data.row_maker import PositionRng, Rows, prepare
+from vit_jax_xfer.data.row_maker import Group, PositionRng, Rows, readable_example
 from vit_jax_xfer.data.sources import Source
 from vit_jax_xfer.data.transforms import Pipeline, parse
 
 _EVAL_SEED = 0
+_TRIED = 100  # examples, for a first one that can be read
 
 
 def train_stream(
@@ -28,6 +30,7 @@ def train_stream(
     process_count: int = 1,
     workers: int = 0,
     threads: int = 2,
+    max_broken: int = 0,
 ) -> BatchStream:
     """An endless stream of shuffled batches, from batch `start_step` on.
 
@@ -35,6 +38,8 @@ def train_stream(
     this process's contiguous rows of the global batch. The order is new in each epoch; batches
     cross epochs, so the source may be smaller than a batch. Starting at a step costs nothing.
     workers: processes that prepare images (0: threads of this process only).
+    max_broken: so many images may be such that they can't be read (`stream.broken`); in the place
+    of each comes another, which is a function of (seed, k) too; one more is TooManyBroken.
     Raises ValueError: sizes that don't divide, an empty source, images of different sizes.
     """
     import grain
@@ -42,10 +47,9 @@ def train_stream(
     layout = BatchLayout(batch_size, process_index, process_count)
     _check(source, seed, start_step)
     order = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
-    rows = _rows(source, pipeline, layout, order, seed)
-    per_batch = layout.groups_per_batch
-    groups = range(start_step * per_batch, sys.maxsize // batch_size)
-    return prefetch(rows, groups, per_batch, rows.image_shape, workers=workers, threads=threads)
+    rows = _rows(source, pipeline, order, seed, masked=False, max_broken=max_broken)
+    groups = _groups(layout, order, itertools.count(start_step * layout.groups_per_batch))
+    return _stream(rows, groups, layout, workers, threads)
 
 
 def eval_batches(
@@ -57,19 +61,22 @@ def eval_batches(
     process_count: int = 1,
     workers: int = 0,
     threads: int = 2,
+    max_broken: int = 0,
 ) -> BatchStream:
     """Each example once, in order; the last batch is padded with zeros.
 
     Yields {"image": float32 (b, h, w, 3), "label": int32 (b,), "mask": bool (b,)}; the mask is
     False on padding. Every process yields `num_eval_batches(len(source), batch_size)` batches.
-    Random ops draw the same numbers each time. Raises ValueError as `train_stream` does.
+    Random ops draw the same numbers each time. max_broken: as for `train_stream`, but an image that
+    can't be read is masked out. Raises ValueError as `train_stream` does.
     """
     layout = BatchLayout(batch_size, process_index, process_count)
     _check(source, _EVAL_SEED, 0)
-    rows = _rows(source, pipeline, layout, range(len(source)), _EVAL_SEED, stop=len(source))
-    per_batch = layout.groups_per_batch
-    groups = range(num_eval_batches(len(source), batch_size) * per_batch)
-    return prefetch(rows, groups, per_batch, rows.image_shape, workers=workers, threads=threads)
+    order = range(len(source))
+    rows = _rows(source, pipeline, order, _EVAL_SEED, masked=True, max_broken=max_broken)
+    numbers = range(num_eval_batches(len(source), batch_size) * layout.groups_per_batch)
+    groups = _groups(layout, order, iter(numbers), stop=len(source))
+    return _stream(rows, groups, layout, workers, threads)
 
 
 def num_eval_batches(num_examples: int, batch_size: int) -> int:
@@ -77,12 +84,37 @@ def num_eval_batches(num_examples: int, batch_size: int) -> int:
     return math.ceil(num_examples / batch_size)
 
 
-def _rows(source, pipeline, layout, indices, seed: int, stop: int | None = None) -> Rows:
+def _stream(
+    rows: Rows, groups: Iterator[Group], layout: BatchLayout, workers: int, threads: int
+) -> BatchStream:
+    sizes = layout.rows_per_group, layout.groups_per_batch
+    return prefetch(rows, groups, *sizes, workers=workers, threads=threads)
+
+
+def _groups(
+    layout: BatchLayout, order: Sequence[int], numbers: Iterator[int], stop: int | None = None
+) -> Iterator[Group]:
+    """Groups by number; order[position] is a source's index, from `stop` on there is padding."""
+    for number in numbers:
+        positions = layout.positions(number)
+        last = positions.stop if stop is None else min(positions.stop, stop)
+        yield Group(positions, [int(order[i]) for i in range(positions.start, last)])
+
+
+def _rows(
+    source: Source,
+    pipeline: str | Pipeline,
+    order: Sequence[int],
+    seed: int,
+    masked: bool,
+    max_broken: int,
+) -> Rows:
     pipeline = parse(pipeline) if isinstance(pipeline, str) else pipeline
     # The stream's first example, on every process and at every start_step, fixes the image shape:
     # a pipeline that fails or gives changing sizes is found before the first step.
-    first = prepare(source, pipeline, indices[0], PositionRng(seed).at(0))
-    return Rows(source, pipeline, layout, indices, seed, first["image"].shape, stop)
+    first = [int(order[i]) for i in range(min(len(source), _TRIED))]
+    shape = readable_example(source, pipeline, first, PositionRng(seed).at(0))["image"].shape
+    return Rows(source, pipeline, seed, shape, masked, max_broken)
 
 
 def _check(source: Source, seed: int, start_step: int) -> None:

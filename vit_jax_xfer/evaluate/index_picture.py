@@ -4,16 +4,16 @@ from pathlib import Path
 
 import numpy as np
 
+from vit_jax_xfer.data.sources.decode import open_picture
+
 
 def read_index_picture(file: Path) -> tuple[np.ndarray, str]:
     """A picture's stored numbers, (H, W) of a palette or grey one, and Pillow's name of its mode.
 
     ValueError naming the file where it can't be read.
     """
-    from PIL import Image
-
     try:
-        with Image.open(file) as image:
+        with open_picture(file) as image:
             return np.asarray(image), image.mode
     # Pillow's plugins raise nearly anything on broken data.
     except Exception as error:

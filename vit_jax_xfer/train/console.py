@@ -22,6 +22,14 @@ def say(text: str) -> None:
     _open_line = False
 
 
+def say_anywhere(text: str) -> None:
+    """As `say`, of what one process alone knows: the others say it on stderr, with their number."""
+    if jax.process_index() == 0:
+        say(text)
+    else:
+        print(f"process {jax.process_index()}: {text}", file=sys.stderr, flush=True)
+
+
 def progress(text: str, *, last: bool = False) -> None:
     """Prints a progress line that the next one overwrites, on the first process only.
 

@@ -7,6 +7,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from vit_jax_xfer.tasks.task import Batch, Task, Variables
+from vit_jax_xfer.train.console import say_anywhere
 from vit_jax_xfer.train.evaluation_sets import EvaluationSet
 from vit_jax_xfer.train.inputs import Inputs
 from vit_jax_xfer.train.sharding import place, replicated, to_device
@@ -44,7 +45,8 @@ class Evaluator:
         """Each sum divided by the number of images, as floats.
 
         batches: this process's rows, padded to one size, with "mask" false on padding. classes: the
-        set whose numbers the labels are; None = they are the model's.
+        set whose numbers the labels are; None = they are the model's. Of a set also "broken", how
+        many of its images can't be read and are in no figure, where there are some.
         """
         totals, scored = [], None
         if classes is not None and self._task.needs_labels:
@@ -67,7 +69,12 @@ class Evaluator:
         host = [jax.device_get(sums) for sums in totals]
         added = {name: sum(float(sums[name]) for sums in host) for name in host[0]}
         count = added.pop("count")
-        return {name: value / count for name, value in added.items()}
+        if not count:
+            raise ValueError("there is no image to evaluate that can be read")
+        results = {name: value / count for name, value in added.items()}
+        if classes is not None and (broken := len(classes.source) - round(count)):
+            results["broken"] = broken
+        return results
 
 
 def evaluate_state(
@@ -91,6 +98,8 @@ def evaluate_sets(
     for name, chosen in inputs.eval_sets.items():
         with inputs.eval_stream(name) as batches:
             found = evaluator(variables, frozen, batches, chosen)
+            for image, reason in batches.broken.items():
+                say_anywhere(f"cannot read image {image}: {reason}; it is in no figure")
         results |= {f"{chosen.prefix}{which}{metric}": value for metric, value in found.items()}
     return results
 

@@ -9,9 +9,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from vit_jax_xfer import data
+from vit_jax_xfer.data.row_maker import readable_example
 from vit_jax_xfer.data.sources.class_match import ClassMatch, match_classes, rename_classes
 
 LOGITS = ("all", "present")
+_TRIED = 100  # images, for one that can be read
 
 
 @dataclasses.dataclass
@@ -152,7 +154,12 @@ def open_for(
 def prepared_shape(source: data.Source, pipeline: str, field: str) -> tuple[int, int, int]:
     """(H, W, 3) of a source's image through a pipeline. ValueError that names its field."""
     try:
-        prepared = data.parse_pipeline(pipeline)(source[0], np.random.default_rng(0))
+        return first_readable(source, pipeline)["image"].shape
     except ValueError as error:
         raise ValueError(f"{field}: {error}") from None
-    return prepared["image"].shape
+
+
+def first_readable(source: data.Source, pipeline: str = "to_float") -> dict[str, Any]:
+    """The first of a source's examples that can be read, prepared. ValueError without one."""
+    first = range(min(len(source), _TRIED))
+    return readable_example(source, data.parse_pipeline(pipeline), first, np.random.default_rng(0))

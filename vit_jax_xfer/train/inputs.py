@@ -7,6 +7,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from vit_jax_xfer import data
+from vit_jax_xfer.train.console import say_anywhere
 from vit_jax_xfer.train.evaluation_sets import (
     EvaluationSet,
     open_evaluation_sets,
@@ -92,6 +93,7 @@ class Inputs:
             process_index=jax.process_index(),
             process_count=jax.process_count(),
             workers=self.config.data.workers,
+            max_broken=self.config.data.max_broken,
         )
 
     def overview(self, labelled: bool) -> str:
@@ -113,12 +115,25 @@ class TrainBatches:
 
     def __init__(self, streams: list["data.streams.BatchStream"]):
         self._streams = streams
+        self._told: set[str] = set()
 
     def __next__(self) -> dict[str, np.ndarray]:
         batch = dict(next(self._streams[0]))
         if len(self._streams) > 1:
             batch["unlabeled"] = next(self._streams[1])["image"]
+        self._tell()
         return batch
+
+    def counts(self) -> dict[str, int]:
+        """{"broken": how many images of the batches so far can't be read}; {} without any."""
+        return {"broken": len(self._told)} if self._told else {}
+
+    def _tell(self) -> None:
+        for stream in self._streams:
+            for name, reason in stream.broken.items():
+                if name not in self._told:
+                    self._told.add(name)
+                    say_anywhere(f"cannot read image {name}: {reason}; another stands in its place")
 
     def __enter__(self) -> "TrainBatches":
         return self
@@ -147,6 +162,8 @@ def open_inputs(config: ConfigDict) -> Inputs:
     """Opens the data sets of a config; ValueError that names the field where one is amiss."""
     c = config
     classes = c.data.classes
+    if c.data.max_broken < 0:
+        raise ValueError(f"data.max_broken: got {c.data.max_broken}, expected 0 or more")
     train = open_for(
         "data", c.data.source, c.data.split, c, classes=classes, per_class=c.data.per_class
     )
@@ -176,4 +193,5 @@ def _place(c: ConfigDict, start_step: int, stream: int) -> dict[str, int]:
         "process_index": jax.process_index(),
         "process_count": jax.process_count(),
         "workers": c.data.workers,
+        "max_broken": c.data.max_broken,
     }

@@ -162,7 +162,7 @@ def _run(config: ConfigDict, workdir: str | os.PathLike[str], stop: StopSignal) 
                 batch = to_device(next(stream), mesh)
             with jax.profiler.StepTraceAnnotation("train", step_num=step):
                 state, metrics = train_step(state, frozen, batch)
-            log.after_step(step, metrics)
+            log.after_step(step, {**metrics, **stream.counts()})
         best = checkpoints.best_step() if config.checkpoint.keep_best else None
     finished = last and not stopping
     result = {"finished": finished, "step": step, "seconds": clock.elapsed, "metrics": results}

@@ -6,6 +6,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from vit_jax_xfer.tasks.task import Task
+from vit_jax_xfer.train.evaluation_sets import first_readable
 from vit_jax_xfer.train.inputs import Inputs
 from vit_jax_xfer.train.sharding import check_batch_size
 
@@ -41,7 +42,7 @@ def _check_labels(task: Task, inputs: Inputs) -> None:
     sources = {"data.source": inputs.train}
     sources |= {f"{one.field}.source": one.source for one in inputs.eval_sets.values()}
     for field, source in sources.items():
-        if source.num_classes < 1 or source[0]["label"] < 0:
+        if source.num_classes < 1 or first_readable(source)["label"] < 0:
             raise ValueError(f"{field}: {source.name} has no labels, and this task needs them")
     train = inputs.train
     if train.num_classes == 1:

@@ -2,6 +2,8 @@
 
 import pathlib
 
+from vit_jax_xfer.data.sources.named_files import read_text
+
 # Text files, one class name a line; `LIST/PART.txt` in there is the list "LIST/PART".
 # imagenet100: FilterViT's five subsets of ImageNet (arXiv 2410.22709), as wnids. The fifth is the
 # ImageNet-100 of CMC (arXiv 1906.05849).
@@ -38,9 +40,9 @@ def _read(classes: str) -> str:
     built_in = classes in built_in_lists()
     path = BUILT_IN / f"{classes}.txt" if built_in else pathlib.Path(classes).expanduser()
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_text(path)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        reason = error.strerror if isinstance(error, OSError) else error
         raise ValueError(
             f"classes: got {classes!r}, expected one of {', '.join(built_in_lists())}, a text file "
             f"with a class name a line ({reason}), or two or more names with commas between"

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from vit_jax_xfer.data.sources.named_files import read_text
 from vit_jax_xfer.data.sources.source import Source
 
 
@@ -127,7 +128,7 @@ def read_class_map(class_map: str | Mapping[str, str]) -> dict[str, str]:
         return _pairs(class_map, text)
     try:
         found = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"class_map: {class_map!r} is no JSON ({error})") from None
     values = found.values() if isinstance(found, dict) else [None]
     if not all(isinstance(value, str) for value in values):
@@ -152,9 +153,9 @@ def _pairs(path: str, text: str) -> dict[str, str]:
 
 def _read(path: str) -> str:
     try:
-        return pathlib.Path(path).expanduser().read_text(encoding="utf-8-sig")
+        return read_text(pathlib.Path(path).expanduser())
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        reason = error.strerror if isinstance(error, OSError) else error
         raise ValueError(
             f"class_map: got {path!r}, expected a .json file, a text file with two names a line "
             f"and a tab between ({reason}), or a JSON object"

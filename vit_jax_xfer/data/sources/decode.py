@@ -1,39 +1,95 @@
 """From an encoded image to uint8 RGB, whatever mode it was stored in."""
 
+import errno
+import functools
 import io
 import pathlib
+from typing import Any
 
 import numpy as np
+
+from vit_jax_xfer.data.broken_images import BrokenImage, ImageOutOfReach
+
+# Half a gigabyte in RGB, and what Pillow allows by itself. A file of a few kilobytes can claim any
+# number of pixels.
+MAX_PIXELS = 178_956_970
+# What a photograph or a mask may be, whatever its file is called. Of Pillow's other formats one
+# runs a program (EPS), and some hold drawings or other files.
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "JPEG2000", "AVIF", "ICO", "PCX",
+            "TGA")  # fmt: skip
+# Of a disk or network folder that doesn't answer; ENOENT as well where the folder is gone.
+_OUT_OF_REACH = {
+    errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.ECONNABORTED, errno.ECONNRESET,
+    errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH,
+}  # fmt: skip
+_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
 def decode_image(data: bytes | str | pathlib.Path, name: str) -> np.ndarray:
     """Decodes a file's path or bytes to uint8 (h, w, 3).
 
     Grey, palette, alpha and CMYK images become RGB as `PIL.Image.convert` does it (alpha is
-    dropped); EXIF rotation is not applied, as in torchvision and timm. Raises ValueError naming
-    `name` where the data is broken or deeper than eight bits, which conversion would clip.
+    dropped); EXIF rotation is not applied, as in torchvision and timm. Raises BrokenImage, a
+    ValueError that names `name`, where the data is broken, deeper than eight bits, which conversion
+    would clip, or larger than MAX_PIXELS; ImageOutOfReach, an OSError, where a disk or network
+    folder doesn't answer; OSError where memory or files are used up.
     """
-    from PIL import Image
-
     try:
-        with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data) as image:
+        with open_picture(data) as image:
             if image.mode in ("I", "F") or image.mode.startswith("I;"):
                 raise ValueError(f"mode {image.mode}, expected 8 bits per channel")
             return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    except MemoryError as error:
+        raise OSError(f"no memory left to decode image {name}") from error
     # Pillow's plugins raise nearly anything on broken data: OSError, SyntaxError, struct.error, …
     except Exception as error:
+        number = getattr(error, "errno", None)
+        if number in _RESOURCES:
+            raise OSError(f"cannot read image {name}: {error.strerror}") from error
+        if number in _OUT_OF_REACH or (number == errno.ENOENT and _folder_is_gone(data)):
+            raise ImageOutOfReach(
+                f"cannot read image {name}: {error.strerror}; is its disk or network folder there?"
+            ) from error
         reason = str(error).replace(name, "file").splitlines()[0] if str(error) else repr(error)
-        raise ValueError(f"cannot read image {name}: {reason}") from error
+        raise BrokenImage(name, reason) from error
+
+
+def open_picture(data: bytes | str | pathlib.Path) -> Any:
+    """The PIL image of a file's path or bytes, nothing decoded yet. Raises as Pillow does.
+
+    ValueError for more than MAX_PIXELS; a format that isn't one of photographs is not identified.
+    """
+    from PIL import Image
+
+    file = io.BytesIO(data) if isinstance(data, bytes) else data
+    image = Image.open(file, formats=_known_formats())
+    if image.width * image.height > MAX_PIXELS:
+        image.close()
+        raise ValueError(
+            f"{image.width}×{image.height} pixels, expected {MAX_PIXELS:,} at most: shrink it"
+        )
+    return image
+
+
+@functools.cache
+def _known_formats() -> list[str]:
+    """Those that this Pillow was built with."""
+    from PIL import Image
+
+    Image.init()
+    return [name for name in _FORMATS if name in Image.OPEN]
 
 
 def image_size(path: pathlib.Path) -> tuple[int, int]:
     """(width, height) from a file's header. Raises ValueError naming it where there is none."""
-    from PIL import Image
-
     if not path.is_file():
         raise ValueError(f"{path}: this image is missing")
     try:
-        with Image.open(path) as image:
+        with open_picture(path) as image:
             return image.size
     except Exception as error:
         raise ValueError(f"cannot read image {path}: {type(error).__name__}") from error
+
+
+def _folder_is_gone(data: bytes | str | pathlib.Path) -> bool:
+    return not isinstance(data, bytes) and not pathlib.Path(data).parent.is_dir()

@@ -1,11 +1,16 @@
 """Image arrays in one .npz file, with MedMNIST's names: train_images, train_labels, …"""
 
+import math
 import pathlib
 import zipfile
 
 import numpy as np
 
 from vit_jax_xfer.data.sources.arrays import ArraySource
+
+# Of images packed by deflate: a thousandfold is what zeros alone give, and bombs.
+_MOST_PACKED = 100
+_ALWAYS_ALLOWED = 2**28  # bytes
 
 
 def open_npz(path: str, split: str) -> ArraySource:
@@ -20,9 +25,39 @@ def open_npz(path: str, split: str) -> ArraySource:
         raise ValueError(f"spec: npz file {path!r} does not exist")
     try:
         with np.load(path, allow_pickle=False) as file:
+            _check_sizes(file.zip, path)
             return _read(file, path, split)
-    except (zipfile.BadZipFile, EOFError, OSError, AttributeError) as error:
+    except ValueError:
+        raise
+    # zipfile, zlib and NumPy raise nearly anything on broken files.
+    except Exception as error:
         raise ValueError(f"spec: {path!r} is not a readable .npz file ({error})") from error
+
+
+def _check_sizes(archive: zipfile.ZipFile, path: str) -> None:
+    """ValueError for arrays that are larger than a file of its size holds, before one is read."""
+    for entry in archive.infolist():
+        if entry.file_size > max(_ALWAYS_ALLOWED, _MOST_PACKED * entry.compress_size):
+            raise ValueError(
+                f"spec: {path!r}: {entry.filename} would unpack {entry.compress_size:,} bytes to "
+                f"{entry.file_size:,}, expected {_MOST_PACKED} times as many at most"
+            )
+        if not entry.filename.endswith(".npy"):
+            continue
+        with archive.open(entry) as file:
+            version = np.lib.format.read_magic(file)
+            read = (
+                np.lib.format.read_array_header_1_0
+                if version == (1, 0)
+                else (np.lib.format.read_array_header_2_0)
+            )
+            shape, _, dtype = read(file)
+        declared = math.prod(shape) * dtype.itemsize
+        if declared > entry.file_size and not dtype.hasobject:
+            raise ValueError(
+                f"spec: {path!r}: {entry.filename} declares an array of {declared:,} bytes and "
+                f"has {entry.file_size:,}"
+            )
 
 
 def _read(file: np.lib.npyio.NpzFile, path: str, split: str) -> ArraySource:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vit_jax_xfer.data.broken_images import BrokenImage
 from vit_jax_xfer.data.sources.decode import decode_image
 
 
@@ -28,7 +29,10 @@ class TfdsSource:
         return len(self.records)
 
     def __getitem__(self, index: int) -> dict:
-        record = self.records[index]
+        try:
+            record = self.records[index]
+        except Exception as error:  # array_record raises its own kinds for a checksum that's wrong
+            raise BrokenImage(f"{self.name} record {index}", _first_line(error)) from error
         image = record[self.image_key]
         if not isinstance(image, np.ndarray):
             image = decode_image(bytes(image), f"{self.name} record {index}")
@@ -57,8 +61,7 @@ def open_tfds(path: str, split: str, data_dir: str | None) -> TfdsSource:
     try:
         builder = tfds.builder(path, data_dir=data_dir)
     except Exception as error:  # tfds: DatasetNotFoundError, ValueError, AssertionError, …
-        reason = (str(error).splitlines() or [repr(error)])[0]
-        raise ValueError(f"spec: tfds has no data set {path!r} ({reason})") from error
+        raise ValueError(f"spec: tfds has no data set {path!r} ({_first_line(error)})") from error
     image_key, label_key = _feature_keys(builder.info, path)
     try:
         records = builder.as_data_source(split=split)
@@ -71,6 +74,10 @@ def open_tfds(path: str, split: str, data_dir: str | None) -> TfdsSource:
         records.decoders = {image_key: tfds.decode.SkipDecoding()}
     names = tuple(builder.info.features[label_key].names) if label_key else ()
     return TfdsSource(records, image_key, label_key, names, f"tfds:{path}/{split}")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [repr(error)])[0]
 
 
 def _why_not_opened(builder, path: str, split: str, data_dir: str | None) -> str:

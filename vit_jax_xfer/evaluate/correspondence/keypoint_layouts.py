@@ -5,8 +5,8 @@ Min et al., "SPair-71k", arXiv 1908.10543; Ham et al., "Proposal Flow", CVPR 201
 
 import csv
 import functools
+import io
 import itertools
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,18 @@ import numpy as np
 
 from vit_jax_xfer.data.sources.decode import image_size
 from vit_jax_xfer.data.sources.integrity import check_files
+from vit_jax_xfer.data.sources.named_files import (
+    inside_folder,
+    read_bytes,
+    read_json,
+    read_text,
+)
 from vit_jax_xfer.evaluate.correspondence.keypoint_pair import KeypointPair, inside
 
 _WILLOW_LISTS = ("test_pairs.csv", "test_pairs_pf.csv")
 _WILLOW_FOLDERS = ("PF-dataset-WILLOW", "PF-dataset", "PF-WILLOW")
 _WILLOW_POINTS = 10
+_LARGEST_MAT = 2**16  # bytes; it holds twenty numbers, and may be packed a thousandfold
 
 
 def open_pairs(data: str) -> tuple[str, list[KeypointPair]]:
@@ -102,12 +109,13 @@ def _found(root: Path, folder: str, inner: tuple[str, ...]) -> Path:
 
 def _spair_pair(root: Path, file: Path, size_of: Callable[[Path], tuple[int, int]]) -> KeypointPair:
     try:
-        annotation = json.loads(file.read_text())
+        annotation = read_json(file)
         if annotation.get("mirror", 0):
             raise ValueError("mirrored pairs aren't part of the protocol")
         category = str(annotation["category"])
         source, target = (
-            root / "JPEGImages" / category / annotation[key] for key in ("src_imname", "trg_imname")
+            inside_folder(root / "JPEGImages", f"{category}/{annotation[key]}", file)
+            for key in ("src_imname", "trg_imname")
         )
         points = [_points(annotation[key]) for key in ("src_kps", "trg_kps")]
         x0, y0, x1, y1 = (float(edge) for edge in annotation["trg_bndbox"])
@@ -141,7 +149,9 @@ def _willow_points(file: Path) -> np.ndarray:
     import scipy.io
 
     try:
-        points = np.asarray(scipy.io.loadmat(file)["pts_coord"], np.float64)
+        packed = io.BytesIO(read_bytes(file, _LARGEST_MAT))
+        points = np.asarray(scipy.io.loadmat(packed, variable_names=["pts_coord"])["pts_coord"])
+        points = points.astype(np.float64)
     except KeyError as error:
         raise ValueError(f"{file}: no variable pts_coord in it") from error
     # SciPy raises nearly anything on broken files.
@@ -169,10 +179,13 @@ def _listed(file: Path, photos: list[Path]) -> list[tuple[Path, Path]]:
     """The pairs of a list whose first two columns end with sub-class and file name."""
     by_name = {(photo.parent.name, photo.name): photo for photo in photos}
     pairs = []
-    with file.open(newline="") as lines:
-        for number, row in enumerate(list(csv.reader(lines))[1:], start=2):
-            names = [tuple(Path(cell.strip()).parts[-2:]) for cell in row[:2]]
-            if len(names) < 2 or not all(name in by_name for name in names):
-                raise ValueError(f"{file}: line {number}: no annotated photographs {row[:2]}")
-            pairs.append((by_name[names[0]], by_name[names[1]]))
+    try:
+        rows = list(csv.reader(io.StringIO(read_text(file), newline="")))
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{file}: {error}") from None
+    for number, row in enumerate(rows[1:], start=2):
+        names = [tuple(Path(cell.strip()).parts[-2:]) for cell in row[:2]]
+        if len(names) < 2 or not all(name in by_name for name in names):
+            raise ValueError(f"{file}: line {number}: no annotated photographs {row[:2]}")
+        pairs.append((by_name[names[0]], by_name[names[1]]))
     return pairs

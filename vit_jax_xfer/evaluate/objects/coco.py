@@ -3,10 +3,10 @@
 Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014, arXiv 1405.0312.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
+from vit_jax_xfer.data.sources.named_files import read_json, read_text
 from vit_jax_xfer.evaluate.objects.boxed_images import (
     BoxedImage,
     BoxedImages,
@@ -14,6 +14,7 @@ from vit_jax_xfer.evaluate.objects.boxed_images import (
     checked_boxes,
 )
 
+_LARGEST = 2**30  # bytes; that of train2017 has half as many
 _TAU = 0.3  # TokenCut's on COCO20k
 
 
@@ -53,7 +54,7 @@ def _read(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise ValueError(f"{file}: no such file")
     try:
-        content = json.loads(file.read_text())
+        content = read_json(file, _LARGEST)
     except ValueError as error:
         raise ValueError(f"{file}: is not JSON: {error}") from None
     for name in ("images", "annotations"):
@@ -84,7 +85,11 @@ def _wanted(files: dict[Any, str], names: Path, file: Path) -> set[Any]:
     if not names.is_file():
         raise ValueError(f"{names}: no such file")
     by_name = {Path(name).name: image for image, name in files.items()}
-    listed = [Path(line.strip()).name for line in names.read_text().splitlines() if line.strip()]
+    try:
+        lines = [line.strip() for line in read_text(names).splitlines()]
+    except ValueError as error:
+        raise ValueError(f"{names}: {error}") from None
+    listed = [Path(line).name for line in lines if line]
     if unknown := [name for name in listed if name not in by_name]:
         more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
         raise ValueError(f"{names}: {unknown[0]}{more}: not in {file}")
@@ -92,4 +97,7 @@ def _wanted(files: dict[Any, str], names: Path, file: Path) -> set[Any]:
 
 
 def _image_file(folder: Path, name: str) -> Path:
-    return folder / name if (folder / name).is_file() else folder / Path(name).name
+    """The file in the folder: a path that leads out of it counts by its last part."""
+    path = Path(name)
+    inside = not path.is_absolute() and ".." not in path.parts
+    return folder / path if inside and (folder / path).is_file() else folder / path.name

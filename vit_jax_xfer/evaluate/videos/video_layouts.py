@@ -10,6 +10,7 @@ import numpy as np
 
 from vit_jax_xfer.data.sources.decode import image_size
 from vit_jax_xfer.data.sources.integrity import check_files
+from vit_jax_xfer.data.sources.named_files import inside_folder, read_text
 from vit_jax_xfer.evaluate.videos.davis import VOID
 from vit_jax_xfer.evaluate.videos.video import Video, read_object_mask
 
@@ -51,11 +52,17 @@ def _names(root: Path, layout: str) -> list[str]:
     for listed in _LISTS[layout]:
         file = root / listed
         if file.is_file():
-            words = [line.split()[0] for line in file.read_text().splitlines() if line.strip()]
+            try:
+                lines = read_text(file).splitlines()
+            except ValueError as error:
+                raise ValueError(f"{file}: {error}") from None
+            words = [line.split()[0] for line in lines if line.strip()]
             # DAVIS 2016 has a line a frame: /JPEGImages/480p/VIDEO/00000.jpg and its mask.
-            names = [PurePosixPath(w).parts[-2] if "/" in w else w for w in words]
-            if not names:
-                raise ValueError(f"{file}: no videos in it")
+            names = [PurePosixPath(w).parent.name if "/" in w else w for w in words]
+            if not all(names) or not names:
+                raise ValueError(f"{file}: no videos in it, or a line without one")
+            for name in dict.fromkeys(names):
+                inside_folder(root, name, file)
             return list(dict.fromkeys(names))
     if layout == "davis2017":
         raise ValueError(f"{root / _LISTS[layout][0]}: this list of videos is missing")
