@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 
 from vit_jax_xfer.data.broken_images import check_broken
-from vit_jax_xfer.data.row_maker import Group, MadeRows, Rows, make_patiently
+from vit_jax_xfer.data.row_maker import MadeRows, RowGroup, Rows, make_patiently
 from vit_jax_xfer.data.worker_processes import WorkerProcesses
 
 Batch = dict[str, np.ndarray]
@@ -60,7 +60,7 @@ class BatchStream(Iterator[Batch]):
 
 def prefetch(
     rows: Rows,
-    groups: Iterator[Group],
+    groups: Iterator[RowGroup],
     rows_per_group: int,
     groups_per_batch: int,
     *,
@@ -89,7 +89,7 @@ def prefetch(
 class _Threads(Iterator[MadeRows]):
     """Rows of groups, in order, made by threads of this process, or in the call itself without."""
 
-    def __init__(self, rows: Rows, groups: Iterator[Group], threads: int, ahead: int):
+    def __init__(self, rows: Rows, groups: Iterator[RowGroup], threads: int, ahead: int):
         self._rows, self._groups = rows, groups
         self._pool = ThreadPoolExecutor(threads) if threads else None
         self._ahead = ahead
@@ -105,7 +105,7 @@ class _Threads(Iterator[MadeRows]):
             raise StopIteration
         return self._pending.popleft().result()
 
-    def _make(self, group: Group) -> MadeRows:
+    def _make(self, group: RowGroup) -> MadeRows:
         return make_patiently(self._rows, group, self._closing.wait)
 
     def close(self, wait: bool) -> None:

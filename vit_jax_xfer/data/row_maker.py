@@ -34,7 +34,7 @@ class PositionRng:
 
 
 @dataclass(frozen=True)
-class Group:
+class RowGroup:
     """Neighbouring rows of a batch: their positions in the stream, and the source's indices.
 
     There are fewer indices than positions where the last ones are padding.
@@ -78,7 +78,7 @@ class Rows:
             arrays["mask"] = np.zeros(rows, np.bool_)
         return arrays
 
-    def __call__(self, group: Group) -> MadeRows:
+    def __call__(self, group: RowGroup) -> MadeRows:
         made = MadeRows(self.empty(len(group.positions)))
         rng = PositionRng(self.seed)
         for row, index in enumerate(group.indices):
@@ -119,7 +119,7 @@ class Rows:
 
 
 def make_patiently(
-    rows: Rows, group: Group, sleep: Callable[[float], object] = time.sleep
+    rows: Rows, group: RowGroup, sleep: Callable[[float], object] = time.sleep
 ) -> MadeRows:
     """The group's rows; waits a minute, all in all, for files that are out of reach."""
     for seconds in _PAUSES:

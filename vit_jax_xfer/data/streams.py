@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from vit_jax_xfer.data.batch_layout import BatchLayout
 from vit_jax_xfer.data.prefetch import BatchStream, prefetch
-from vit_jax_xfer.data.row_maker import Group, PositionRng, Rows, readable_example
+from vit_jax_xfer.data.row_maker import PositionRng, RowGroup, Rows, readable_example
 from vit_jax_xfer.data.sources import Source
 from vit_jax_xfer.data.transforms import Pipeline, parse
 
@@ -85,7 +85,7 @@ def num_eval_batches(num_examples: int, batch_size: int) -> int:
 
 
 def _stream(
-    rows: Rows, groups: Iterator[Group], layout: BatchLayout, workers: int, threads: int
+    rows: Rows, groups: Iterator[RowGroup], layout: BatchLayout, workers: int, threads: int
 ) -> BatchStream:
     sizes = layout.rows_per_group, layout.groups_per_batch
     return prefetch(rows, groups, *sizes, workers=workers, threads=threads)
@@ -93,12 +93,12 @@ def _stream(
 
 def _groups(
     layout: BatchLayout, order: Sequence[int], numbers: Iterator[int], stop: int | None = None
-) -> Iterator[Group]:
+) -> Iterator[RowGroup]:
     """Groups by number; order[position] is a source's index, from `stop` on there is padding."""
     for number in numbers:
         positions = layout.positions(number)
         last = positions.stop if stop is None else min(positions.stop, stop)
-        yield Group(positions, [int(order[i]) for i in range(positions.start, last)])
+        yield RowGroup(positions, [int(order[i]) for i in range(positions.start, last)])
 
 
 def _rows(

@@ -27,7 +27,7 @@ from typing import IO
 
 import numpy as np
 
-from vit_jax_xfer.data.row_maker import Group, MadeRows, Rows, make_patiently
+from vit_jax_xfer.data.row_maker import MadeRows, RowGroup, Rows, make_patiently
 
 _ALIGNMENT = 64  # bytes
 _WAIT = 5.0  # seconds, for a process that has closed its socket to be gone
@@ -44,7 +44,7 @@ class WorkerProcesses(Iterator[MadeRows]):
     def __init__(
         self,
         rows: Rows,
-        groups: Iterator[Group],
+        groups: Iterator[RowGroup],
         rows_per_group: int,
         *,
         workers: int,

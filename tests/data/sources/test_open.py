@@ -1,13 +1,16 @@
 """open_source: specs, splits, few-label subsets, pickling, error texts; digits and npz."""
 
+import io
 import pickle
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
 
 from vit_jax_xfer.data import open_source
+from vit_jax_xfer.data.sources import npz
 from vit_jax_xfer.data.sources.split import split_range
 
 
@@ -81,6 +84,23 @@ def test_npz_errors(tmp_path, arrays, message):
     np.savez(tmp_path / "x.npz", **arrays)
     with pytest.raises(ValueError, match=message):
         open_source(f"npz:{tmp_path / 'x.npz'}")
+
+
+def test_npz_that_would_unpack_to_more_than_it_holds(tmp_path, monkeypatch):
+    path = tmp_path / "x.npz"
+    monkeypatch.setattr(npz, "_ALWAYS_ALLOWED", 2**16)
+    np.savez_compressed(path, train_images=np.zeros((100, 50, 50), np.uint8))
+    with pytest.raises(ValueError, match="x.npz.*train_images.npy would unpack .* to 250,128"):
+        open_source(f"npz:{path}")
+    header = io.BytesIO()
+    claim = {"descr": "|u1", "fortran_order": False, "shape": (10**13, 8, 8)}
+    np.lib.format.write_array_header_1_0(header, claim)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("train_images.npy", header.getvalue() + bytes(64))
+    with pytest.raises(
+        ValueError, match="train_images.npy declares an array of 640,000,000,000,000"
+    ):
+        open_source(f"npz:{path}")
 
 
 def test_broken_npz(tmp_path):

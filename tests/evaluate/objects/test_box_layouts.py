@@ -79,6 +79,9 @@ def test_rubbish_in_voc_is_named(voc):
             good.replace("<ymax>16</ymax>", "<ymax>x</ymax>"),
             "b.xml: .*ymax x, .*numbers",
         ),
+        # Entities of entities stand for any number of bytes; DTDs name files and addresses.
+        ("<!DOCTYPE a [<!ENTITY b 'c'>]>" + good, "b.xml: is not XML: it has a DOCTYPE"),
+        (good.encode("utf-16").decode("latin-1"), "b.xml: is not XML: it .*no UTF-8"),
         (good.replace("<ymax>16</ymax>", "<ymax>nan</ymax>"), r"b.xml: a box from \(10, 5\)"),
         (good.replace("<ymax>16</ymax>", "<ymax>3</ymax>"), r"to \(20, 3\) ends before it starts"),
     ):
@@ -86,6 +89,10 @@ def test_rubbish_in_voc_is_named(voc):
         with pytest.raises(ValueError, match=message):
             open_boxes(f"voc:{voc}")
     annotation.write_text(good)
+    (voc / "ImageSets/Main/val.txt").write_text("c\n../Annotations/b\n")
+    with pytest.raises(ValueError, match="val.txt: '../Annotations/b' is no name of a file inside"):
+        open_boxes(f"voc:{voc}:val")
+    (voc / "ImageSets/Main/val.txt").write_text("c\n")
     (voc / "JPEGImages/c.jpg").write_bytes(b"\xff\xd8 half")
     with pytest.raises(ValueError, match="1 broken image file.*c.jpg"):
         open_boxes(f"voc:{voc}")
@@ -135,6 +142,15 @@ def test_coco(coco):
         opened_coco(coco, f":{folder}/some.txt")
 
 
+def test_a_path_in_coco_leads_to_no_other_folder(coco):
+    folder, content = coco
+    Image.new("RGB", (20, 10)).save(folder / "4.png")  # beside images/
+    for name in ("../4.png", str(folder / "4.png")):
+        more = [*content["images"], {"id": 4, "file_name": name}]
+        with pytest.raises(ValueError, match="images/4.png: .*there is no such"):
+            opened_coco((folder, {**content, "images": more}))
+
+
 def test_rubbish_in_coco_is_named(coco):
     folder, content = coco
     first = content["annotations"][0]
@@ -159,6 +175,9 @@ def test_rubbish_in_coco_is_named(coco):
         opened_coco((folder, {**content, "images": more}))
     with pytest.raises(ValueError, match="--no-hard: COCO marks no objects"):
         open_boxes(f"coco:{folder}/i.json:{folder}/images", hard=False)
+    (folder / "i.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match="i.json: is not JSON: .*too deep"):
+        open_boxes(f"coco:{folder}/i.json:{folder}/images")
     (folder / "i.json").write_text("{")
     with pytest.raises(ValueError, match="i.json: is not JSON"):
         open_boxes(f"coco:{folder}/i.json:{folder}/images")

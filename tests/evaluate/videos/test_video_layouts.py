@@ -101,6 +101,12 @@ def test_what_is_missing(davis):
     (frames / "00004.jpg").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"cannot read image .*00004\.jpg"):
         open_videos(data)
+    (davis / "ImageSets" / "2017" / "val.txt").write_text("..")
+    with pytest.raises(ValueError, match=r"val.txt: '\.\.' is no name of a file inside"):
+        open_videos(data)
+    (davis / "ImageSets" / "2017" / "val.txt").write_text("/x")
+    with pytest.raises(ValueError, match="val.txt: no videos in it, or a line without one"):
+        open_videos(data)
     (davis / "ImageSets" / "2017" / "val.txt").write_text("goat")
     with pytest.raises(ValueError, match="goat: this folder of a video is missing"):
         open_videos(data)
