@@ -4,9 +4,12 @@ import functools
 import pathlib
 import re
 import sys
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
+
+from vit_jax_xfer import terminal
 
 flags.disclaim_key_flags()  # --help lists --config as the command's own
 
@@ -31,21 +34,59 @@ def _define_config_flag() -> flags.FlagHolder:
         lock_config=True,
     )
     flags.FLAGS["config"].parser = _ConfigFile(flags.FLAGS["config"].parser)
+    for kind, parser in (
+        (int, flags.IntegerParser()),
+        (float, flags.FloatParser()),
+        (str, flags.ArgumentParser()),
+        (bool, flags.BooleanParser()),
+    ):
+        config_flags.register_flag_parser_for_type(kind, _OrNone(parser))
     return holder
 
 
 def parse_flags(argv: list[str]) -> list[str]:
     """The arguments that are no flags; a wrong flag ends the program with one line."""
     try:
-        return flags.FLAGS(argv)
+        rest = flags.FLAGS(argv)
+        _check_unset(argv)
     except flags.Error as error:
         sys.exit(fail(str(error)))
+    return rest
 
 
 def fail(message: str) -> int:
     """Prints an error on stderr; the exit status 1."""
-    print(f"error: {message}", file=sys.stderr)
+    terminal.show(f"error: {message}", name="stderr")
     return 1
+
+
+def _check_unset(argv: list[str]) -> None:
+    """flags.Error where a field is given as None that has no such value."""
+    unset = re.findall(r"^--?config\.([^=\n]+)[=\n]None$", "\n".join(argv), re.M)
+    if not unset:
+        return
+    from vit_jax_xfer.config import default_config
+
+    config = flags.FLAGS["config"].value
+    usual = default_config(config.task["name"], config.model["name"], settings={})
+    for field in unset:
+        if functools.reduce(lambda tree, name: tree.get(name, {}), field.split("."), usual) is None:
+            continue
+        raise flags.IllegalFlagValueError(f"flag --config.{field}=None: it can't be unset")
+
+
+class _OrNone(flags.ArgumentParser):
+    """Parses a field as its type does, and None, which unsets it."""
+
+    def __init__(self, of_type: flags.ArgumentParser):
+        self._of_type = of_type
+        self.syntactic_help = of_type.syntactic_help
+
+    def parse(self, argument: Any) -> Any:
+        return None if argument == "None" else self._of_type.parse(argument)
+
+    def flag_type(self) -> str:
+        return self._of_type.flag_type()
 
 
 class _ConfigFile(flags.ArgumentParser):

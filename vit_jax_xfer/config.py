@@ -88,6 +88,9 @@ def default_config(task: str, model: str, *, settings: dict[str, Any], **fields:
     config.optim.clip_norm = 0.0  # of the gradient; 0 = no clipping
     config.optim.accumulate = 1  # parts of a batch that go through one after the other
     config.optim.ema = 0.0  # decay of an average of the parameters; 0 = none
+    # Whether a batch after which the state would not be finite is left out, and counted as the
+    # metric "skipped"; else it ends the run. Ten in a row end it always.
+    config.optim.skip_nonfinite = False
 
     config.mesh = ConfigDict()  # devices = data × fsdp × tensor; one of them may be -1
     config.mesh.data = -1
@@ -102,6 +105,8 @@ def default_config(task: str, model: str, *, settings: dict[str, Any], **fields:
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every = 0  # steps; 0 = at evaluations and at the end
+    # And so many minutes after the last one: all that a kill without warning costs. 0 = no more.
+    config.checkpoint.minutes = 10.0
     config.checkpoint.keep_last = 1
     config.checkpoint.keep_best = 1
     # Of the evaluation: the highest is the best, of a loss the lowest; "" = none.
@@ -109,6 +114,7 @@ def default_config(task: str, model: str, *, settings: dict[str, Any], **fields:
 
     config.log = ConfigDict()
     config.log.every = 50  # steps between rows of metrics.jsonl
+    # Between two lines of progress; ever more of them where stdout is no terminal, but a file.
     config.log.progress_seconds = 5.0
     config.log.tensorboard = True
     return config.lock()

@@ -9,6 +9,7 @@ import logging
 from absl import app, flags
 
 from vit_jax_xfer.command_line import config_flag, fail, parse_flags
+from vit_jax_xfer.terminal import settle
 
 _CONFIG = config_flag()
 _WORKDIR = flags.DEFINE_string(
@@ -21,11 +22,22 @@ _PROCESSES = flags.DEFINE_integer("processes", None, "How many processes there a
 _PROCESS = flags.DEFINE_integer("process", None, "Which of them this one is, from 0.")
 _DEBUG = flags.DEFINE_bool("debug", False, "Show where an error came from, not its line alone.")
 
-STOPPED = 143  # what a shell reports for a process that SIGTERM ended: 128 + 15
+# What a shell reports for a process that SIGTERM, or Ctrl-C, ended: 128 and the signal's number.
+STOPPED, INTERRUPTED = 143, 130
 
 
 def main(argv: list[str]) -> int:
-    """Runs the config; 0 when it finished, 1 with one line on stderr when it can't run."""
+    """Runs the config; 0 when it finished, 1 with one line on stderr when it can't run or go on."""
+    try:
+        return _main(argv)
+    except KeyboardInterrupt:
+        fail("interrupted; what was saved last is where the same command goes on")
+        return INTERRUPTED
+    finally:
+        settle()
+
+
+def _main(argv: list[str]) -> int:
     if len(argv) > 1:
         return fail(f"unexpected arguments: {' '.join(argv[1:])}")
     if not _CONFIG.value or not _WORKDIR.value:
@@ -35,25 +47,36 @@ def main(argv: list[str]) -> int:
     logging.getLogger("jax._src").setLevel(logging.WARNING)
     import jax
 
-    from vit_jax_xfer.storage.checkpoints import CheckpointError
     from vit_jax_xfer.train.console import say
     from vit_jax_xfer.train.launch import connect
     from vit_jax_xfer.train.loop import run
-    from vit_jax_xfer.train.stopping import NonFiniteLoss
 
     connect(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
     try:
         result = run(_CONFIG.value, _WORKDIR.value)
-    except (ValueError, OSError, CheckpointError, NonFiniteLoss) as error:
+    except Exception as error:
         if _DEBUG.value:
             raise
         # Another process than the first may be the only one that knows what is wrong.
         which = f"process {jax.process_index()}: " if jax.process_index() else ""
-        return fail(which + str(error))
+        return fail(which + _told(error))
     if not result["finished"]:
         say(f"stopped before step {result['step']}; the same command goes on from there")
         return STOPPED
     return 0
+
+
+def _told(error: Exception) -> str:
+    """An error in a line: as it says where it was raised for the user, else what kind it is too."""
+    from vit_jax_xfer.storage.checkpoints import CheckpointError
+    from vit_jax_xfer.train.stopping import NonFiniteLoss
+
+    if isinstance(error, ValueError | OSError | CheckpointError | NonFiniteLoss):
+        return str(error)
+    first = next(iter(str(error).strip().splitlines()), "")
+    if len(first) > 300:
+        first = f"{first[:297]}..."
+    return f"{type(error).__name__}: {first} (--debug shows where)"
 
 
 if __name__ == "__main__":

@@ -110,11 +110,39 @@ def test_console_overwrites_on_a_terminal_only(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "20")
     console.progress("step 1" + 30 * "x")
     console.say("evaluating")
+    console.progress("step 2345")
     console.progress("step 2", last=True)
     console.say("done")
     assert capsys.readouterr().out == (
-        f"\rstep 1{13 * 'x'}\x1b[K\nevaluating\n\rstep 2\x1b[K\ndone\n"
+        f"\rstep 1{13 * 'x'}\nevaluating\n\rstep 2345\rstep 2   \ndone\n"
     )
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120, 200])
+def test_a_progress_line_fits_and_keeps_the_time_left(columns, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    parts = ["step 123456/250000 49%", "loss 1.234", "lr 3.0e-04", "1234 img/s"]
+    console.progress("  ".join([*parts, "elapsed 1m02s", "ETA 3m10s"]), last=True)
+    line = capsys.readouterr().out.strip()
+    assert len(line) < columns and line.startswith("step 123456/250000 49%  loss 1.234  ")
+    assert line.endswith("ETA 3m10s") and ("elapsed" in line) == (columns > 90)
+
+
+def test_few_lines_on_a_long_run_where_they_cannot_be_written_over(time, monkeypatch):
+    def lines():
+        clock = Clock(total_steps=10**9, images_per_step=1, interval=5.0, now=time)
+        count = 0
+        for step in range(1, 24 * 3600):
+            time.seconds += 1.0
+            if clock.due(step):
+                clock.line({})
+                count += 1
+        return count
+
+    assert 100 < lines() < 500
+    monkeypatch.setattr(console, "overwrites", lambda: True)
+    assert lines() == 24 * 3600 // 5 - 1
 
 
 def test_only_the_first_process_speaks(capsys, monkeypatch, time):

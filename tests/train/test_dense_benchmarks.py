@@ -1,5 +1,8 @@
 """Dense benchmarks while training: figures in the metrics, and what is refused before a step."""
 
+import os
+import signal
+
 import jax
 import numpy as np
 import pytest
@@ -7,6 +10,7 @@ import scipy.io
 from PIL import Image
 
 from tests.runs import rows, tiny_config
+from vit_jax_xfer.evaluate.correspondence import correspondence_benchmark
 from vit_jax_xfer.evaluate.open_benchmark import open_benchmark
 from vit_jax_xfer.features.feature_extractor import FeatureExtractor
 from vit_jax_xfer.features.open_extractors import load_backbone, load_upsampler
@@ -94,3 +98,23 @@ def test_errors_before_anything_is_written(name, fields, message, spec, tmp_path
     with pytest.raises(ValueError, match=f"eval.benchmarks: .*{message}"):
         run(tiny_config(name, **fields), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_signal_in_a_benchmark_leaves_it_and_the_run_goes_on_there(
+    spec, tmp_path, monkeypatch, capfd
+):
+    config = tiny_config("scratch", steps=2, eval__benchmarks=spec, **BENCHMARK)
+    cases, letterbox = [], correspondence_benchmark.letterbox
+
+    def signalled(path, side):
+        cases.append(path)
+        if len(cases) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return letterbox(path, side)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(correspondence_benchmark, "letterbox", signalled)
+        result = run(config, tmp_path)
+    assert (result["finished"], result["step"]) == (False, 2) and len(cases) == 3
+    result = run(config, tmp_path)
+    assert result["finished"] and "willow/PCK@0.1" in result["metrics"]

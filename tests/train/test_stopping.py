@@ -8,11 +8,18 @@ import sys
 import threading
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vit_jax_xfer.train import stopping
-from vit_jax_xfer.train.stopping import EvaluationLeft, NonFiniteLoss, StopSignal, check_finite
+from vit_jax_xfer.train import agreement
+from vit_jax_xfer.train.stopping import (
+    EvaluationLeft,
+    NonFiniteLoss,
+    StopSignal,
+    check_finite,
+    check_state,
+)
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -65,50 +72,66 @@ def test_does_nothing_outside_the_main_thread():
     assert answers == [False]
 
 
-def test_processes_agree_only_every_few_steps(monkeypatch, capfd):
-    others, asked = [False], []
+def test_a_terminal_that_goes_away_asks_too_unless_that_is_ignored(capfd):
+    with StopSignal() as stop:
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert stop.requested(0)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with StopSignal() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop.requested(0)
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
-    def allgather(flag):
-        asked.append(step)
-        return np.array([flag, others[0]])
 
+def test_a_save_is_due_when_the_timer_says_so():
+    due = iter([False, True, False])
+    with StopSignal(save_due=lambda: next(due)) as stop:
+        assert not stop.save_due()  # nobody has asked yet
+        for step, expected in enumerate([False, True, False]):
+            assert not stop.requested(step) and stop.save_due() == expected
+
+
+def test_an_evaluation_counts_anew_in_each_set_and_processes_still_agree(monkeypatch):
+    asked = []
     monkeypatch.setattr(jax, "process_count", lambda: 2)
-    monkeypatch.setattr(stopping.multihost_utils, "process_allgather", allgather)
-    with StopSignal(every=10) as stop:
-        for step in range(12):
-            assert not stop.requested(step)
-        os.kill(os.getpid(), signal.SIGTERM)
-        for step in range(12, 20):
-            assert not stop.requested(step)  # the other process does not know yet
-        for step in range(20, 25):
-            assert stop.requested(step)
-    assert asked == [0, 10, 20]
-    others[0] = True
-    with StopSignal(every=1) as stop:
-        step = 25
-        assert stop.requested(25)
+    monkeypatch.setattr(
+        agreement.multihost_utils,
+        "process_allgather",
+        lambda own: asked.append(place) or np.array([own, [0, 0, 100]]),
+    )
+    with StopSignal(every=4, seconds=1e9) as stop:
+        for place in range(3):  # steps: the first two show how long one takes
+            stop.requested(place)
+        for name in ("first", "second"):
+            for item in range(7):
+                place = f"{name} {item}"
+                stop.leave_evaluation(item)
+    assert asked == [0, 1, *(f"{name} {i}" for name in ("first", "second") for i in (0, 1, 5))]
 
 
-def test_finite_loss_passes():
-    check_finite(3, 0.5)
+def test_finite_values_pass():
+    check_finite(3, {"loss": 0.5})
 
 
-@pytest.mark.parametrize(
-    ("last", "text"),
-    [
-        (None, "there is no checkpoint yet"),
-        (5, "the checkpoint before step 5 is intact"),
-        (7, "the checkpoint before step 7 may hold the bad values already"),
-    ],
-)
 @pytest.mark.parametrize("loss", [float("nan"), float("inf"), float("-inf")])
-def test_non_finite_loss_is_one_clear_line(loss, last, text):
+def test_non_finite_loss_is_one_clear_line(loss):
     with pytest.raises(NonFiniteLoss) as caught:
-        check_finite(7, loss, last)
+        check_finite(7, {"top1": 0.5, "loss": loss})
     message = str(caught.value)
     assert message.startswith(f"loss is {loss} at step 7: the learning rate")
-    assert message.endswith(text)
-    assert len(message.splitlines()) == 1
+    assert len(message.splitlines()) == 1 and caught.value.step == 7
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_state_is_checked_whole_and_the_bad_array_named(bad):
+    state = {"params": {"kernel": jnp.ones((2, 3))}, "mu": {"kernel": jnp.ones(2, jnp.bfloat16)}}
+    state["step"] = jnp.array(3)
+    check_state(3, state)
+    state["mu"]["kernel"] = state["mu"]["kernel"].at[1].set(bad)
+    with pytest.raises(NonFiniteLoss, match="mu/kernel is not finite at step 3"):
+        check_state(3, state)
 
 
 TWO_PROCESSES = """
@@ -124,7 +147,7 @@ from vit_jax_xfer.train import stopping
 sharding = NamedSharding(Mesh(np.array(jax.devices()), ("data",)), PartitionSpec("data"))
 make = jax.jit(lambda step: {"x": jnp.arange(8.0) + step}, out_shardings=sharding)
 kept = checkpoints.Checkpoints(directory + "/ckpt", best_metric="top1")
-with kept as ckpt, stopping.StopSignal(every=5) as stop:
+with kept as ckpt, stopping.StopSignal(every=5, seconds=1e9) as stop:
     for step in range(100):
         if step == 7 and index == 1:
             os.kill(os.getpid(), signal.SIGTERM)  # only one of the two hears of it
@@ -164,7 +187,7 @@ def test_two_processes_stop_at_the_same_step_and_save_together(tmp_path, unused_
     for process in processes:
         out, err = process.communicate(timeout=120)
         assert process.returncode == 0, err[-3000:]
-        assert "stopped 10 [2, 10] 2 {'step': 10} {'version': 1}" in out
+        assert "stopped 11 [2, 11] 2 {'step': 11} {'version': 1}" in out
 
 
 @pytest.fixture

@@ -80,6 +80,7 @@ SECOND: dict[str, tuple[Any, dict[str, Any]]] = {
     "optim.clip_norm": (1.0, {}),
     "optim.accumulate": (2, {}),
     "optim.ema": (0.5, {}),
+    "optim.skip_nonfinite": (True, {}),
     "mesh.data": (2, {"mesh.data": 4, "mesh.fsdp": -1}),
     "mesh.fsdp": (2, {}),
     "mesh.tensor": (2, {}),
@@ -87,6 +88,7 @@ SECOND: dict[str, tuple[Any, dict[str, Any]]] = {
     "mesh.fsdp_min_elements": (1, {"mesh.fsdp": 2}),
     "mesh.fsdp_frozen": (False, {"mesh.fsdp": 2, "mesh.fsdp_min_elements": 1}),
     "checkpoint.every": (1, {}),
+    "checkpoint.minutes": (5.0, {}),
     "checkpoint.keep_last": (2, {}),
     "checkpoint.keep_best": (2, {}),
     "checkpoint.best_metric": ("loss", {}),
@@ -235,6 +237,8 @@ class Noted:
     def __init__(self, patch: pytest.MonkeyPatch, trace: Callable[..., Any]):
         self.found: list[Any] = []
         self._trace, self._open = trace, data.open_source
+        patch.setattr(loop, "SaveTimer", self.watched("SaveTimer", loop.SaveTimer))
+        patch.setattr(loop, "check_state", lambda *given: None)
         for name in ("Checkpoints", "Clock", "MetricWriter", "StepLog"):
             patch.setattr(loop, name, functools.partial(self._object, name))
         patch.setattr(loop, "check_task", lambda *given: None)  # traces an evaluation

@@ -207,6 +207,22 @@ class Checkpoints:
         except Exception as error:
             raise self._damaged(step, steps, error) from error
 
+    def discard(self, step: int) -> int | None:
+        """Removes the checkpoint of `step`, whose state has turned out to be no good.
+
+        Unless there is no other: an older one, which this one would replace once it has its
+        metrics, is still there. Returns the newest that is there now. Raises as `wait` does.
+        """
+        if self._manager is not None:
+            self._guard_write(self._manager.wait_until_finished)
+        self._unwritten.pop(step, None)
+        steps = set(self._open().all_steps())
+        if step in steps and len(steps) > 1:
+            manager = self._open(write=True)
+            self._guard_write(functools.partial(manager.delete, step))
+            steps.remove(step)
+        return max(steps, default=None)
+
     def wait(self) -> None:
         """Blocks until the last save is complete; raises CheckpointError if it failed."""
         if self._manager is not None:

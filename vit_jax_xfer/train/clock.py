@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 
 from vit_jax_xfer.train import console
 
+# Of the time so far, how much passes before the next line that can't be written over.
+_SHARE_OF_TIME = 0.02
+
 
 class Clock:
     """Counts the time of a training run and formats its progress line.
@@ -16,7 +19,8 @@ class Clock:
     Args:
       total_steps: completed steps at the end of the run.
       images_per_step: images in a global batch.
-      interval: seconds between two progress lines, at least.
+      interval: seconds between two progress lines, at least; where they can't be written over,
+        ever more, so that a day has hundreds of them and not thousands.
       now: a clock in seconds, monotonic.
     """
 
@@ -73,7 +77,11 @@ class Clock:
 
     def due(self, step: int) -> bool:
         """Whether it is time for a progress line: `interval` seconds on, or the last step."""
-        return step >= self._total_steps or self._now() - self._last_line >= self._interval
+        now = self._now()
+        wait = self._interval
+        if not console.overwrites():
+            wait = max(wait, _SHARE_OF_TIME * (now - self._started))
+        return step >= self._total_steps or now - self._last_line >= wait
 
     def line(self, metrics: Mapping[str, float]) -> str:
         """The progress line for the last tick; opens the next window of rate and data wait.

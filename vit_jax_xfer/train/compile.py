@@ -1,5 +1,6 @@
 """From shapes to a compiled step: nothing is allocated, so a plan of a run can do it as well."""
 
+import time
 from typing import Any, NamedTuple
 
 import jax
@@ -7,7 +8,10 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from vit_jax_xfer.compiler import compiler_options
+from vit_jax_xfer.storage.checkpoints import CheckpointError, Checkpoints
 from vit_jax_xfer.tasks.task import Batch, Task, Variables
+from vit_jax_xfer.train.clock import format_duration
+from vit_jax_xfer.train.console import say
 from vit_jax_xfer.train.initial_state import Init, make_init
 from vit_jax_xfer.train.optimizer import Optimizer, optimizer_of
 from vit_jax_xfer.train.schedule import RunSchedule
@@ -38,6 +42,27 @@ class Program(NamedTuple):
         return self.traced.lower().compile(compiler_options(backend))
 
 
+def compile_aloud(program: Program, checkpoints: Checkpoints) -> tuple[jax.stages.Compiled, float]:
+    """The compiled step, and the seconds that it took; says before what an earlier one took.
+
+    checkpoints: of the run, whose newest may know.
+    """
+    last = _last_compilation(checkpoints)
+    say("compiling the step" + (f" (last time: {format_duration(last)})" if last else "") + " …")
+    begin = time.perf_counter()
+    compiled = program.compile()
+    return compiled, round(time.perf_counter() - begin, 1)
+
+
+def _last_compilation(checkpoints: Checkpoints) -> float:
+    """Seconds; 0 where it isn't known."""
+    try:
+        step = checkpoints.latest_step()
+        return 0.0 if step is None else checkpoints.extra(step).get("compile_seconds", 0.0)
+    except CheckpointError:
+        return 0.0  # what is wrong with it is told where it is read
+
+
 def trace_step(
     task: Task,
     config: ConfigDict,
@@ -66,6 +91,7 @@ def trace_step(
         seed=config.seed,
         ema_decay=config.optim.ema,
         accumulate=config.optim.accumulate,
+        skip_nonfinite=config.optim.skip_nonfinite,
         mix=mix,
     )
 

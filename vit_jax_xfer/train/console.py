@@ -5,8 +5,9 @@ import sys
 
 import jax
 
-_CLEAR_TO_END_OF_LINE = "\x1b[K"
-_open_line = False  # whether the terminal's cursor stands behind an unfinished progress line
+from vit_jax_xfer import terminal
+
+_open_line = 0  # characters of an unfinished progress line behind which the cursor stands
 
 
 def say(text: str) -> None:
@@ -18,8 +19,8 @@ def say(text: str) -> None:
     global _open_line
     if jax.process_index() != 0:
         return
-    print(("\n" if _open_line else "") + text, flush=True)
-    _open_line = False
+    terminal.show(("\n" if _open_line else "") + text)
+    _open_line = 0
 
 
 def say_anywhere(text: str) -> None:
@@ -36,15 +37,29 @@ def progress(text: str, *, last: bool = False) -> None:
     Where stdout is no terminal (a log file, a notebook) each call is a line of its own.
 
     Args:
-      text: one line; cut to the terminal's width, since a wrapped line cannot be overwritten.
+      text: one line of parts with two spaces between. Where the terminal is narrower, since a
+        wrapped line cannot be overwritten, parts are left out, the last but one first.
       last: the line stays.
     """
     global _open_line
-    if not sys.stdout.isatty():
+    if not overwrites():
         say(text)
         return
     if jax.process_index() != 0:
         return
-    text = text[: shutil.get_terminal_size().columns - 1]
-    print(f"\r{text}{_CLEAR_TO_END_OF_LINE}", end="\n" if last else "", flush=True)
-    _open_line = not last
+    text = _fitting(text, shutil.get_terminal_size().columns - 1)
+    # Spaces and no escape sequence, which not every terminal knows.
+    terminal.show(f"\r{text.ljust(_open_line)}", end="\n" if last else "")
+    _open_line = 0 if last else len(text)
+
+
+def overwrites() -> bool:
+    """Whether stdout is a terminal, where a line can be written over."""
+    return sys.stdout is not None and not sys.stdout.closed and sys.stdout.isatty()
+
+
+def _fitting(text: str, width: int) -> str:
+    parts = text.split("  ")
+    while len("  ".join(parts)) > width and len(parts) > 2:
+        del parts[-2]
+    return "  ".join(parts)[:width]

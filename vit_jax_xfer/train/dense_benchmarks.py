@@ -1,6 +1,6 @@
 """Dense benchmarks while training: what the features are worth at every evaluation."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -8,7 +8,7 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from vit_jax_xfer.data.transforms import normalisation_of
-from vit_jax_xfer.evaluate.benchmark import Benchmark
+from vit_jax_xfer.evaluate.benchmark import Benchmark, Result
 from vit_jax_xfer.evaluate.open_benchmark import open_benchmark
 from vit_jax_xfer.features.feature_extractor import FeatureExtractor
 from vit_jax_xfer.tasks.task import Task, Variables
@@ -20,15 +20,22 @@ class DenseBenchmarks:
 
     The first call also says what each of them leaves out, which is the same at every one.
     Every process runs all of them on its own first device, so that all agree on the figures.
+    before_item: called with the number of each item, from 0 in each; what it raises ends them.
     ValueError, naming the field, for what is wrong with a benchmark, or for a network without
     dense features.
     """
 
-    def __init__(self, task: Task, config: ConfigDict, image_shape: tuple[int, ...]):
+    def __init__(
+        self,
+        task: Task,
+        config: ConfigDict,
+        image_shape: tuple[int, ...],
+        before_item: Callable[[int], None] = lambda number: None,
+    ):
         section = config.eval
         size = section.benchmark_size or min(image_shape[:2])
         self._benchmarks = _open(section.benchmarks, size, section.benchmark_limit)
-        self._task = task
+        self._task, self._before_item = task, before_item
         self._extractor: FeatureExtractor | None = None  # without weights: what is compiled
         self._reported = False
         self._mean_std = normalisation_of(section.pipeline)
@@ -44,7 +51,9 @@ class DenseBenchmarks:
         ).variables
         # To the device once, or they go there with every photograph.
         extractor = self._extractor.with_variables(jax.device_put(weights, jax.local_devices()[0]))
-        results = {benchmark.name: benchmark(extractor) for benchmark in self._benchmarks}
+        results = {
+            benchmark.name: self._run(benchmark, extractor) for benchmark in self._benchmarks
+        }
         if not self._reported:
             for name, result in results.items():
                 said = ", ".join(f"{number} {what}" for what, number in result.skipped.items())
@@ -58,6 +67,10 @@ class DenseBenchmarks:
         if jax.process_count() > 1:  # unlike hardware may round unlike
             figures = multihost_utils.broadcast_one_to_all(figures)
         return {name: float(value) for name, value in figures.items()}
+
+    def _run(self, benchmark: Benchmark, extractor: FeatureExtractor) -> Result:
+        self._before_item(0)
+        return benchmark(extractor, lambda done, total: self._before_item(done))
 
     def _check(self) -> None:
         if not self._task.trains:

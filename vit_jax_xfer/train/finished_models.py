@@ -9,18 +9,26 @@ import jax
 from vit_jax_xfer.storage.checkpoint_model import load_checkpoint_model
 from vit_jax_xfer.storage.checkpoints import save_model
 from vit_jax_xfer.train.console import say
+from vit_jax_xfer.train.metrics import as_json
 from vit_jax_xfer.train.state import TrainState
 
 
 def save_finished(
     folder: pathlib.Path, state: TrainState, description: dict[str, Any], result: dict[str, Any]
 ) -> None:
-    """`model/` of the last step, `model_ema/` if an average is kept, and `result.json`."""
+    """`model/` of the last step, `model_ema/` if an average is kept, and `result.json`.
+
+    In that a metric that is no finite number is null, and named in "nonfinite".
+    """
     save_model(folder / "model", state.variables(), description)
     if state.ema:
         save_model(folder / "model_ema", state.variables(ema=True), description)
     if jax.process_index() == 0:
-        (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+        metrics, nonfinite = as_json(result["metrics"])
+        written = {**result, "metrics": metrics, **({"nonfinite": nonfinite} if nonfinite else {})}
+        temporary = folder / ".result.json.writing"
+        temporary.write_text(json.dumps(written, indent=2, allow_nan=False) + "\n")
+        temporary.replace(folder / "result.json")
     say(f"finished: {folder / 'model'}")
 
 

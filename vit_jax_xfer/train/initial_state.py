@@ -44,7 +44,7 @@ def start_or_resume(
     task: Task,
     teacher: str,
 ) -> tuple[TrainState, int, dict[str, Any]]:
-    """The state on its shardings, the step that comes next, and the clock's state.
+    """The state on its shardings, the step that comes next, and what is beside the state.
 
     ValueError where the newest checkpoint is of another model, of another teacher (by its
     fingerprint), of data with other classes, or past the end of the run.
@@ -54,7 +54,7 @@ def start_or_resume(
         mesh = shardings.step.mesh
         on_mesh = place(loaded, param_shardings(loaded, mesh, config.mesh.fsdp_min_elements))
         key = jax.random.key(config.seed)
-        return jax.jit(init, out_shardings=shardings)(key, on_mesh), 0, NEW_CLOCK
+        return jax.jit(init, out_shardings=shardings)(key, on_mesh), 0, {"clock": NEW_CLOCK}
     if step > run_schedule.total_steps:
         raise ValueError(
             f"steps: {checkpoints.directory} is at step {step} already, past "
@@ -67,7 +67,7 @@ def start_or_resume(
     if recorded != teacher and recorded != fingerprint(unstack_blocks(task.frozen)):
         raise ValueError(f"{task.frozen_field}: it is not the one with which this run was started")
     say(f"resuming at step {step} from {checkpoints.directory}")
-    return state, step, extra["clock"]
+    return state, step, extra
 
 
 def _restore(

@@ -20,7 +20,7 @@ from vit_jax_xfer.tasks.build import build_task
 from vit_jax_xfer.tasks.task import Task, Variables
 from vit_jax_xfer.train.class_names import name_classes
 from vit_jax_xfer.train.clock import Clock
-from vit_jax_xfer.train.compile import trace_step
+from vit_jax_xfer.train.compile import compile_aloud, trace_step
 from vit_jax_xfer.train.console import say
 from vit_jax_xfer.train.dense_benchmarks import DenseBenchmarks
 from vit_jax_xfer.train.evaluation import Evaluator, evaluate_sets, evaluate_state, show
@@ -29,13 +29,15 @@ from vit_jax_xfer.train.initial_state import start_or_resume
 from vit_jax_xfer.train.inputs import Inputs, open_inputs
 from vit_jax_xfer.train.metrics import MetricWriter
 from vit_jax_xfer.train.preparation import with_preparation
+from vit_jax_xfer.train.rescue import saved_after_errors
 from vit_jax_xfer.train.run_checks import check_batch_sizes, check_task
 from vit_jax_xfer.train.run_overview import overview
+from vit_jax_xfer.train.save_timer import SaveTimer
 from vit_jax_xfer.train.schedule import make_run_schedule
 from vit_jax_xfer.train.sharding import frozen_shardings, make_mesh, place, to_device
 from vit_jax_xfer.train.state import TrainState
 from vit_jax_xfer.train.step_log import StepLog
-from vit_jax_xfer.train.stopping import EvaluationLeft, StopSignal
+from vit_jax_xfer.train.stopping import EvaluationLeft, StopSignal, check_finite, check_state
 from vit_jax_xfer.train.workdir import check_workdir, claim_workdir, fingerprint
 
 Result = dict[str, Any]
@@ -49,12 +51,15 @@ def run(config: ConfigDict, workdir: str | os.PathLike[str]) -> Result:
     asked to stop, and which class each output is, None for a task without. ValueError, before any
     step runs, for what is wrong with the config, the data or the folder.
     """
+    timer = SaveTimer(config.checkpoint.minutes)
     # From the start: until then a signal would be lost on several processes, where JAX catches it.
-    with StopSignal() as stop:
-        return _run(config, workdir, stop)
+    with StopSignal(save_due=timer.due) as stop:
+        return _run(config, workdir, stop, timer)
 
 
-def _run(config: ConfigDict, workdir: str | os.PathLike[str], stop: StopSignal) -> Result:
+def _run(
+    config: ConfigDict, workdir: str | os.PathLike[str], stop: StopSignal, timer: SaveTimer
+) -> Result:
     # --- mesh ------------------------------------------------------------------------------------
     sizes = config.mesh
     mesh = make_mesh(sizes.data, sizes.fsdp, sizes.tensor, sizes.slices)
@@ -70,24 +75,24 @@ def _run(config: ConfigDict, workdir: str | os.PathLike[str], stop: StopSignal) 
     folder = check_workdir(os.fspath(workdir), config)
     frozen = place(task.frozen, frozen_shardings(task.frozen, mesh, config.mesh))
     evaluator = Evaluator(task, mesh, stop.leave_evaluation)
-    benchmarks = DenseBenchmarks(task, config, inputs.eval_shape())
+    benchmarks = DenseBenchmarks(task, config, inputs.eval_shape(), stop.leave_evaluation)
     if not task.trains:
         claim_workdir(folder, config)
         return evaluate_only(task, frozen, evaluator, inputs, folder)
 
     # --- shapes, shardings and the step, compiled before anything is allocated -------------------
-    program = trace_step(task, config, run_schedule, mesh, inputs.batch_shapes())
-    train_step = program.compile()
-    shapes, shardings = program.shapes, program.shardings
-    say(overview(program, train_step))
-
-    # --- the state: of the newest checkpoint, else fresh -----------------------------------------
     checkpoints = Checkpoints(
         folder / "checkpoints",
         keep_last=config.checkpoint.keep_last,
         keep_best=config.checkpoint.keep_best,
         best_metric=config.checkpoint.best_metric or None,
     )
+    program = trace_step(task, config, run_schedule, mesh, inputs.batch_shapes())
+    train_step, compile_seconds = compile_aloud(program, checkpoints)
+    shapes, shardings = program.shapes, program.shardings
+    say(overview(program, train_step))
+
+    # --- the state: of the newest checkpoint, else fresh -----------------------------------------
     teacher = fingerprint(task.frozen)
     class_names = list(inputs.class_names) if task.needs_labels else None
     state, start, earlier = start_or_resume(
@@ -105,7 +110,7 @@ def _run(config: ConfigDict, workdir: str | os.PathLike[str], stop: StopSignal) 
     # --- steps: only now, past all that can be wrong, is the folder written to -------------------
     claim_workdir(folder, config)
     clock = Clock(run_schedule.total_steps, config.batch_size, interval=config.log.progress_seconds)
-    clock.restore(earlier)
+    clock.restore(earlier["clock"])
     writer = MetricWriter(
         folder,
         tensorboard=config.log.tensorboard,
@@ -115,28 +120,34 @@ def _run(config: ConfigDict, workdir: str | os.PathLike[str], stop: StopSignal) 
     log = StepLog(
         writer,
         clock,
-        checkpoints,
         config.log.every,
         run_schedule.total_steps,
+        skipped=earlier.get("skipped", 0),
     )
     model = with_preparation(task.model, inputs.eval_pipeline, inputs.eval_shape())
     # What a checkpoint says beside its arrays, so that it is a model and a start by itself.
     about = {"teacher": teacher, "class_names": class_names, "model": describe(model)}
+    about["compile_seconds"] = compile_seconds
 
     def save(step: int, state: TrainState) -> None:
-        position = {"clock": clock.state(), "data": {"step": step}}
+        check_state(step, state)
+        position = {"clock": clock.state(), "data": {"step": step}, "skipped": log.skipped}
         checkpoints.save(step, state, {**position, **about})
+        timer.restart()
 
     results: dict[str, float] = {}
+    timer.restart()
     with (
         contextlib.closing(writer),
         checkpoints,
         inputs.train_stream(start) as stream,
+        saved_after_errors(checkpoints, lambda: save(int(state.step), state)),
     ):
         for step in range(start, run_schedule.total_steps + 1):
             last = step == run_schedule.total_steps
             stopping = stop.requested(step)
-            saving = stopping or (run_schedule.saves_at(step) and step > start)
+            due = run_schedule.saves_at(step) or stop.save_due()
+            saving = stopping or (due and step > start)
             evaluating = run_schedule.evaluates_at(step) and not stopping
             if saving or evaluating:
                 log.flush()
@@ -144,16 +155,15 @@ def _run(config: ConfigDict, workdir: str | os.PathLike[str], stop: StopSignal) 
                 save(step, state)
             if evaluating:
                 try:
-                    results = {
-                        **evaluate_state(evaluator, state, frozen, inputs),
-                        **benchmarks(state.variables(), frozen),
-                    }
+                    figures = evaluate_state(evaluator, state, frozen, inputs)
+                    results = {**figures, **benchmarks(state.variables(), frozen)}
                 except EvaluationLeft:  # the run that goes on makes it, so the state must be there
                     save(step, state)
                     stopping = True
                     break
                 writer.write(step, results, kind="eval")
                 say(f"step {step}/{run_schedule.total_steps} evaluation  {show(results)}")
+                check_finite(step, figures)
                 if saving or step == start:
                     checkpoints.rate(step, results)
             if last or stopping:

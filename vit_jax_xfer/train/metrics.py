@@ -73,10 +73,10 @@ class MetricWriter:
         # One transfer for all, and an explicit one: a training loop may forbid implicit ones.
         fetched = jax.device_get(dict(values))
         numbers = {name: float(value) for name, value in fetched.items()}
-        finite = {name: x if math.isfinite(x) else None for name, x in numbers.items()}
+        finite, others = as_json(numbers)
         row = {"step": int(step), "time": time.time(), "kind": kind, "values": finite}
-        if None in finite.values():
-            row["nonfinite"] = [name for name, x in finite.items() if x is None]
+        if others:
+            row["nonfinite"] = others
         self._file.write(_to_line(row))
         self._file.flush()
         if self._events is not None:
@@ -94,6 +94,12 @@ class MetricWriter:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def as_json(values: Mapping[str, float]) -> tuple[dict[str, float | None], list[str]]:
+    """(values as JSON has them: null for NaN and infinities, which it lacks; their names)."""
+    finite = {name: x if math.isfinite(x) else None for name, x in values.items()}
+    return finite, [name for name, x in finite.items() if x is None]
 
 
 def read_metrics(workdir: str | os.PathLike) -> list[Row]:

@@ -94,13 +94,16 @@ def make_train_step(
     seed: int,
     ema_decay: float,
     accumulate: int,
+    skip_nonfinite: bool = False,
     mix: Mixing | None = None,
 ) -> Callable[[TrainState, Variables, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """A step (state, frozen, batch) → (state, metrics); all its randomness comes of (seed, step).
 
     frozen_params: a tree of bools, True for parameters that get no gradient. ema_decay: 0 keeps no
     average. accumulate: the batch goes through in this many parts, whose gradients are averaged.
-    mix: changes the whole batch before anything sees it.
+    skip_nonfinite: where a step would give a loss or a state that is not finite, the state stays as
+    it is, but for its step, and the metric "skipped" is 1. mix: changes the whole batch before
+    anything sees it.
     """
 
     def loss_fn(
@@ -135,9 +138,31 @@ def make_train_step(
             ema, ema_collections = optax.incremental_update(newest, averages, 1 - ema_decay)
         metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads), **aux.metrics}
         new = TrainState(state.step + 1, params, collections, opt_state, ema, ema_collections)
+        if skip_nonfinite:
+            good = _all_finite((loss, new))
+            new, metrics = _chosen(good, new, state), {**metrics, "skipped": 1 - good}
         return new, metrics
 
     return step
+
+
+def _all_finite(tree: PyTree) -> jax.Array:
+    """() int32: 1 where every number of a tree is finite, else 0."""
+    floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
+    return jnp.array([jnp.isfinite(x).all() for x in floats]).all().astype(jnp.int32)
+
+
+def _chosen(good: jax.Array, new: TrainState, old: TrainState) -> TrainState:
+    """The new state where it is good, else the old one: later by a step, as the data is."""
+
+    def counts_steps(node: Any) -> bool:
+        # The learning rate goes by the step; the moments count what was added to them.
+        return isinstance(node, optax.ScaleByScheduleState)
+
+    def one(new: Any, old: Any) -> Any:
+        return new if counts_steps(new) else jnp.where(good, new, old)
+
+    return jax.tree.map(one, new, old, is_leaf=counts_steps).replace(step=new.step)
 
 
 def _accumulated(

@@ -1,15 +1,19 @@
 """How a run ends early: on a signal, cleanly, or because the loss is no number."""
 
+import contextlib
 import math
 import os
 import signal
 import threading
+from collections.abc import Callable, Mapping
 from types import FrameType
-from typing import Self
+from typing import Any, Self
 
 import jax
-import numpy as np
-from jax.experimental import multihost_utils
+import jax.numpy as jnp
+
+from vit_jax_xfer.train.agreement import Agreement
+from vit_jax_xfer.train.rules import named_leaves
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -19,28 +23,39 @@ class EvaluationLeft(Exception):
 
 
 class StopSignal:
-    """Context in which SIGTERM or SIGINT (Ctrl-C) asks for a clean stop instead of killing.
+    """Context in which a signal asks for a clean stop instead of killing.
 
-    The first signal only sets a flag, which the loop asks for with `requested`. A second SIGINT
-    raises KeyboardInterrupt at once. Python lets only the main thread install handlers: in other
-    threads the context leaves signals as they are and `requested` stays False.
+    The signals are SIGTERM, SIGINT (Ctrl-C), and SIGHUP, which a terminal sends when it goes away,
+    unless the run was told to ignore that (nohup). The first only sets a flag, which the loop asks
+    for with `requested`. A second SIGINT raises KeyboardInterrupt at once. Python lets only the
+    main thread install handlers: in other threads the context leaves signals as they are and
+    `requested` stays False.
 
     Enter it after `jax.distributed.initialize`, which may install a SIGTERM handler of its own.
 
     Args:
-      every: with several processes, how many steps lie between two agreements.
+      every, seconds: with several processes, how far apart two agreements lie (see Agreement).
+      save_due: whether this process wants a checkpoint; agreed on in the same exchange.
     """
 
-    def __init__(self, *, every: int = 10):
-        self._every = every
-        self._received = False
+    def __init__(
+        self,
+        *,
+        every: int = 10,
+        seconds: float = 2.0,
+        save_due: Callable[[], bool] = lambda: False,
+    ):
+        self._agree = Agreement(every=every, seconds=seconds)
+        self._wants_save = save_due
+        self._received = self._stopping = self._saving = False
         self._interrupts = 0
-        self._agreed = False
         self._old_handlers: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._old_handlers = {s: signal.signal(s, self._handle) for s in _SIGNALS}
+            ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            asking = _SIGNALS if ignored else (*_SIGNALS, signal.SIGHUP)
+            self._old_handlers = {s: signal.signal(s, self._handle) for s in asking}
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -53,28 +68,28 @@ class StopSignal:
         """Whether to stop before `step`; the same answer on all processes.
 
         A signal reaches the processes at different moments, or only one of them. If one left the
-        loop a step before the others, those would wait forever in their next collective. So with
-        several processes all ask each other, at the steps that `every` divides; not at each step,
-        because asking waits for the device and would drain its queue of dispatched steps. Every
-        process must therefore call this at the same steps, in the same place of the loop.
+        loop a step before the others, those would wait forever in their next collective. So they
+        ask each other, and every process must call this in the same places of the loop.
         """
-        return self._wanted(step)
+        self._ask(at_once=False)
+        return self._stopping
 
-    def leave_evaluation(self, batch: int) -> None:
-        """Raises EvaluationLeft where a stop is wanted before a batch, on all processes alike.
+    def save_due(self) -> bool:
+        """Whether, when `requested` was last asked, a process wanted a checkpoint; as that does."""
+        return self._saving
 
-        As `requested`, which counts steps: every process must ask at the same batches.
+    def leave_evaluation(self, item: int) -> None:
+        """Raises EvaluationLeft where a stop is wanted before an item, on all processes alike.
+
+        item: a batch or whatever is evaluated one after the other, counted from 0.
         """
-        if self._wanted(batch):
+        self._ask(at_once=item == 0)
+        if self._stopping:
             raise EvaluationLeft
 
-    def _wanted(self, number: int) -> bool:
-        if jax.process_count() == 1:
-            return self._received
-        if not self._agreed and number % self._every == 0:
-            flags = multihost_utils.process_allgather(np.array(self._received))
-            self._agreed = bool(np.any(flags))
-        return self._agreed
+    def _ask(self, at_once: bool) -> None:
+        stopping, self._saving = self._agree(self._received, self._wants_save(), at_once=at_once)
+        self._stopping = self._stopping or stopping
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self._interrupts += number == signal.SIGINT
@@ -84,36 +99,44 @@ class StopSignal:
             # Not print: the signal may have interrupted a print, which cannot be entered twice.
             again = "; Ctrl-C again stops at once" if number == signal.SIGINT else ""
             text = f"\n{signal.Signals(number).name}: finishing this step, then stopping{again}\n"
-            os.write(2, text.encode())
+            with contextlib.suppress(OSError):  # the terminal may be what went away
+                os.write(2, text.encode())
         self._received = True
 
 
 class NonFiniteLoss(RuntimeError):
-    """The loss is NaN or infinite."""
+    """The state before `step` is no good: what comes of it, or what it holds, is NaN or infinite.
 
-
-def check_finite(step: int, loss: float, last_checkpoint: int | None = None) -> None:
-    """Raises if the loss of `step` is no finite number.
-
-    Args:
-      step: the step that computed `loss`.
-      loss: its value, on the host.
-      last_checkpoint: the step of the newest checkpoint (the state before that step), if any.
-
-    Raises:
-      NonFiniteLoss: one line with the step, the loss, likely causes and what to resume from.
+    what: "loss is nan". rest: what else there is to say, such as what a run can go on from.
     """
-    if math.isfinite(loss):
-        return
-    if last_checkpoint is None:
-        rest = "there is no checkpoint yet"
-    elif last_checkpoint < step:
-        # Its parameters gave a finite loss at `last_checkpoint`.
-        rest = f"the checkpoint before step {last_checkpoint} is intact"
-    else:
-        # The update before it may have put the bad values into the parameters.
-        rest = f"the checkpoint before step {last_checkpoint} may hold the bad values already"
-    raise NonFiniteLoss(
-        f"loss is {loss} at step {step}: the learning rate may be too high, bfloat16 too coarse, "
-        f"or an image broken; {rest}"
-    )
+
+    def __init__(self, step: int, what: str, rest: str = ""):
+        self.step, self.what = step, what
+        super().__init__(
+            f"{what} at step {step}: the learning rate may be too high, bfloat16 too coarse, or an "
+            f"image broken{rest and '; '}{rest}"
+        )
+
+
+def check_finite(step: int, values: Mapping[str, float]) -> None:
+    """Raises NonFiniteLoss, naming the first, unless all values of a step are finite."""
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise NonFiniteLoss(step, f"{name} is {value}")
+
+
+def check_state(step: int, state: Any) -> None:
+    """Raises NonFiniteLoss, naming the array, where one of the state before `step` is not finite.
+
+    state: a tree of jax.Arrays; integers are always good. Waits for the device.
+    """
+    for name, leaf in named_leaves(state):
+        # One after the other, as the checksums of `storage.tree_check`, and as cheap as those.
+        if jnp.issubdtype(leaf.dtype, jnp.floating) and not _is_finite(leaf):
+            raise NonFiniteLoss(step, f"{name} is not finite")
+
+
+# One compilation for each different shape, dtype and sharding: far fewer than there are arrays.
+@jax.jit
+def _is_finite(array: jax.Array) -> jax.Array:
+    return jnp.isfinite(array).all()

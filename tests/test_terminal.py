@@ -1,0 +1,59 @@
+"""Outputs that lack characters, or that somebody has closed."""
+
+import io
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.runs import ROOT
+from vit_jax_xfer import terminal
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
+def test_any_encoding(encoding, monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding))
+    terminal.show("3 × 4 → compiling … 語")
+    text = written.getvalue().decode(encoding)
+    if encoding == "utf-8":
+        assert text == "3 × 4 → compiling … 語\n"
+    elif encoding == "ascii":
+        assert text == "3 x 4 -> compiling ... ?\n"
+    else:
+        assert "3 × 4 -> compiling" in text
+
+
+def test_an_output_closed_on_our_side(monkeypatch, capsys):
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr(sys, "stdout", closed)
+    terminal.show("one")
+    terminal.show("two")
+    assert capsys.readouterr().err.count("stdout is gone") == 1
+    monkeypatch.setattr(sys, "stdout", None)  # as without any, under pythonw or a daemon
+    terminal.show("three")
+    terminal.settle()
+
+
+CLOSED = """
+import sys
+from vit_jax_xfer import terminal
+for i in range(3):
+    terminal.show(f"line {i}", name=sys.argv[1])
+terminal.settle()
+sys.exit(7)
+"""
+
+
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_a_reader_that_is_gone_changes_neither_the_course_nor_the_status(name):
+    read, write = os.pipe()
+    os.close(read)
+    outputs = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, name: write}
+    ended = subprocess.run([sys.executable, "-c", CLOSED, name], cwd=ROOT, check=False, **outputs)
+    os.close(write)
+    assert ended.returncode == 7
+    if name == "stdout":
+        assert ended.stderr == b"stdout is gone ([Errno 32] Broken pipe): going on without it\n"

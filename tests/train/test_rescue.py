@@ -1,0 +1,191 @@
+"""However a run ends, its steps are kept; and a state that is no good never replaces a good one."""
+
+import json
+import math
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.runs import assert_same_bits, checkpoint_arrays, rows, shared_program, tiny_config
+from vit_jax_xfer.storage.checkpoints import CheckpointError, Checkpoints
+from vit_jax_xfer.train import loop, rescue
+from vit_jax_xfer.train.finished_models import save_finished
+from vit_jax_xfer.train.inputs import TrainBatches
+from vit_jax_xfer.train.metrics import MetricWriter
+from vit_jax_xfer.train.stopping import NonFiniteLoss
+
+STEPS = 4
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_program():
+    with shared_program():
+        yield
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """A run without any mishap."""
+    folder = tmp_path_factory.mktemp("straight")
+    loop.run(config(), folder)
+    return folder
+
+
+def config(**fields):
+    return tiny_config("scratch", steps=STEPS, eval__every=2, **fields)
+
+
+def kept(folder):
+    with Checkpoints(folder / "checkpoints", best_metric="top1") as checkpoints:
+        return checkpoints.steps()
+
+
+class Mishap(Exception):
+    """What nobody expects."""
+
+
+def at(count, function):
+    """`function`, which fails when it is called for the count-th time, from 0."""
+    calls = iter(range(1000))
+
+    def call(*given, **more):
+        if next(calls) == count:
+            raise Mishap("it broke")
+        return function(*given, **more)
+
+    return call
+
+
+MISHAPS = {
+    "batch": (TrainBatches, "__next__", 3),
+    "evaluator": (loop, "evaluate_state", 1),
+    "writer": (MetricWriter, "write", 3),  # the row of step 2
+    "picture": (loop, "show", 0),
+}
+SAVED = {"batch": 3, "evaluator": 4, "writer": 4, "picture": 2}
+
+
+@pytest.mark.parametrize("what", MISHAPS)
+def test_an_error_costs_no_step_and_the_run_goes_on_to_the_same_bits(
+    what, straight, tmp_path, monkeypatch, capsys
+):
+    place, name, count = MISHAPS[what]
+    with monkeypatch.context() as patch:
+        patch.setattr(place, name, at(count, getattr(place, name)))
+        with pytest.raises(Mishap):
+            loop.run(config(), tmp_path)
+    assert f"saved before step {SAVED[what]}, where" in capsys.readouterr().out
+    assert kept(tmp_path)[-1] == SAVED[what]
+    assert loop.run(config(), tmp_path)["finished"]
+    assert_same_bits(checkpoint_arrays(tmp_path, STEPS), checkpoint_arrays(straight, STEPS))
+
+
+def test_what_cannot_be_saved_leaves_the_first_error_to_be_told(tmp_path, monkeypatch, capsys):
+    def full(*given):
+        raise CheckpointError("disk full\nand more")
+
+    monkeypatch.setattr(TrainBatches, "__next__", at(1, TrainBatches.__next__))
+    monkeypatch.setattr(Checkpoints, "save", full)
+    with pytest.raises(Mishap):
+        loop.run(config(), tmp_path)
+    assert "not saved: disk full\n" in capsys.readouterr().out
+
+
+def test_nothing_is_saved_where_other_processes_have_no_error(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(TrainBatches, "__next__", at(1, TrainBatches.__next__))
+    monkeypatch.setattr(rescue, "all_come", lambda place, seconds: False)
+    with pytest.raises(Mishap):
+        loop.run(config(), tmp_path)
+    assert "not saved: the other processes" in capsys.readouterr().out and kept(tmp_path) == []
+
+
+def spoiled(monkeypatch, when):
+    """The state before step `when` holds a NaN, although no loss shows it."""
+    dispatch = loop.to_device
+
+    def to_device(batch, mesh):
+        placed = dispatch(batch, mesh)
+        if next(steps) == when - 1:
+            placed["image"] = placed["image"] * jnp.nan
+        return placed
+
+    steps = iter(range(1000))
+    monkeypatch.setattr(loop, "to_device", to_device)
+
+
+@pytest.mark.parametrize("when", [2, 3, STEPS])
+def test_a_state_that_is_not_finite_replaces_none(when, tmp_path, monkeypatch):
+    spoiled(monkeypatch, when)
+    monkeypatch.setattr("vit_jax_xfer.train.step_log.check_finite", lambda *given: None)
+    monkeypatch.setattr(loop, "check_finite", lambda *given: None)
+    with pytest.raises(
+        NonFiniteLoss, match=f"is not finite at step {when}.*before step {when - 1}"
+    ):
+        loop.run(config(checkpoint__every=1), tmp_path)
+    assert kept(tmp_path) == [when - 1]
+    for name, array in checkpoint_arrays(tmp_path, when - 1).items():
+        assert np.isfinite(array).all(), name
+
+
+def test_a_network_whose_evaluation_is_no_number_does_not_finish(tmp_path, monkeypatch):
+    figures = iter([{"loss": 1.0, "top1": 0.5}, {"loss": math.nan, "top1": 0.9}])
+    monkeypatch.setattr(loop, "evaluate_state", lambda *given: next(figures))
+    with pytest.raises(NonFiniteLoss, match="loss is nan at step 4.*before step 2 is intact"):
+        loop.run(config(), tmp_path)
+    assert kept(tmp_path) == [2] and not (tmp_path / "model").exists()
+    last = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()][-1]
+    assert last["values"]["loss"] is None and last["nonfinite"] == ["loss"]
+
+
+def test_the_only_checkpoint_stays_whatever_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "evaluate_state", lambda *given: {"loss": math.inf, "top1": 0.5})
+    with pytest.raises(NonFiniteLoss, match="before step 2, the only one, may hold the bad values"):
+        loop.run(config(), tmp_path)
+    assert kept(tmp_path) == [2]
+
+
+def test_a_result_is_valid_json_whatever_it_holds(tmp_path, monkeypatch):
+    monkeypatch.setattr("vit_jax_xfer.train.finished_models.save_model", lambda *given: None)
+    state = loop.TrainState(*[{}] * 6)
+    metrics = {"loss": 1.0, "willow/PCK@0.1": math.nan, "a": -math.inf}
+    save_finished(tmp_path, state, {}, {"finished": True, "metrics": metrics})
+
+    def refuse(word):
+        raise AssertionError(word)
+
+    found = json.loads((tmp_path / "result.json").read_text(), parse_constant=refuse)
+    assert found["metrics"] == {"loss": 1.0, "willow/PCK@0.1": None, "a": None}
+    assert found["nonfinite"] == ["willow/PCK@0.1", "a"] and found["finished"]
+
+
+def test_a_checkpoint_by_the_clock(tmp_path, monkeypatch):
+    now = [0.0]
+    dispatch = loop.to_device
+
+    def to_device(batch, mesh):
+        now[0] += 60.0
+        return dispatch(batch, mesh)
+
+    monkeypatch.setattr(loop, "SaveTimer", lambda minutes: timer_class(minutes, lambda: now[0]))
+    monkeypatch.setattr(loop, "to_device", to_device)
+    given = {"steps": 8, "eval__every": 0, "checkpoint__keep_last": 9}
+    loop.run(tiny_config("scratch", **given, checkpoint__minutes=3.0), tmp_path / "three")
+    loop.run(tiny_config("scratch", **given), tmp_path / "usual")
+    assert kept(tmp_path / "three") == [3, 6, 8] and kept(tmp_path / "usual") == [8]
+
+
+timer_class = loop.SaveTimer
+
+
+def test_batches_that_are_skipped_are_counted_across_a_resume(tmp_path, monkeypatch):
+    spoiled(monkeypatch, 2)
+    given = {"optim__skip_nonfinite": True, "steps": 6}
+    with shared_program(), monkeypatch.context() as patch:
+        patch.setattr(loop.StopSignal, "requested", lambda self, step: step == 3)
+        loop.run(tiny_config("scratch", **given), tmp_path)
+        patch.undo()
+        spoiled(monkeypatch, 2)  # the second of those that are left
+        assert loop.run(tiny_config("scratch", **given), tmp_path)["finished"]
+    counts = [values["skipped"] for _, kind, values in rows(tmp_path) if kind == "train"]
+    assert counts == [0, 1, 1, 1, 2, 2]

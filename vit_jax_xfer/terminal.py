@@ -1,0 +1,75 @@
+"""Text on outputs of any encoding, and on outputs that somebody has closed."""
+
+import codecs
+import contextlib
+import os
+import sys
+from typing import Literal
+
+# What stands for a character that an output's encoding lacks; "?" for all others.
+_PLAIN = {
+    "…": "...",
+    "→": "->",
+    "×": "x",
+    "·": "*",
+    "−": "-",
+    "–": "-",
+    "—": "-",
+    "²": "^2",
+    "≥": ">=",
+    "≤": "<=",
+    "±": "+-",
+    "’": "'",
+    "“": '"',
+    "”": '"',
+}
+
+
+def _plainer(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(character, "?") for character in lacking), error.end
+
+
+codecs.register_error("plainer", _plainer)
+
+
+def show(text: str, *, end: str = "\n", name: Literal["stdout", "stderr"] = "stdout") -> None:
+    """Prints a text whatever the output can take; where it is closed, does without from then on.
+
+    So neither an encoding nor a dead reader (`| head`, a terminal that went away) ends a program.
+    """
+    stream = getattr(sys, name)
+    if stream is None:
+        return
+    try:
+        try:
+            print(text, end=end, file=stream, flush=True)
+        except UnicodeEncodeError:
+            plain = text.encode(stream.encoding, "plainer").decode(stream.encoding)
+            print(plain, end=end, file=stream, flush=True)
+    except (OSError, ValueError) as error:  # ValueError: it is closed on our side
+        _do_without(name)
+        if name == "stdout":
+            show(f"stdout is gone ({error}): going on without it", name="stderr")
+
+
+def settle() -> None:
+    """Empties both outputs, so that a closed one can't change the exit status of the program."""
+    for name in ("stdout", "stderr"):
+        try:
+            if stream := getattr(sys, name):
+                stream.flush()
+        except (OSError, ValueError):
+            _do_without(name)
+
+
+def _do_without(name: str) -> None:
+    """Sends an output nowhere, with what is in its buffer, which Python would write at exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(nowhere, getattr(sys, name).fileno())
+        os.close(nowhere)
+        return
+    setattr(sys, name, os.fdopen(nowhere, "w"))

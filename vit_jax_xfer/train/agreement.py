@@ -1,0 +1,66 @@
+"""What the processes of a run ask each other between steps, so that all of them do the same."""
+
+import time
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+
+class Agreement:
+    """Whether any process has a wish: the same answer on all of them.
+
+    Every process must ask in the same places. With several of them most questions are answered
+    with no, without an exchange: it waits for the device and would drain its queue of dispatched
+    steps. The next exchange comes after so many questions as take about `seconds`, `every` at most.
+
+    Args:
+      every: the most questions from one exchange to the next.
+      seconds: about how long a wish may have to wait, where `every` questions take longer.
+      now: a clock in seconds, monotonic.
+    """
+
+    def __init__(
+        self, *, every: int = 10, seconds: float = 2.0, now: Callable[[], float] = time.monotonic
+    ):
+        self._every, self._seconds, self._now = every, seconds, now
+        self._left = 1  # questions until the next exchange
+        self._slowest = seconds  # between two questions since the last exchange
+        self._asked_at = now()
+
+    def __call__(self, *wishes: bool, at_once: bool = False) -> tuple[bool, ...]:
+        """For each of this process's wishes, whether any process has it.
+
+        at_once: with an exchange, and another at the next question: how long questions lie apart
+        has changed. The same on all processes, as the number of wishes is.
+        """
+        if jax.process_count() == 1:
+            return wishes
+        now = self._now()
+        self._slowest = max(self._slowest, now - self._asked_at)
+        self._asked_at = now
+        self._left -= 1
+        if self._left > 0 and not at_once:
+            return (False,) * len(wishes)
+        questions = 1 if at_once else int(self._seconds / max(self._slowest, 1e-9))
+        own = np.array([*wishes, min(max(questions, 1), self._every)], np.int32)
+        found = np.asarray(multihost_utils.process_allgather(own))
+        self._left, self._slowest = int(found[:, -1].min()), 0.0
+        return tuple(bool(wish) for wish in found[:, :-1].any(axis=0))
+
+
+def all_come(place: str, seconds: float) -> bool:
+    """Whether every process comes to a place within a time; False for those that waited in vain.
+
+    Over the network alone: no device takes part, so it answers where another process is in a step.
+    """
+    if jax.process_count() == 1:
+        return True
+    from jax._src.distributed import global_state  # the one barrier of JAX that stops waiting
+
+    try:
+        global_state.client.wait_at_barrier(place, int(1000 * seconds))
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True
