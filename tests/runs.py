@@ -150,7 +150,8 @@ def one_device_mesh(*sizes: int) -> jax.sharding.Mesh:
 def shared_program() -> Iterator[None]:
     """Within it, runs that differ in nothing that is in the step trace and compile it once.
 
-    Of the config only `optim.ema` may differ between the runs, beside what the loop alone reads.
+    Of the config only `optim.ema` and `optim.skip_nonfinite` may differ between the runs, beside
+    what the loop alone reads.
     """
     from vit_jax_xfer.train import loop
     from vit_jax_xfer.train.compile import Program
@@ -158,11 +159,11 @@ def shared_program() -> Iterator[None]:
     trace, compile_step, made = loop.trace_step, Program.compile, {}
 
     def traced(task: Any, config: Any, *given: Any) -> Program:
-        average = config.optim.ema
-        if average not in made:
+        key = config.optim.ema, config.optim.skip_nonfinite
+        if key not in made:
             program = trace(task, config, *given)
-            made[average] = program, compile_step(program)
-        return made[average][0]
+            made[key] = program, compile_step(program)
+        return made[key][0]
 
     def compiled(program: Program) -> jax.stages.Compiled:
         return next(step for known, step in made.values() if known is program)

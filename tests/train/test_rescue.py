@@ -2,6 +2,9 @@
 
 import json
 import math
+import os
+import signal
+import time
 
 import jax.numpy as jnp
 import numpy as np
@@ -78,7 +81,28 @@ def test_an_error_costs_no_step_and_the_run_goes_on_to_the_same_bits(
     assert f"saved before step {SAVED[what]}, where" in capsys.readouterr().out
     assert kept(tmp_path)[-1] == SAVED[what]
     assert loop.run(config(), tmp_path)["finished"]
+    assert "compiling the step (last time: " in capsys.readouterr().out
     assert_same_bits(checkpoint_arrays(tmp_path, STEPS), checkpoint_arrays(straight, STEPS))
+
+
+def test_a_signal_ends_a_wait_for_data_that_does_not_come(straight, tmp_path, monkeypatch, capfd):
+    take = TrainBatches.__next__
+
+    def stuck(stream):
+        if next(calls) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        return take(stream)
+
+    calls = iter(range(9))
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainBatches, "__next__", stuck)
+        begin = time.monotonic()
+        result = loop.run(config(), tmp_path)
+    assert (result["finished"], result["step"]) == (False, 3) and time.monotonic() - begin < 50
+    assert kept(tmp_path)[-1] == 3
+    assert loop.run(config(), tmp_path)["finished"]
+    assert rows(tmp_path) == rows(straight)
 
 
 def test_what_cannot_be_saved_leaves_the_first_error_to_be_told(tmp_path, monkeypatch, capsys):
@@ -181,11 +205,10 @@ timer_class = loop.SaveTimer
 def test_batches_that_are_skipped_are_counted_across_a_resume(tmp_path, monkeypatch):
     spoiled(monkeypatch, 2)
     given = {"optim__skip_nonfinite": True, "steps": 6}
-    with shared_program(), monkeypatch.context() as patch:
+    with monkeypatch.context() as patch:
         patch.setattr(loop.StopSignal, "requested", lambda self, step: step == 3)
         loop.run(tiny_config("scratch", **given), tmp_path)
-        patch.undo()
-        spoiled(monkeypatch, 2)  # the second of those that are left
-        assert loop.run(tiny_config("scratch", **given), tmp_path)["finished"]
+    spoiled(monkeypatch, 2)  # the second of those that are left
+    assert loop.run(tiny_config("scratch", **given), tmp_path)["finished"]
     counts = [values["skipped"] for _, kind, values in rows(tmp_path) if kind == "train"]
     assert counts == [0, 1, 1, 1, 2, 2]

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +15,8 @@ import pytest
 
 from vit_jax_xfer.train import agreement
 from vit_jax_xfer.train.stopping import (
-    EvaluationLeft,
     NonFiniteLoss,
+    StoppedMidway,
     StopSignal,
     check_finite,
     check_state,
@@ -39,8 +40,18 @@ def test_an_evaluation_is_left_at_the_next_batch(capfd):
     with StopSignal() as stop:
         stop.leave_evaluation(0)
         os.kill(os.getpid(), signal.SIGTERM)
-        with pytest.raises(EvaluationLeft):
+        with pytest.raises(StoppedMidway):
             stop.leave_evaluation(1)
+
+
+def test_a_wait_is_ended_by_a_signal_that_comes_in_it_or_just_before(capfd):
+    with StopSignal() as stop:
+        with pytest.raises(StoppedMidway), stop.ending_wait():
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        with pytest.raises(StoppedMidway), stop.ending_wait():
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)  # outside a wait it asks only
 
 
 def test_second_interrupt_raises_at_once(capfd):

@@ -48,19 +48,20 @@ def compile_aloud(program: Program, checkpoints: Checkpoints) -> tuple[jax.stage
     checkpoints: of the run, whose newest may know.
     """
     last = _last_compilation(checkpoints)
-    say("compiling the step" + (f" (last time: {format_duration(last)})" if last else "") + " …")
+    took = "" if last is None else f" (last time: {format_duration(last)})"
+    say(f"compiling the step{took} …")
     begin = time.perf_counter()
     compiled = program.compile()
     return compiled, round(time.perf_counter() - begin, 1)
 
 
-def _last_compilation(checkpoints: Checkpoints) -> float:
-    """Seconds; 0 where it isn't known."""
+def _last_compilation(checkpoints: Checkpoints) -> float | None:
+    """Seconds; None where it isn't known."""
     try:
         step = checkpoints.latest_step()
-        return 0.0 if step is None else checkpoints.extra(step).get("compile_seconds", 0.0)
+        return None if step is None else checkpoints.extra(step).get("compile_seconds")
     except CheckpointError:
-        return 0.0  # what is wrong with it is told where it is read
+        return None  # what is wrong with it is told where the state is read
 
 
 def trace_step(

@@ -29,7 +29,7 @@ from vit_jax_xfer.train.initial_state import start_or_resume
 from vit_jax_xfer.train.inputs import Inputs, open_inputs
 from vit_jax_xfer.train.metrics import MetricWriter
 from vit_jax_xfer.train.preparation import with_preparation
-from vit_jax_xfer.train.rescue import saved_after_errors
+from vit_jax_xfer.train.rescue import saved_when_cut_short
 from vit_jax_xfer.train.run_checks import check_batch_sizes, check_task
 from vit_jax_xfer.train.run_overview import overview
 from vit_jax_xfer.train.save_timer import SaveTimer
@@ -37,7 +37,7 @@ from vit_jax_xfer.train.schedule import make_run_schedule
 from vit_jax_xfer.train.sharding import frozen_shardings, make_mesh, place, to_device
 from vit_jax_xfer.train.state import TrainState
 from vit_jax_xfer.train.step_log import StepLog
-from vit_jax_xfer.train.stopping import EvaluationLeft, StopSignal, check_finite, check_state
+from vit_jax_xfer.train.stopping import StoppedMidway, StopSignal, check_finite, check_state
 from vit_jax_xfer.train.workdir import check_workdir, claim_workdir, fingerprint
 
 Result = dict[str, Any]
@@ -135,13 +135,17 @@ def _run(
         checkpoints.save(step, state, {**position, **about})
         timer.restart()
 
-    results: dict[str, float] = {}
+    def save_newest() -> None:
+        log.flush()
+        save(int(state.step), state)
+
+    finished, best, results = False, None, {}
     timer.restart()
     with (
         contextlib.closing(writer),
         checkpoints,
         inputs.train_stream(start) as stream,
-        saved_after_errors(checkpoints, lambda: save(int(state.step), state)),
+        saved_when_cut_short(checkpoints, save_newest),
     ):
         for step in range(start, run_schedule.total_steps + 1):
             last = step == run_schedule.total_steps
@@ -154,27 +158,23 @@ def _run(
             if saving:
                 save(step, state)
             if evaluating:
-                try:
-                    figures = evaluate_state(evaluator, state, frozen, inputs)
-                    results = {**figures, **benchmarks(state.variables(), frozen)}
-                except EvaluationLeft:  # the run that goes on makes it, so the state must be there
-                    save(step, state)
-                    stopping = True
-                    break
+                figures = evaluate_state(evaluator, state, frozen, inputs)
+                results = {**figures, **benchmarks(state.variables(), frozen)}
                 writer.write(step, results, kind="eval")
                 say(f"step {step}/{run_schedule.total_steps} evaluation  {show(results)}")
                 check_finite(step, figures)
                 if saving or step == start:
                     checkpoints.rate(step, results)
             if last or stopping:
+                finished = not stopping
                 break
-            with clock.waiting():
-                batch = to_device(next(stream), mesh)
+            with clock.waiting(), stop.ending_wait():
+                rows = next(stream)
+            batch = to_device(rows, mesh)
             with jax.profiler.StepTraceAnnotation("train", step_num=step):
                 state, metrics = train_step(state, frozen, batch)
             log.after_step(step, {**metrics, **stream.counts()})
         best = checkpoints.best_step() if config.checkpoint.keep_best else None
-    finished = last and not stopping
     result = {"finished": finished, "step": step, "seconds": clock.elapsed, "metrics": results}
     result["class_names"] = class_names
     if finished:
@@ -191,7 +191,7 @@ def evaluate_only(
     left = {"finished": False, "step": 0, "seconds": 0.0, "metrics": {}}
     try:
         results = evaluate_sets(evaluator, task.init(jax.random.key(0)), frozen, inputs)
-    except EvaluationLeft:
+    except StoppedMidway:
         return left
     with MetricWriter(folder, tensorboard=False, enabled=jax.process_index() == 0) as writer:
         writer.write(0, results, kind="eval")

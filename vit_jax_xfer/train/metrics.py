@@ -77,8 +77,11 @@ class MetricWriter:
         row = {"step": int(step), "time": time.time(), "kind": kind, "values": finite}
         if others:
             row["nonfinite"] = others
-        self._file.write(_to_line(row))
-        self._file.flush()
+        try:
+            self._file.write(_to_line(row))
+            self._file.flush()
+        except OSError as error:  # which does not say of which file
+            raise OSError(error.errno, error.strerror, self._file.name) from error
         if self._events is not None:
             _add_scalars(self._events, row["step"], kind, numbers)
 

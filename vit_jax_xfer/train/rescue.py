@@ -1,4 +1,4 @@
-"""What is kept of a run that an error ends: the state before the step that it could not make."""
+"""What is kept of a run that ends early: the state before the step that it could not make."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -6,24 +6,25 @@ from collections.abc import Callable, Iterator
 from vit_jax_xfer.storage.checkpoints import CheckpointError, Checkpoints
 from vit_jax_xfer.train.agreement import all_come
 from vit_jax_xfer.train.console import say
-from vit_jax_xfer.train.stopping import NonFiniteLoss
+from vit_jax_xfer.train.stopping import NonFiniteLoss, StoppedMidway
 
 # An error that is everybody's comes to all processes at nearly the same time.
 SECONDS_FOR_OTHERS = 20.0
 
 
 @contextlib.contextmanager
-def saved_after_errors(checkpoints: Checkpoints, save: Callable[[], None]) -> Iterator[None]:
-    """Context of a run's steps: an Exception that ends them goes on, when `save` has been called.
+def saved_when_cut_short(checkpoints: Checkpoints, save: Callable[[], None]) -> Iterator[None]:
+    """Context of a run's steps: `save`, a checkpoint of the newest state, follows what ends them.
 
-    A state that is no good is not saved; where its checkpoint is there already, an older one is
-    kept in its place. With several processes all must have an error, or nobody saves: a state that
-    another process is still computing with cannot be had. KeyboardInterrupt saves nothing.
-
-    save: makes a checkpoint of the newest state.
+    StoppedMidway, which all processes raise alike, ends here. Any other Exception goes on. A state
+    that is no good is not saved; where its checkpoint is there already, an older one is kept in its
+    place. With several processes all must have an error, or nobody saves: a state that another one
+    is still computing with cannot be had. KeyboardInterrupt saves nothing.
     """
     try:
         yield
+    except StoppedMidway:
+        save()
     except NonFiniteLoss as error:
         step = checkpoints.discard(error.step)
         raise NonFiniteLoss(error.step, error.what, _what_is_left(step, error.step)) from error

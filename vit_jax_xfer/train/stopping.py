@@ -5,7 +5,7 @@ import math
 import os
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
 from typing import Any, Self
 
@@ -18,8 +18,8 @@ from vit_jax_xfer.train.rules import named_leaves
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-class EvaluationLeft(Exception):
-    """A stop is wanted in the middle of an evaluation, which can be done again."""
+class StoppedMidway(Exception):
+    """A stop is wanted in the middle of what can be done again: an evaluation, a wait for data."""
 
 
 class StopSignal:
@@ -47,7 +47,7 @@ class StopSignal:
     ):
         self._agree = Agreement(every=every, seconds=seconds)
         self._wants_save = save_due
-        self._received = self._stopping = self._saving = False
+        self._received = self._stopping = self._saving = self._waiting = False
         self._interrupts = 0
         self._old_handlers: dict[signal.Signals, object] = {}
 
@@ -79,13 +79,27 @@ class StopSignal:
         return self._saving
 
     def leave_evaluation(self, item: int) -> None:
-        """Raises EvaluationLeft where a stop is wanted before an item, on all processes alike.
+        """Raises StoppedMidway where a stop is wanted before an item, on all processes alike.
 
         item: a batch or whatever is evaluated one after the other, counted from 0.
         """
         self._ask(at_once=item == 0)
         if self._stopping:
-            raise EvaluationLeft
+            raise StoppedMidway
+
+    @contextlib.contextmanager
+    def ending_wait(self) -> Iterator[None]:
+        """Context of a wait for data, which may never come: a signal ends it with StoppedMidway.
+
+        On several processes it doesn't, since the others may have their data already.
+        """
+        self._waiting = jax.process_count() == 1
+        try:
+            if self._waiting and self._received:
+                raise StoppedMidway
+            yield
+        finally:
+            self._waiting = False
 
     def _ask(self, at_once: bool) -> None:
         stopping, self._saving = self._agree(self._received, self._wants_save(), at_once=at_once)
@@ -102,6 +116,9 @@ class StopSignal:
             with contextlib.suppress(OSError):  # the terminal may be what went away
                 os.write(2, text.encode())
         self._received = True
+        if self._waiting:
+            self._waiting = False
+            raise StoppedMidway
 
 
 class NonFiniteLoss(RuntimeError):
