@@ -13,6 +13,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from vit_jax_xfer.terminal import show
+
 if TYPE_CHECKING:
     from vit_jax_xfer.models.protocol import Network
     from vit_jax_xfer.pretrained.family_entry import Recognised
@@ -38,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     except (ValueError, OSError, ImportError, CheckpointError) as error:
         hint = " (here: --field NAME=VALUE)" if "pass " in str(error) else ""
-        print(f"error: {error}{hint}", file=sys.stderr)
+        show(f"error: {error}{hint}", name="stderr")
         return 1
     return 0
 
@@ -67,7 +69,7 @@ def convert(
     model, variables, found = load_on_host(
         source, None if saved else family, weights, **(fields or {})
     )
-    print(overview(source, model, variables, found))
+    show(overview(source, model, variables, found))
     if names is None:
         _write_model(out, model, variables)
     else:
@@ -77,7 +79,7 @@ def convert(
                 f"--family: say whose names to write; {source} is a model of this project"
             )
         _write_published(out, variables, family, names)
-    print(f"wrote {out}")
+    show(f"wrote {out}")
 
 
 def overview(

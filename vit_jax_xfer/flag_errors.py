@@ -2,8 +2,9 @@
 
 import argparse
 import contextlib
-import sys
 from collections.abc import Callable, Iterator
+
+from vit_jax_xfer.terminal import show
 
 
 @contextlib.contextmanager
@@ -25,7 +26,7 @@ def run_command(action: Callable[[], None]) -> int:
     try:
         action()
     except (ValueError, OSError, ImportError, CheckpointError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        show(f"error: {error}", name="stderr")
         return 1
     return 0
 

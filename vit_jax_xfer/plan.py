@@ -17,6 +17,7 @@ import re
 from absl import app, flags
 
 from vit_jax_xfer.command_line import config_flag, fail, parse_flags
+from vit_jax_xfer.terminal import show
 
 _CONFIG = config_flag()
 _DEVICES = flags.DEFINE_integer("devices", None, "How many devices to plan for.", lower_bound=1)
@@ -73,10 +74,10 @@ def main(argv: list[str]) -> int:
             raise
         fail(str(error).splitlines()[0])  # a compiler for TPUs knows what they have
         return DOES_NOT_FIT
-    print(plan.text)
+    show(plan.text)
     if available is None:
         return 0
-    print(fit_text(plan.memory, available))
+    show(fit_text(plan.memory, available))
     return 0 if plan.memory <= available else DOES_NOT_FIT
 
 

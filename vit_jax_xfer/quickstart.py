@@ -13,6 +13,7 @@ import time
 from typing import Any
 
 from vit_jax_xfer.flag_errors import positive
+from vit_jax_xfer.terminal import show
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 
@@ -21,7 +22,7 @@ def main() -> int:
     """Runs all arms; what is finished already, from an earlier call, is not run again."""
     arguments = _parser().parse_args()
     if not CONFIGS.is_dir():
-        print(f"error: run this from a checkout of the project: no {CONFIGS}", file=sys.stderr)
+        show(f"error: run this from a checkout of the project: no {CONFIGS}", name="stderr")
         return 1
     # Imported late, so that --help answers at once.
     from vit_jax_xfer.quickstart_report import write_report
@@ -32,7 +33,7 @@ def main() -> int:
     try:
         results = run_arms(root, arguments)
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+        show(f"error: {error}", name="stderr")
         return 1
     if results is None:
         say("stopped; the same command goes on from there")

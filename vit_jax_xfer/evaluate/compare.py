@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from vit_jax_xfer.explain.progress import Progress
 from vit_jax_xfer.features.command import out_path
 from vit_jax_xfer.features.feature_extractor import FeatureExtractor
 from vit_jax_xfer.features.table import TableRow, markdown, row_of, write_json
+from vit_jax_xfer.terminal import show
 
 _NOT_WRITTEN = ("out", "overwrite")
 
@@ -36,16 +36,15 @@ def compare(
     chosen = {name: value for name, value in vars(options).items() if name not in _NOT_WRITTEN}
     rows: list[TableRow] = []
     for number, extractor in enumerate(extractors, start=1):
-        print(
+        show(
             f"{benchmark.name}, {number} of {len(extractors)}: {extractor.name}",
-            file=sys.stderr,
-            flush=True,
+            name="stderr",
         )
         row = run_extractor(benchmark, extractor, items)
         rows.append(row if timed else dataclasses.replace(row, seconds=math.nan))
         lines = markdown(rows).splitlines()
         # The header comes with the first row.
-        print("\n".join(lines if number == 1 else lines[-1:]), flush=True)
+        show("\n".join(lines if number == 1 else lines[-1:]))
         # After each, so that a kill loses one extractor at most.
         if path is not None:
             write_json(path, rows, {"benchmark": benchmark.name, **(about or {}), **chosen})

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from vit_jax_xfer.flag_errors import naming_flag, positive, run_command
+from vit_jax_xfer.terminal import show
 
 _PIXELS = 8 * 224**2  # in one batch, unless --batch-size says otherwise
 
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     broken: list[str] = []
     code = run_command(lambda: broken.extend(draw_all(options)))
     for line in broken:
-        print(f"error: {line}", file=sys.stderr)
+        show(f"error: {line}", name="stderr")
     return 1 if broken else code
 
 
@@ -56,7 +57,7 @@ def draw_all(options: argparse.Namespace) -> list[str]:
                 sheets.write(path, seen, chosen)
                 drawn += 1
                 progress.report(drawn + len(broken))
-    print(f"wrote {drawn} {'sheet' if drawn == 1 else 'sheets'} to {out}")
+    show(f"wrote {drawn} {'sheet' if drawn == 1 else 'sheets'} to {out}")
     return broken
 
 
@@ -74,7 +75,7 @@ def _load(options: argparse.Namespace) -> tuple[Any, Any]:
         masks = KeptTokens(model, variables, options.seed)
     preprocessing = preparation(model, options.image_size, options.whole)
     if model.preprocessing is None:
-        print(f"{options.model} does not say how images are prepared: mean 0.5, std 0.5 assumed")
+        show(f"{options.model} does not say how images are prepared: mean 0.5, std 0.5 assumed")
     with naming_flag("--image-size", options):
         stages = stage_cells(model, preprocessing.height_width)
     low, high = options.range or (None, None)

@@ -4,6 +4,8 @@ import sys
 import time
 from typing import Self
 
+from vit_jax_xfer.terminal import show
+
 _SHORT = 4.0  # seconds; a shorter job shows no progress
 _LOG_EVERY = 30.0  # seconds between lines where they can't be overwritten
 _CLEAR_TO_END_OF_LINE = "\x1b[K"
@@ -28,7 +30,7 @@ class Progress:
     def __exit__(self, *exception: object) -> None:
         # The next line then stands alone.
         if self._open:
-            print(f"\r{_CLEAR_TO_END_OF_LINE}", end="", file=sys.stderr, flush=True)
+            show(f"\r{_CLEAR_TO_END_OF_LINE}", end="", name="stderr")
 
     def report(self, done: int) -> None:
         """Says how many are done."""
@@ -39,10 +41,10 @@ class Progress:
         counted, seconds = done - self._first[0], now - self._first[1]
         text = progress_text(counted, seconds, done, self.total, self._items)
         if sys.stderr.isatty() and (text or self._open):
-            print(f"\r{text or ''}{_CLEAR_TO_END_OF_LINE}", end="", file=sys.stderr, flush=True)
+            show(f"\r{text or ''}{_CLEAR_TO_END_OF_LINE}", end="", name="stderr")
             self._open = bool(text)
         elif text and now - self._shown >= _LOG_EVERY:
-            print(text, file=sys.stderr, flush=True)
+            show(text, name="stderr")
             self._shown = now
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from vit_jax_xfer.features.command import add_backbone_flags, backbone_from
 from vit_jax_xfer.flag_errors import naming_flag, positive, run_command
+from vit_jax_xfer.terminal import show
 
 _TILE = 384  # pixels of a picture's longer side
 
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     broken: list[str] = []
     code = run_command(lambda: _write_all(options, broken))
     for line in broken:
-        print(f"error: {line}", file=sys.stderr)
+        show(f"error: {line}", name="stderr")
     return 1 if broken else code
 
 
@@ -76,7 +77,7 @@ def _write_all(options: argparse.Namespace, broken: list[str]) -> None:
     finally:
         store.close(complete)
     if done:
-        print(f"wrote the features of {done} {'image' if done == 1 else 'images'} to {options.out}")
+        show(f"wrote the features of {done} {'image' if done == 1 else 'images'} to {options.out}")
 
 
 def _extractor(options: argparse.Namespace) -> Any:

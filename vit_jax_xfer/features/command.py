@@ -1,12 +1,12 @@
 """What the commands on features share: their flags, and what is opened by them."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from vit_jax_xfer.flag_errors import naming_flag, positive
+from vit_jax_xfer.terminal import show
 
 _UNTRAINED = "plain,bilinear,bilateral,larger"  # as open_extractors.py has them, slow to import
 
@@ -94,10 +94,10 @@ def backbone_from(options: argparse.Namespace) -> tuple[Any, Any]:
             stride=options.stride,
         )
     if backbone.model.preprocessing is None:
-        print(
+        show(
             f"{options.model} does not say how images are prepared: ImageNet's mean and standard "
             "deviation assumed",
-            file=sys.stderr,
+            name="stderr",
         )
     return backbone, variables
 
@@ -146,7 +146,7 @@ class _OldName(argparse.Action):
     def __call__(
         self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None
     ) -> None:
-        print(f"{option_string} is now --{self.dest}", file=sys.stderr)
+        show(f"{option_string} is now --{self.dest}", name="stderr")
         setattr(namespace, self.dest, values)
 
 

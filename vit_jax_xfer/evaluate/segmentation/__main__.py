@@ -20,6 +20,7 @@ from collections.abc import Sequence
 
 from vit_jax_xfer.features.command import comparison_parser, extractors_from, out_path
 from vit_jax_xfer.flag_errors import naming_flag, positive, run_command
+from vit_jax_xfer.terminal import show
 
 _STEPS, _LR, _MEMORY = 500, 1e-2, 2.0  # as segmentation_benchmark.py has them, slow to import
 
@@ -47,10 +48,10 @@ def _compare(options: argparse.Namespace) -> None:
             options.memory,
         )
     data = benchmark.data
-    print(
+    show(
         f"{benchmark.trained} classes; the probe is trained on {len(data.train)} images and scored "
         f"on {len(data.val)}",
-        file=sys.stderr,
+        name="stderr",
     )
     compare(options, benchmark, extractors_from(options))
 

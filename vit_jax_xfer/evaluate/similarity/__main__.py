@@ -15,6 +15,7 @@ from pathlib import Path
 
 from vit_jax_xfer.features.command import comparison_parser, extractors_from
 from vit_jax_xfer.flag_errors import run_command
+from vit_jax_xfer.terminal import show
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     broken: list[str] = []
     code = run_command(lambda: _draw_all(options, broken))
     for line in broken:
-        print(f"error: {line}", file=sys.stderr)
+        show(f"error: {line}", name="stderr")
     return 1 if broken else code
 
 
@@ -69,7 +70,7 @@ def _draw_all(options: argparse.Namespace, broken: list[str]) -> None:
             write_feature_sheet(path, photo, maps, point, file.name)
             drawn += 1
             progress.report(number)
-    print(f"wrote {drawn} {'sheet' if drawn == 1 else 'sheets'} to {out}")
+    show(f"wrote {drawn} {'sheet' if drawn == 1 else 'sheets'} to {out}")
 
 
 def _share(
