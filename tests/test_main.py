@@ -1,10 +1,13 @@
 """The command itself: help, what a wrong flag gets, fields from the command line."""
 
 import json
+import types
 
 import pytest
 
 from tests.runs import ROOT, command, finish, start
+from vit_jax_xfer import main
+from vit_jax_xfer.train import loop
 
 SCRATCH = f"--config={ROOT}/configs/scratch.py:digits"
 
@@ -40,6 +43,7 @@ def test_help_shows_the_command_and_its_flags():
         ),
         ([SCRATCH, "--config.steps=3.5"], "flag --config.steps=3.5: invalid literal for int()"),
         ([SCRATCH, "--config.optim=3"], "flag --config.optim=3: "),
+        ([SCRATCH, "--config.batch_size=None"], "flag --config.batch_size=None: it can't be unset"),
     ],
 )
 def test_wrong_flag_is_one_line(arguments, message, tmp_path):
@@ -64,9 +68,29 @@ def test_debug_shows_where_an_error_came_from(tmp_path):
 
 def test_fields_from_the_command_line_reach_the_run(tmp_path):
     fields = {"optim__lr": 3e-4, "data__per_class": 2, "optim__lr_rules": "(('head/.*',1.0),)"}
+    fields |= {"steps": None, "epochs": 2.4}  # of 20 images
     ended = finish(start(command("scratch", tmp_path, "digits,labels=7,seed=3", **fields), 2))
     assert ended.code == 0 and ended.err == "", ended
     written = json.loads((tmp_path / "config.json").read_text())
     assert (written["seed"], written["optim"]["lr"], written["data"]["per_class"]) == (3, 3e-4, 2)
+    assert (written["steps"], written["epochs"]) == (None, 2.4)
     assert written["optim"]["lr_rules"] == [["head/.*", 1.0]]
     assert "step 3/3 evaluation" in ended.out and f"finished: {tmp_path}/model" in ended.out
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("kernel"), RuntimeError("one\nand a page"), KeyboardInterrupt()]
+)
+def test_an_error_that_nobody_expects_is_one_line_too(error, monkeypatch, capsys):
+    def run(config, workdir):
+        raise error
+
+    monkeypatch.setattr(loop, "run", run)
+    for name, value in {"CONFIG": "x", "WORKDIR": "y", "DEBUG": False}.items():
+        monkeypatch.setattr(main, f"_{name}", types.SimpleNamespace(value=value))
+    for name in ("COORDINATOR", "PROCESSES", "PROCESS"):
+        monkeypatch.setattr(main, f"_{name}", types.SimpleNamespace(value=None))
+    assert main.main(["main"]) == (130 if isinstance(error, KeyboardInterrupt) else 1)
+    err = capsys.readouterr().err
+    assert err.startswith("error: ") and err.count("\n") == 1
+    assert isinstance(error, KeyboardInterrupt) or f"{type(error).__name__}: " in err
