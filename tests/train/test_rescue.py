@@ -147,7 +147,7 @@ def test_a_state_that_is_not_finite_replaces_none(when, tmp_path, monkeypatch):
         NonFiniteLoss, match=f"is not finite at step {when}.*before step {when - 1}"
     ):
         loop.run(config(checkpoint__every=1), tmp_path)
-    assert kept(tmp_path) == [when - 1]
+    assert kept(tmp_path)[-1] == when - 1
     for name, array in checkpoint_arrays(tmp_path, when - 1).items():
         assert np.isfinite(array).all(), name
 
