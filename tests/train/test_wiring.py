@@ -289,7 +289,7 @@ class Noted:
         return re.sub(r"0x[0-9a-f]+", "", str(self._starts()))
 
     def _start(self, checkpoints, init, loaded, shapes, *given, **more):
-        return shapes, 0, {"elapsed": 0.0, "step": 0}
+        return shapes, 0, {"clock": {"elapsed": 0.0, "step": 0}}
 
     def _run_step(self, state, frozen, batch):
         self.note("batch", {name: digest(array) for name, array in batch.items()})
