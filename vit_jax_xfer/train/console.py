@@ -28,7 +28,7 @@ def say_anywhere(text: str) -> None:
     if jax.process_index() == 0:
         say(text)
     else:
-        print(f"process {jax.process_index()}: {text}", file=sys.stderr, flush=True)
+        terminal.show(f"process {jax.process_index()}: {text}", name="stderr")
 
 
 def progress(text: str, *, last: bool = False) -> None:
