@@ -1,6 +1,7 @@
 # make quickstart   the whole idea in a few minutes, from nothing but Python
 # make test         lint and the quick tier of tests (docs/testing.md)
 # make test-all     lint and every test, before a release
+# make faults       a small job hurt 300 times (docs/reliability.md); half an hour
 # Both make .venv at the first call and use it again at the next. PYTHON=python3.12 chooses another.
 
 PYTHON ?= python3
@@ -16,7 +17,7 @@ export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 
-.PHONY: quickstart test test-all lint clean
+.PHONY: quickstart test test-all faults lint clean
 
 quickstart: $(VENV)/installed
 	$(RUN) -m vit_jax_xfer.quickstart $(ARGS)
@@ -26,6 +27,9 @@ test: lint
 
 test-all:
 	$(MAKE) test TIER=
+
+faults: $(VENV)/installed-test
+	$(RUN) -m tests.faults $(ARGS)
 
 lint: $(VENV)/installed-test
 	$(RUN) -m ruff check .

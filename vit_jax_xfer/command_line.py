@@ -11,6 +11,8 @@ from ml_collections import ConfigDict, config_flags
 
 from vit_jax_xfer import terminal
 
+_LONGEST = 4000  # letters of an error
+
 flags.disclaim_key_flags()  # --help lists --config as the command's own
 
 
@@ -55,7 +57,9 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 
 def fail(message: str) -> int:
-    """Prints an error on stderr; the exit status 1."""
+    """Prints an error on stderr, shortened in its middle; the exit status 1."""
+    if len(message) > _LONGEST:  # what it quotes may be any file's
+        message = f"{message[: _LONGEST // 2]} … {message[-_LONGEST // 2 :]}"
     terminal.show(f"error: {message}", name="stderr")
     return 1
 

@@ -257,7 +257,8 @@ def damaged_input(trial: Trial, name: str) -> Iterator[pathlib.Path]:
 def worker_killed(trial: Trial) -> str:
     """kill -9 to a process that prepares images."""
     process = with_worker(trial)
-    workers = process.relatives()
+    workers = process.workers()
+    trial.notes.append(f"{len(workers)} workers")
     if workers:
         os.kill(workers[trial.rng.integers(len(workers))], signal.SIGKILL)
     trial.ended(process, 0, 1)

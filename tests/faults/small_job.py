@@ -137,6 +137,16 @@ class Process:
                     found.append(int(path.parent.name))
         return [pid for pid in found if pid != self.pid]
 
+    def workers(self) -> list[int]:
+        """Those of them that prepare images."""
+        return [pid for pid in self.relatives() if b"multiprocessing-fork" in _command_line(pid)]
+
+
+def _command_line(pid: int) -> bytes:
+    with contextlib.suppress(OSError):
+        return pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
+
 
 def read_result(folder: pathlib.Path) -> Result:
     """What a process that ended with 0 left in its folder."""
@@ -173,7 +183,7 @@ def _become(
         except SystemExit as ended:
             code = int(ended.code or 0)
         if code == 0:
-            result = _result(pathlib.Path(arguments[2].removeprefix("--workdir=")))
+            result = result_of(pathlib.Path(arguments[2].removeprefix("--workdir=")))
             (folder / "result").write_text(json.dumps(result._asdict()))
         threading._shutdown()
         atexit._run_exitfuncs()
@@ -189,11 +199,13 @@ def _become(
     os._exit(code)
 
 
-def _result(workdir: pathlib.Path) -> Result:
-    """Read back from disk, checksums and all."""
-    variables, _ = load_model(workdir / "model")
+def result_of(workdir: pathlib.Path, model: bool = True) -> Result:
+    """Read back from a work folder, checksums and all; model: False where it isn't finished."""
     digest = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
-        digest.update(jax.tree_util.keystr(path).encode() + np.ascontiguousarray(leaf).tobytes())
+    if model:
+        variables, _ = load_model(workdir / "model")
+        for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
+            name = jax.tree_util.keystr(path)
+            digest.update(name.encode() + np.ascontiguousarray(leaf).tobytes())
     losses = [r["values"]["loss"] for r in read_metrics(workdir) if r["kind"] == "train"]
     return Result(digest.hexdigest(), tuple(losses))

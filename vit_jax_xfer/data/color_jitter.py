@@ -1,5 +1,6 @@
 """Pipeline op color_jitter: brightness, contrast, saturation and hue, by chance, in any order."""
 
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ class ColorJitter:
     def __post_init__(self):
         for name in ("brightness", "contrast", "saturation", "hue"):
             value = getattr(self, name)
-            most = 0.5 if name == "hue" else float("inf")
+            most = 0.5 if name == "hue" else sys.float_info.max / 2
             if not isinstance(value, int | float) or not 0 <= value <= most:
                 limit = "from 0 to 0.5" if name == "hue" else "of 0 or more"
                 raise ValueError(f"{name}: got {value!r}, expected a number {limit}")

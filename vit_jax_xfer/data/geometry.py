@@ -77,6 +77,7 @@ class RandomCrop:
         images.check_size(self.size)
         if not isinstance(self.padding, int) or self.padding < 0:
             raise ValueError(f"padding: got {self.padding!r}, expected an int of 0 or more")
+        images.check_pixels(2 * self.padding, 2 * self.padding)
 
     def __call__(self, image: Any, rng: np.random.Generator) -> Any:
         crop_h, crop_w = images.check_size(self.size)
@@ -172,4 +173,5 @@ class Flip:
 def _is_range(bounds: Any) -> bool:
     if not isinstance(bounds, tuple | list) or len(bounds) != 2:
         return False
-    return all(isinstance(b, int | float) for b in bounds) and 0 < bounds[0] <= bounds[1]
+    numbers = all(isinstance(b, int | float) for b in bounds)
+    return numbers and 0 < bounds[0] <= bounds[1] < math.inf

@@ -4,6 +4,9 @@ from typing import Any
 
 import numpy as np
 
+# Of what an op makes: more is a slip of the pipeline, or a picture of one row of pixels that a
+# resize of its short side would blow up. As floats they are 1.6 GB.
+MAX_PIXELS = 2**27
 INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 
 
@@ -44,6 +47,7 @@ def pad(image: Any, top: int, bottom: int, left: int, right: int) -> np.ndarray:
     """The image as an array with so many rows and columns of zeros around it."""
     array = as_array(image)
     height, width, channels = array.shape
+    check_pixels(top + height + bottom, left + width + right)
     # Not np.pad: ten times the cost on an 8x8 image.
     padded = np.zeros((height + top + bottom, width + left + right, channels), array.dtype)
     padded[top : top + height, left : left + width] = array
@@ -54,6 +58,7 @@ def resize(image: Any, height: int, width: int, interpolation: str) -> Any:
     """Resizes with PIL's antialiased filters to exactly (height, width); gives a PIL image."""
     from PIL import Image
 
+    check_pixels(height, width)
     return as_pil(image).resize((width, height), Image.Resampling[interpolation.upper()])
 
 
@@ -63,7 +68,16 @@ def check_size(size: Any) -> tuple[int, int]:
     is_pair = isinstance(pair, tuple | list) and len(pair) == 2
     if not is_pair or not all(isinstance(side, int) and side > 0 for side in pair):
         raise ValueError(f"size: got {size!r}, expected a positive int or (height, width)")
+    check_pixels(*pair)
     return pair[0], pair[1]
+
+
+def check_pixels(height: int, width: int) -> None:
+    """Raises ValueError for an image of more than MAX_PIXELS."""
+    if height * width > MAX_PIXELS:
+        raise ValueError(
+            f"pipeline: an image of {height}×{width} pixels, expected {MAX_PIXELS:,} at most"
+        )
 
 
 def check_interpolation(interpolation: Any) -> None:

@@ -57,4 +57,6 @@ def _channels(value: Any, name: str) -> np.ndarray:
     values = value if isinstance(value, tuple | list) else (value,)
     if len(values) not in (1, 3) or not all(isinstance(v, int | float) for v in values):
         raise ValueError(f"{name}: got {value!r}, expected a number or three")
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name}: got {value!r}, expected finite numbers")
     return np.array(values, np.float32)

@@ -11,6 +11,8 @@ import numpy as np
 from vit_jax_xfer.data import augment, color_jitter, geometry, pixels  # noqa: F401 - they register
 from vit_jax_xfer.data.operations import Op, build
 
+_LONGEST = 2000  # letters
+
 
 @dataclass(frozen=True)
 class Pipeline:
@@ -36,10 +38,14 @@ def parse(pipeline: str) -> Pipeline:
     Arguments are Python literals, by position or name; nothing is evaluated. Raises ValueError for
     an unknown op (with the nearest name) and for bad arguments (with the op's signature).
     """
+    if len(pipeline) > _LONGEST:
+        raise ValueError(f"pipeline: {len(pipeline):,} letters, expected {_LONGEST:,} at most")
     try:
         body = ast.parse(pipeline.strip(), mode="eval").body
-    except SyntaxError as error:
-        raise ValueError(f"pipeline: cannot read {pipeline!r} ({error.msg})") from error
+    # The last two: Python's parser runs out of its stack where brackets are nested without end.
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        reason = error.msg if isinstance(error, SyntaxError) else str(error) or "nested too deep"
+        raise ValueError(f"pipeline: cannot read {pipeline!r} ({reason})") from error
     return Pipeline(pipeline, tuple(_op(node, pipeline) for node in _flatten(body)))
 
 
@@ -65,9 +71,14 @@ def _three(value: float | tuple[float, ...] | list[float]) -> tuple[float, float
 
 def _flatten(node: ast.expr) -> list[ast.expr]:
     # "a|b|c" parses as the Python expression (a | b) | c.
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
-        return [*_flatten(node.left), *_flatten(node.right)]
-    return [node]
+    left, found = [node], []
+    while left:
+        node = left.pop()
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+            left += [node.left, node.right]
+        else:
+            found.append(node)
+    return found[::-1]
 
 
 def _op(node: ast.expr, pipeline: str) -> Op:
@@ -75,13 +86,15 @@ def _op(node: ast.expr, pipeline: str) -> Op:
         return build(node.id, [], {})
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
         raise ValueError(
-            f"pipeline: got {ast.unparse(node)!r} in {pipeline!r}, expected name or name(arguments)"
+            f"pipeline: got {ast.get_source_segment(pipeline.strip(), node)!r} in {pipeline!r}, "
+            "expected name or name(arguments)"
         )
     try:
         args = [ast.literal_eval(arg) for arg in node.args]
         kwargs = {str(word.arg): ast.literal_eval(word.value) for word in node.keywords}
-    except ValueError as error:
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
         raise ValueError(
-            f"pipeline: {ast.unparse(node)}: arguments must be literals such as 224 or (0.08, 1.0)"
+            f"pipeline: {node.func.id} in {pipeline!r}: arguments must be literals such as 224 or "
+            "(0.08, 1.0)"
         ) from error
     return build(node.func.id, args, kwargs)

@@ -24,6 +24,9 @@ WEIGHTS = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
+# Weights hardly pack at all; zeros alone do a thousandfold, and so do bombs.
+_MOST_PACKED = 100
+_ALWAYS_UNPACKED = 2**28  # bytes of an array
 _PAGE = (b"<!doctype", b"<html", b"<head", b"<?xml")
 
 
@@ -65,6 +68,11 @@ def _open_npz(path: Path) -> dict[str, Stored]:
 
 def _stored_npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Stored:
     """One array of an .npz file, of which only the header is read."""
+    if member.file_size > max(_ALWAYS_UNPACKED, _MOST_PACKED * member.compress_size):
+        raise ValueError(
+            f"{member.filename} would unpack {member.compress_size:,} bytes to "
+            f"{member.file_size:,}, expected {_MOST_PACKED} times as many at most"
+        )
     with archive.open(member) as file:
         version = np.lib.format.read_magic(file)
         # Version 3 only adds names of fields in other alphabets, which no array of numbers has.

@@ -1,0 +1,9 @@
+"""Every reader that is fuzzed, by name."""
+
+from tests.fuzz.layouts import LAYOUTS
+from tests.fuzz.readers import READERS
+from tests.fuzz.weights import PREPARED, WEIGHTS
+
+__all__ = ["ALL_READERS", "PREPARED"]
+
+ALL_READERS = {**READERS, **LAYOUTS, **WEIGHTS}
