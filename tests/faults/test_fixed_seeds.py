@@ -24,7 +24,7 @@ from vit_jax_xfer.train import loop
 from vit_jax_xfer.train.metrics import MetricWriter
 from vit_jax_xfer.train.stopping import StopSignal
 
-STEPS, EVERY = 8, 2
+STEPS, EVERY = 4, 2
 
 
 class FileOperations:
@@ -67,7 +67,8 @@ OPERATIONS = FileOperations()  # a hook is there for good
 
 def small():
     config = small_config.get_config()
-    config.steps, config.eval.every, config.checkpoint.every = STEPS, 2 * EVERY, EVERY
+    config.steps, config.eval.every, config.checkpoint.every = STEPS, 0, EVERY
+    config.checkpoint.keep_best = 0
     return config
 
 
@@ -186,16 +187,18 @@ def damaged(workdir, rng, straight):
 
 
 # By seed; damage is the cheapest and the most various.
-HURTS = [frozen_disk] * 5 + [full_disk] * 2 + [stopped] * 3 + [broken_metrics, clock_back]
-HURTS += [damaged] * 8
+HURTS = [frozen_disk] * 3 + [full_disk, stopped, stopped, broken_metrics, clock_back]
+HURTS += [damaged] * 12
 
 
+# Orbax closes its event loop while other reads or writes of a checkpoint are still failing.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("seed", range(20))
 def test_goes_on_to_the_same_parameters_or_refuses(seed, straight, tmp_path, capfd):
     workdir, rng = tmp_path / "run", np.random.default_rng(seed)
     may_refuse = HURTS[seed](workdir, rng, straight)
     OPERATIONS.does = None
-    before = contents(workdir)
+    before = contents(workdir) if may_refuse else {}
     said = run(workdir)
     if may_refuse and said is not None:
         assert len(said.splitlines()) == 1

@@ -133,6 +133,22 @@ def model_folder(folder: pathlib.Path, rng: Rng) -> None:
     load_pretrained(path)
 
 
+def saved_file(folder: pathlib.Path, rng: Rng) -> None:
+    """A model of this project in one file, with another description."""
+    from safetensors.numpy import save_file
+
+    arrays = {"params/head/kernel": np.ones((8, 3), np.float32)}
+    written = (_model_folder() / "model.json").read_text()
+    description = mutated_json(rng, json.loads(written))
+    if rng.random() < 0.5:
+        file = folder / "model.npz"
+        np.savez(file, **arrays, vit_jax_xfer=np.array(description))
+    else:
+        file = folder / "model.safetensors"
+        save_file(arrays, file, {"vit_jax_xfer": description})
+    load_pretrained(file)
+
+
 @functools.cache
 def _checkpoint() -> pathlib.Path:
     """A run's checkpoint, written once."""
@@ -225,13 +241,14 @@ def _bomb(file: pathlib.Path, name: str, shape: tuple[int, ...], dtype: str = "<
 
 
 # What takes time the first time a reader is called.
-PREPARED = {"model_folder": _model_folder, "checkpoint": _checkpoint}
+PREPARED = {"saved_file": _model_folder, "model_folder": _model_folder, "checkpoint": _checkpoint}
 WEIGHTS = {
     "npz": npz,
     "image_npz": image_npz,
     "safetensors": safetensors,
     "pth": pth,
     "shards": shards,
+    "saved_file": saved_file,
     "model_folder": model_folder,
     "checkpoint": checkpoint,
 }

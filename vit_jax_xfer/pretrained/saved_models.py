@@ -3,6 +3,7 @@
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 
 from vit_jax_xfer.pretrained.description import describe, from_description
 from vit_jax_xfer.pretrained.lazy_arrays import one_line_errors
+from vit_jax_xfer.pretrained.weight_files import open_weights
 from vit_jax_xfer.storage.checkpoint_model import (
     is_checkpoint,
     load_checkpoint_model,
@@ -49,7 +51,8 @@ def saved_class_names(path: Path) -> tuple[str, ...] | None:
     if folder is not None:
         description = read_description(folder)
     else:
-        description = json.loads((_written_down(path) if path.is_file() else None) or "{}")
+        written = _written_down(path) if path.is_file() else None
+        description = _as_object(path, written) if written else {}
     names = description.get("fields", {}).get("class_names")
     return None if names is None else tuple(names)
 
@@ -134,7 +137,8 @@ def load_saved_model(path: Path, given: Mapping[str, Any]) -> tuple[nn.Module, d
         from vit_jax_xfer.storage.checkpoints import load_model
 
         variables, description = load_model(folder)
-    model = from_description(description).clone(**given)
+    with one_line_errors(str(path)):
+        model = from_description(description).clone(**given)
     return model, jax.tree.map(lambda x: np.asarray(x, np.float32), variables)
 
 
@@ -182,9 +186,9 @@ def _written_down(path: Path) -> str | None:
     """The model that this project wrote into a file, as JSON; None for other files."""
     if path.suffix == ".npz":
         try:
-            with np.load(path, allow_pickle=False) as file:
-                return str(file[_KEY]) if _KEY in file else None
-        except (zipfile.BadZipFile, ValueError, OSError, EOFError):
+            stored = open_weights(path).get(_KEY)
+            return None if stored is None else str(stored.read())
+        except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error):
             return None  # as in `_metadata`
     return _metadata(path) if path.suffix == ".safetensors" else None
 
@@ -204,13 +208,22 @@ def _metadata(path: Path) -> str | None:
 
 def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if path.suffix == ".npz":
-        with one_line_errors(str(path)), np.load(path, allow_pickle=False) as file:
-            flat = {name: file[name] for name in file.files}
-        description = json.loads(str(flat.pop(_KEY)))
-        return flax.traverse_util.unflatten_dict(flat, sep="/"), description
-    from safetensors import safe_open
+        with one_line_errors(str(path)):
+            flat = {name: stored.read() for name, stored in open_weights(path).items()}
+        description = _as_object(path, str(flat.pop(_KEY)))
+    else:
+        from safetensors import safe_open
 
-    with one_line_errors(str(path)), safe_open(path, framework="np") as file:
-        flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        description = json.loads(file.metadata()[_KEY])
-    return flax.traverse_util.unflatten_dict(flat, sep="/"), description
+        with one_line_errors(str(path)), safe_open(path, framework="np") as file:
+            flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            description = _as_object(path, file.metadata()[_KEY])
+    with one_line_errors(str(path)):
+        return flax.traverse_util.unflatten_dict(flat, sep="/"), description
+
+
+def _as_object(path: Path, written: str) -> dict[str, Any]:
+    with one_line_errors(f"{path}: its description"):
+        description = json.loads(written)
+        if not isinstance(description, dict):
+            raise ValueError(f"a JSON {type(description).__name__}, expected an object")
+        return description
