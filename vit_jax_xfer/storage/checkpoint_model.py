@@ -38,11 +38,12 @@ def locate_model(path: pathlib.Path) -> pathlib.Path | None:
 def read_description(path: pathlib.Path) -> dict[str, Any]:
     """What was written down of the network in a model folder or a checkpoint.
 
-    ValueError for a checkpoint of version 0.1, which has none, unless its run is finished.
+    ValueError for a checkpoint of version 0.1, which has none, unless its run is finished; and for
+    a file that is damaged.
     """
     if not is_checkpoint(path):
-        return json.loads((path / "model.json").read_text())
-    description = json.loads((path / "extra" / "metadata").read_text()).get("model")
+        return _read_object(path / "model.json")
+    description = _read_object(path / "extra" / "metadata").get("model")
     if description is not None:
         return description
     finished = path.absolute().parent.parent / "model" / "model.json"
@@ -51,7 +52,7 @@ def read_description(path: pathlib.Path) -> dict[str, Any]:
             f"{path}: version 0.1 wrote no description of the network into it; start the run's "
             "command again, and what it writes from then on can be loaded"
         )
-    return json.loads(finished.read_text())
+    return _read_object(finished)
 
 
 def load_checkpoint_model(path: pathlib.Path, weights: str | None = None) -> tuple[Any, Any]:
@@ -77,6 +78,16 @@ def load_checkpoint_model(path: pathlib.Path, weights: str | None = None) -> tup
         raise ValueError(f"weights: {path} holds no average: the run's optim.ema is 0")
     collections = next((found[name] for name in _PARTS[part] if name in found), {})
     return {"params": found[part], **collections}, read_description(path)
+
+
+def _read_object(file: pathlib.Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file} is damaged: {type(error).__name__}: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{file} is damaged: a JSON {type(found).__name__}, expected an object")
+    return found
 
 
 def _is_step(path: pathlib.Path) -> bool:

@@ -25,6 +25,9 @@ from vit_jax_xfer.storage.ranking import best_first
 
 PyTree = Any
 
+# Where folders are made in the background and that fails, Orbax's threads wait for them for twenty
+# minutes, and the process with them.
+_ASYNC = ocp.AsyncOptions(create_directories_asynchronously=False)
 _ITEM_NAMES = {"state", "extra", "checksums"}
 
 
@@ -291,6 +294,7 @@ class Checkpoints:
             create=write,
             cleanup_tmp_directories=write,
             enable_async_checkpointing=self._asynchronous,
+            async_options=_ASYNC,
         )
         handlers = {
             "state": ocp.StandardCheckpointHandler(),
@@ -373,7 +377,7 @@ def save_model(directory: str | os.PathLike, variables: PyTree, description: dic
             written.rmtree(missing_ok=True)
             written.mkdir(parents=True)
         _barrier(f"save_model_write:{target}")
-        with ocp.StandardCheckpointer() as checkpointer:
+        with ocp.StandardCheckpointer(async_options=_ASYNC) as checkpointer:
             checkpointer.save(written / "variables", variables)
         if first:
             (written / "checksums.json").write_text(json.dumps(sums) + "\n")
@@ -384,8 +388,9 @@ def save_model(directory: str | os.PathLike, variables: PyTree, description: dic
             written.rename(target)
             replaced.rmtree(missing_ok=True)
     except Exception as error:
-        if first:
-            written.rmtree(missing_ok=True)  # it may be what fills the disk
+        with contextlib.suppress(OSError):  # the disk may fail once more
+            if first:
+                written.rmtree(missing_ok=True)  # it may be what fills it
         raise CheckpointError(f"cannot write the model {target}: {_one_line(error)}") from error
     _barrier(f"save_model_end:{target}")
 

@@ -22,6 +22,7 @@ from vit_jax_xfer.data.sources.named_files import (
     read_text,
 )
 from vit_jax_xfer.evaluate.correspondence.keypoint_pair import KeypointPair, inside
+from vit_jax_xfer.evaluate.correspondence.matlab_file import read_array
 
 _WILLOW_LISTS = ("test_pairs.csv", "test_pairs_pf.csv")
 _WILLOW_FOLDERS = ("PF-dataset-WILLOW", "PF-dataset", "PF-WILLOW")
@@ -146,16 +147,11 @@ def _points(values: Any) -> np.ndarray:
 
 def _willow_points(file: Path) -> np.ndarray:
     """(10, 2): x, y of keypoints in pixels, pixel i covering i to i + 1."""
-    import scipy.io
-
     try:
-        packed = io.BytesIO(read_bytes(file, _LARGEST_MAT))
-        points = np.asarray(scipy.io.loadmat(packed, variable_names=["pts_coord"])["pts_coord"])
-        points = points.astype(np.float64)
+        points = read_array(read_bytes(file, _LARGEST_MAT), "pts_coord")
     except KeyError as error:
         raise ValueError(f"{file}: no variable pts_coord in it") from error
-    # SciPy raises nearly anything on broken files.
-    except Exception as error:
+    except ValueError as error:
         raise ValueError(f"{file}: not a MATLAB file of keypoints: {error}") from error
     if points.shape != (2, _WILLOW_POINTS):
         raise ValueError(f"{file}: pts_coord: expected (2, {_WILLOW_POINTS}), got {points.shape}")
