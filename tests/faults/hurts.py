@@ -84,6 +84,7 @@ def disk_full(trial: Trial) -> str:
         return file_too_large(trial)
     kibibytes = int(2 ** trial.rng.uniform(4, 9.5))
     trial.fields["log__tensorboard"] = bool(trial.rng.random() < 0.5)
+    trial.compares_losses = False  # a row that found no room is lost
     trial.notes.append(f"{kibibytes} KiB")
     with small_disk(trial.workdir, kibibytes) as enlarge:
         for _ in range(2):  # again, while it is still full
@@ -115,6 +116,7 @@ def small_disk(folder: pathlib.Path, kibibytes: int) -> Iterator[Callable[[], No
 def file_too_large(trial: Trial) -> str:
     """A limit on the bytes of each file, in place of a full disk; then none."""
     limit = int(2 ** trial.rng.uniform(5, 12))
+    trial.compares_losses = False
     trial.notes.append(f"{limit} bytes a file")
 
     def before() -> None:
