@@ -5,6 +5,7 @@ must end with the parameters of the one that nobody hurt, or refuse in a line an
 """
 
 import errno
+import json
 import os
 import signal
 import sys
@@ -213,3 +214,17 @@ def test_goes_on_to_the_same_parameters_or_refuses(seed, straight, tmp_path, cap
         if HURTS[seed] not in TAKES_ROWS:
             assert found.losses == wanted.losses
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_run_of_other_images_is_refused(straight, tmp_path):
+    """Which image a step draws hangs on how many there are."""
+    beside = half_way(straight[0], tmp_path / "run", EVERY) / f"checkpoints/{EVERY}/extra/metadata"
+    known = json.loads(beside.read_text())
+    assert known["images"] == {"data.source": 1297}
+    beside.write_text(json.dumps({**known, "images": {"data.source": 7}}))
+    before = contents(tmp_path / "run")
+    assert "data.source: has 1297 images, and this run began with 7" in run(tmp_path / "run")
+    assert overwritten(before, tmp_path / "run") == []
+    del known["images"]  # as version 0.1 wrote it
+    beside.write_text(json.dumps(known))
+    assert run(tmp_path / "run") is None

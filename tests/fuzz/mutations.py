@@ -128,7 +128,7 @@ def _has(parent: Any, key: Any) -> bool:
 
 def _odd_value(rng: np.random.Generator) -> Any:
     plain = [None, True, -1, 0, 7, 1e308, float("nan"), float("inf"), 2**70, [], {}, [[]], 10**5]
-    odd = [*plain, *NAMES, "\x00", "é", {"a": [1]}, [1, 2, 3, 4], _nested(500)]
+    odd = [*plain, *NAMES, "\x00", "é", {"a": [1]}, [1, 2, 3, 4], _nested(150)]
     return odd[rng.integers(len(odd))]
 
 

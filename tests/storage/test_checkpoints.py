@@ -462,6 +462,17 @@ def test_model_errors(tmp_path):
         checkpoints.load_model(tmp_path / "model")
 
 
+def test_a_description_that_changed_is_damage(tmp_path):
+    checkpoints.save_model(tmp_path / "model", {"x": np.ones(2)}, {"num_heads": 4})
+    (tmp_path / "model" / "model.json").write_text('{"num_heads": 2}')
+    with pytest.raises(CheckpointError, match="model.json has changed since it was written"):
+        checkpoints.load_model(tmp_path / "model")
+    sums = tmp_path / "model" / "checksums.json"
+    kept = {name: value for name, value in json.loads(sums.read_text()).items() if name == "x"}
+    sums.write_text(json.dumps(kept))  # as version 0.1 wrote it
+    assert checkpoints.load_model(tmp_path / "model")[1] == {"num_heads": 2}
+
+
 def test_quiet_and_light_in_a_fresh_process(tmp_path):
     """No Orbax log under absl's INFO level; nothing heavy imported; another device count."""
     checkpoints.save_model(tmp_path / "model", model_variables(), {"name": "ViT"})

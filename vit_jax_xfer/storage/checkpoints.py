@@ -11,6 +11,7 @@ import functools
 import json
 import logging
 import os
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
@@ -43,6 +44,16 @@ def _keep_orbax_record(record: logging.LogRecord) -> bool:
 
 
 logging.getLogger("absl").addFilter(_keep_orbax_record)
+
+
+def _show_unraisable(unraisable: Any, others: Callable[[Any], Any] = sys.unraisablehook) -> None:
+    # Where one array can't be read or written, Orbax closes its event loop and hands the error on;
+    # for each other array under way TensorStore then fails to call back, with a page of traceback.
+    if str(unraisable.exc_value) != "Event loop is closed":
+        others(unraisable)
+
+
+sys.unraisablehook = _show_unraisable
 
 
 class Checkpoints:
@@ -370,7 +381,7 @@ def save_model(directory: str | os.PathLike, variables: PyTree, description: dic
         raise FileExistsError(f"{target} exists and is no model directory: not overwritten")
     written, replaced = _beside(target, "writing"), _beside(target, "replaced")
     first = jax.process_index() == 0
-    sums = tree_check.checksums(variables)
+    sums = {**tree_check.checksums(variables), "model.json": tree_check.sum_of_text(text)}
     _barrier(f"save_model_begin:{target}")
     try:
         if first:
@@ -417,9 +428,17 @@ def load_model(directory: str | os.PathLike, abstract: PyTree | None = None) -> 
     if source is None:
         raise FileNotFoundError(f"{directory} is no model directory (model.json and variables/)")
     try:
-        description = json.loads((source / "model.json").read_text())
+        text = (source / "model.json").read_text()
+        sums = json.loads((source / "checksums.json").read_text())
+        # Version 0.1 has none of the text.
+        if sums.get("model.json", tree_check.sum_of_text(text)) != tree_check.sum_of_text(text):
+            raise tree_check.ChecksumError(
+                "model.json has changed since it was written; if you changed it on purpose, take "
+                "its line out of checksums.json"
+            )
+        description = json.loads(text)
         variables = read_arrays(source / "variables", abstract)
-        tree_check.check_checksums(variables, json.loads((source / "checksums.json").read_text()))
+        tree_check.check_checksums(variables, sums)
     except tree_check.OtherArraysError:
         raise
     except Exception as error:

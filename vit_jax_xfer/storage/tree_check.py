@@ -4,6 +4,7 @@ Orbax answers the first question with a page of text, and the second not at all:
 changed inside an array's data is handed back without a word.
 """
 
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -71,6 +72,11 @@ def check_checksums(tree: PyTree, expected: Mapping[str, int]) -> None:
     for name, value in checksums(tree).items():
         if expected.get(name) != value:
             raise ChecksumError(f"the bits of {name} have changed since it was written")
+
+
+def sum_of_text(text: str) -> int:
+    """The checksum of what is written beside arrays."""
+    return zlib.crc32(text.encode())
 
 
 def _named_leaves(tree: PyTree) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The data of a run as its config describes it: sources, their sizes, streams of batches."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import jax
 import numpy as np
@@ -43,6 +44,23 @@ class Inputs:
     def steps_per_epoch(self) -> float:
         """Batches in one pass over the training images."""
         return len(self.train) / self.config.batch_size
+
+    def sizes(self) -> dict[str, int]:
+        """How many images each training set has, by the field that names it."""
+        sets = {"data.source": self.train, "unlabeled.source": self.unlabeled}
+        return {field: len(source) for field, source in sets.items() if source is not None}
+
+    def check_sizes(self, before: Mapping[str, int]) -> None:
+        """ValueError where a training set has another size than `sizes` said when the run began.
+
+        Which image a step draws hangs on how many there are.
+        """
+        for field, size in self.sizes().items():
+            if size != before.get(field, size):
+                raise ValueError(
+                    f"{field}: has {size} images, and this run began with {before[field]}, so that "
+                    "it would go on with others: put them back, or choose another --workdir"
+                )
 
     def image_shape(self) -> tuple[int, int, int]:
         """(H, W, 3) of a prepared image."""

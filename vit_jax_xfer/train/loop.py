@@ -106,6 +106,7 @@ def _run(
         task,
         teacher,
     )
+    inputs.check_sizes(earlier.get("images", {}))
 
     # --- steps: only now, past all that can be wrong, is the folder written to -------------------
     claim_workdir(folder, config)
@@ -127,6 +128,7 @@ def _run(
     model = with_preparation(task.model, inputs.eval_pipeline, inputs.eval_shape())
     # What a checkpoint says beside its arrays, so that it is a model and a start by itself.
     about = {"teacher": teacher, "class_names": class_names, "model": describe(model)}
+    about["images"] = inputs.sizes()
     about["compile_seconds"] = compile_seconds
 
     def save(step: int, state: TrainState) -> None:

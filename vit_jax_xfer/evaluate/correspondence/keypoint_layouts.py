@@ -120,7 +120,10 @@ def _spair_pair(root: Path, file: Path, size_of: Callable[[Path], tuple[int, int
         )
         points = [_points(annotation[key]) for key in ("src_kps", "trg_kps")]
         x0, y0, x1, y1 = (float(edge) for edge in annotation["trg_bndbox"])
-        declared = [annotation.get(key) for key in ("src_imsize", "trg_imsize")]
+        declared = [
+            None if annotation.get(key) is None else list(annotation[key][:2])
+            for key in ("src_imsize", "trg_imsize")
+        ]
     except KeyError as error:
         raise ValueError(f"{file}: no field {error.args[0]!r}") from error
     except (ValueError, TypeError, AttributeError) as error:
@@ -133,7 +136,7 @@ def _spair_pair(root: Path, file: Path, size_of: Callable[[Path], tuple[int, int
         raise ValueError(f"{file}: trg_bndbox {[x0, y0, x1, y1]} is empty")
     sizes = [size_of(photo) for photo in (source, target)]
     for photo, size, expected in zip((source, target), sizes, declared, strict=True):
-        if expected is not None and tuple(expected[:2]) != size:
+        if expected is not None and tuple(expected) != size:
             raise ValueError(f"{photo}: {size[0]}×{size[1]}, but {file} was made for {expected}")
     shown = [inside(one, size) for one, size in zip(points, sizes, strict=True)]
     return KeypointPair(category, source, target, *shown, *sizes, max(x1 - x0, y1 - y0))
