@@ -57,3 +57,11 @@ def test_a_reader_that_is_gone_changes_neither_the_course_nor_the_status(name):
     assert ended.returncode == 7
     if name == "stdout":
         assert ended.stderr == b"stdout is gone ([Errno 32] Broken pipe): going on without it\n"
+
+
+def test_no_file_gets_what_is_printed_where_a_program_has_no_outputs(tmp_path):
+    text = "import os, sys; from vit_jax_xfer import terminal; terminal.occupy();"
+    text += "file = open(sys.argv[1], 'w'); os.write(1, b'out'); os.write(2, b'err')"
+    shell = f'"{sys.executable}" -c "{text}" "$0" >&- 2>&-'
+    subprocess.run(["sh", "-c", shell, str(tmp_path / "file")], cwd=ROOT, check=True)
+    assert (tmp_path / "file").read_bytes() == b""

@@ -9,7 +9,7 @@ import logging
 from absl import app, flags
 
 from vit_jax_xfer.command_line import config_flag, fail, parse_flags
-from vit_jax_xfer.terminal import settle
+from vit_jax_xfer.terminal import occupy, settle
 
 _CONFIG = config_flag()
 _WORKDIR = flags.DEFINE_string(
@@ -28,6 +28,7 @@ STOPPED, INTERRUPTED = 143, 130
 
 def main(argv: list[str]) -> int:
     """Runs the config; 0 when it finished, 1 with one line on stderr when it can't run or go on."""
+    occupy()
     try:
         return _main(argv)
     except KeyboardInterrupt:

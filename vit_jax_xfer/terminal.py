@@ -55,6 +55,18 @@ def show(text: str, *, end: str = "\n", name: Literal["stdout", "stderr"] = "std
             show(f"stdout is gone ({error}): going on without it", name="stderr")
 
 
+def occupy() -> None:
+    """Opens those of the three standard files that a program was started without (`>&-`).
+
+    Else the next file that it opens takes the number of one of them, and gets what is printed.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+
+
 def settle() -> None:
     """Empties both outputs, so that a closed one can't change the exit status of the program."""
     for name in ("stdout", "stderr"):
