@@ -150,6 +150,10 @@ SLOW: dict[str, dict[str, tuple[str, ...]]] = {
         "test_one_process_goes_on_where_two_stopped": (),
     },
     "train/test_processes.py": {"test_mesh_and_flags_that_do_not_go_with_the_processes": ()},
+    "train/test_rescue.py": {
+        "test_an_error_costs_no_step_and_the_run_goes_on_to_the_same_bits": ("batch", "evaluator"),
+        "test_a_state_that_is_not_finite_replaces_none": ("4",),
+    },
     "train/test_wiring.py": {
         # Every section and task; of the networks' fields a few, which all go one way to the model.
         "test_a_field_changes_what_a_run_does": (

@@ -162,6 +162,23 @@ def test_metrics_that_come_later_rank_a_checkpoint(tmp_path):
             ckpt.best_step()
 
 
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_checkpoint_of_a_bad_state_gives_its_place_back(waits, tmp_path):
+    state = {"x": jnp.arange(4.0)}
+    with Checkpoints(tmp_path) as ckpt:
+        assert ckpt.discard(1) is None  # none at all
+        ckpt.save(1, state, {})
+        assert ckpt.discard(1) == 1  # the only one
+        ckpt.save(2, state, {})  # would replace it at the next call that waits
+        ckpt.rate(2, {"loss": 1.0})
+        assert ckpt.discard(3) == 2  # not there
+        if waits:
+            ckpt.wait()
+        assert ckpt.discard(2) == (2 if waits else 1)
+    with Checkpoints(tmp_path) as ckpt:
+        assert ckpt.steps() == [2 if waits else 1]
+
+
 @pytest.mark.parametrize("metric", ["loss", "ema_loss", "real/teacher_loss"])
 def test_of_a_loss_the_lowest_is_the_best(tmp_path, metric):
     with Checkpoints(tmp_path, best_metric=metric) as ckpt:

@@ -16,7 +16,8 @@ from vit_jax_xfer.train import loop, rescue
 from vit_jax_xfer.train.finished_models import save_finished
 from vit_jax_xfer.train.inputs import TrainBatches
 from vit_jax_xfer.train.metrics import MetricWriter
-from vit_jax_xfer.train.stopping import NonFiniteLoss
+from vit_jax_xfer.train.rescue import saved_when_cut_short
+from vit_jax_xfer.train.stopping import NonFiniteLoss, StoppedMidway
 
 STEPS = 4
 
@@ -100,28 +101,72 @@ def test_a_signal_ends_a_wait_for_data_that_does_not_come(straight, tmp_path, mo
         begin = time.monotonic()
         result = loop.run(config(), tmp_path)
     assert (result["finished"], result["step"]) == (False, 3) and time.monotonic() - begin < 50
-    assert kept(tmp_path)[-1] == 3
-    assert loop.run(config(), tmp_path)["finished"]
-    assert rows(tmp_path) == rows(straight)
+    assert kept(tmp_path)[-1] == 3 and rows(tmp_path) == rows(straight)[:4]  # one evaluation
 
 
-def test_what_cannot_be_saved_leaves_the_first_error_to_be_told(tmp_path, monkeypatch, capsys):
-    def full(*given):
+class Kept:
+    """Checkpoints of which the newest is `left`."""
+
+    def __init__(self, left):
+        self.left, self.discarded = left, []
+
+    def latest_step(self):
+        return self.left
+
+    def discard(self, step):
+        self.discarded.append(step)
+        return self.left
+
+
+def end(error, save, kept=None):
+    with saved_when_cut_short(kept or Kept(4), save):
+        raise error
+
+
+def test_what_cannot_be_saved_leaves_the_first_error_to_be_told(capsys):
+    def full():
         raise CheckpointError("disk full\nand more")
 
-    monkeypatch.setattr(TrainBatches, "__next__", at(1, TrainBatches.__next__))
-    monkeypatch.setattr(Checkpoints, "save", full)
     with pytest.raises(Mishap):
-        loop.run(config(), tmp_path)
-    assert "not saved: disk full\n" in capsys.readouterr().out
+        end(Mishap(), full)
+    assert capsys.readouterr().out == "not saved: disk full\n"
 
 
-def test_nothing_is_saved_where_other_processes_have_no_error(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(TrainBatches, "__next__", at(1, TrainBatches.__next__))
+def test_nothing_is_saved_where_other_processes_have_no_error(monkeypatch, capsys):
     monkeypatch.setattr(rescue, "all_come", lambda place, seconds: False)
+    saves = []
     with pytest.raises(Mishap):
-        loop.run(config(), tmp_path)
-    assert "not saved: the other processes" in capsys.readouterr().out and kept(tmp_path) == []
+        end(Mishap(), lambda: saves.append(1))
+    assert "not saved: the other processes" in capsys.readouterr().out and saves == []
+
+
+@pytest.mark.parametrize("error", [CheckpointError("disk full"), KeyboardInterrupt()])
+def test_what_is_not_tried(error):
+    saves = []
+    with pytest.raises(type(error)):
+        end(error, lambda: saves.append(1))
+    assert saves == []
+
+
+def test_a_stop_midway_is_saved_and_ends_there():
+    saves = []
+    end(StoppedMidway(), lambda: saves.append(1))
+    assert saves == [1]
+
+
+@pytest.mark.parametrize(
+    ("left", "told"),
+    [
+        (4, "the checkpoint before step 4 is intact"),
+        (7, "the checkpoint before step 7, the only one, may hold the bad values already"),
+        (None, "there is no checkpoint yet"),
+    ],
+)
+def test_a_state_that_is_no_good_says_what_is_left(left, told):
+    kept = Kept(left)
+    with pytest.raises(NonFiniteLoss, match=f"^loss is nan at step 7: .*; {told}$"):
+        end(NonFiniteLoss(7, "loss is nan"), pytest.fail, kept)
+    assert kept.discarded == [7]
 
 
 def spoiled(monkeypatch, when):
@@ -162,13 +207,6 @@ def test_a_network_whose_evaluation_is_no_number_does_not_finish(tmp_path, monke
     assert last["values"]["loss"] is None and last["nonfinite"] == ["loss"]
 
 
-def test_the_only_checkpoint_stays_whatever_it_is(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "evaluate_state", lambda *given: {"loss": math.inf, "top1": 0.5})
-    with pytest.raises(NonFiniteLoss, match="before step 2, the only one, may hold the bad values"):
-        loop.run(config(), tmp_path)
-    assert kept(tmp_path) == [2]
-
-
 def test_a_result_is_valid_json_whatever_it_holds(tmp_path, monkeypatch):
     monkeypatch.setattr("vit_jax_xfer.train.finished_models.save_model", lambda *given: None)
     state = loop.TrainState(*[{}] * 6)
@@ -194,9 +232,8 @@ def test_a_checkpoint_by_the_clock(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "SaveTimer", lambda minutes: timer_class(minutes, lambda: now[0]))
     monkeypatch.setattr(loop, "to_device", to_device)
     given = {"steps": 8, "eval__every": 0, "checkpoint__keep_last": 9}
-    loop.run(tiny_config("scratch", **given, checkpoint__minutes=3.0), tmp_path / "three")
-    loop.run(tiny_config("scratch", **given), tmp_path / "usual")
-    assert kept(tmp_path / "three") == [3, 6, 8] and kept(tmp_path / "usual") == [8]
+    loop.run(tiny_config("scratch", **given, checkpoint__minutes=3.0), tmp_path)
+    assert kept(tmp_path) == [3, 6, 8]
 
 
 timer_class = loop.SaveTimer

@@ -246,39 +246,25 @@ def _assert_lies(leaf, sharding):
     assert leaf.sharding.is_equivalent_to(sharding, leaf.ndim)
 
 
-@pytest.mark.parametrize("spoil", ["image", "rate"])
-def test_a_batch_that_gives_no_finite_state_is_left_out(spoil):
-    task = classification()
-    variables = jax.jit(task.init)(jax.random.key(1))
-
+@pytest.mark.parametrize("spoiled", ["gradient", "rate"])
+def test_a_batch_that_gives_no_finite_state_is_left_out(spoiled):
     def schedule(count):
-        # At step 1 finite gradients make a state that is not.
-        return jnp.where((count == 1) & (spoil == "rate"), jnp.inf, 1e-3 * (count + 1.0))
+        # With such a rate finite gradients make a state that is not.
+        return jnp.where((count == 1) & (spoiled == "rate"), jnp.inf, 1e-3)
 
-    scales = scale_tree(variables["params"], 2, 1.0, ())
-    tx = make_optimizer(schedule, scales, weight_decay=0.05, b1=0.9, b2=0.999, clip_norm=1.0)
+    tx = optax.chain(optax.scale_by_adam(), optax.scale_by_learning_rate(schedule))
     given = {"seed": 3, "ema_decay": 0.9, "accumulate": 1, "skip_nonfinite": True}
-    step = jax.jit(make_train_step(task, tx, frozen_tree(scales), **given))
-    good = batch()
-    bad = {**good, "image": good["image"] * np.nan} if spoil == "image" else good
-    before, metrics = step(new_state(variables, tx, True), {}, good)
+    step = jax.jit(make_train_step(Given(), tx, {"w": False}, **given))
+    good = {"grad": jnp.ones((2, 15))}
+    bad = {"grad": good["grad"].at[0, 3].set(jnp.nan)} if spoiled == "gradient" else good
+    before, metrics = step(new_state(Given().init(None), tx, True), {}, good)
     assert metrics["skipped"] == 0
     after, metrics = step(before, {}, bad)
     assert metrics["skipped"] == 1 and after.step == 2
     for name in ("params", "ema"):
         jax.tree.map(np.testing.assert_array_equal, getattr(after, name), getattr(before, name))
-    counts = {
-        type(state).__name__: int(state.count)
-        for state in jax.tree.leaves(
-            after.opt_state, is_leaf=lambda x: hasattr(x, "count") and hasattr(x, "_fields")
-        )
-        if hasattr(state, "count")
-    }
     # The learning rate stays with the step; the moments have seen one gradient.
-    assert counts == {"ScaleByAdamState": 1, "ScaleByScheduleState": 2}
+    adam, rate = after.opt_state
+    assert (adam.count, rate.count) == (1, 2) and adam.mu["w"][0] == 0.1 * 2
     following, metrics = step(after, {}, good)
-    assert metrics["skipped"] == 0 and np.isfinite(metrics["loss"])
-    assert any(
-        (a != b).any()
-        for a, b in zip(*map(jax.tree.leaves, (following.params, after.params)), strict=True)
-    )
+    assert metrics["skipped"] == 0 and (following.params["w"] != after.params["w"]).all()
