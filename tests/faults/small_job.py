@@ -139,7 +139,7 @@ class Process:
 
     def workers(self) -> list[int]:
         """Those of them that prepare images."""
-        return [pid for pid in self.relatives() if b"multiprocessing-fork" in _command_line(pid)]
+        return [pid for pid in self.relatives() if b"worker_processes" in _command_line(pid)]
 
 
 def _command_line(pid: int) -> bytes:

@@ -1,7 +1,9 @@
 """Metrics: strict JSON lines, whole after a kill, and no row twice after a resume."""
 
+import errno
 import json
 import math
+import os
 
 import jax.numpy as jnp
 import numpy as np
@@ -115,3 +117,19 @@ def test_tensorboard_events(tmp_path):
     files = list((tmp_path / "tensorboard").iterdir())
     written = b"".join(file.read_bytes() for file in files)
     assert b"train/loss" in written and b"eval/top1" in written
+
+
+def test_a_disk_without_room_for_events_is_an_error_and_no_wait(tmp_path, monkeypatch):
+    """Of every number written until it shows: a queue before a writer that is dead fills up."""
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    writer = MetricWriter(tmp_path)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        for step in range(50):
+            writer.write(step, {"loss": 1.0}, kind="eval")
+    with pytest.raises(OSError, match="No space left"):
+        writer.close()
+    assert len(read_metrics(tmp_path)) == 1

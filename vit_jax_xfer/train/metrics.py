@@ -1,5 +1,6 @@
 """The numbers of a run, written to `metrics.jsonl` and to TensorBoard."""
 
+import contextlib
 import json
 import math
 import os
@@ -9,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from typing import Literal, Self
 
 import jax
+
+from vit_jax_xfer.train.event_file import EventFile
 
 FILE_NAME = "metrics.jsonl"
 
@@ -80,17 +83,20 @@ class MetricWriter:
         try:
             self._file.write(_to_line(row))
             self._file.flush()
+            if self._events is not None:
+                self._events.add(row["step"], kind, numbers)
+                if kind == "eval":
+                    self._events.flush()
         except OSError as error:  # which does not say of which file
             raise OSError(error.errno, error.strerror, self._file.name) from error
-        if self._events is not None:
-            _add_scalars(self._events, row["step"], kind, numbers)
 
     def close(self) -> None:
         """Closes both files; `write` after that does nothing."""
-        for sink in (self._file, self._events):
-            if sink is not None:
-                sink.close()
-        self._file = self._events = None
+        sinks, self._file, self._events = (self._events, self._file), None, None
+        with contextlib.ExitStack() as closing:  # both, whichever can't be written to its end
+            for sink in sinks:
+                if sink is not None:
+                    closing.callback(sink.close)
 
     def __enter__(self) -> Self:
         return self
@@ -162,20 +168,10 @@ def _to_line(row: Row) -> str:
     return json.dumps(row, allow_nan=False) + "\n"
 
 
-def _open_events(directory: pathlib.Path, kept: Iterable[Row], resume_step: int):
-    import tensorboardX  # only here: reading metrics must not need it
-
-    # TensorBoard forgets what earlier files say about the steps from `purge_step` on.
-    events = tensorboardX.SummaryWriter(str(directory), purge_step=resume_step)
+def _open_events(directory: pathlib.Path, kept: Iterable[Row], resume_step: int) -> EventFile:
+    events = EventFile(directory, resume_step)
     for row in kept:
         if row["step"] == resume_step:
             numbers = {name: x for name, x in row["values"].items() if x is not None}
-            _add_scalars(events, row["step"], row["kind"], numbers)
+            events.add(row["step"], row["kind"], numbers)
     return events
-
-
-def _add_scalars(events, step: int, kind: str, numbers: Mapping[str, float]) -> None:
-    for name, value in numbers.items():
-        events.add_scalar(f"{kind}/{name}", value, step)
-    if kind == "eval":
-        events.flush()
