@@ -54,6 +54,22 @@ def test_a_wait_is_ended_by_a_signal_that_comes_in_it_or_just_before(capfd):
         os.kill(os.getpid(), signal.SIGTERM)  # outside a wait it asks only
 
 
+def test_an_evaluation_whose_batches_do_not_come_is_left(capfd):
+    def batches():
+        yield from range(3)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+
+    seen = []
+    with StopSignal() as stop:
+        assert list(stop.watched([1, 2])) == [1, 2] and list(stop.watched([])) == []
+        with pytest.raises(StoppedMidway):
+            seen.extend(stop.watched(batches()))
+        with pytest.raises(StoppedMidway):
+            next(stop.watched([1]))
+    assert seen == [0, 1, 2]
+
+
 def test_second_interrupt_raises_at_once(capfd):
     with StopSignal() as stop:
         os.kill(os.getpid(), signal.SIGTERM)

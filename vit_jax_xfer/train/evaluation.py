@@ -13,17 +13,17 @@ from vit_jax_xfer.train.inputs import Inputs
 from vit_jax_xfer.train.sharding import place, replicated, to_device
 from vit_jax_xfer.train.state import TrainState
 
+Batches = Iterable[dict[str, np.ndarray]]
+
 
 class Evaluator:
     """Runs `task.evaluate` over batches on a mesh; compiled at the first call.
 
-    before_batch: called with the number of each batch; what it raises ends the evaluation.
+    watched: gives the batches on, one after the other; what it raises ends the evaluation.
     """
 
-    def __init__(
-        self, task: Task, mesh: Mesh, before_batch: Callable[[int], None] = lambda number: None
-    ):
-        self._task, self._mesh, self._before_batch = task, mesh, before_batch
+    def __init__(self, task: Task, mesh: Mesh, watched: Callable[[Batches], Batches] = iter):
+        self._task, self._mesh, self._watched = task, mesh, watched
 
         def sums(variables: Variables, frozen: Variables, batch: Batch) -> dict[str, jax.Array]:
             return task.evaluate(variables, frozen, batch)
@@ -39,7 +39,7 @@ class Evaluator:
         self,
         variables: Variables,
         frozen: Variables,
-        batches: Iterable[dict[str, np.ndarray]],
+        batches: Batches,
         classes: EvaluationSet | None = None,
     ) -> dict[str, float]:
         """Each sum divided by the number of images, as floats.
@@ -53,8 +53,7 @@ class Evaluator:
             scored = classes.scored(self._task.model.num_classes)
             scored = None if scored is None else place(scored, replicated(self._mesh))
             batches = ({**rows, "label": classes.labels(rows)} for rows in batches)
-        for number, rows in enumerate(batches):
-            self._before_batch(number)
+        for number, rows in enumerate(self._watched(batches)):
             local = len(rows["mask"])
             start = (number * jax.process_count() + jax.process_index()) * local
             rows = {**rows, "index": np.arange(start, start + local, dtype=np.int32)}

@@ -74,7 +74,7 @@ def _run(
     say(inputs.overview(task.needs_labels))
     folder = check_workdir(os.fspath(workdir), config)
     frozen = place(task.frozen, frozen_shardings(task.frozen, mesh, config.mesh))
-    evaluator = Evaluator(task, mesh, stop.leave_evaluation)
+    evaluator = Evaluator(task, mesh, stop.watched)
     benchmarks = DenseBenchmarks(task, config, inputs.eval_shape(), stop.leave_evaluation)
     if not task.trains:
         claim_workdir(folder, config)

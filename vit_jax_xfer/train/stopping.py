@@ -1,19 +1,22 @@
 """How a run ends early: on a signal, cleanly, or because the loss is no number."""
 
 import contextlib
+import itertools
 import math
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import FrameType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
 
 from vit_jax_xfer.train.agreement import Agreement
 from vit_jax_xfer.train.rules import named_leaves
+
+T = TypeVar("T")
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -86,6 +89,18 @@ class StopSignal:
         self._ask(at_once=item == 0)
         if self._stopping:
             raise StoppedMidway
+
+    def watched(self, batches: Iterable[T]) -> Iterator[T]:
+        """The batches of an evaluation, until a stop is wanted: before one, or in a wait for it."""
+        remaining = iter(batches)
+        for number in itertools.count():
+            self.leave_evaluation(number)
+            with self.ending_wait():
+                try:
+                    batch = next(remaining)
+                except StopIteration:
+                    return
+            yield batch
 
     @contextlib.contextmanager
     def ending_wait(self) -> Iterator[None]:
