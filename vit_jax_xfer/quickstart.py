@@ -26,13 +26,15 @@ def main() -> int:
         return 1
     # Imported late, so that --help answers at once.
     from vit_jax_xfer.quickstart_report import write_report
+    from vit_jax_xfer.storage.checkpoints import CheckpointError
     from vit_jax_xfer.train.console import say
+    from vit_jax_xfer.train.stopping import NonFiniteLoss
 
     root = pathlib.Path(arguments.workdir)
     begin = time.perf_counter()
     try:
         results = run_arms(root, arguments)
-    except ValueError as error:
+    except (ValueError, OSError, CheckpointError, NonFiniteLoss) as error:
         show(f"error: {error}", name="stderr")
         return 1
     if results is None:
