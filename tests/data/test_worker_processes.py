@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from vit_jax_xfer.data import train_stream
+from vit_jax_xfer.data.worker_processes import GROUP_SIGNALS
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -77,8 +78,8 @@ def test_signals_to_the_group_reach_no_worker_and_close_leaves_none():
         ids = set(workers_of(os.getpid()))
         assert makers <= ids and len(ids) == 2
         for one in ids:
-            os.kill(one, signal.SIGINT)
-            os.kill(one, signal.SIGTERM)
+            for number in GROUP_SIGNALS:
+                os.kill(one, number)
         for _ in range(6):
             makers |= set(next(stream)["label"].tolist())
         assert makers == ids

@@ -2,8 +2,8 @@
 
 A worker is a plain child with a socket to its parent and an anonymous piece of shared memory that
 its rows are written to. So nothing of it lies in /dev/shm or anywhere else by name, and nothing of
-it outlives the two. It takes no notice of SIGINT and SIGTERM, which a scheduler or a terminal sends
-to a whole group: the parent ends its workers, and when it is gone the socket's end says so.
+it outlives the two. It takes no notice of what a scheduler or a terminal sends to a whole group
+(`GROUP_SIGNALS`): the parent ends its workers, and when it is gone the socket's end says so.
 """
 
 import contextlib
@@ -28,6 +28,9 @@ from typing import IO
 import numpy as np
 
 from vit_jax_xfer.data.row_maker import MadeRows, RowGroup, Rows, make_patiently
+
+# A stop, Ctrl-C, and a terminal that goes away: at each the parent saves, and needs its batches.
+GROUP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 
 _ALIGNMENT = 64  # bytes
 _WAIT = 5.0  # seconds, for a process that has closed its socket to be gone
@@ -176,7 +179,7 @@ def serve(control: int, memory: int) -> None:
 
     It ends with its parent, whatever ended that.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in GROUP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     # Where memory is used up, Linux kills this process rather than its parent, which has a state.
     with contextlib.suppress(OSError):
@@ -276,11 +279,11 @@ def _shared_file(size: int) -> IO[bytes]:
 
 @contextlib.contextmanager
 def _signals_held() -> Iterator[None]:
-    """Within it this thread takes no SIGINT or SIGTERM, nor do processes started in it.
+    """Within it this thread takes none of `GROUP_SIGNALS`, nor do processes started in it.
 
     A child would else be open to them until it runs a line of ours.
     """
-    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)
     try:
         yield
     finally:
