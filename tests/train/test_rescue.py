@@ -239,13 +239,21 @@ def test_a_checkpoint_by_the_clock(tmp_path, monkeypatch):
 timer_class = loop.SaveTimer
 
 
-def test_batches_that_are_skipped_are_counted_across_a_resume(tmp_path, monkeypatch):
-    spoiled(monkeypatch, 2)
-    given = {"optim__skip_nonfinite": True, "steps": 6}
-    with monkeypatch.context() as patch:
-        patch.setattr(loop.StopSignal, "requested", lambda self, step: step == 3)
+def test_a_run_that_met_a_bad_batch_goes_on_without_it_and_counts_across_a_resume(
+    tmp_path, monkeypatch
+):
+    given = {"steps": 6, "checkpoint__every": 2}
+    spoiled(monkeypatch, 4)
+    with pytest.raises(NonFiniteLoss, match="loss is nan at step 3.*before step 2 is intact"):
         loop.run(tiny_config("scratch", **given), tmp_path)
-    spoiled(monkeypatch, 2)  # the second of those that are left
+    given["optim__skip_nonfinite"] = True
+    spoiled(monkeypatch, 2)  # of those that are left, as again in the next run
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.StopSignal, "requested", lambda self, step: step == 4)
+        loop.run(tiny_config("scratch", **given), tmp_path)
+    spoiled(monkeypatch, 2)
     assert loop.run(tiny_config("scratch", **given), tmp_path)["finished"]
-    counts = [values["skipped"] for _, kind, values in rows(tmp_path) if kind == "train"]
-    assert counts == [0, 1, 1, 1, 2, 2]
+    counts = {
+        step: values.get("skipped") for step, kind, values in rows(tmp_path) if kind == "train"
+    }
+    assert counts == {0: None, 1: None, 2: 0, 3: 1, 4: 1, 5: 2}

@@ -16,6 +16,7 @@ from vit_jax_xfer.train.console import say
 FIXED = ("seed", "task", "model", "init_from", "batch_size", "data", "unlabeled", "optim")
 # Of those, what changes no number; a teacher is known by its fingerprint, not by its path.
 FREE = ("data.workers", "data.tfds_dir", "task.teacher", "task.backbone", "task.members")
+FREE += ("optim.skip_nonfinite",)  # how a run that has met such a batch goes on
 
 
 def check_workdir(workdir: str, config: ConfigDict) -> pathlib.Path:
