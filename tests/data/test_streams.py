@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -224,6 +225,22 @@ def test_close(digits):
     stream.close()
     with pytest.raises(ValueError, match="closed"):
         next(stream)
+
+
+class Heavy(Numbered):
+    """Images that take long."""
+
+    def __getitem__(self, index):
+        time.sleep(0.05)
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_close_waits_for_no_batch(threads):
+    stream = train_stream(Heavy(60), "to_float", batch_size=30, seed=0, threads=threads)
+    began = time.monotonic()
+    stream.close()
+    assert time.monotonic() - began < 1  # of a second and a half for a group
 
 
 @pytest.mark.parametrize("end", ["", "raise RuntimeError('end')"])

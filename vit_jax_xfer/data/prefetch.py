@@ -106,7 +106,7 @@ class _Threads(Iterator[MadeRows]):
         return self._pending.popleft().result()
 
     def _make(self, group: RowGroup) -> MadeRows:
-        return make_patiently(self._rows, group, self._closing.wait)
+        return make_patiently(self._rows, group, self._closing)
 
     def close(self, wait: bool) -> None:
         """Ends what works ahead; with `wait`, blocks until nothing of it is left."""

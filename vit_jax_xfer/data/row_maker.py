@@ -1,8 +1,9 @@
 """Makes groups of rows from stream positions: the part of the stream that worker processes run."""
 
 import contextlib
-import time
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -54,7 +55,7 @@ class MadeRows:
 
 @dataclass(frozen=True)
 class Rows:
-    """Called with a group, gives its rows: {"image", "label"} and, if masked, "mask".
+    """Makes a group's rows: {"image", "label"} and, if masked, "mask".
 
     masked: the mask is False on padding and on what can't be read, both zeros. Without it another
     image, drawn by (seed, position), stands in the place of one that can't be read; so the rows
@@ -78,10 +79,13 @@ class Rows:
             arrays["mask"] = np.zeros(rows, np.bool_)
         return arrays
 
-    def __call__(self, group: RowGroup) -> MadeRows:
+    def __call__(self, group: RowGroup, closing: threading.Event) -> MadeRows:
+        """The group's rows; CancelledError between two of them once `closing` is set."""
         made = MadeRows(self.empty(len(group.positions)))
         rng = PositionRng(self.seed)
         for row, index in enumerate(group.indices):
+            if closing.is_set():
+                raise CancelledError
             example = self._example(index, group.positions[row], rng, made.broken)
             if example is None:
                 continue
@@ -118,16 +122,14 @@ class Rows:
         )
 
 
-def make_patiently(
-    rows: Rows, group: RowGroup, sleep: Callable[[float], object] = time.sleep
-) -> MadeRows:
-    """The group's rows; waits a minute, all in all, for files that are out of reach."""
+def make_patiently(rows: Rows, group: RowGroup, closing: threading.Event) -> MadeRows:
+    """As `rows`; waits a minute, all in all, for files that are out of reach."""
     for seconds in _PAUSES:
         try:
-            return rows(group)
+            return rows(group, closing)
         except ImageOutOfReach:
-            sleep(seconds)
-    return rows(group)
+            closing.wait(seconds)
+    return rows(group, closing)
 
 
 def prepare(source: Source, pipeline: Pipeline, index: int, rng: np.random.Generator) -> dict:

@@ -201,9 +201,10 @@ def serve(control: int, memory: int) -> None:
         answers = threading.Thread(target=_answer, args=(connection, waiting, views), daemon=True)
         answers.start()
         pool = ThreadPoolExecutor(max(threads, 1))
+        never = threading.Event()  # a worker that isn't wanted is killed
         while True:
             slot, group = connection.recv()
-            waiting.put((slot, pool.submit(make_patiently, rows, group)))
+            waiting.put((slot, pool.submit(make_patiently, rows, group, never)))
     except (EOFError, OSError):
         os._exit(0)  # not sys.exit, which would wait for images that nobody wants
 
