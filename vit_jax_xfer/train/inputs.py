@@ -1,7 +1,7 @@
 """The data of a run as its config describes it: sources, their sizes, streams of batches."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
@@ -79,8 +79,13 @@ class Inputs:
         """The global training batch."""
         return batch_shapes(self.config, self.image_shape())
 
-    def train_stream(self, start_step: int) -> "TrainBatches":
-        """This process's rows of every batch from a step on."""
+    def train_stream(
+        self, start_step: int, broken: Sequence[Mapping[str, str]] = ()
+    ) -> "TrainBatches":
+        """This process's rows of every batch from a step on.
+
+        broken: what `TrainBatches.broken` was before that step.
+        """
         c = self.config
         streams = [
             data.train_stream(
@@ -96,7 +101,7 @@ class Inputs:
                     **_place(c, start_step, 1),
                 )
             )
-        return TrainBatches(streams)
+        return TrainBatches(streams, broken)
 
     def eval_stream(self, name: str | None = None) -> "data.streams.BatchStream":
         """This process's rows of an evaluation set, None = the first: each image once, padded.
@@ -131,9 +136,15 @@ class Inputs:
 class TrainBatches:
     """Labelled batches, with the images of a second stream under "unlabeled"."""
 
-    def __init__(self, streams: list["data.streams.BatchStream"]):
+    def __init__(
+        self,
+        streams: list["data.streams.BatchStream"],
+        broken: Sequence[Mapping[str, str]] = (),
+    ):
         self._streams = streams
-        self._told: set[str] = set()
+        for stream, known in zip(streams, broken, strict=False):
+            stream.broken |= known
+        self._told = {name for known in broken for name in known}
 
     def __next__(self) -> dict[str, np.ndarray]:
         batch = dict(next(self._streams[0]))
@@ -141,6 +152,11 @@ class TrainBatches:
             batch["unlabeled"] = next(self._streams[1])["image"]
         self._tell()
         return batch
+
+    @property
+    def broken(self) -> list[dict[str, str]]:
+        """For each stream, the images of its batches so far that can't be read: name → reason."""
+        return [dict(stream.broken) for stream in self._streams]
 
     def counts(self) -> dict[str, int]:
         """{"broken": how many images of the batches so far can't be read}; {} without any."""

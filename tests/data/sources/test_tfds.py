@@ -1,11 +1,13 @@
 """tfds sources without TensorFlow: a prepared array_record set, tfds's mock, error texts."""
 
 import pickle
+import shutil
 
 import numpy as np
 import pytest
 
 from vit_jax_xfer.data import open_source
+from vit_jax_xfer.data.broken_images import BrokenImage
 
 tfds = pytest.importorskip("tensorflow_datasets")
 
@@ -59,6 +61,19 @@ def test_prepared_set(data_dir):
     assert sorted(few.labels().tolist()) == [0, 0, 1, 1]
     copy = pickle.loads(pickle.dumps(source))
     np.testing.assert_array_equal(copy[3]["image"], source[3]["image"])
+
+
+def test_records_that_are_damaged(data_dir, tmp_path):
+    copy = shutil.copytree(data_dir, tmp_path / "copy")
+    (file,) = copy.rglob("*array_record-*")
+    whole = file.read_bytes()
+    for damaged, said in ((whole[: 2**16], "nothing in it"), (whole[:-100], ""), (b"", "64KB")):
+        file.write_bytes(damaged)
+        source = open_source("tfds:swatches", data_dir=str(copy))
+        with pytest.raises(BrokenImage, match=f"image tfds:swatches/train record 3: .*{said}"):
+            source[3]
+        with pytest.raises(BrokenImage, match="image tfds:swatches/train record 0: "):
+            source.labels()
 
 
 def test_split_strings(data_dir):

@@ -29,10 +29,7 @@ class TfdsSource:
         return len(self.records)
 
     def __getitem__(self, index: int) -> dict:
-        try:
-            record = self.records[index]
-        except Exception as error:  # array_record raises its own kinds for a checksum that's wrong
-            raise BrokenImage(f"{self.name} record {index}", _first_line(error)) from error
+        record = self._record(index)
         image = record[self.image_key]
         if not isinstance(image, np.ndarray):
             image = decode_image(bytes(image), f"{self.name} record {index}")
@@ -45,7 +42,18 @@ class TfdsSource:
         """All labels, int64 (N,). Reads every record, though it decodes no image."""
         if self.label_key is None:
             return np.full(len(self), -1)
-        return np.array([int(self.records[i][self.label_key]) for i in range(len(self))])
+        return np.array([int(self._record(i)[self.label_key]) for i in range(len(self))])
+
+    def _record(self, index: int) -> dict:
+        name = f"{self.name} record {index}"
+        try:
+            record = self.records[index]
+        except Exception as error:  # array_record raises its own kinds for a checksum that's wrong
+            raise BrokenImage(name, _first_line(error)) from error
+        # What it gives of a file that was cut off.
+        if record[self.image_key] is None or (self.label_key and record[self.label_key] is None):
+            raise BrokenImage(name, "there is nothing in it")
+        return record
 
 
 def open_tfds(path: str, split: str, data_dir: str | None) -> TfdsSource:
