@@ -42,8 +42,9 @@ class BatchStream(Iterator[Batch]):
         if joined is None:
             raise StopIteration
         batch, broken = joined
-        self.broken |= broken
-        check_broken(self.broken, self._max_broken)
+        known = self.broken | broken
+        check_broken(known, self._max_broken)
+        self.broken = known
         self._pending = self._pool.submit(next, self._batches, None)
         return batch
 

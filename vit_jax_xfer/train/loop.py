@@ -134,6 +134,7 @@ def _run(
     def save(step: int, state: TrainState) -> None:
         check_state(step, state)
         position = {"clock": clock.state(), "data": {"step": step}, "skipped": log.skipped}
+        position["broken"] = stream.broken
         checkpoints.save(step, state, {**position, **about})
         timer.restart()
 
@@ -146,7 +147,7 @@ def _run(
     with (
         contextlib.closing(writer),
         checkpoints,
-        inputs.train_stream(start) as stream,
+        inputs.train_stream(start, earlier.get("broken", ())) as stream,
         saved_when_cut_short(checkpoints, save_newest),
     ):
         for step in range(start, run_schedule.total_steps + 1):
