@@ -50,8 +50,8 @@ def test_a_run_skips_counts_and_goes_on_alike(damaged, tmp_path, capsys):
 
 
 def test_one_too_many_ends_it_with_a_checkpoint(damaged, tmp_path):
-    allowed = 4
-    with pytest.raises(TooManyBroken, match="makes 5, and data.max_broken allows 4"):
+    allowed = 3
+    with pytest.raises(TooManyBroken, match="makes 4, and data.max_broken allows 3"):
         loop.run(config_of(data__max_broken=allowed), tmp_path)
     done = [row[0] for row in rows(tmp_path) if row[1] == "train"]
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
