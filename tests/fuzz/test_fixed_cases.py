@@ -15,7 +15,7 @@ from vit_jax_xfer.evaluate.correspondence.keypoint_layouts import open_pairs
 from vit_jax_xfer.evaluate.objects.box_layouts import open_boxes
 from vit_jax_xfer.evaluate.videos.video_layouts import open_videos
 
-CASES = {"preparation": 2, "config_override": 2, "model_folder": 3, "checkpoint": 3}
+CASES = {"preparation": 2, "config_override": 2, "model_folder": 2, "checkpoint": 2}
 USUAL = 8
 SEED = 1
 
