@@ -199,7 +199,7 @@ def run_file_damaged(trial: Trial) -> str:
     trial.notes.append(f"{name} {kind}")
     # Rows of metrics that are gone stay gone: the parameters are what counts.
     trial.compares_losses = name != "metrics.jsonl"
-    return trial.goes_on_or_refuses(name)
+    return trial.goes_on_or_refuses(name, "other settings")
 
 
 def data_damaged(trial: Trial, source: str) -> str:

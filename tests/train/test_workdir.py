@@ -75,6 +75,14 @@ def test_a_new_field_that_may_differ_is_told(run, capsys):
     assert "mesh.slices: None → 2" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("content", [b"{", b"\xa0", b"[" * 10_000])
+def test_a_damaged_config_is_named(content, run):
+    folder, config = run
+    (folder / "config.json").write_bytes(content)
+    with pytest.raises(ValueError, match="config.json is damaged .*; put a whole one back"):
+        check_workdir(str(folder), config)
+
+
 @pytest.mark.parametrize("workdir", ["gs://bucket/run", "s3://bucket/run", "file:///tmp/run"])
 def test_an_address_is_not_taken_for_a_folder(workdir, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -48,7 +48,14 @@ def check_workdir(workdir: str, config: ConfigDict) -> pathlib.Path:
 
 def changed_fields(path: pathlib.Path, config: ConfigDict) -> list[tuple[str, str]]:
     """(field, "field: old → new") of each in which a run's config.json differs from a config."""
-    return _differences(json.loads(path.read_text()), _plain(config), _defaults(config))
+    try:
+        old = json.loads(path.read_text())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"workdir: {path} is damaged ({type(error).__name__}: {error}); put a whole one back, "
+            "or choose another --workdir"
+        ) from error
+    return _differences(old, _plain(config), _defaults(config))
 
 
 def claim_workdir(folder: pathlib.Path, config: ConfigDict) -> None:
