@@ -19,7 +19,7 @@ from vit_jax_xfer.storage.tree_check import OtherArraysError
 
 # What a command turns into a line; what else is raised would be a page.
 EXPECTED = (ValueError, OSError, CheckpointError)
-SECONDS = 10
+SECONDS = 20
 MEBIBYTES = 1536
 
 

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 # Of what an op makes: more is a slip of the pipeline, or a picture of one row of pixels that a
-# resize of its short side would blow up. As floats they are 1.6 GB.
-MAX_PIXELS = 2**27
+# resize of its short side would blow up. As floats they are 0.8 GB.
+MAX_PIXELS = 2**26
 INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 
 
