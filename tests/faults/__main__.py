@@ -2,9 +2,10 @@
 
 python -m tests.faults [WORD…]   300 trials, or those of the kinds with a word in their names
     --trials=N --seed=N          how many, and which random numbers
-    --only=N                     trial N of them alone, again
+    --only=N --first=N           trial N of them alone, again; from trial N on
     --minutes=M                  no new trial after so many
     --kept=FOLDER                where folders of trials that went wrong stay (runs/faults)
+    --table=LOG                  nothing but the table of what such calls have printed (repeat it)
 
 Each trial hurts the job, then starts the same command again. That must end with the parameters of
 the run that nobody hurt, bit for bit, or say in one line why not, with nothing overwritten. Prints
@@ -16,6 +17,7 @@ import collections
 import ctypes
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -30,9 +32,12 @@ def main() -> int:
     """Runs the trials."""
     given = _arguments()
     _environment()
+    if given.table:
+        print(table(read_logs(given.table)))
+        return 0
     from tests.faults.hurts import KINDS
     from tests.faults.inputs import Inputs
-    from tests.faults.trial import StraightRuns
+    from tests.faults.trial import WRONG, StraightRuns
 
     begun = time.monotonic()
     came: dict[str, collections.Counter] = {name: collections.Counter() for name in KINDS}
@@ -47,7 +52,7 @@ def main() -> int:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print(table(came))
-    return int(any(count["wrong"] for count in came.values()))
+    return int(any(count[WRONG] for count in came.values()))
 
 
 def chosen(kinds: dict, given: argparse.Namespace) -> list[tuple[int, str]]:
@@ -65,6 +70,7 @@ def chosen(kinds: dict, given: argparse.Namespace) -> list[tuple[int, str]]:
     trials = [(number, names[place]) for number, place in enumerate(order)]
     if given.only is not None:
         return trials[given.only : given.only + 1]
+    trials = trials[given.first :]
     wanted = [one for one in trials if not given.words or any(w in one[1] for w in given.words)]
     if not wanted:
         sys.exit(f"no kind has {' or '.join(given.words)} in its name")
@@ -76,7 +82,7 @@ def run_trial(number, name, folder, inputs, straight, given) -> str:
     import numpy as np
 
     from tests.faults.hurts import KINDS
-    from tests.faults.trial import Trial, Wrong
+    from tests.faults.trial import WRONG, Trial, Wrong
 
     begun = time.monotonic()
     rng = np.random.default_rng([given.seed, number])
@@ -84,23 +90,37 @@ def run_trial(number, name, folder, inputs, straight, given) -> str:
     try:
         came, rest = KINDS[name].hurt(trial), ""
     except Wrong as error:
-        came, rest = "wrong", f": {error}"
-    said = "; ".join(trial.notes)
+        came, rest = WRONG, f": {_one_line(error)}"
+    said = _one_line("; ".join(trial.notes))
     seconds = time.monotonic() - begun
     print(f"{number:3d} {name} ({said}): {came}{rest}  [{seconds:.0f} s]", flush=True)
-    if came == "wrong":
+    if came == WRONG:
         shutil.rmtree(given.kept / trial.folder.name, ignore_errors=True)
         shutil.copytree(trial.folder, given.kept / trial.folder.name, symlinks=True)
     trial.clean()
     return came
 
 
+def read_logs(logs: list[pathlib.Path]) -> dict[str, collections.Counter]:
+    """What came of the trials of several calls."""
+    from tests.faults.hurts import KINDS
+    from tests.faults.trial import OUTCOMES
+
+    kinds, outcomes = ("|".join(map(re.escape, names)) for names in (KINDS, OUTCOMES))
+    trial = re.compile(rf" *\d+ ({kinds}) \(.*\): ({outcomes})(: .*)?  \[\d+ s\]")
+    came: dict[str, collections.Counter] = {name: collections.Counter() for name in KINDS}
+    for line in "\n".join(log.read_text(errors="replace") for log in logs).split("\n"):
+        if found := trial.fullmatch(line):
+            came[found[1]][found[2]] += 1
+    return came
+
+
 def table(came: dict[str, collections.Counter]) -> str:
     """Markdown: a row a kind, a column for each thing that came of it."""
-    from tests.faults.trial import REFUSED, SAME
+    from tests.faults.trial import OUTCOMES, WRONG
 
-    others = sorted({what for count in came.values() for what in count} - {SAME, REFUSED, "wrong"})
-    columns = [SAME, REFUSED, *others, "wrong"]
+    seen = {what for count in came.values() for what in count} | {WRONG}
+    columns = [what for what in OUTCOMES if what in seen]
     rows = {name: count for name, count in came.items() if count.total()}
     total = sum(rows.values(), collections.Counter())
     lines = [f"| hurt | trials | {' | '.join(columns)} |", "|---" * (len(columns) + 2) + "|"]
@@ -110,12 +130,18 @@ def table(came: dict[str, collections.Counter]) -> str:
     return "\n".join(lines)
 
 
+def _one_line(text: object) -> str:
+    return " ".join(str(text).split())
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(usage=__doc__)
     parser.add_argument("words", nargs="*")
     parser.add_argument("--trials", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=int)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--table", type=pathlib.Path, action="append")
     parser.add_argument("--minutes", type=float, default=10_000)
     parser.add_argument("--kept", type=pathlib.Path, default=ROOT / "runs" / "faults")
     return parser.parse_args()

@@ -14,7 +14,15 @@ from typing import NamedTuple
 
 from tests.faults.file_damage import DAMAGES, contents, damage_one, overwritten
 from tests.faults.small_job import KILLED, Process
-from tests.faults.trial import REFUSED, STOPPED, Trial, Wrong, host_flags
+from tests.faults.trial import (
+    OTHER_PIXELS,
+    REFUSED,
+    STOPPED,
+    WITHOUT,
+    Trial,
+    Wrong,
+    host_flags,
+)
 
 DAY = 24 * 3600
 HOSTS_GRACE = 120  # seconds in which the others end when one host is gone
@@ -221,12 +229,12 @@ def data_damaged(trial: Trial, source: str) -> str:
             trial.notes.append(ended.err.strip().splitlines()[-1])
             return REFUSED
         if said:
-            return "went on without it, and said so"
+            return WITHOUT
         try:
             return trial.is_same()
         except Wrong:
             if kind in ("flipped", "zeros") and file.suffix != ".npz":
-                return "an image of other pixels"  # a format without checksums
+                return OTHER_PIXELS  # a format without checksums
             raise
 
 

@@ -17,7 +17,10 @@ from tests.faults.small_job import Process, Result, command, read_result
 from tests.runs import Ended, half_way
 from vit_jax_xfer.train.metrics import read_metrics
 
-SAME, REFUSED = "same parameters", "refused in a line"
+# What may come of a trial.
+SAME, REFUSED, WRONG = "same parameters", "refused in a line", "wrong"
+WITHOUT, OTHER_PIXELS = "went on without it and said so", "an image of other pixels"
+OUTCOMES = (SAME, REFUSED, WITHOUT, OTHER_PIXELS, WRONG)
 GRACE = 10  # seconds from a signal to the end of the process
 STOPPED = 143
 
