@@ -91,6 +91,8 @@ def run_trial(number, name, folder, inputs, straight, given) -> str:
         came, rest = KINDS[name].hurt(trial), ""
     except Wrong as error:
         came, rest = WRONG, f": {_one_line(error)}"
+    if came != WRONG and (left := shared_memory()):
+        came, rest = WRONG, f": {left} is left in /dev/shm"
     said = _one_line("; ".join(trial.notes))
     seconds = time.monotonic() - begun
     print(f"{number:3d} {name} ({said}): {came}{rest}  [{seconds:.0f} s]", flush=True)
@@ -99,6 +101,12 @@ def run_trial(number, name, folder, inputs, straight, given) -> str:
         shutil.copytree(trial.folder, given.kept / trial.folder.name, symlinks=True)
     trial.clean()
     return came
+
+
+def shared_memory() -> list[str]:
+    """What stands in /dev/shm, where that is the trials' own."""
+    mounted = "FAULTS_MOUNTS" in os.environ
+    return [path.name for path in pathlib.Path("/dev/shm").iterdir()] if mounted else []
 
 
 def read_logs(logs: list[pathlib.Path]) -> dict[str, collections.Counter]:
