@@ -231,9 +231,9 @@ def test_a_checkpoint_by_the_clock(tmp_path, monkeypatch):
 
     monkeypatch.setattr(loop, "SaveTimer", lambda minutes: timer_class(minutes, lambda: now[0]))
     monkeypatch.setattr(loop, "to_device", to_device)
-    given = {"steps": 8, "eval__every": 0, "checkpoint__keep_last": 9}
-    loop.run(tiny_config("scratch", **given, checkpoint__minutes=3.0), tmp_path)
-    assert kept(tmp_path) == [3, 6, 8]
+    given = {"steps": 5, "eval__every": 0, "checkpoint__keep_last": 9}
+    loop.run(tiny_config("scratch", **given, checkpoint__minutes=2.0), tmp_path)
+    assert kept(tmp_path) == [2, 4, 5]
 
 
 timer_class = loop.SaveTimer
