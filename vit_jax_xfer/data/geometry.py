@@ -113,8 +113,10 @@ class RandomResizedCrop:
         images.check_interpolation(self.interpolation)
         for name, bounds in (("area", self.area), ("ratio", self.ratio)):
             if not _is_range(bounds) or (name == "area" and bounds[1] > 1):
-                limit = "<= 1" if name == "area" else "< inf"
-                raise ValueError(f"{name}: got {bounds!r}, expected (a, b) with 0 < a <= b {limit}")
+                most = "1" if name == "area" else "1e6"
+                raise ValueError(
+                    f"{name}: got {bounds!r}, expected (a, b) with 1e-6 <= a <= b <= {most}"
+                )
 
     def __call__(self, image: Any, rng: np.random.Generator) -> Any:
         box = sample_box(*images.height_width(image), rng, self.area, self.ratio)
@@ -174,4 +176,4 @@ def _is_range(bounds: Any) -> bool:
     if not isinstance(bounds, tuple | list) or len(bounds) != 2:
         return False
     numbers = all(isinstance(b, int | float) for b in bounds)
-    return numbers and 0 < bounds[0] <= bounds[1] < math.inf
+    return numbers and 1e-6 <= bounds[0] <= bounds[1] <= 1e6
