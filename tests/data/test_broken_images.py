@@ -109,6 +109,36 @@ def test_an_evaluation_leaves_them_out():
         list(stream)
 
 
+class Small(Damaged):
+    """Images among which some are smaller than the rest."""
+
+    def __getitem__(self, index):
+        side = 1 if index in self.broken else 4
+        return {
+            "image": np.zeros((side, side, 3), np.uint8),
+            "label": index,
+            "name": f"{index}.jpg",
+        }
+
+
+def test_an_image_that_the_pipeline_has_no_use_for():
+    given = {"batch_size": 8, "seed": 3, "max_broken": 2}
+    with train_stream(Small({7, 20}), "random_crop(3)", **given) as stream:
+        labels = np.concatenate([next(stream)["label"] for _ in range(5)])
+    assert not np.isin(labels, [7, 20]).any()
+    assert stream.broken.keys() == {"7.jpg", "20.jpg"} and "size 3x3" in stream.broken["7.jpg"]
+    with pytest.raises(
+        ValueError, match=r"cannot prepare image \d+.jpg: pipeline: random_crop: size"
+    ):
+        train_stream(Small(()), "random_crop(5)", **given)
+    with (
+        train_stream(Small({7, 20}), "normalize", **given) as stream,
+        pytest.raises(ValueError, match=r"different sizes.* of (7|20).jpg: end it with"),
+    ):
+        for _ in range(5):
+            next(stream)
+
+
 def test_none_is_skipped_unless_it_is_allowed():
     with pytest.raises(ValueError, match="cannot read image 7.jpg: it is cut off; that makes 1"):
         take(Damaged({7}), max_broken=0)

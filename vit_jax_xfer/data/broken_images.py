@@ -16,6 +16,13 @@ class BrokenImage(ValueError):
         return f"cannot read image {self.name}: {self.reason}"
 
 
+class UnfitImage(BrokenImage):
+    """An image that can be read, and that the pipeline has no use for, such as a too small one."""
+
+    def __str__(self) -> str:
+        return f"cannot prepare image {self.name}: {self.reason}"
+
+
 class TooManyBroken(ValueError):
     """More images than allowed can't be read. broken: each one's name and the reason."""
 

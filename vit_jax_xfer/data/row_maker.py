@@ -8,7 +8,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from vit_jax_xfer.data.broken_images import BrokenImage, ImageOutOfReach, check_broken
+from vit_jax_xfer.data.broken_images import (
+    BrokenImage,
+    ImageOutOfReach,
+    UnfitImage,
+    check_broken,
+)
 from vit_jax_xfer.data.sources import Source
 from vit_jax_xfer.data.transforms import Pipeline
 
@@ -92,8 +97,9 @@ class Rows:
             if example["image"].shape != self.image_shape:
                 raise ValueError(
                     f"pipeline: {self.pipeline.text!r} gives images of different sizes, "
-                    f"{self.image_shape} and {example['image'].shape}: end it with an op of fixed "
-                    "size, resize((h, w)), center_crop(size) or random_resized_crop(size)"
+                    f"{self.image_shape} and {example['image'].shape} of "
+                    f"{_name(self.source, index, example)}: end it with an op of fixed size, "
+                    "resize((h, w)), center_crop(size) or random_resized_crop(size)"
                 )
             made.arrays["image"][row] = example["image"]
             made.arrays["label"][row] = example["label"]
@@ -133,8 +139,16 @@ def make_patiently(rows: Rows, group: RowGroup, closing: threading.Event) -> Mad
 
 
 def prepare(source: Source, pipeline: Pipeline, index: int, rng: np.random.Generator) -> dict:
-    """One example of the source, through the pipeline."""
-    return pipeline(source[index], rng)
+    """One example of the source, through the pipeline. BrokenImage, naming it, for none."""
+    example = source[index]
+    try:
+        return pipeline(example, rng)
+    except ValueError as error:
+        raise UnfitImage(_name(source, index, example), str(error)) from error
+
+
+def _name(source: Source, index: int, example: dict) -> str:
+    return example.get("name", f"{index} of {source.name}")
 
 
 def readable_example(

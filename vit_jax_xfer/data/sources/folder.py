@@ -36,7 +36,8 @@ class FolderSource:
 
     def __getitem__(self, index: int) -> dict:
         path = os.path.join(self.root, self.files[index])  # noqa: PTH118 - per image, 10x cheaper
-        return {"image": decode_image(path, path), "label": int(self.all_labels[index])}
+        label = int(self.all_labels[index])
+        return {"image": decode_image(path, path), "label": label, "name": path}
 
     def labels(self) -> np.ndarray:
         """All labels, int64 (N,)."""

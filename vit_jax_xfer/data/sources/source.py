@@ -9,8 +9,9 @@ import numpy as np
 class Source(Protocol):
     """Random access to decoded images with labels; picklable, since worker processes get a copy.
 
-    `source[i]` is `{"image": uint8 (h, w, 3), "label": int}`; the label of an unlabelled image is
-    -1. `num_classes` is 0 and `class_names` is empty where nothing is labelled. left_out: what of
+    `source[i]` is `{"image": uint8 (h, w, 3), "label": int}`, and for messages perhaps a "name",
+    such as the file's; the label of an unlabelled image is -1. BrokenImage for what can't be read.
+    `num_classes` is 0 and `class_names` is empty where nothing is labelled. left_out: what of
     the set is not among its examples and why, a text for each reason.
     """
 

@@ -36,7 +36,7 @@ class TfdsSource:
         if image.shape[-1] == 1:
             image = image.repeat(3, axis=-1)
         label = -1 if self.label_key is None else int(record[self.label_key])
-        return {"image": image, "label": label}
+        return {"image": image, "label": label, "name": f"{self.name} record {index}"}
 
     def labels(self) -> np.ndarray:
         """All labels, int64 (N,). Reads every record, though it decodes no image."""
