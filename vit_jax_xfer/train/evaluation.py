@@ -71,7 +71,7 @@ class Evaluator:
         if not count:
             raise ValueError("there is no image to evaluate that can be read")
         results = {name: value / count for name, value in added.items()}
-        if classes is not None and (broken := len(classes.source) - round(count)):
+        if classes is not None and (broken := len(classes.source) - round(count)) > 0:
             results["broken"] = broken
         return results
 
