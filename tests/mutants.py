@@ -71,7 +71,7 @@ MUTANTS = [
         "train/compile.py",
         "        seed=config.seed,",
         "        seed=0,",
-        WIRING + "[seed]",
+        WIRING + "the_seed_is",
     ),
     Mutant(
         "keep_best ignored",
@@ -107,7 +107,7 @@ MUTANTS = [
         "tasks/teaching.py",
         "(losses * weights).sum() / weights.sum()",
         "losses.mean()",
-        WIRING + "attention_transfer.unlabeled_weight",
+        "tasks/test_teaching.py -k weighted_mean",
     ),
     Mutant(
         "temperature² left out",

@@ -79,7 +79,7 @@ SECOND: dict[str, tuple[Any, dict[str, Any]]] = {
     "optim.decay_rules": ((("head/kernel", False),), {}),
     "optim.clip_norm": (1.0, {}),
     "optim.accumulate": (2, {}),
-    "optim.ema": (0.5, {}),
+    "optim.ema": (0.5, {"optim.ema": 0.9}),
     "optim.skip_nonfinite": (True, {}),
     "mesh.data": (2, {"mesh.data": 4, "mesh.fsdp": -1}),
     "mesh.fsdp": (2, {}),
@@ -421,6 +421,13 @@ def test_a_field_changes_what_a_run_does(field, usual, tmp_path):
         assert before.found[-1][0] != "refused", before.found[-1]
     after = noted(config_of(field, given, value), tmp_path / "run")
     assert after.found != before.found or after.starts() != before.starts()
+
+
+def test_the_seed_is_that_of_the_step_and_of_the_data(usual, tmp_path):
+    before = usual(config_of("seed", {}))
+    after = noted(config_of("seed", {}, 1), tmp_path / "run")
+    pairs = zip(before.found, after.found, strict=True)
+    assert {what for (what, old), (_, new) in pairs if old != new} >= {"program", "batch"}
 
 
 def test_a_run_does_the_same_twice(tmp_path):
