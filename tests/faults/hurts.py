@@ -309,7 +309,10 @@ def one_of_two(trial: Trial, number: signal.Signals) -> str:
     """Of two hosts one is killed, stands still, or hears SIGTERM alone."""
     trial.hosts = 2
     pair = start_hosts(trial)
-    trial.sleep(0.9)
+    # Before they have met, each waits for the other for JAX's five minutes.
+    while pair[0].poll() is None and not trial.workdir.exists():
+        time.sleep(0.01)
+    trial.sleep(0.6)
     which = int(trial.rng.integers(2))
     trial.notes.append(f"host {which}")
     sent = time.monotonic()
