@@ -213,10 +213,13 @@ def run_file_damaged(trial: Trial) -> str:
 def data_damaged(trial: Trial, source: str) -> str:
     """A file of the data, before the start or between a kill and the next start."""
     with damaged_input(trial, source) as folder:
-        if trial.rng.random() < 0.5:
+        # Before its first start a run can't know of a file that is gone.
+        fresh = trial.rng.random() < 0.5
+        kinds = tuple(kind for kind in DAMAGES if not (fresh and kind == "removed"))
+        if not fresh:
             trial.half_way()
             trial.notes.append("half way")
-        file, kind = damage_one(folder, trial.rng)
+        file, kind = damage_one(folder, trial.rng, kinds)
         trial.notes.append(f"{file.name} {kind}")
         before = contents(trial.workdir) if trial.workdir.exists() else {}
         ended = trial.ended(trial.start(), 0, 1)

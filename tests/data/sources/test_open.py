@@ -185,3 +185,13 @@ def test_import_is_light():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_an_npz_with_a_broken_header_is_named(tmp_path):
+    written, file = io.BytesIO(), tmp_path / "data.npz"
+    np.save(written, np.zeros((2, 8, 8, 3), np.uint8))
+    with zipfile.ZipFile(file, "w") as archive:
+        broken = written.getvalue().replace(b"False", b"Fxlse")
+        archive.writestr("train_images.npy", broken)
+    with pytest.raises(ValueError, match="data.npz. is not a readable .npz file .Cannot parse"):
+        open_source(f"npz:{file}", "train")

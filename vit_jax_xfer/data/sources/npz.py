@@ -27,11 +27,12 @@ def open_npz(path: str, split: str) -> ArraySource:
         with np.load(path, allow_pickle=False) as file:
             _check_sizes(file.zip, path)
             return _read(file, path, split)
-    except ValueError:
-        raise
-    # zipfile, zlib and NumPy raise nearly anything on broken files.
+    # zipfile, zlib and NumPy raise nearly anything on broken files, ValueError too.
     except Exception as error:
-        raise ValueError(f"spec: {path!r} is not a readable .npz file ({error})") from error
+        if isinstance(error, ValueError) and path in str(error):
+            raise
+        reason = str(error).split("\n")[0]
+        raise ValueError(f"spec: {path!r} is not a readable .npz file ({reason})") from error
 
 
 def _check_sizes(archive: zipfile.ZipFile, path: str) -> None:
