@@ -363,6 +363,20 @@ def test_full_disk_is_one_error_and_harms_nothing(tmp_path, asynchronous, capfd)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["3"]
 
 
+def test_a_failed_save_takes_its_metrics_along(tmp_path, capfd):
+    ckpt = Checkpoints(tmp_path, best_metric="top1")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(CheckpointError, match="complete checkpoints there: none"):  # noqa: PT012
+            ckpt.save(2, {"x": jax.random.normal(jax.random.key(0), (512, 512))}, {})
+            ckpt.rate(2, {"top1": 0.5})
+            ckpt.wait()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    ckpt.close()  # and no word of metrics that have no place
+
+
 def test_extra_must_be_json(tmp_path):
     with Checkpoints(tmp_path / "ckpt") as ckpt, pytest.raises(TypeError, match="JSON"):
         ckpt.save(1, {"x": jnp.ones(2)}, {"position": jnp.ones(2)})

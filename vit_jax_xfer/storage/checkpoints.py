@@ -338,6 +338,8 @@ class Checkpoints:
             # a fresh manager reads and cleans again.
             self._let_go()
             steps = list(self._open().all_steps())
+            # Of what is not there, no metrics can be written: that error would hide this one.
+            self._unwritten = {step: x for step, x in self._unwritten.items() if step in steps}
             raise CheckpointError(
                 f"writing a checkpoint to {self.directory} failed: {_one_line(error)}; "
                 f"complete checkpoints there: {steps or 'none'}"
