@@ -156,7 +156,7 @@ MUTANTS = [
         "transfer/losses.py",
         "jax.lax.stop_gradient(teacher).astype(wide)",
         "teacher.astype(wide)",
-        "transfer/test_transfer_invariants.py",
+        "transfer/test_attention_losses.py",
     ),
     # --- steps ---
     Mutant(

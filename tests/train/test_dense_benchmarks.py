@@ -69,12 +69,20 @@ def test_figures_of_doubled_features_are_metrics(spec, backbone, tmp_path):
     assert result["metrics"].keys() > {"loss", "cosine"} | found.keys()
 
 
-def test_a_vision_transformer_shows_its_own_features(spec, tmp_path, capsys):
+def test_a_vision_transformer_shows_its_own_features(spec, tmp_path, capsys, monkeypatch):
     config = tiny_config("scratch", eval__benchmarks=spec, **BENCHMARK)
-    result = run(config, tmp_path)
+    seen, side = [], FeatureExtractor.side
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            FeatureExtractor,
+            "side",
+            lambda extractor, size: seen.append(extractor.variables[0]) or side(extractor, size),
+        )
+        result = run(config, tmp_path)
     assert capsys.readouterr().out.count("willow: skipped 0 keypoints, 0 pairs\n") == 1
     network, variables = load_backbone(str(tmp_path / "model"))
     assert network.mean_std == INCEPTION
+    jax.tree.map(np.testing.assert_array_equal, seen[-1], variables)
     expected = open_benchmark(spec, 16)(FeatureExtractor("x", network, (variables, {}))).figures
     for name, value in expected.items():
         assert result["metrics"][f"willow/{name}"] == pytest.approx(value)
