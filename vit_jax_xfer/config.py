@@ -111,6 +111,9 @@ def default_config(task: str, model: str, *, settings: dict[str, Any], **fields:
     config.checkpoint.keep_best = 1
     # Of the evaluation: the highest is the best, of a loss the lowest; "" = none.
     config.checkpoint.best_metric = "top1"
+    # Whether a start goes on from the checkpoint before where the newest is damaged, which is set
+    # aside. False = such a start fails, and says what is there.
+    config.checkpoint.fallback = False
 
     config.log = ConfigDict()
     config.log.every = 50  # steps between rows of metrics.jsonl

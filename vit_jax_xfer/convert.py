@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from vit_jax_xfer.local_paths import local_path
 from vit_jax_xfer.terminal import show
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         convert(
-            pathlib.Path(parsed.source),
-            pathlib.Path(parsed.out),
+            local_path(parsed.source, "SOURCE"),
+            local_path(parsed.out, "OUT"),
             family=parsed.family,
             weights=parsed.weights,
             names=parsed.names,

@@ -48,19 +48,24 @@ def _main(argv: list[str]) -> int:
     logging.getLogger("jax._src").setLevel(logging.WARNING)
     import jax
 
+    from vit_jax_xfer.train import hosts
     from vit_jax_xfer.train.console import say
     from vit_jax_xfer.train.launch import connect
     from vit_jax_xfer.train.loop import run
 
-    connect(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
     try:
+        connect(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
         result = run(_CONFIG.value, _WORKDIR.value)
     except Exception as error:
         if _DEBUG.value:
             raise
         # Another process than the first may be the only one that knows what is wrong.
-        which = f"process {jax.process_index()}: " if jax.process_index() else ""
-        return fail(which + _told(error))
+        message = _told(error)
+        if hosts.several() and isinstance(error, jax.errors.JaxRuntimeError):
+            message = hosts.what_broke(message)
+        alone = hosts.here() and not isinstance(error, hosts.HostsDisagree)
+        fail((f"process {hosts.here()}: " if alone else "") + message)
+        return hosts.end(message)
     if not result["finished"]:
         say(f"stopped before step {result['step']}; the same command goes on from there")
         return STOPPED

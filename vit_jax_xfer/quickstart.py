@@ -13,6 +13,7 @@ import time
 from typing import Any
 
 from vit_jax_xfer.flag_errors import positive
+from vit_jax_xfer.local_paths import local_path
 from vit_jax_xfer.terminal import show
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
@@ -30,9 +31,9 @@ def main() -> int:
     from vit_jax_xfer.train.console import say
     from vit_jax_xfer.train.stopping import NonFiniteLoss
 
-    root = pathlib.Path(arguments.workdir)
     begin = time.perf_counter()
     try:
+        root = local_path(arguments.workdir, "--workdir")
         results = run_arms(root, arguments)
     except (ValueError, OSError, CheckpointError, NonFiniteLoss) as error:
         show(f"error: {error}", name="stderr")

@@ -89,6 +89,7 @@ SECOND: dict[str, tuple[Any, dict[str, Any]]] = {
     "mesh.fsdp_frozen": (False, {"mesh.fsdp": 2, "mesh.fsdp_min_elements": 1}),
     "checkpoint.every": (1, {}),
     "checkpoint.minutes": (5.0, {}),
+    "checkpoint.fallback": (True, {}),
     "checkpoint.keep_last": (2, {}),
     "checkpoint.keep_best": (2, {}),
     "checkpoint.best_metric": ("loss", {}),
@@ -288,7 +289,8 @@ class Noted:
         """How the state begins, which few fields change."""
         return re.sub(r"0x[0-9a-f]+", "", str(self._starts()))
 
-    def _start(self, checkpoints, init, loaded, shapes, *given, **more):
+    def _start(self, checkpoints, init, loaded, shapes, shardings, config, *given):
+        self.note("start", config.checkpoint.fallback)
         return shapes, 0, {"clock": {"elapsed": 0.0, "step": 0}}
 
     def _run_step(self, state, frozen, batch):

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from vit_jax_xfer.flag_errors import naming_flag, positive, run_command
+from vit_jax_xfer.local_paths import local_path
 from vit_jax_xfer.terminal import show
 
 _PIXELS = 8 * 224**2  # in one batch, unless --batch-size says otherwise
@@ -39,7 +40,7 @@ def draw_all(options: argparse.Namespace) -> list[str]:
     from vit_jax_xfer.explain.image_files import find_images, picture_names
     from vit_jax_xfer.explain.progress import Progress
 
-    out = pathlib.Path(options.out)
+    out = local_path(options.out, "--out")
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out: {out} is a file; choose a folder")
     files = find_images(options.images, out)

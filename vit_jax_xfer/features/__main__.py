@@ -20,6 +20,7 @@ from typing import Any
 
 from vit_jax_xfer.features.command import add_backbone_flags, backbone_from
 from vit_jax_xfer.flag_errors import naming_flag, positive, run_command
+from vit_jax_xfer.local_paths import local_path
 from vit_jax_xfer.terminal import show
 
 _TILE = 384  # pixels of a picture's longer side
@@ -44,7 +45,7 @@ def _write_all(options: argparse.Namespace, broken: list[str]) -> None:
 
     if options.steps and not options.lift:
         raise ValueError("--steps: nothing is doubled without --lift; give one, or drop --steps")
-    files = find_images(options.images, Path(options.out))
+    files = find_images(options.images, local_path(options.out, "--out"))
     names = picture_names(files)
     to_one = _in_one_file(options, len(files))
     targets = [Path(options.out)] if to_one else [Path(options.out) / f"{n}.npz" for n in names]
@@ -112,7 +113,7 @@ def _pictures(options: argparse.Namespace, names: Sequence[str]) -> list[Path]:
     """Where each image's picture goes; none where there are to be none."""
     if not options.picture:
         return []
-    path = Path(options.picture)
+    path = local_path(options.picture, "--picture")
     if path.suffix.lower() != ".png":
         if path.is_file():
             raise ValueError(f"--picture: {path} is a file; give a folder, or a name with .png")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vit_jax_xfer.flag_errors import naming_flag, positive
+from vit_jax_xfer.local_paths import local_path
 from vit_jax_xfer.terminal import show
 
 _UNTRAINED = "plain,bilinear,bilateral,larger"  # as open_extractors.py has them, slow to import
@@ -122,7 +123,7 @@ def out_path(options: argparse.Namespace) -> Path | None:
     """--out as a path, checked before anything runs. ValueError where it can't be written."""
     if not options.out:
         return None
-    path = Path(options.out)
+    path = local_path(options.out, "--out")
     if path.is_dir():
         raise ValueError(f"--out: {path} is a folder; give a file")
     if path.exists() and not options.overwrite:

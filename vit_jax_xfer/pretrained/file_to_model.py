@@ -7,12 +7,12 @@ families/), fill (fill.py). A model that this project saved needs none of them (
 import dataclasses
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 
+from vit_jax_xfer.local_paths import local_path
 from vit_jax_xfer.models.preprocessing import Preprocessing
 from vit_jax_xfer.pretrained.config_json import config_fields, config_preprocessing
 from vit_jax_xfer.pretrained.families import FAMILIES, vit_dialects
@@ -76,9 +76,11 @@ def load_on_host(
 
     Besides, what the file was recognised as; None for a model that this project saved.
     """
-    if not isinstance(source, Mapping) and is_saved_model(Path(source)):
-        given = {"family": family, "weights": weights, **fields}
-        return *load_saved_model(Path(source), given), None
+    if not isinstance(source, Mapping):
+        source = local_path(source, "source")
+        if is_saved_model(source):
+            given = {"family": family, "weights": weights, **fields}
+            return *load_saved_model(source, given), None
     checkpoint = read_checkpoint(source, weights)
     found = recognise(checkpoint, family, fields)
     return found.model, fill(found), found

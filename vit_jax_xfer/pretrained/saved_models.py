@@ -13,6 +13,7 @@ import flax.traverse_util
 import jax
 import numpy as np
 
+from vit_jax_xfer.local_paths import local_path
 from vit_jax_xfer.pretrained.description import describe, from_description
 from vit_jax_xfer.pretrained.lazy_arrays import one_line_errors
 from vit_jax_xfer.pretrained.weight_files import open_weights
@@ -70,7 +71,7 @@ def save(
     model has as `class_names`; None = the model's own. ValueError for names or variables that are
     not the model's, and for a path of another kind of file.
     """
-    path = Path(path).expanduser()
+    path = local_path(path, "path")
     if path.suffix in (".pth", ".pt", ".bin", ".json"):
         raise ValueError(f"path: {path} ends in {path.suffix}; give .safetensors, .npz or a folder")
     if class_names is not None:

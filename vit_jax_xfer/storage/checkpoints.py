@@ -190,25 +190,23 @@ class Checkpoints:
         if step not in steps:
             what = "no complete checkpoint" if step is None else f"no checkpoint of step {step}"
             raise FileNotFoundError(f"{what} in {self.directory}; steps there: {steps or 'none'}")
-        manager, path = self._open(), self.directory / str(step)
+        path = self.directory / str(step)
+        read, failed = None, None
         try:
-            found = manager.item_metadata(step)["state"].tree
-        except Exception as error:
-            raise self._damaged(step, steps, error) from error
-        tree_check.check_same_arrays(path, found, abstract_state)
-        wanted, absent = _fields_in(abstract_state, found)
-        args = ocp.args.Composite(
-            state=ocp.args.StandardRestore(wanted),
-            extra=ocp.args.JsonRestore(),
-            checksums=ocp.args.JsonRestore(),
-        )
+            read = _read_checkpoint(path, abstract_state)
+        except tree_check.OtherArraysError:
+            raise
+        except Exception as error:  # Orbax and tensorstore raise nearly anything
+            failed = error
+        # Another process may have read what is damaged: then none of them takes it.
+        if not _all_true(failed is None):
+            raise self._damaged(step, steps, failed or OSError("on another host")) from failed
+        state, extra, sums = read
         try:
-            restored = manager.restore(step, args=args)
-            tree_check.check_checksums(restored["state"], restored["checksums"])
-        except Exception as error:
+            tree_check.check_checksums(state, sums)
+        except tree_check.ChecksumError as error:
             raise self._damaged(step, steps, error) from error
-        state = restored["state"]
-        return type(abstract_state)(**state, **absent) if absent else state, restored["extra"]
+        return state, extra
 
     def extra(self, step: int) -> dict:
         """What `save` was given as `extra`, without the state. Raises as `restore` does."""
@@ -216,9 +214,8 @@ class Checkpoints:
         if step not in steps:
             raise FileNotFoundError(f"no checkpoint of step {step} in {self.directory}")
         try:
-            args = ocp.args.Composite(extra=ocp.args.JsonRestore())
-            return self._open().restore(step, args=args)["extra"]
-        except Exception as error:
+            return _read_json(self.directory / str(step) / "extra")
+        except (OSError, ValueError) as error:
             raise self._damaged(step, steps, error) from error
 
     def discard(self, step: int) -> int | None:
@@ -236,6 +233,20 @@ class Checkpoints:
             self._guard_write(functools.partial(manager.delete, step))
             steps.remove(step)
         return max(steps, default=None)
+
+    def set_aside(self, step: int) -> epath.Path:
+        """Takes a checkpoint out of the steps; nothing of it is removed. Returns where it is."""
+        self.wait()
+        source = self.directory / str(step)
+        number = 1
+        while (target := self.directory / f"damaged-{step}-{number}").exists():
+            number += 1
+        _barrier(f"set_aside:{target}")  # all have found the same name
+        if jax.process_index() == 0:
+            source.rename(target)
+        _barrier(f"set_aside_end:{target}")
+        self._let_go()  # Orbax counts what it has seen
+        return target
 
     def wait(self) -> None:
         """Blocks until the last save is complete; raises CheckpointError if it failed."""
@@ -474,6 +485,28 @@ def read_arrays(
         return handler.restore(path, args=whole)
 
 
+def _read_checkpoint(path: epath.Path, abstract: PyTree) -> tuple[PyTree, dict, dict]:
+    """(state, extra, checksums) of a checkpoint, unchecked, without waiting for other processes.
+
+    OtherArraysError where it holds other arrays than `abstract`.
+    """
+    with contextlib.closing(ocp.StandardCheckpointHandler()) as handler:
+        found = handler.metadata(path / "state").tree
+        tree_check.check_same_arrays(path, found, abstract)
+        wanted, absent = _fields_in(abstract, found)
+        state = handler.restore(path / "state", args=ocp.args.StandardRestore(wanted))
+    state = type(abstract)(**state, **absent) if absent else state
+    return state, _read_json(path / "extra"), _read_json(path / "checksums")
+
+
+def _read_json(item: epath.Path) -> dict:
+    """What Orbax's JSON handler wrote into a folder. ValueError where it is no JSON object."""
+    found = json.loads((item / "metadata").read_text())
+    if not isinstance(found, dict):
+        raise ValueError(f"{item.name} is no JSON object")
+    return found
+
+
 def _fields_in(state: PyTree, found: Mapping[str, Any]) -> tuple[PyTree, dict[str, Any]]:
     """(what of a state to read, the fields that hold no array and are newer than the file).
 
@@ -519,6 +552,13 @@ def _barrier(name: str) -> None:
     # made or renamed yet.
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
+
+
+def _all_true(here: bool) -> bool:
+    """Whether it is so on every process, which all must ask at the same point."""
+    if jax.process_count() == 1:
+        return here
+    return bool(np.all(multihost_utils.process_allgather(np.array(here))))
 
 
 def _one_line(error: Exception) -> str:

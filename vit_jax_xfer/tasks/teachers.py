@@ -38,7 +38,7 @@ def load_weights(
     except FileNotFoundError as error:
         hint = "pass a run's folder or checkpoint, or the path of a downloaded file"
         raise ValueError(f"{field}: {error}; {hint}") from None
-    except ValueError as error:
+    except (ValueError, OSError, RuntimeError) as error:  # the last of a damaged checkpoint
         raise ValueError(f"{field}: {error}") from None
     return model, variables
 

@@ -9,11 +9,12 @@ import optax
 from ml_collections import ConfigDict
 
 from vit_jax_xfer.pretrained.parameter_rules import unstack_blocks
-from vit_jax_xfer.storage.checkpoints import Checkpoints
+from vit_jax_xfer.storage.checkpoints import CheckpointError, Checkpoints
 from vit_jax_xfer.storage.tree_check import OtherArraysError
 from vit_jax_xfer.tasks.task import Task, Variables
 from vit_jax_xfer.train.class_names import check_same_classes
 from vit_jax_xfer.train.console import say
+from vit_jax_xfer.train.metrics import read_metrics
 from vit_jax_xfer.train.schedule import RunSchedule
 from vit_jax_xfer.train.sharding import param_shardings, place
 from vit_jax_xfer.train.state import TrainState, new_state
@@ -47,10 +48,12 @@ def start_or_resume(
     """The state on its shardings, the step that comes next, and what is beside the state.
 
     ValueError where the newest checkpoint is of another model, of another teacher (by its
-    fingerprint), of data with other classes, or past the end of the run.
+    fingerprint), of data with other classes, or past the end of the run. CheckpointError where it
+    is damaged, unless `checkpoint.fallback` lets the one before take its place.
     """
     step = checkpoints.latest_step()
     if step is None:
+        _tell_lost(checkpoints, 0)
         mesh = shardings.step.mesh
         on_mesh = place(loaded, param_shardings(loaded, mesh, config.mesh.fsdp_min_elements))
         key = jax.random.key(config.seed)
@@ -60,14 +63,50 @@ def start_or_resume(
             f"steps: {checkpoints.directory} is at step {step} already, past "
             f"{run_schedule.total_steps}"
         )
-    check_same_classes(task, checkpoints.extra(step))
-    state, extra = _restore(checkpoints, _with_shardings(shapes, shardings), step)
+    wanted = _with_shardings(shapes, shardings)
+    state, step, extra = _restore_newest(checkpoints, wanted, task, config.checkpoint.fallback)
     # A teacher whose blocks are stacked for its student was recorded as it was loaded by 0.1.
     recorded = extra["teacher"]
     if recorded != teacher and recorded != fingerprint(unstack_blocks(task.frozen)):
         raise ValueError(f"{task.frozen_field}: it is not the one with which this run was started")
     say(f"resuming at step {step} from {checkpoints.directory}")
+    _tell_lost(checkpoints, step)
     return state, step, extra
+
+
+def _restore_newest(
+    checkpoints: Checkpoints, wanted: TrainState, task: Task, fallback: bool
+) -> tuple[TrainState, int, dict[str, Any]]:
+    """The newest checkpoint's state, step and what is beside it; of damaged ones none.
+
+    With `fallback` those are set aside once an older one is read, and said.
+    """
+    steps = checkpoints.steps()
+    damaged: list[tuple[int, CheckpointError]] = []
+    for step in reversed(steps):
+        try:
+            check_same_classes(task, checkpoints.extra(step))
+            state, extra = _restore(checkpoints, wanted, step)
+            break
+        except CheckpointError as error:
+            damaged.append((step, error))
+            if step == steps[0]:
+                raise damaged[0][1] from None
+            if not fallback:
+                hint = ", or pass --config.checkpoint.fallback=True, which sets it aside"
+                raise CheckpointError(f"{error}{hint}") from error
+    for lost, error in damaged:
+        say(f"{error}\n  set aside as {checkpoints.set_aside(lost)}")
+    return state, step, extra
+
+
+def _tell_lost(checkpoints: Checkpoints, step: int) -> None:
+    """Says how many steps that an earlier start made are made again."""
+    if jax.process_index() == 0:
+        rows = read_metrics(checkpoints.directory.parent)
+        last = max((row["step"] for row in rows if row["kind"] == "train"), default=-1)
+        if last >= step:
+            say(f"no newer checkpoint: steps {step} to {last}, made before, are made again")
 
 
 def _restore(

@@ -5,6 +5,8 @@ import os
 
 import jax
 
+from vit_jax_xfer.train import hosts
+
 
 def connect(coordinator: str | None, processes: int | None, process: int | None) -> None:
     """Joins the other processes; must come before anything asks JAX for a device.
@@ -17,13 +19,13 @@ def connect(coordinator: str | None, processes: int | None, process: int | None)
     if any(value is not None for value in given):
         if None in given:
             raise SystemExit("error: --coordinator, --processes and --process go together")
-        jax.distributed.initialize(coordinator, processes, process)
+        hosts.initialize(coordinator, processes, process)
     elif _scheduled_tasks() > 1:
-        jax.distributed.initialize()
+        hosts.initialize()
     elif _has_tpu():
         # A pod's hosts know each other through the machine's metadata; a lone TPU may have none.
         try:
-            jax.distributed.initialize()
+            hosts.initialize()
         except (ValueError, RuntimeError) as error:
             if jax.process_count() > 1:  # the hardware knows of hosts that did not join
                 raise

@@ -32,13 +32,15 @@ from vit_jax_xfer.train.preparation import with_preparation
 from vit_jax_xfer.train.rescue import saved_when_cut_short
 from vit_jax_xfer.train.run_checks import check_batch_sizes, check_task
 from vit_jax_xfer.train.run_overview import overview
+from vit_jax_xfer.train.same_on_hosts import check_same_arguments, check_same_files
 from vit_jax_xfer.train.save_timer import SaveTimer
 from vit_jax_xfer.train.schedule import make_run_schedule
 from vit_jax_xfer.train.sharding import frozen_shardings, make_mesh, place, to_device
 from vit_jax_xfer.train.state import TrainState
 from vit_jax_xfer.train.step_log import StepLog
 from vit_jax_xfer.train.stopping import StoppedMidway, StopSignal, check_finite, check_state
-from vit_jax_xfer.train.workdir import check_workdir, claim_workdir, fingerprint
+from vit_jax_xfer.train.workdir import check_workdir, claim_workdir, fingerprint, folder_of
+from vit_jax_xfer.train.workdir_lock import WorkdirLock
 
 Result = dict[str, Any]
 
@@ -53,14 +55,15 @@ def run(config: ConfigDict, workdir: str | os.PathLike[str]) -> Result:
     """
     timer = SaveTimer(config.checkpoint.minutes)
     # From the start: until then a signal would be lost on several processes, where JAX catches it.
-    with StopSignal(save_due=timer.due) as stop:
-        return _run(config, workdir, stop, timer)
+    with StopSignal(save_due=timer.due) as stop, WorkdirLock() as lock:
+        return _run(config, os.fspath(workdir), stop, timer, lock)
 
 
 def _run(
-    config: ConfigDict, workdir: str | os.PathLike[str], stop: StopSignal, timer: SaveTimer
+    config: ConfigDict, workdir: str, stop: StopSignal, timer: SaveTimer, lock: WorkdirLock
 ) -> Result:
     # --- mesh ------------------------------------------------------------------------------------
+    check_same_arguments(config)
     sizes = config.mesh
     mesh = make_mesh(sizes.data, sizes.fsdp, sizes.tensor, sizes.slices)
     check_batch_sizes(mesh, config)
@@ -72,10 +75,15 @@ def _run(
     check_task(task, inputs, config)
     name_classes(task, config, inputs.class_names)
     say(inputs.overview(task.needs_labels))
-    folder = check_workdir(os.fspath(workdir), config)
+    teacher = fingerprint(task.frozen)
+    check_same_files(inputs, teacher, task.initial)
     frozen = place(task.frozen, frozen_shardings(task.frozen, mesh, config.mesh))
     evaluator = Evaluator(task, mesh, stop.watched)
     benchmarks = DenseBenchmarks(task, config, inputs.eval_shape(), stop.leave_evaluation)
+
+    # --- the folder: of no other run, and the same for all hosts ---------------------------------
+    lock.take(folder_of(workdir))
+    folder = check_workdir(workdir, config)
     if not task.trains:
         claim_workdir(folder, config)
         return evaluate_only(task, frozen, evaluator, inputs, folder)
@@ -93,7 +101,6 @@ def _run(
     say(overview(program, train_step))
 
     # --- the state: of the newest checkpoint, else fresh -----------------------------------------
-    teacher = fingerprint(task.frozen)
     class_names = list(inputs.class_names) if task.needs_labels else None
     state, start, earlier = start_or_resume(
         checkpoints,

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from vit_jax_xfer.storage.checkpoints import CheckpointError, Checkpoints
+from vit_jax_xfer.train import hosts
 from vit_jax_xfer.train.agreement import all_come
 from vit_jax_xfer.train.console import say
 from vit_jax_xfer.train.stopping import NonFiniteLoss, StoppedMidway
@@ -30,8 +31,12 @@ def saved_when_cut_short(checkpoints: Checkpoints, save: Callable[[], None]) -> 
         raise NonFiniteLoss(error.step, error.what, _what_is_left(step, error.step)) from error
     except CheckpointError:
         raise  # what could not be written can't be written now
-    except Exception:
-        _save(checkpoints, save)
+    except Exception as error:
+        if all_come("vit_jax_xfer/error", SECONDS_FOR_OTHERS):
+            _save(checkpoints, save)
+        else:
+            say("not saved: the other processes did not come to save with this one")
+            hosts.announce(str(error))  # or this one waits for them in what it has open
         raise
 
 
@@ -44,9 +49,6 @@ def _what_is_left(step: int | None, bad: int) -> str:
 
 
 def _save(checkpoints: Checkpoints, save: Callable[[], None]) -> None:
-    if not all_come("vit_jax_xfer/error", SECONDS_FOR_OTHERS):
-        say("not saved: the other processes did not come to save with this one")
-        return
     try:
         save()
         step = checkpoints.latest_step()

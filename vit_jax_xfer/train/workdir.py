@@ -5,11 +5,14 @@ import json
 import pathlib
 from typing import Any
 
+import flax.traverse_util
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from vit_jax_xfer.config import default_config
+from vit_jax_xfer.local_paths import local_path
+from vit_jax_xfer.storage.checkpoints import is_model_directory
 from vit_jax_xfer.train.console import say
 
 # A resumed run must agree in these; in others (length, cadence, mesh, …) it may differ.
@@ -17,45 +20,92 @@ FIXED = ("seed", "task", "model", "init_from", "batch_size", "data", "unlabeled"
 # Of those, what changes no number; a teacher is known by its fingerprint, not by its path.
 FREE = ("data.workers", "data.tfds_dir", "task.teacher", "task.backbone", "task.members")
 FREE += ("optim.skip_nonfinite",)  # how a run that has met such a batch goes on
+_SECTIONS = {"task", "model", "data", "optim"}  # some of a run's config.json
+_MODELS = ("model", "model_ema", "model_best")
+# What a run writes, beside config.json: in a folder without that, it is someone else's.
+_WRITTEN = ("checkpoints", *_MODELS, "result.json", "metrics.jsonl")
+
+
+def folder_of(workdir: str) -> pathlib.Path:
+    """The folder that --workdir names, as a path. ValueError for an address, and for a file."""
+    folder = local_path(workdir, "workdir").absolute()
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"workdir: {folder} is a file, not a folder")
+    return folder
 
 
 def check_workdir(workdir: str, config: ConfigDict) -> pathlib.Path:
-    """The folder as a path; ValueError where it holds another run. Changes nothing."""
-    if "://" in workdir:  # which pathlib would take for a folder "gs:" here
-        raise ValueError(
-            f"workdir: {workdir} is no folder; a run writes to local or mounted ones alone: mount "
-            "the bucket (as gcsfuse does) and pass the folder"
-        )
-    folder = pathlib.Path(workdir).expanduser().absolute()
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"workdir: {folder} is a file, not a folder")
+    """The folder as a path. Changes nothing.
+
+    ValueError where it holds another run, what isn't a run's under the name of what a run writes,
+    or a finished model without a checkpoint to go on from.
+    """
+    folder = folder_of(workdir)
+    check_ours(folder)
     if not any((folder / name).exists() for name in ("checkpoints", "model")):
         return folder  # nothing to lose: a run that failed before its first checkpoint, or none
-    path = folder / "config.json"
-    if not path.is_file():
-        raise ValueError(f"workdir: {folder} holds checkpoints but no config.json; choose another")
-    changed = changed_fields(path, config)
+    changed = changed_fields(folder / "config.json", config)
     fixed = [text for name, text in changed if name.split(".")[0] in FIXED and name not in FREE]
     if fixed:
         raise ValueError(
             f"workdir: {folder} holds a run with other settings ({'; '.join(fixed[:3])}); "
             "choose another --workdir, or remove this one"
         )
+    if (folder / "model").exists() and not any((folder / "checkpoints").glob("[0-9]*")):
+        raise ValueError(
+            f"workdir: {folder} holds a finished model and no checkpoint to go on from; choose "
+            "another --workdir, or remove this one"
+        )
     if changed:
         say("resuming with changed settings: " + "; ".join(text for _, text in changed))
     return folder
 
 
+def check_ours(folder: pathlib.Path) -> None:
+    """ValueError for what bears a name that a run writes under, and is not a run's.
+
+    A folder is a run's where its config.json is one. What a run of it may have left half is no
+    stranger's.
+    """
+    config, result = folder / "config.json", folder / "result.json"
+    if not config.exists():
+        found = next((name for name in _WRITTEN if (folder / name).exists()), None)
+        if found is not None:
+            raise ValueError(f"workdir: {folder} holds {found} but no config.json; choose another")
+    elif not (isinstance(found := _stored(config), dict) and _SECTIONS <= set(found)):
+        raise ValueError(f"workdir: {config} is not a run's; choose another --workdir, or move it")
+    if result.exists() and (keys := _keys(result)) and not {"finished", "metrics"} <= keys:
+        raise ValueError(f"workdir: {result} is not a run's; choose another --workdir, or move it")
+    for name in _MODELS:
+        if (folder / name).exists() and not is_model_directory(folder / name):
+            raise ValueError(
+                f"workdir: {folder / name} is no model of a run; choose another --workdir, or move "
+                "it"
+            )
+
+
+def _keys(path: pathlib.Path) -> set[str]:
+    """The names in a file of one JSON object; empty for anything else."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
+        return set()
+    return set(found) if isinstance(found, dict) else set()
+
+
 def changed_fields(path: pathlib.Path, config: ConfigDict) -> list[tuple[str, str]]:
     """(field, "field: old → new") of each in which a run's config.json differs from a config."""
+    return _differences(_stored(path), _plain(config), _defaults(config))
+
+
+def _stored(path: pathlib.Path) -> Any:
     try:
-        old = json.loads(path.read_text())
+        return json.loads(path.read_text())
     except (ValueError, RecursionError) as error:
         raise ValueError(
             f"workdir: {path} is damaged ({type(error).__name__}: {error}); put a whole one back, "
             "or choose another --workdir"
         ) from error
-    return _differences(old, _plain(config), _defaults(config))
 
 
 def claim_workdir(folder: pathlib.Path, config: ConfigDict) -> None:
@@ -81,6 +131,11 @@ def fingerprint(tree: Any) -> str:
 def _defaults(config: ConfigDict) -> dict[str, Any]:
     """Every field of such a config as it is where nobody sets it."""
     return _plain(default_config(config.task["name"], config.model["name"], settings={}))
+
+
+def leaves_of(config: ConfigDict) -> dict[str, Any]:
+    """Every field that is no section, such as "optim.lr", and its value in config.json."""
+    return flax.traverse_util.flatten_dict(_plain(config), sep=".")
 
 
 def _plain(config: ConfigDict) -> dict[str, Any]:

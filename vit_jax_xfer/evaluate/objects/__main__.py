@@ -16,10 +16,10 @@ import argparse
 import dataclasses
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from vit_jax_xfer.features.command import comparison_parser, extractors_from, out_path
 from vit_jax_xfer.flag_errors import naming_flag, run_command
+from vit_jax_xfer.local_paths import local_path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,7 +42,12 @@ def _compare(options: argparse.Namespace) -> None:
     if options.pictures:
         from vit_jax_xfer.evaluate.objects.drawing import Pictures
 
-        draw = Pictures(Path(options.pictures), extractors, benchmark.images, options.overwrite)
+        draw = Pictures(
+            local_path(options.pictures, "--pictures"),
+            extractors,
+            benchmark.images,
+            options.overwrite,
+        )
         benchmark = dataclasses.replace(benchmark, draw=draw)
     compare(options, benchmark, extractors)
 

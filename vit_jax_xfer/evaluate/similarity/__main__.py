@@ -15,6 +15,7 @@ from pathlib import Path
 
 from vit_jax_xfer.features.command import comparison_parser, extractors_from
 from vit_jax_xfer.flag_errors import run_command
+from vit_jax_xfer.local_paths import local_path
 from vit_jax_xfer.terminal import show
 
 
@@ -42,7 +43,7 @@ def _draw_all(options: argparse.Namespace, broken: list[str]) -> None:
 
     if not options.out:
         raise ValueError("--out: give the folder of the pictures")
-    out = Path(options.out)
+    out = local_path(options.out, "--out")
     if out.is_file():
         raise ValueError(f"--out: {out} is a file; choose a folder")
     files = find_images(options.images, out)[: options.limit]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vit_jax_xfer.features.command import comparison_parser
 from vit_jax_xfer.flag_errors import naming_flag, positive, run_command
+from vit_jax_xfer.local_paths import local_path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,7 +39,7 @@ def _masks_folder(options: argparse.Namespace) -> Path | None:
     """--save-masks as a path. ValueError where something is there already."""
     if not options.save_masks:
         return None
-    folder = Path(options.save_masks)
+    folder = local_path(options.save_masks, "--save-masks")
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--save-masks: {folder} is a file; give a folder")
     if folder.is_dir() and any(folder.iterdir()) and not options.overwrite:

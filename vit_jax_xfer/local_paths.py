@@ -1,0 +1,21 @@
+"""Paths that people give: of this machine's file system, or refused."""
+
+import os
+import pathlib
+import re
+
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|(gs|s3|hf|https?|file):/")
+
+
+def local_path(path: str | os.PathLike[str], field: str) -> pathlib.Path:
+    """A path with "~" expanded. ValueError, naming the field, for an address such as gs://….
+
+    pathlib takes that for a folder "gs:" here, and one slash away.
+    """
+    text = os.fspath(path)
+    if _ADDRESS.match(text):
+        raise ValueError(
+            f"{field}: {text} is no folder; nor a file of this machine, and no other is read or "
+            "written: mount the bucket (as gcsfuse does), or download it, and pass the path"
+        )
+    return pathlib.Path(text).expanduser()
