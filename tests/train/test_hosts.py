@@ -10,7 +10,7 @@ import pytest
 
 from tests.runs import ROOT, finish, pair_of, tiny_config
 from vit_jax_xfer.data.sources.arrays import ArraySource
-from vit_jax_xfer.train import agreement, hosts, loop
+from vit_jax_xfer.train import hosts, loop, same_on_hosts
 
 
 class Store:
@@ -81,7 +81,12 @@ def test_a_difference_names_the_field_and_the_host(theirs, store):
 def left(monkeypatch):
     """Why this process would have ended."""
     reasons, ended = [], threading.Event()
-    monkeypatch.setattr(hosts, "_leave", lambda reason, said=False: (reasons.append(reason), ended.set()))
+
+    def leave(reason, said=False):
+        reasons.append(reason)
+        ended.set()
+
+    monkeypatch.setattr(hosts, "_leave", leave)
     return reasons, ended
 
 
@@ -168,7 +173,7 @@ def test_what_may_differ_between_hosts(unlike, tmp_path):
 def test_sources_that_differ_are_told_apart():
     images = np.zeros((6, 4, 4, 3), np.uint8)
     found = [
-        agreement._described(ArraySource(images[: len(labels)], np.array(labels), names, "x"))
+        same_on_hosts._described(ArraySource(images[: len(labels)], np.array(labels), names, "x"))
         for labels, names in [
             ([0, 0, 0, 1, 1, 1], ("a", "b")),
             ([0, 1, 0, 1, 0, 1], ("a", "b")),
