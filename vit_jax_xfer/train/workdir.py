@@ -72,7 +72,7 @@ def check_ours(folder: pathlib.Path) -> None:
         found = next((name for name in _WRITTEN if (folder / name).exists()), None)
         if found is not None:
             raise ValueError(f"workdir: {folder} holds {found} but no config.json; choose another")
-    elif not (isinstance(found := _stored(config), dict) and _SECTIONS <= set(found)):
+    elif not (isinstance(found := _stored(config), dict) and set(found) >= _SECTIONS):
         raise ValueError(f"workdir: {config} is not a run's; choose another --workdir, or move it")
     if result.exists() and (keys := _keys(result)) and not {"finished", "metrics"} <= keys:
         raise ValueError(f"workdir: {result} is not a run's; choose another --workdir, or move it")
