@@ -7,6 +7,7 @@ its process, from elsewhere by watching whether the time changes, for which no c
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import pathlib
@@ -14,6 +15,7 @@ import secrets
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any, Self
 
 import jax
@@ -218,9 +220,23 @@ def _time_of(lock: pathlib.Path) -> int | None:
 def _set_aside(lock: pathlib.Path, holder: dict[str, Any], token: str) -> None:
     """Removes a lock that was left behind, and no other that came in its place."""
     aside = lock.with_name(f".{NAME}.{token}.old")
-    with contextlib.suppress(FileNotFoundError):
+    with _alone_in(lock.parent), contextlib.suppress(FileNotFoundError):
+        if _holder(lock) != holder:
+            return
         lock.rename(aside)
-        if _holder(aside) != holder:
+        if _holder(aside) != holder:  # where nothing keeps others out
             with contextlib.suppress(FileExistsError):
                 os.link(aside, lock)
         aside.unlink()
+
+
+@contextlib.contextmanager
+def _alone_in(folder: pathlib.Path) -> Iterator[None]:
+    """Keeps others of this machine from removing a lock; nothing where a folder can't be held."""
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # NFS locks no folders
+            fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(held)
