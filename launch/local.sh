@@ -14,6 +14,8 @@ fi
 processes=$1
 shift
 python=${PYTHON:-python}
+# A damaged newest checkpoint is set aside, and the one before it taken.
+[[ " $*" == *' --config.checkpoint.fallback='* ]] || set -- "$@" --config.checkpoint.fallback=True
 port=$("$python" -c 'import socket; s = socket.socket(); s.bind(("localhost", 0)); print(s.getsockname()[1])')
 export JAX_NUM_CPU_DEVICES=${JAX_NUM_CPU_DEVICES:-1}
 

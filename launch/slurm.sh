@@ -75,6 +75,8 @@ check_arguments() {
 job() {
   check_arguments "$@"
   [[ -n ${SLURM_JOB_ID:-} ]] || fail "job: not inside a SLURM job; see --help for submit"
+  # A damaged newest checkpoint is set aside, and the one before it taken.
+  [[ " $*" == *' --config.checkpoint.fallback='* ]] || set -- "$@" --config.checkpoint.fallback=True
   local nodes=${SLURM_JOB_NUM_NODES:-1} gpus=${SLURM_GPUS_ON_NODE:-0} tasks=${SLURM_NTASKS:-1}
   if ((gpus > 0 && tasks != nodes * gpus)); then
     fail "$tasks tasks on $nodes × $gpus GPUs: needs one a GPU, --ntasks-per-node=$gpus"

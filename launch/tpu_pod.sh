@@ -149,6 +149,8 @@ run() {
   [[ " $*" == *' --workdir='* ]] || fail "run: --workdir=FOLDER is missing after --"
   [[ " $*" != *' --workdir=gs:'* ]] ||
     fail "--workdir: a folder, not a bucket; mount a shared disk with --setup and name it there"
+  # A damaged newest checkpoint is set aside, and the one before it taken.
+  [[ " $*" == *' --config.checkpoint.fallback='* ]] || set -- "$@" --config.checkpoint.fallback=True
   local found
   found=$(state)
   [[ -n $dry ]] && echo "$found"

@@ -16,7 +16,7 @@ ARGUMENTS = [
     "--config.task.teacher=$HOME/*/`x`;\n&& false",
     "--config.init_from=",
 ]
-COMMAND = ["-u", "-m", "vit_jax_xfer.main", *ARGUMENTS]
+COMMAND = ["-u", "-m", "vit_jax_xfer.main", *ARGUMENTS, "--config.checkpoint.fallback=True"]
 
 # Copies the script away, as sbatch does, and runs it with the variables that SLURM sets.
 SBATCH = """

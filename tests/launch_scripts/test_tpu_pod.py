@@ -24,6 +24,7 @@ ARGUMENTS = [
     "--config.task.teacher=$HOME/*/`x`;\n&& false",
     "--config.init_from=",
 ]
+RUN_WITH = [*ARGUMENTS, "--config.checkpoint.fallback=True"]
 
 # Every node has two workers, whose homes lie in HOMES. Both do what ssh and scp bring.
 GCLOUD = """
@@ -140,7 +141,7 @@ def test_a_run_from_this_checkout_starts_everywhere_and_stops_saved(services):
     for worker in ("pod.0", "pod.1"):
         home = services.folder.parent / "homes" / worker
         folder = str(home / "vit_jax_xfer")
-        assert started(services, worker) == [folder, "-u", "-m", "vit_jax_xfer.main", *ARGUMENTS]
+        assert started(services, worker) == [folder, "-u", "-m", "vit_jax_xfer.main", *RUN_WITH]
         assert (home / "vit_jax_xfer" / "vit_jax_xfer" / "main.py").is_file()
         assert not (home / "vit_jax_xfer" / ".git").exists()
     installs = [call for call in services.calls("uv") if call[1:3] == ["pip", "install"]]
@@ -170,7 +171,7 @@ def test_a_run_from_git_on_slices_does_as_it_is_told_first(services, tmp_path):
     assert ended.returncode == 0, ended.stderr
     workers = ("pod-0.0", "pod-0.1", "pod-1.0", "pod-1.1")
     for worker in workers:
-        assert started(services, worker)[1:] == ["-u", "-m", "vit_jax_xfer.main", *ARGUMENTS]
+        assert started(services, worker)[1:] == ["-u", "-m", "vit_jax_xfer.main", *RUN_WITH]
         home = tmp_path / "homes" / worker
         assert (home / "mounted").read_text() == "it's mounted\n"
         assert (home / "vit_jax_xfer" / "setup.cfg").read_text() == "first"

@@ -6,9 +6,11 @@ import jax
 import numpy as np
 import pytest
 
+import vit_jax_xfer as vjx
 from tests.runs import tiny_config
 from vit_jax_xfer.models.registry import create_model
 from vit_jax_xfer.pretrained.saved_models import save_file
+from vit_jax_xfer.tasks.teachers import load_weights
 from vit_jax_xfer.train import initial_state, loop
 from vit_jax_xfer.train.compile import Program
 from vit_jax_xfer.train.rules import named_leaves
@@ -103,3 +105,12 @@ def test_weights_to_start_from_come_from_the_host(weights, tmp_path, monkeypatch
     assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(host))
     kernel = devices["params"]["blocks_0"]["mlp"]["fc1"]["kernel"]
     assert kernel.addressable_shards[0].data.size == kernel.size // 8
+
+
+def test_a_damaged_teacher_is_named_by_its_field(weights, tmp_path):
+    network, variables = vjx.load_pretrained(weights)
+    vjx.save(tmp_path / "teacher", network, variables)
+    for path in (tmp_path / "teacher/variables").rglob("d/*"):
+        path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises(ValueError, match="^task.teacher: .*teacher.* damaged"):
+        load_weights("task.teacher", str(tmp_path / "teacher"))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import vit_jax_xfer as vjx
-from tests.runs import rows, shared_program, tiny_config
+from tests.runs import assert_same_bits, checkpoint_arrays, rows, shared_program, tiny_config
 from vit_jax_xfer.storage.checkpoints import CheckpointError, Checkpoints
 from vit_jax_xfer.tasks.build import build_task
 from vit_jax_xfer.train import loop, stopping
@@ -69,6 +69,23 @@ def test_stopped_where_an_evaluation_was_due(evaluated, tmp_path, monkeypatch):
     assert (result["finished"], result["step"], evaluated) == (False, 4, [2])
     assert loop.run(config, tmp_path)["finished"]
     assert evaluated == [2, 4, 6, 8] and kept(tmp_path) == ([4, 8], 4)
+
+
+def test_a_damaged_newest_checkpoint_gives_way_where_that_is_asked(evaluated, tmp_path, capsys):
+    fields = {**EVERY_TWO, "checkpoint__every": 2, "checkpoint__keep_last": 9}
+    loop.run(tiny_config("scratch", **fields), tmp_path)
+    straight = checkpoint_arrays(tmp_path, 8)
+    for path in (tmp_path / "checkpoints/8/state").rglob("d/*"):
+        path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises(CheckpointError, match="8 is damaged.*--config.checkpoint.fallback=True"):
+        loop.run(tiny_config("scratch", **fields), tmp_path)
+    assert kept(tmp_path)[0] == [2, 4, 6, 8]
+    capsys.readouterr()
+    loop.run(tiny_config("scratch", **fields, checkpoint__fallback=True), tmp_path)
+    said = capsys.readouterr().out
+    assert "set aside as" in said and (tmp_path / "checkpoints/damaged-8-1/state").exists()
+    assert "steps 6 to 7, made before, are made again" in said
+    assert_same_bits(checkpoint_arrays(tmp_path, 8), straight)
 
 
 def test_killed_in_an_evaluation(evaluated, tmp_path, monkeypatch):

@@ -89,3 +89,30 @@ def test_an_address_is_not_taken_for_a_folder(workdir, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=f"workdir: {workdir} is no folder; .* mount"):
         check_workdir(workdir, load_config("scratch"))
     assert not list(tmp_path.iterdir())
+
+
+FOREIGN = {
+    "config.json": ({"config.json": '{"a": 1}'}, "config.json is not a run's"),
+    "a list": ({"config.json": "[]"}, "config.json is not a run's"),
+    "no config.json": ({"result.json": '{"a": 1}'}, "holds result.json but no config.json"),
+    "result.json": ({"claimed": "", "result.json": '{"a": 1}'}, "result.json is not a run's"),
+    "model": ({"claimed": "", "model/weights.bin": "x"}, "model is no model of a run"),
+    "no checkpoint": (
+        {"claimed": "", "model/model.json": "{}", "model/variables/x": ""},
+        "a finished model and no checkpoint to go on from",
+    ),
+}
+
+
+@pytest.mark.parametrize(("files", "message"), FOREIGN.values(), ids=FOREIGN)
+def test_what_is_not_this_runs_is_not_written_over(files, message, tmp_path):
+    config = load_config("scratch")
+    if "claimed" in files:
+        claim_workdir(tmp_path, config)
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    with pytest.raises(ValueError, match=f"^workdir: .*{message}"):
+        check_workdir(str(tmp_path), config)
+    assert all((tmp_path / name).read_text() == text for name, text in files.items())

@@ -6,13 +6,10 @@ restored onto any mesh. `save_model` and `load_model` hold a finished model: an 
 """
 
 import contextlib
-import dataclasses
 import functools
 import json
-import logging
 import os
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Self
 
 import jax
@@ -21,10 +18,18 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jax.experimental import multihost_utils
 
-from vit_jax_xfer.storage import tree_check
+from vit_jax_xfer.storage import orbax_messages, tree_check
+from vit_jax_xfer.storage.model_paths import (
+    absolute_path,
+    beside,
+    complete_model,
+    is_model_directory,
+)
 from vit_jax_xfer.storage.ranking import best_first
 
 PyTree = Any
+
+orbax_messages.quiet()
 
 # Where folders are made in the background and that fails, Orbax's threads wait for them for twenty
 # minutes, and the process with them.
@@ -34,26 +39,6 @@ _ITEM_NAMES = {"state", "extra", "checksums"}
 
 class CheckpointError(RuntimeError):
     """A checkpoint could not be written, or is damaged; the message names the directory."""
-
-
-def _keep_orbax_record(record: logging.LogRecord) -> bool:
-    # Under `absl.app.run` Orbax logs some fifty INFO lines a save, and each failure as several
-    # ERROR pages although the same failure reaches the caller as an exception.
-    quiet = (logging.DEBUG, logging.INFO, logging.ERROR)
-    return record.levelno not in quiet or "/orbax/" not in record.pathname
-
-
-logging.getLogger("absl").addFilter(_keep_orbax_record)
-
-
-def _show_unraisable(unraisable: Any, others: Callable[[Any], Any] = sys.unraisablehook) -> None:
-    # Where one array can't be read or written, Orbax closes its event loop and hands the error on;
-    # for each other array under way TensorStore then fails to call back, with a page of traceback.
-    if str(unraisable.exc_value) != "Event loop is closed":
-        others(unraisable)
-
-
-sys.unraisablehook = _show_unraisable
 
 
 class Checkpoints:
@@ -94,7 +79,7 @@ class Checkpoints:
             raise ValueError(f"keep_last must be at least 1, not {keep_last}")
         if keep_best < 0:
             raise ValueError(f"keep_best must be at least 0, not {keep_best}")
-        self.directory = _absolute(directory)
+        self.directory = absolute_path(directory)
         if self.directory.exists() and not self.directory.is_dir():
             raise NotADirectoryError(f"{self.directory} is a file, not a directory of checkpoints")
         self._best_metric = best_metric
@@ -184,7 +169,7 @@ class Checkpoints:
           CheckpointError: the checkpoint is damaged. The message names the steps that remain;
             none of them is taken silently.
         """
-        _require_shardings(abstract_state)
+        tree_check.require_shardings(abstract_state)
         steps = self.steps()
         step = max(steps, default=None) if step is None else step
         if step not in steps:
@@ -389,10 +374,10 @@ def save_model(directory: str | os.PathLike, variables: PyTree, description: dic
       CheckpointError: the write failed; an older model there is untouched.
     """
     text = json.dumps(description, indent=2) + "\n"
-    target = _absolute(directory)
+    target = absolute_path(directory)
     if target.exists() and not is_model_directory(target):
         raise FileExistsError(f"{target} exists and is no model directory: not overwritten")
-    written, replaced = _beside(target, "writing"), _beside(target, "replaced")
+    written, replaced = beside(target, "writing"), beside(target, "replaced")
     first = jax.process_index() == 0
     sums = {**tree_check.checksums(variables), "model.json": tree_check.sum_of_text(text)}
     _barrier(f"save_model_begin:{target}")
@@ -436,8 +421,8 @@ def load_model(directory: str | os.PathLike, abstract: PyTree | None = None) -> 
       CheckpointError: the model is damaged.
     """
     if abstract is not None:
-        _require_shardings(abstract)
-    source = _complete_model(_absolute(directory))
+        tree_check.require_shardings(abstract)
+    source = complete_model(absolute_path(directory))
     if source is None:
         raise FileNotFoundError(f"{directory} is no model directory (model.json and variables/)")
     try:
@@ -457,11 +442,6 @@ def load_model(directory: str | os.PathLike, abstract: PyTree | None = None) -> 
     except Exception as error:
         raise CheckpointError(f"model {directory} is damaged: {_one_line(error)}") from error
     return variables, description
-
-
-def is_model_directory(path: str | os.PathLike) -> bool:
-    """Whether `load_model` finds a complete model at `path`."""
-    return _complete_model(_absolute(path)) is not None
 
 
 def read_arrays(
@@ -493,7 +473,7 @@ def _read_checkpoint(path: epath.Path, abstract: PyTree) -> tuple[PyTree, dict, 
     with contextlib.closing(ocp.StandardCheckpointHandler()) as handler:
         found = handler.metadata(path / "state").tree
         tree_check.check_same_arrays(path, found, abstract)
-        wanted, absent = _fields_in(abstract, found)
+        wanted, absent = tree_check.fields_in(abstract, found)
         state = handler.restore(path / "state", args=ocp.args.StandardRestore(wanted))
     state = type(abstract)(**state, **absent) if absent else state
     return state, _read_json(path / "extra"), _read_json(path / "checksums")
@@ -505,46 +485,6 @@ def _read_json(item: epath.Path) -> dict:
     if not isinstance(found, dict):
         raise ValueError(f"{item.name} is no JSON object")
     return found
-
-
-def _fields_in(state: PyTree, found: Mapping[str, Any]) -> tuple[PyTree, dict[str, Any]]:
-    """(what of a state to read, the fields that hold no array and are newer than the file).
-
-    Orbax takes a field without arrays for another tree where the file has none of its name.
-    """
-    if not dataclasses.is_dataclass(state):
-        return state, {}
-    fields = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
-    absent = {
-        name: value
-        for name, value in fields.items()
-        if name not in found and not jax.tree.leaves(value)
-    }
-    kept = {name: value for name, value in fields.items() if name not in absent}
-    return (kept, absent) if absent else (state, {})
-
-
-def _require_shardings(abstract: PyTree) -> None:
-    # Without one Orbax takes that of the file, whose devices need not exist here.
-    if any(getattr(leaf, "sharding", None) is None for leaf in jax.tree.leaves(abstract)):
-        raise ValueError("every leaf must be a jax.ShapeDtypeStruct with a sharding")
-
-
-def _complete_model(target: epath.Path) -> epath.Path | None:
-    # A process killed between the two renames of `save_model` leaves the older model set aside.
-    for path in (target, _beside(target, "replaced")):
-        if (path / "model.json").exists() and (path / "variables").exists():
-            return path
-    return None
-
-
-def _beside(target: epath.Path, word: str) -> epath.Path:
-    return target.parent / f".{target.name}.{word}"
-
-
-def _absolute(path: str | os.PathLike) -> epath.Path:
-    path = epath.Path(path).expanduser()
-    return path if "://" in str(path) else path.absolute()
 
 
 def _barrier(name: str) -> None:

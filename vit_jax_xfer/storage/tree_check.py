@@ -4,6 +4,7 @@ Orbax answers the first question with a page of text, and the second not at all:
 changed inside an array's data is handed back without a word.
 """
 
+import dataclasses
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -77,6 +78,29 @@ def check_checksums(tree: PyTree, expected: Mapping[str, int]) -> None:
 def sum_of_text(text: str) -> int:
     """The checksum of what is written beside arrays."""
     return zlib.crc32(text.encode())
+
+
+def fields_in(state: PyTree, found: Mapping[str, Any]) -> tuple[PyTree, dict[str, Any]]:
+    """(what of a state to read, the fields that hold no array and are newer than the file).
+
+    Orbax takes a field without arrays for another tree where the file has none of its name.
+    """
+    if not dataclasses.is_dataclass(state):
+        return state, {}
+    fields = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+    absent = {
+        name: value
+        for name, value in fields.items()
+        if name not in found and not jax.tree.leaves(value)
+    }
+    kept = {name: value for name, value in fields.items() if name not in absent}
+    return (kept, absent) if absent else (state, {})
+
+
+def require_shardings(abstract: PyTree) -> None:
+    """ValueError for a leaf without one: Orbax takes the file's, whose devices need not be here."""
+    if any(getattr(leaf, "sharding", None) is None for leaf in jax.tree.leaves(abstract)):
+        raise ValueError("every leaf must be a jax.ShapeDtypeStruct with a sharding")
 
 
 def _named_leaves(tree: PyTree) -> dict[str, Any]:

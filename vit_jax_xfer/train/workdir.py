@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from vit_jax_xfer.config import default_config
 from vit_jax_xfer.local_paths import local_path
-from vit_jax_xfer.storage.checkpoints import is_model_directory
+from vit_jax_xfer.storage.model_paths import is_model_directory
 from vit_jax_xfer.train.console import say
 
 # A resumed run must agree in these; in others (length, cadence, mesh, …) it may differ.
