@@ -102,8 +102,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None):
     """After each file what is alive is taken from the garbage collector's rounds.
 
-    Every stream of batches that ends calls it, and in a process full of traces a round takes
-    seconds.
+    In a process full of traces a round takes seconds.
     """
     result = yield
     if nextitem is None or nextitem.path != item.path:

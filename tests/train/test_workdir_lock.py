@@ -57,8 +57,12 @@ def test_the_loop_is_refused_before_it_compiles(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "holder",
-    [{}, {"pid": os.getpid(), "started": "1"}],
-    ids=["a process that ended", "a number that another process has now"],
+    [
+        {},
+        {"pid": os.getppid(), "started": "1"},
+        {"pid": os.getpid(), "started": workdir_lock._started(os.getpid())},
+    ],
+    ids=["a process that ended", "a number that another process has now", "this process, before"],
 )
 def test_a_lock_that_was_left_behind_is_taken_over(holder, tmp_path, capsys):
     lock_of(tmp_path, **holder)

@@ -28,6 +28,7 @@ NAME = "run.lock"
 RENEW_SECONDS = 10.0
 WATCH_SECONDS = 45.0  # another machine's lock that stood so long was left behind
 _SEEN_SECONDS = 10.0  # in which what one host writes must be there for the others
+_HELD: set[str] = set()  # tokens of this process: a lock that a full disk kept is nobody's
 
 
 class WorkdirLock:
@@ -63,6 +64,7 @@ class WorkdirLock:
 
     def __exit__(self, *exception: object) -> None:
         self._over.set()
+        _HELD.discard(self._token)
         if self._renewing.is_alive():
             self._renewing.join()
         # The folder may be gone by now, and the error about that be on its way.
@@ -74,6 +76,7 @@ class WorkdirLock:
                 made.rmdir()
 
     def _claim(self, lock: pathlib.Path) -> None:
+        _HELD.add(self._token)
         while not self._create(lock):
             holder = _holder(lock)
             if not lock.exists():  # given back meanwhile
@@ -191,6 +194,8 @@ def _is_alive(lock: pathlib.Path, holder: dict[str, Any], who: str) -> bool:
     if holder.get("machine") != _machine():
         say(f"{lock}: held by {who}; watching for {WATCH_SECONDS:g} s whether that run is alive")
         return _changes(lock, holder)
+    if holder["pid"] == os.getpid():
+        return holder["token"] in _HELD
     try:
         os.kill(holder["pid"], 0)
     except ProcessLookupError:
