@@ -11,6 +11,7 @@ import numpy as np
 import optax
 import pytest
 
+from tests.runs import tiny_config
 from vit_jax_xfer.models.registry import create_model
 from vit_jax_xfer.storage.checkpoints import Checkpoints
 from vit_jax_xfer.tasks.supervised import Classification, ClassificationSettings
@@ -201,13 +202,13 @@ def test_a_checkpoint_of_version_0_1_goes_on_with_statistics_as_their_averages(e
     names = [field.name for field in dataclasses.fields(StateOfVersion01)]
     shapes = jax.eval_shape(lambda: state)
     shardings = state_shardings(shapes, tx, make_mesh(-1, 1, 1), 1)
-    plan, task = SimpleNamespace(total_steps=9), Moving()
+    plan, task, config = SimpleNamespace(total_steps=9), Moving(), tiny_config("scratch")
     with Checkpoints(tmp_path) as checkpoints:
         old = StateOfVersion01(**{name: getattr(state, name) for name in names})
         checkpoints.save(1, old, {"teacher": "", "clock": NEW_CLOCK})
         checkpoints.wait()
         found, number, _ = start_or_resume(
-            checkpoints, None, {}, shapes, shardings, None, plan, task, ""
+            checkpoints, None, {}, shapes, shardings, config, plan, task, ""
         )
         assert number == 1
         for name in names:
@@ -217,7 +218,7 @@ def test_a_checkpoint_of_version_0_1_goes_on_with_statistics_as_their_averages(e
         # Other differences are told in full.
         wrong = shapes.replace(params={"cls_token": jax.ShapeDtypeStruct((2,), jnp.float32)})
         with pytest.raises(ValueError, match="cls_token: .* wanted"):
-            start_or_resume(checkpoints, None, {}, wrong, shardings, None, plan, task, "")
+            start_or_resume(checkpoints, None, {}, wrong, shardings, config, plan, task, "")
 
 
 def test_moments_and_averages_lie_where_their_parameters_do():
