@@ -39,14 +39,15 @@ BEGUN = time.monotonic()
 
 # Files that take longest: two workers that begin with them end together.
 LONGEST = (
-    "tasks/test_task_runs.py",
-    "train/test_devices.py",
-    "train/test_processes.py",
-    "models/filter/test_filter_training.py",
-    "models/test_lift.py",
-    "pretrained/test_transformers.py",
-    "transfer/test_transfer_invariants.py",
+    "train/test_wiring.py",
+    "train/test_resume.py",
     "tasks/test_feature_upsampling.py",
+    "train/test_devices.py",
+    "train/test_kept_checkpoints.py",
+    "tasks/test_task_runs.py",
+    "train/test_processes.py",
+    "transfer/test_native_parts.py",
+    "models/filter/test_filter_training.py",
 )
 
 
