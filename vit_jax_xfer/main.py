@@ -5,6 +5,7 @@ of the config can be set on the command line: --config.optim.lr=3e-4. An unknown
 """
 
 import logging
+import signal
 
 from absl import app, flags
 
@@ -85,5 +86,12 @@ def _told(error: Exception) -> str:
     return f"{type(error).__name__}: {first} (--debug shows where)"
 
 
+def _job(argv: list[str]) -> int:
+    code = main(argv)
+    # Ctrl-C while Python clears up would change nothing and print a page.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return code
+
+
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse_flags)
+    app.run(_job, flags_parser=parse_flags)

@@ -337,6 +337,19 @@ def test_directories_that_hold_no_checkpoints(tmp_path):
     assert (tmp_path / "images" / "0" / "cat.jpg").exists()
 
 
+def test_a_removal_that_was_cut_short_does_not_stand_in_the_way(tmp_path):
+    state = {"x": jnp.arange(3.0)}
+    with Checkpoints(tmp_path, keep_last=2) as ckpt:
+        for step in (1, 2):
+            ckpt.save(step, state, {})
+    for name in ("state", "checksums"):
+        shutil.rmtree(tmp_path / "1" / name)
+    with Checkpoints(tmp_path, keep_last=2) as ckpt:
+        assert ckpt.save(3, state, {})
+        assert ckpt.steps() == [2, 3]
+        assert_same_bits(ckpt.restore(state)[0], state)
+
+
 @pytest.mark.parametrize("asynchronous", [True, False])
 def test_full_disk_is_one_error_and_harms_nothing(tmp_path, asynchronous, capfd):
     state = {"x": jax.random.normal(jax.random.key(0), (512, 512))}

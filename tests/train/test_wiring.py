@@ -169,7 +169,7 @@ SECOND: dict[str, tuple[Any, dict[str, Any]]] = {
     "filter.shared_draw": (True, {"model.choose": "random"}),
     "filter.random_evaluation": (True, {"model.choose": "random"}),
     "filter.dropout": (0.5, {}),
-    "filter.head_dropout": (0.5, {}),
+    "filter.head_dropout": (0.25, {}),
     "filter.dtype": ("bfloat16", {}),
     "classification.label_smoothing": (0.1, {}),
     "masked_pretraining.mask_ratio": (0.5, {}),

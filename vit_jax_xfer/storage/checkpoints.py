@@ -34,7 +34,8 @@ orbax_messages.quiet()
 # Where folders are made in the background and that fails, Orbax's threads wait for them for twenty
 # minutes, and the process with them.
 _ASYNC = ocp.AsyncOptions(create_directories_asynchronously=False)
-_ITEM_NAMES = {"state", "extra", "checksums"}
+# What a checkpoint has in it: some of these where its removal was cut short.
+_TRACES = {"state", "extra", "checksums", "metrics", "_CHECKPOINT_METADATA", "commit_success.txt"}
 
 
 class CheckpointError(RuntimeError):
@@ -323,7 +324,8 @@ class Checkpoints:
         # Orbax takes every directory with a number as its name for a checkpoint and would delete
         # it by age: fatal for a folder of images whose classes are called 0, 1, 2.
         for path in (self.directory / str(step) for step in steps):
-            if _ITEM_NAMES - {child.name for child in path.iterdir()}:
+            found = {child.name for child in path.iterdir()}
+            if found and not found & _TRACES:
                 raise CheckpointError(f"{path} is no checkpoint: move it, or save elsewhere")
 
     def _guard_write(self, action: Callable[[], Any]) -> None:
