@@ -86,12 +86,12 @@ def _told(error: Exception) -> str:
     return f"{type(error).__name__}: {first} (--debug shows where)"
 
 
-def _job(argv: list[str]) -> int:
+def job(argv: list[str]) -> int:
+    """`main` as a process of its own: Ctrl-C while Python clears up changes and prints nothing."""
     code = main(argv)
-    # Ctrl-C while Python clears up would change nothing and print a page.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     return code
 
 
 if __name__ == "__main__":
-    app.run(_job, flags_parser=parse_flags)
+    app.run(job, flags_parser=parse_flags)

@@ -178,7 +178,7 @@ def _become(
         before()
         sys.argv = arguments
         try:
-            app.run(main.main, argv=arguments, flags_parser=parse_flags)
+            app.run(main.job, argv=arguments, flags_parser=parse_flags)
         except SystemExit as ended:
             code = int(ended.code or 0)
         if code == 0:
