@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vit_jax_xfer.models.preprocessing import Preprocessing, from_hugging_face
+from vit_jax_xfer.pretrained.timm_config import is_timm_config, timm_fields
 
 _ACTIVATIONS = {
     "gelu": "gelu",
@@ -19,8 +20,8 @@ def config_fields(config: Mapping[str, Any] | None) -> dict[str, Any]:
     """A VisionTransformer's fields from a config.json, as far as shapes don't tell them."""
     if config is None:
         return {}
-    if "pretrained_cfg" in config or "architecture" in config:
-        return _timm_fields(config)
+    if is_timm_config(config):
+        return timm_fields(config)
     config = config.get("vision_config") or config
     if not isinstance(config, Mapping):
         raise ValueError(f"config.json: vision_config is {config!r}, expected an object")
@@ -72,13 +73,3 @@ def _number(key: str, value: Any) -> int | float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"config.json: {key} is {value!r}, expected a number")
     return value
-
-
-def _timm_fields(config: Mapping[str, Any]) -> dict[str, Any]:
-    """timm's config.json: little, since its models' names stand for the rest."""
-    architecture = config.get("architecture", "")
-    tag = (config.get("pretrained_cfg") or {}).get("tag", "")
-    quick = "quickgelu" in architecture or tag.startswith("openai")
-    if "_clip_" in architecture and not quick:
-        return {"activation": "gelu"}  # OpenCLIP's trainings; OpenAI's weights want the quick one
-    return {}
