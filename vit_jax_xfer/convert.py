@@ -27,18 +27,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Converts; 0 when OUT is written, 1 with one line on stderr when it can't be."""
     parsed = _parser().parse_args(arguments)
     # Imported late, so that --help answers at once.
+    from vit_jax_xfer.pretrained.loading_notes import notes_on_stderr
     from vit_jax_xfer.storage.checkpoints import CheckpointError
 
     try:
-        convert(
-            local_path(parsed.source, "SOURCE"),
-            local_path(parsed.out, "OUT"),
-            family=parsed.family,
-            weights=parsed.weights,
-            names=parsed.names,
-            overwrite=parsed.overwrite,
-            fields=_fields(parsed.field),
-        )
+        with notes_on_stderr():
+            convert(
+                local_path(parsed.source, "SOURCE"),
+                local_path(parsed.out, "OUT"),
+                family=parsed.family,
+                weights=parsed.weights,
+                names=parsed.names,
+                overwrite=parsed.overwrite,
+                fields=_fields(parsed.field),
+            )
     except (ValueError, OSError, ImportError, CheckpointError) as error:
         hint = " (here: --field NAME=VALUE)" if "pass " in str(error) else ""
         show(f"error: {error}{hint}", name="stderr")
