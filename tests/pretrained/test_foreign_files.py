@@ -4,7 +4,6 @@ import argparse
 import json
 import pathlib
 import struct
-import sys
 import zipfile
 
 import jax.numpy as jnp
@@ -207,15 +206,3 @@ def test_a_file_has_no_configuration(tmp_path):
     found = read_checkpoint(tmp_path / "a.npz")
     assert (found.config, found.preprocessor, found.left_out) == (None, None, ())
     assert found.where == str(tmp_path / "a.npz")
-
-
-@pytest.mark.parametrize(
-    ("suffix", "package", "extra"),
-    [(".pth", "torch", "torch"), (".safetensors", "safetensors", "hf")],
-)
-def test_absent_packages_say_what_to_install(tmp_path, monkeypatch, suffix, package, extra):
-    monkeypatch.setitem(sys.modules, package, None)
-    path = tmp_path / f"a{suffix}"
-    path.write_bytes(b"content")
-    with pytest.raises(ImportError, match=rf"pip install vit_jax_xfer\[{extra}\]"):
-        read_state(path)

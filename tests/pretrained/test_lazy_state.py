@@ -127,6 +127,6 @@ def test_torch_arrays_are_mapped_and_made_float32_on_access(tmp_path):
     torch.save({"w": parameter, "v": torch.ones(2, 3).T}, tmp_path / "a.pth")
     state = read_state(tmp_path / "a.pth")
     assert state.stored["w"].dtype == "bfloat16" and state.shape("v") == (3, 2)
-    assert state.stored["w"].read().dtype == torch.bfloat16
+    assert state.stored["w"].read().dtype.name == "bfloat16"
     assert state["w"].dtype == np.float32 and state["v"].shape == (3, 2)
     assert not np.shares_memory(state["w"], state["w"])

@@ -1,7 +1,6 @@
 """A file's arrays, read one at a time when they are asked for, or one line that says why not."""
 
 import contextlib
-import pickle
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -19,6 +18,17 @@ class Stored(NamedTuple):
     shape: tuple[int, ...]
     dtype: str
     read: Callable[[], Any]
+
+
+class Unbuilt:
+    """A class, a function or an object in a file that isn't built. name: module and name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+class RefusedFile(ValueError):
+    """What is wrong with a file, said whole: nothing in it failed, it isn't read."""
 
 
 class LazyState(Mapping[str, np.ndarray]):
@@ -104,7 +114,8 @@ def as_numpy(value: Any) -> np.ndarray:
 
 def _stored(value: Any, where: str) -> Stored:
     if not is_array(value):
-        raise ValueError(f"{where} is a {type(value).__name__}, expected an array")
+        kind = value.name[:200] if isinstance(value, Unbuilt) else type(value).__name__
+        raise ValueError(f"{where} is a {kind}, expected an array")
     # numpy's name is the same in every byte order; torch's types have none.
     name = getattr(value.dtype, "name", str(value.dtype)).removeprefix("torch.").lower()
     if not _NUMBERS.fullmatch(name):
@@ -121,31 +132,14 @@ def one_line_errors(where: str) -> Iterator[None]:
         yield
     except (ImportError, MemoryError):
         raise
-    except pickle.UnpicklingError as error:
-        raise ValueError(f"{where}: {_of_pickle(error)}") from error
+    except RefusedFile as error:
+        raise ValueError(f"{where}: {error}") from error
     # Readers raise nearly anything on damaged files: struct.error, IndexError, zlib.error, …
     except Exception as error:
         raise ValueError(f"{where}: cannot be read ({_one_line(error)})") from error
 
 
-def _of_pickle(error: Exception) -> str:
-    """What the restricted unpickler met: a class or function that it never calls, or rubbish."""
-    found = re.search(r"Unsupported global: GLOBAL ([\w.]+)", str(error))
-    if found:
-        return (
-            f"holds pickled objects other than arrays ({found[1]}), which are never unpickled; "
-            "save the state dict alone"
-        )
-    return (
-        "truncated, or holds pickled objects other than arrays, which are never unpickled "
-        f"({_one_line(error)})"
-    )
-
-
 def _one_line(error: Exception) -> str:
-    """The first line of what a reader says, shortened: the rest is advice on unsafe loading."""
+    """The first line of what a reader says, shortened."""
     lines = str(error).strip().splitlines()
-    # torch begins with that advice and ends with the reason.
-    reason = re.search(r"WeightsUnpickler error: (.+)", str(error))
-    line = reason[1] if reason else lines[0] if lines else type(error).__name__
-    return line.strip()[:200] or type(error).__name__
+    return lines[0].strip()[:200] if lines else type(error).__name__

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vit_jax_xfer.pretrained.lazy_arrays import LazyState, is_array
+from vit_jax_xfer.pretrained.lazy_arrays import LazyState, Unbuilt, is_array
 from vit_jax_xfer.pretrained.weight_files import open_directory, open_weights, read_json
 
 
@@ -154,8 +154,13 @@ def unwrap(content: Mapping[str, Any], weights: str | None, where: str) -> Unwra
         taken = weights if weights in mappings else mappings[0]
         if taken != weights and taken not in WRAPPERS:
             break
-        left_out += _arrays_beside(content, taken)
+        left_out += _beside(content, taken)
         content = content[taken]
+    if whole := next((n for n in WRAPPERS if isinstance(content.get(n), Unbuilt)), None):
+        raise ValueError(
+            f"{where}: {whole} is a whole {content[whole].name}, whose code is not run; "
+            "save its state_dict() instead"
+        )
     arrays = {str(name): value for name, value in content.items()}
     while found := _find_group(arrays):
         group, present = found
@@ -187,8 +192,11 @@ def _holds_arrays(value: Any) -> bool:
     return isinstance(value, Mapping) and any(is_array(one) for one in value.values())
 
 
-def _arrays_beside(content: Mapping[str, Any], taken: str) -> list[str]:
-    """What to say of the arrays, in mappings or not, that stand beside the one that is taken."""
+def _beside(content: Mapping[str, Any], taken: str) -> list[str]:
+    """What to say of the arrays, in mappings or not, that stand beside the one that is taken.
+
+    And of objects that aren't built, for nobody knows what is in them.
+    """
     beside = {name: value for name, value in content.items() if name != taken}
     mappings = set(_mappings(beside))
     sizes = {
@@ -196,7 +204,11 @@ def _arrays_beside(content: Mapping[str, Any], taken: str) -> list[str]:
         for name, value in beside.items()
         if is_array(value) or name in mappings and value
     }
-    return [_counted(name, size) for name, size in sizes.items()]
+    unbuilt = {name: x.name for name, x in beside.items() if isinstance(x, Unbuilt)}
+    return [
+        *(_counted(name, size) for name, size in sizes.items()),
+        *(f"{name} (a {kind}, which is not read)" for name, kind in unbuilt.items()),
+    ]
 
 
 def _find_group(arrays: Mapping[str, Any]) -> tuple[Group, list[str]] | None:

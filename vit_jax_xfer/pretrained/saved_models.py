@@ -166,10 +166,8 @@ def write_safetensors(
     path: Path, arrays: Mapping[str, Any], metadata: Mapping[str, str] | None = None
 ) -> None:
     """{name: array} as a .safetensors file, beside its place first, so that it is never half."""
-    try:
-        from safetensors.numpy import save_file as save
-    except ImportError as error:
-        raise ImportError(f"{path}: needs `pip install vit_jax_xfer[hf]`") from error
+    from safetensors.numpy import save_file as save
+
     partial = path.with_name(f".{path.name}.partial")
     try:
         contiguous = {name: np.ascontiguousarray(x) for name, x in arrays.items()}
@@ -196,10 +194,8 @@ def _written_down(path: Path) -> str | None:
 
 def _metadata(path: Path) -> str | None:
     """What this project wrote into a file; None for other people's and for damaged ones."""
-    try:
-        from safetensors import SafetensorError, safe_open
-    except ImportError:
-        return None
+    from safetensors import SafetensorError, safe_open
+
     try:
         with safe_open(path, framework="np") as file:
             return (file.metadata() or {}).get(_KEY)

@@ -4,7 +4,6 @@ A file: .npz, .safetensors, or PyTorch's. A folder: as on the Hugging Face hub, 
 shards, beside JSON files. What is wrong with one is said in one line that names it.
 """
 
-import argparse
 import json
 import math
 import re
@@ -14,8 +13,10 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
+import safetensors
 
-from vit_jax_xfer.pretrained.lazy_arrays import Stored, one_line_errors
+from vit_jax_xfer.pretrained.lazy_arrays import Stored, Unbuilt, one_line_errors
+from vit_jax_xfer.pretrained.torch_files import open_torch
 
 # In the order in which they are looked for.
 WEIGHTS = (
@@ -46,6 +47,10 @@ def open_weights(path: Path) -> Mapping[str, Any]:
     refuse_other_content(path)
     with one_line_errors(str(path)):
         content = reader(path)
+    if isinstance(content, Unbuilt):
+        raise ValueError(
+            f"{path}: holds a whole {content.name}, whose code is not run; save its state_dict()"
+        )
     if not isinstance(content, Mapping):
         raise ValueError(f"{path}: holds a {type(content).__name__}, expected names and arrays")
     return content
@@ -98,10 +103,6 @@ def _stored_npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Stored:
 
 
 def _open_safetensors(path: Path) -> dict[str, Stored]:
-    try:
-        import safetensors
-    except ImportError as error:
-        raise ImportError(f"{path}: needs `pip install vit_jax_xfer[hf]`") from error
     file = safetensors.safe_open(path, framework="np")
     stored = {}
     for name in file.keys():  # noqa: SIM118 (no mapping)
@@ -110,20 +111,6 @@ def _open_safetensors(path: Path) -> dict[str, Stored]:
         shape = tuple(part.get_shape())
         stored[name] = Stored(shape, dtype, lambda name=name: file.get_tensor(name))
     return stored
-
-
-def _open_torch(path: Path) -> Any:
-    try:
-        import torch
-    except ImportError as error:
-        raise ImportError(f"{path}: needs `pip install vit_jax_xfer[torch]`") from error
-    # MAE's, DINO's and timm's training scripts save their arguments beside the weights. The
-    # restricted unpickler only fills a Namespace's attributes, which runs nothing.
-    with torch.serialization.safe_globals([argparse.Namespace]):
-        # Only zip archives (PyTorch 1.6 and later) can be mapped.
-        return torch.load(
-            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-        )
 
 
 def open_directory(folder: Path) -> Mapping[str, Any]:
@@ -238,11 +225,11 @@ _SAFETENSORS_TYPES = {
 _READERS: dict[str, Callable[[Path], Any]] = {
     ".npz": _open_npz,
     ".safetensors": _open_safetensors,
-    ".pth": _open_torch,
-    ".pt": _open_torch,
-    ".bin": _open_torch,
-    ".ckpt": _open_torch,
-    ".pth.tar": _open_torch,
+    ".pth": open_torch,
+    ".pt": open_torch,
+    ".bin": open_torch,
+    ".ckpt": open_torch,
+    ".pth.tar": open_torch,
 }
 ENDINGS = tuple(_READERS)
 
