@@ -4,16 +4,25 @@ from collections.abc import Mapping
 from typing import Any
 
 from vit_jax_xfer.models.preprocessing import Preprocessing, from_hugging_face
+from vit_jax_xfer.pretrained.folder_config import FolderConfig
 from vit_jax_xfer.pretrained.timm_config import is_timm_config, timm_fields
+from vit_jax_xfer.pretrained.transformers_config import (
+    network_fields,
+    read_transformers,
+    vision_config,
+)
 
-_ACTIVATIONS = {
-    "gelu": "gelu",
-    "gelu_python": "gelu",
-    "quick_gelu": "quick_gelu",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "gelu_new": "gelu_tanh",
-    "gelu_fast": "gelu_tanh",
-}
+
+def read_folder_config(config: Mapping[str, Any] | None, forced: bool = False) -> FolderConfig:
+    """All that a folder's config.json says of the network beside it.
+
+    forced: whether the caller names the family, see `read_transformers`.
+    """
+    if config is None:
+        return FolderConfig()
+    if is_timm_config(config):
+        return FolderConfig(timm_fields(config))
+    return read_transformers(config, forced)
 
 
 def config_fields(config: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -22,31 +31,7 @@ def config_fields(config: Mapping[str, Any] | None) -> dict[str, Any]:
         return {}
     if is_timm_config(config):
         return timm_fields(config)
-    config = config.get("vision_config") or config
-    if not isinstance(config, Mapping):
-        raise ValueError(f"config.json: vision_config is {config!r}, expected an object")
-    fields: dict[str, Any] = {}
-    for ours, theirs in (
-        ("num_heads", "num_attention_heads"),
-        ("norm_eps", "layer_norm_eps"),
-        ("rotary_base", "rope_theta"),
-        ("decoder_num_heads", "decoder_num_attention_heads"),
-    ):
-        if config.get(theirs) is not None:
-            fields[ours] = _number(theirs, config[theirs])
-    # Newer versions keep it among other parameters of the rotary positions.
-    rotary = (config.get("rope_parameters") or {}).get("rope_theta")
-    if rotary is not None:
-        fields["rotary_base"] = _number("rope_theta", rotary)
-    activation = config.get("hidden_act")
-    # A gated MLP's SiLU needs no field.
-    if activation in _ACTIVATIONS:
-        fields["activation"] = _ACTIVATIONS[activation]
-    elif activation not in (None, "silu"):
-        raise ValueError(f"config.json: hidden_act {activation!r} is none that a ViT here has")
-    if config.get("model_type", "").startswith("dinov3") and config.get("image_size"):
-        fields["image_size"] = config["image_size"]
-    return fields
+    return network_fields(vision_config(config)[0])
 
 
 def config_preprocessing(
@@ -67,9 +52,3 @@ def config_preprocessing(
         crop_mode="squash" if published.get("crop_mode") == "squash" else "center",
         size=pixels[0] if pixels[0] == pixels[1] else tuple(pixels),
     )
-
-
-def _number(key: str, value: Any) -> int | float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"config.json: {key} is {value!r}, expected a number")
-    return value

@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from vit_jax_xfer.models.transformer.patches import grid_of
-from vit_jax_xfer.models.transformer.relative_positions import OTHERS, table_rows
 from vit_jax_xfer.pretrained.lazy_arrays import LazyState
 from vit_jax_xfer.pretrained.parameter_rules import Rule, candidates, shape_in
+from vit_jax_xfer.pretrained.stored_grids import Sizes, size_of_offsets, size_of_positions
 
 Fields = dict[str, Any]
 _FIRST = "blocks_0/"
@@ -20,11 +19,13 @@ class Reading:
     """A file, seen through the name map: which of our parameters are there, in which shapes.
 
     shown: a name as errors show it, where the file was renamed before.
+    class_has_position: whether in this way of naming the class token always has a row in the table.
     """
 
     state: LazyState
     rules: Sequence[Rule]
     shown: Callable[[str], str] = str
+    class_has_position: bool = False
 
     def has(self, path: str) -> bool:
         """Whether the file has all that our parameter is made of."""
@@ -104,10 +105,11 @@ class Reading:
         return layout.load([shape_only], ()).ndim == 3
 
 
-def fields_from_shapes(reading: Reading, image_size: Any = None) -> Fields:
+def fields_from_shapes(reading: Reading, given: Any = None, stated: Any = None) -> Fields:
     """A VisionTransformer's fields, as far as a file tells them.
 
-    image_size: the caller's, which decides where positions fit no square grid.
+    given, stated: the caller's image size and that of the folder's configuration, None without:
+    they say which grid a number of positions stands for (stored_grids.py).
     """
     width = reading.shape(f"{_FIRST}norm1/scale")[0]
     patch_size = reading.shape("patch_embed/kernel")[0]
@@ -130,10 +132,11 @@ def fields_from_shapes(reading: Reading, image_size: Any = None) -> Fields:
         "qk_norm": reading.has(f"{_FIRST}attention/q_norm/scale"),
         "attention_norm": reading.has(f"{_FIRST}attention/norm/scale"),
     }
+    sizes = Sizes(given, stated, patch_size)
     return {
         **fields,
-        **_relative(reading, patch_size, image_size),
-        **_positions(reading, fields, image_size),
+        **_relative(reading, sizes),
+        **_positions(reading, fields, sizes),
         **_head(reading, fields),
     }
 
@@ -164,56 +167,31 @@ def _mlp(reading: Reading, width: int) -> str:
     return "geglu" if packed_by_timm and twice else "swiglu"
 
 
-def _relative(reading: Reading, patch_size: int, image_size: Any) -> Fields:
-    """Where the table of relative positions is, and which square grid, or given one, it fits."""
+def _relative(reading: Reading, sizes: Sizes) -> Fields:
+    """Where the table of relative positions is, and of which grid it is."""
     for kind, path in (("block", f"{_FIRST}attention/relative_bias"), ("shared", "relative_bias")):
-        if not reading.has(path):
-            continue
-        rows = reading.shape(path)[0]
-        side = round((round(max(rows - OTHERS, 0) ** 0.5) + 1) / 2)
-        if table_rows((side, side)) == rows:
-            return {"relative_bias": kind, "image_size": side * patch_size}
-        if image_size is not None and table_rows(grid_of(image_size, patch_size)) == rows:
-            return {"relative_bias": kind, "image_size": image_size}
-        raise ValueError(
-            f"relative_position_bias_table: {rows} rows fit no square grid of patches; pass the "
-            "image_size=(height, width) they were made for"
-        )
+        if reading.has(path):
+            rows = reading.shape(path)[0]
+            return {"relative_bias": kind, **size_of_offsets(rows, sizes, _index(reading))}
     return {"relative_bias": "none"}
 
 
-def _positions(reading: Reading, fields: Fields, image_size: Any) -> Fields:
+def _index(reading: Reading) -> np.ndarray | None:
+    """The rows of the table that the first patch reads, where the file has that buffer."""
+    names = (name for name in reading.state if name.endswith("relative_position_index"))
+    index = next((reading.state[name] for name in names), None)
+    return None if index is None or index.ndim != 2 or len(index) < 2 else index[1, 1:]
+
+
+def _positions(reading: Reading, fields: Fields, sizes: Sizes) -> Fields:
     """Whether there is a table, for which grid, and whether the first tokens have rows in it."""
     if not reading.has("pos_embed"):
         return {"position": "none"}
     tokens = reading.shape("pos_embed")[1]
     prefix = int(fields["class_token"]) + int(fields["distillation_token"])
-    with_rows = stored_grid(tokens - prefix, image_size, fields["patch_size"])
-    without = stored_grid(tokens, image_size, fields["patch_size"])
-    if with_rows is None and without is None:
-        raise ValueError(
-            f"{reading.shown('pos_embed')}: {tokens} positions are not {prefix} and a square grid "
-            "of patches; pass the image_size=(height, width) they were made for"
-        )
-    h, w = with_rows or without
-    p = fields["patch_size"]
-    return {
-        "position": "learned",
-        "class_position": with_rows is not None,
-        "image_size": h * p if h == w else (h * p, w * p),
-    }
-
-
-def stored_grid(number: int, image_size: Any, patch_size: int) -> tuple[int, int] | None:
-    """The grid (h, w) of so many positions: a square one, or that of the given image size."""
-    side = round(max(number, 0) ** 0.5)
-    if number > 0 and side * side == number:
-        return side, side
-    if image_size is not None:
-        grid = grid_of(image_size, patch_size)
-        if grid[0] * grid[1] == number:
-            return grid
-    return None
+    counts = (prefix,) if reading.class_has_position else tuple(dict.fromkeys((prefix, 0)))
+    rows, size = size_of_positions(reading.shown("pos_embed"), tokens, counts, sizes)
+    return {"position": "learned", "class_position": rows == prefix, **size}
 
 
 def _head(reading: Reading, fields: Fields) -> Fields:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from vit_jax_xfer.local_paths import local_path
 from vit_jax_xfer.models.preprocessing import Preprocessing
-from vit_jax_xfer.pretrained.config_json import config_fields, config_preprocessing
+from vit_jax_xfer.pretrained.config_json import config_preprocessing, read_folder_config
 from vit_jax_xfer.pretrained.families import FAMILIES, vit_dialects
 from vit_jax_xfer.pretrained.family_entry import (
     Evidence,
@@ -105,10 +105,13 @@ def recognise(checkpoint: Checkpoint, family: str | None, given: Fields) -> Reco
             f"the file's names fit no family: {few} ({len(checkpoint.state)} names); "
             f"families: {_known()}"
         )
-    reading = Reading(renamed.state, renamed.rules, renamed.shown)
-    stored = fields_from_shapes(reading, given.get("image_size"))
-    config = config_fields(checkpoint.config)
-    evidence = Evidence(renamed.dialect.name, stored, reading, checkpoint.left_out, config)
+    reading = Reading(
+        renamed.state, renamed.rules, renamed.shown, renamed.dialect.class_has_position
+    )
+    config = read_folder_config(checkpoint.config, forced=family is not None)
+    stored = fields_from_shapes(reading, given.get("image_size"), config.image_size)
+    config.check(reading, stored)
+    evidence = Evidence(renamed.dialect.name, stored, reading, checkpoint.left_out, config.fields)
     found = _choose_family(evidence, family)
     decoder = {name: value for name, value in given.items() if name.startswith("decoder")}
     encoder = {name: value for name, value in given.items() if name not in decoder}
@@ -193,6 +196,8 @@ def _all_fields(
     of_family = {**by_dialect, **family.fields_for(evidence)}
     # What shapes tell alike of several kinds: the family, or the caller, knows which.
     sure = {k: v for k, v in sure.items() if k not in {**usual, **of_family} or k in config}
+    if "mlp" in config:  # which function a gate has
+        sure.pop("mlp")
     if not evidence.reading.has("blocks_0/layer_scale1"):
         sure["layer_scale"] = None
     heads = config.pop("num_heads", None) or stored_heads(evidence.reading)

@@ -56,6 +56,7 @@ class Dialect:
     prepare: takes apart or leaves out arrays before their names change.
     rules: the parameters, for names that are not brought to canonical ones.
     by_company: {canonical: theirs} of names that hang on which others are there, for writing.
+    class_has_position: whether the class token always has a row in the table of positions.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Dialect:
     prepare: Callable[[LazyState], LazyState] = lambda state: state
     rules: tuple[Rule, ...] | None = None
     by_company: Callable[[Collection[str]], Mapping[str, str]] = lambda names: {}
+    class_has_position: bool = False
 
     def speaks(self, names: Iterable[str]) -> bool:
         """Whether a file with these names is written in this dialect."""

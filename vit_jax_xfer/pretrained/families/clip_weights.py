@@ -46,6 +46,7 @@ OPENAI = Dialect(
     ),
     prefer=("head.proj", "attn.qkv"),
     first=_WITHOUT_LEADING_AXES,
+    class_has_position=True,
     fields={"position_resize": "bicubic_antialias"},
 )
 
@@ -92,6 +93,7 @@ HF_CLIP = Dialect(
     prefer=("q_proj", "attn_pool.qkv"),
     first=_WITHOUT_LEADING_AXES,
     by_company=_classifier,
+    class_has_position=True,
     fields={"position_resize": "bicubic"},
     ignored=(r"(vision_model\.)?embeddings\.position_ids",),
 )

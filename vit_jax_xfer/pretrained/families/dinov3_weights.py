@@ -50,8 +50,9 @@ def _fits(evidence: Evidence) -> bool:
 
 
 def _key_bias(evidence: Evidence) -> Fields:
-    """Meta's files hold a bias of the keys that is masked; others leave it out."""
-    return {"qkv_bias": "masked_key"} if evidence.fields["qkv_bias"] == "full" else {}
+    """Meta's files hold a bias of the keys that is masked; others leave it out, or mean it."""
+    masked = evidence.fields["qkv_bias"] == "full" and evidence.dialect != "hf_dinov3"
+    return {"qkv_bias": "masked_key"} if masked else {}
 
 
 def _without_key_bias(params: State) -> State:

@@ -105,6 +105,7 @@ HF_VIT = Dialect(
     ),
     prefer=("q_proj", "gamma_"),
     by_company=_vit_by_company,
+    class_has_position=True,
     fields={"position_resize": "bicubic", "norm_eps": 1e-12, "relative_resize": "bilinear"},
     ignored=(r".*relative_position_index", r"lm_head\.(weight|bias)"),
 )
