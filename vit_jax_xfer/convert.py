@@ -9,6 +9,7 @@ import argparse
 import ast
 import os
 import pathlib
+import re
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with notes_on_stderr():
             convert(
-                local_path(parsed.source, "SOURCE"),
+                parsed.source,
                 local_path(parsed.out, "OUT"),
                 family=parsed.family,
                 weights=parsed.weights,
@@ -42,14 +43,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 fields=_fields(parsed.field),
             )
     except (ValueError, OSError, ImportError, CheckpointError) as error:
-        hint = " (here: --field NAME=VALUE)" if "pass " in str(error) else ""
+        asks_field = re.search(r"pass .*\b\w+=", str(error))
+        hint = " (here: --field NAME=VALUE)" if asks_field else ""
         show(f"error: {error}{hint}", name="stderr")
         return 1
     return 0
 
 
 def convert(
-    source: pathlib.Path,
+    source: str | os.PathLike[str],
     out: pathlib.Path,
     *,
     family: str | None = None,
@@ -58,19 +60,21 @@ def convert(
     overwrite: bool = False,
     fields: dict[str, Any] | None = None,
 ) -> None:
-    """Reads `source`, says what it is, and writes `out`.
+    """Reads `source`, a path or hf:ORG/NAME, says what it is, and writes `out`.
 
     family, weights, fields: as in `load_pretrained`. names: None for this project's, or one of
     pretrained.publish.NAMES, for a .safetensors or .npz file.
     ValueError or OSError naming what does not fit; `out` is then as it was.
     """
     from vit_jax_xfer.pretrained.file_to_model import load_on_host
+    from vit_jax_xfer.pretrained.hub import local_source
 
-    _check_out(source, out, names, overwrite)
+    _check_out(pathlib.Path(source).expanduser(), out, names, overwrite)
+    path = local_source(source, "SOURCE")
     # A model that this project saved has no family: there it only says whose names to write.
-    saved = names is not None and _is_saved_model(source)
+    saved = names is not None and _is_saved_model(path)
     model, variables, found = load_on_host(
-        source, None if saved else family, weights, **(fields or {})
+        path, None if saved else family, weights, **(fields or {})
     )
     show(overview(source, model, variables, found))
     if names is None:
@@ -172,7 +176,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Example: python -m vit_jax_xfer.convert dinov2_vitb14_pretrain.pth teachers/dinov2",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("source", metavar="SOURCE", help="a file, or a Hugging Face directory")
+    parser.add_argument(
+        "source", metavar="SOURCE", help="a file, a Hugging Face directory, or hf:ORG/NAME"
+    )
     parser.add_argument(
         "out", metavar="OUT", help="a folder (Orbax), or a file that ends in .safetensors or .npz"
     )

@@ -4,7 +4,7 @@ import os
 import pathlib
 import re
 
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|(gs|s3|hf|https?|file):/")
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|(gs|s3|https?|file):/|hf(-hub)?:")
 
 
 def local_path(path: str | os.PathLike[str], field: str) -> pathlib.Path:

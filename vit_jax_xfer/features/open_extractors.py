@@ -13,6 +13,7 @@ from vit_jax_xfer.models.lifting.bilinear import Bilinear
 from vit_jax_xfer.models.lifting.joint_bilateral import JointBilateral
 from vit_jax_xfer.models.registry import network_classes
 from vit_jax_xfer.pretrained.file_to_model import load_pretrained
+from vit_jax_xfer.pretrained.hub import local_source
 from vit_jax_xfer.pretrained.saved_models import is_saved_model
 
 # Ways that need no training. plain: as the backbone gives them. larger: of a photograph twice as
@@ -40,9 +41,9 @@ def load_upsampler(source: str, backbone: Backbone, variables: Any) -> tuple[nn.
     A run's model folder remembers what it was trained on; authors' files don't, and are taken at
     their word. ValueError for another backbone, layer or facet, and for anything that doesn't fit.
     """
-    saved = is_saved_model(Path(source))
-    fields = {} if saved else {"patch_size": backbone.patch_size}
     with _named(source):
+        saved = is_saved_model(local_source(source))
+        fields = {} if saved else {"patch_size": backbone.patch_size}
         model, weights = load_pretrained(source, None if saved else "lift", **fields)
     check_fits(source, model, backbone, variables)
     return model, weights

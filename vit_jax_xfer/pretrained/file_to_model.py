@@ -12,7 +12,6 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from vit_jax_xfer.local_paths import local_path
 from vit_jax_xfer.models.preprocessing import Preprocessing
 from vit_jax_xfer.pretrained.config_json import config_preprocessing, read_folder_config
 from vit_jax_xfer.pretrained.families import FAMILIES, vit_dialects
@@ -32,6 +31,7 @@ from vit_jax_xfer.pretrained.fields_from_shapes import (
     stored_heads,
 )
 from vit_jax_xfer.pretrained.fill import fill
+from vit_jax_xfer.pretrained.hub import local_source
 from vit_jax_xfer.pretrained.read_files import Checkpoint, read_checkpoint
 from vit_jax_xfer.pretrained.rename import Renamed, rename
 from vit_jax_xfer.pretrained.saved_models import is_saved_model, load_saved_model
@@ -51,7 +51,8 @@ def load_pretrained(
 
     source: .pth, .pt, .bin, .safetensors, .npz, a Hugging Face directory, a mapping {publisher's
         name: array}, or what this project wrote: a model directory, a .safetensors file, a run's
-        folder (its finished model) or one of its checkpoints.
+        folder (its finished model) or one of its checkpoints. "hf:ORG/NAME" and "timm/NAME" are
+        downloaded from the Hugging Face hub (hub.py).
     family: one of FAMILIES; None = told from the names.
     weights: which network, where a file holds several: "teacher", "student", "model_ema",
         "momentum_encoder", …; of a run's checkpoint "ema" for the average of its parameters;
@@ -77,7 +78,7 @@ def load_on_host(
     Besides, what the file was recognised as; None for a model that this project saved.
     """
     if not isinstance(source, Mapping):
-        source = local_path(source, "source")
+        source = local_source(source)
         if is_saved_model(source):
             given = {"family": family, "weights": weights, **fields}
             return *load_saved_model(source, given), None

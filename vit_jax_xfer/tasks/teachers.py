@@ -36,9 +36,10 @@ def load_weights(
     try:
         model, variables, _ = load_on_host(path, family or None, **fields)
     except FileNotFoundError as error:
-        hint = "pass a run's folder or checkpoint, or the path of a downloaded file"
+        hint = "pass a run's folder or checkpoint, a downloaded file, or hf:ORG/NAME"
         raise ValueError(f"{field}: {error}; {hint}") from None
-    except (ValueError, OSError, RuntimeError) as error:  # the last of a damaged checkpoint
+    # The last two: of a damaged checkpoint, and of an extra that is not installed.
+    except (ValueError, OSError, RuntimeError, ImportError) as error:
         raise ValueError(f"{field}: {error}") from None
     return model, variables
 
