@@ -21,10 +21,12 @@ def naming_flag(flag: str, options: argparse.Namespace) -> Iterator[None]:
 
 def run_command(action: Callable[[], None]) -> int:
     """Runs a command: 0, or 1 with one line on stderr for what a user can put right."""
+    from vit_jax_xfer.pretrained.loading_notes import notes_on_stderr
     from vit_jax_xfer.storage.checkpoints import CheckpointError
 
     try:
-        action()
+        with notes_on_stderr():
+            action()
     except (ValueError, OSError, ImportError, CheckpointError) as error:
         show(f"error: {error}", name="stderr")
         return 1

@@ -15,6 +15,7 @@ from tests.runs import tiny_config
 from vit_jax_xfer.convert import main as convert
 from vit_jax_xfer.pretrained import hub as module
 from vit_jax_xfer.pretrained.hub import HubAddress, hub_address, local_source
+from vit_jax_xfer.pretrained.loading_notes import LoadingNote
 from vit_jax_xfer.pretrained.publish import to_publisher_names
 from vit_jax_xfer.pretrained.saved_models import save_file, write_safetensors
 from vit_jax_xfer.tasks.build import build_task
@@ -136,11 +137,11 @@ def test_a_folder_of_that_name_comes_first(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", REPOSITORIES)
-def test_a_models_files_are_fetched_once_and_the_commit_is_said(name, hub, capsys):
+def test_a_models_files_are_fetched_once_and_the_commit_is_said(name, hub):
     source = name if name.startswith("timm/") else f"hf:{name}"
-    folder = local_source(source)
+    with pytest.warns(LoadingNote, match=f"^hf:{name} is hf:{name}@{hub.commit(name)}: "):
+        folder = local_source(source)
     assert here(folder) == REPOSITORIES[name][1] == set(hub.asked)
-    assert f"hf:{name} is hf:{name}@{hub.commit(name)}" in capsys.readouterr().err
     hub.asked.clear()
     assert local_source(source) == folder
     module._fetched.cache_clear()  # another process
@@ -171,7 +172,7 @@ def test_what_the_hub_refuses(hub):
 
 
 @pytest.mark.parametrize("way", ["offline", "unreachable", "broken"])
-def test_without_the_hub(way, hub, monkeypatch, capsys):
+def test_without_the_hub(way, hub, monkeypatch):
     from huggingface_hub import constants
 
     folder = local_source("hf:org/usual")
@@ -182,9 +183,9 @@ def test_without_the_hub(way, hub, monkeypatch, capsys):
         monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     hub.broken = way == "broken"
     why = "HF_HUB_OFFLINE is set" if way == "offline" else "the hub can't be reached"
-    assert local_source("hf:org/usual") == folder
-    said = capsys.readouterr().err
-    assert f"{why}" in said and f"from the cache, hf:org/usual@{hub.commit('org/usual')}" in said
+    copy = f"{why}.* from the cache, hf:org/usual@{hub.commit('org/usual')}"
+    with pytest.warns(LoadingNote, match=copy):
+        assert local_source("hf:org/usual") == folder
     refused("hf:org/torch", f"^hf:org/torch: {why}.* has no copy; download it where there is a")
     refused("hf:org/usual/pytorch_model.bin", f"{why}.* lacks it")
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from vit_jax_xfer.local_paths import local_path
+from vit_jax_xfer.pretrained.loading_notes import note
 from vit_jax_xfer.pretrained.weight_files import ENDINGS, WEIGHTS, read_json
-from vit_jax_xfer.terminal import show
 
 # What says more of a model than its weights do; a repository's tokenizers can be larger than these.
 _BESIDE = (
@@ -140,7 +140,7 @@ def _fetched(address: HubAddress) -> Path:
     except unreachable as error:
         folder = _cached(address, error)
     else:
-        show(f"{address} is {_pinned(address, folder)}: {_brief(wanted)}", name="stderr")
+        note(f"{address} is {_pinned(address, folder)}: {_brief(wanted)}")
     return folder / address.inside
 
 
@@ -183,7 +183,7 @@ def _cached(address: HubAddress, error: Exception) -> Path:
     folder = Path(found)
     if not (folder / address.inside).exists():
         raise ValueError(f"{address}: {why}, and the copy in {folder} lacks it") from error
-    show(f"{address}: {why}; taken from the cache, {_pinned(address, folder)}", name="stderr")
+    note(f"{address}: {why}; taken from the cache, {_pinned(address, folder)}")
     return folder
 
 
