@@ -96,6 +96,8 @@ FOREIGN = {
     "a list": ({"config.json": "[]"}, "config.json is not a run's"),
     "no config.json": ({"result.json": '{"a": 1}'}, "holds result.json but no config.json"),
     "result.json": ({"claimed": "", "result.json": '{"a": 1}'}, "result.json is not a run's"),
+    "a list of results": ({"claimed": "", "result.json": "[1]"}, "result.json is not a run's"),
+    "half a result": ({"claimed": "", "result.json": '{"fini'}, "result.json is not a run's"),
     "model": ({"claimed": "", "model/weights.bin": "x"}, "model is no model of a run"),
     "no checkpoint": (
         {"claimed": "", "model/model.json": "{}", "model/variables/x": ""},

@@ -1,6 +1,7 @@
 """A model written down as JSON, and built again from it."""
 
 import dataclasses
+import functools
 import typing
 from typing import Any
 
@@ -47,6 +48,11 @@ def _built(description: dict[str, Any], classes: dict[str, type]) -> Any:
 
 def _values() -> dict[str, type]:
     """The plain dataclasses that networks' fields hold, by name; none is a model by itself."""
+    return _held_by(tuple(network_classes().values()))
+
+
+@functools.cache
+def _held_by(networks: tuple[type, ...]) -> dict[str, type]:
 
     def inside(declared: Any) -> list[type]:
         parts = typing.get_args(declared)
@@ -54,7 +60,7 @@ def _values() -> dict[str, type]:
 
     kinds = [
         kind
-        for network in network_classes().values()
+        for network in networks
         for field in network.keywords().values()
         for kind in inside(field.type)
     ]

@@ -74,7 +74,7 @@ def check_ours(folder: pathlib.Path) -> None:
             raise ValueError(f"workdir: {folder} holds {found} but no config.json; choose another")
     elif not (isinstance(found := _stored(config), dict) and set(found) >= _SECTIONS):
         raise ValueError(f"workdir: {config} is not a run's; choose another --workdir, or move it")
-    if result.exists() and (keys := _keys(result)) and not {"finished", "metrics"} <= keys:
+    if _holds(result) and not {"finished", "metrics"} <= _keys(result):
         raise ValueError(f"workdir: {result} is not a run's; choose another --workdir, or move it")
     for name in _MODELS:
         if (folder / name).exists() and not is_model_directory(folder / name):
@@ -82,6 +82,11 @@ def check_ours(folder: pathlib.Path) -> None:
                 f"workdir: {folder / name} is no model of a run; choose another --workdir, or move "
                 "it"
             )
+
+
+def _holds(path: pathlib.Path) -> bool:
+    """Whether there is anything that could be lost: a file with bytes in it, a folder, a link."""
+    return path.is_symlink() or path.is_dir() or (path.is_file() and path.stat().st_size > 0)
 
 
 def _keys(path: pathlib.Path) -> set[str]:
