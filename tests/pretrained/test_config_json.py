@@ -30,17 +30,29 @@ from vit_jax_xfer.pretrained.config_json import config_fields, config_preprocess
         # Only where no table of positions tells it.
         ({"model_type": "dinov3_vit", "image_size": 256}, {"image_size": 256}),
         ({"model_type": "vit", "image_size": 256}, {}),
-        (
-            {"architecture": "vit_base_patch16_clip_224", "pretrained_cfg": {"tag": "laion2b"}},
-            {"activation": "gelu"},
-        ),
-        ({"architecture": "vit_base_patch16_clip_224", "pretrained_cfg": {"tag": "openai"}}, {}),
-        ({"architecture": "vit_base_patch16_clip_quickgelu_224"}, {}),
-        ({"architecture": "vit_base_patch16_224", "hidden_act": "relu"}, {}),
     ],
 )
 def test_fields(config, fields):
     assert config_fields(config) == fields
+
+
+@pytest.mark.parametrize(
+    ("config", "activation"),
+    [
+        (
+            {"architecture": "vit_base_patch16_clip_224", "pretrained_cfg": {"tag": "laion2b"}},
+            "gelu",
+        ),
+        (
+            {"architecture": "vit_base_patch16_clip_224", "pretrained_cfg": {"tag": "openai"}},
+            "quick_gelu",
+        ),
+        ({"architecture": "vit_base_patch16_clip_quickgelu_224"}, "quick_gelu"),
+        ({"architecture": "vit_base_patch16_224", "hidden_act": "relu"}, "gelu"),
+    ],
+)
+def test_activation_of_timm(config, activation):
+    assert config_fields(config)["activation"] == activation
 
 
 def test_preprocessing_of_timm():

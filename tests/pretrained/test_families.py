@@ -189,7 +189,10 @@ def test_networks_of_no_family_need_one_to_be_named(golden):
     del state["pos_embed"]
     with pytest.raises(ValueError, match="of no known family; pass the nearest one as family=: "):
         load_pretrained(state, num_heads=3)
-    model, _ = load_pretrained(state, "supervised", num_heads=3, image_size=32)
+    with pytest.raises(ValueError, match="position: the file has none.*pass position='none'"):
+        load_pretrained(state, "supervised", num_heads=3, image_size=32)
+    said = {"position": "none", "image_size": 32}
+    model, _ = load_pretrained(state, "supervised", num_heads=3, **said)
     assert (model.position, model.image_size) == ("none", 32)
 
 

@@ -14,7 +14,7 @@ from vit_jax_xfer.models.vit import VisionTransformer
 # Each native part and the fields it stands for.
 NATIVE_PARTS: dict[str, tuple[str, ...]] = {
     "layer_scale": ("layer_scale",),
-    "registers": ("registers",),
+    "registers": ("registers", "register_position"),
     "class_position": ("class_position",),
     "distillation_token": ("distillation_token", "distillation_head"),
     "pre_norm": ("pre_norm",),
@@ -91,6 +91,8 @@ def _lost_its_place(teacher: VisionTransformer, parts: Sequence[str]) -> bool:
 
 def _pool(teacher: VisionTransformer, parts: Sequence[str]) -> str:
     """What the student's head sees: as the teacher's, unless that is nothing or a part left out."""
-    if teacher.pool == "none" or (teacher.pool == "map" and "attention_pooling" not in parts):
+    if teacher.pool == "none" or (
+        teacher.pool.startswith("map") and "attention_pooling" not in parts
+    ):
         return "cls" if teacher.class_token else "avg"
     return teacher.pool

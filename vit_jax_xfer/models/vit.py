@@ -32,7 +32,17 @@ from vit_jax_xfer.models.transformer.token_positions import TokenPositions
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     **CHOICES,
-    "pool": ("cls", "avg", "avg_all", "cls_avg", "map", "none"),
+    "pool": (
+        "cls",
+        "avg",
+        "avg_all",
+        "cls_avg",
+        "max_patches",
+        "avg_max",
+        "map",
+        "map_patches",
+        "none",
+    ),
     "position": ("learned", "sincos", "none"),
     "position_resize": RESIZES,
     "remat": tuple(REMAT_POLICIES),
@@ -88,7 +98,7 @@ class VisionTransformer(Network):
     num_heads: int = 12
     mlp_dim: int | None = None  # None = 4 · width
     num_classes: int = 1000  # 0 = no head
-    pool: str = "cls"  # what the head sees: cls | avg | avg_all | cls_avg | map | none, see _pool
+    pool: str = "cls"  # what the head sees: one of _CHOICES, see _pool
     pool_norm: bool | None = None  # norm after pooling and none before (MAE); None = pool == "avg"
     class_token: bool = True
     position: str = "learned"  # learned | sincos (fixed, no parameter) | none
@@ -100,7 +110,8 @@ class VisionTransformer(Network):
 
     # Native parts of published families, off by default.
     layer_scale: float | None = None  # a factor a channel on each branch, its start (2103.17239)
-    registers: int = 0  # tokens without position after the class token (2309.16588)
+    registers: int = 0  # tokens after the class token, without position (2309.16588)
+    register_position: bool = False  # True: registers have positions too (timm's so150m)
     class_position: bool = True  # False: the class token has no position (DeiT III, 2204.07118)
     distillation_token: bool = False  # a second class token with a head of its own (2012.12877)
     distillation_head: bool | None = None  # its head, averaged in; None = if there is the token
@@ -151,7 +162,7 @@ class VisionTransformer(Network):
             self.head_norm = layer_norm(self.norm_eps, self.dtype)
         else:
             self.norm = layer_norm(self.norm_eps, self.dtype)
-        if self.pool == "map":
+        if self.pool in ("map", "map_patches"):
             self.attention_pool = AttentionPool(self.block_design())
         if self.pre_logits:
             self.representation = nn.Dense(self.width, dtype=self.dtype)
@@ -251,6 +262,8 @@ class VisionTransformer(Network):
     @property
     def prefix_positions(self) -> int:
         """Rows of the position table before those of the patches."""
+        if self.register_position:
+            return self.prefix_tokens
         return self.class_tokens if self.class_position else 0
 
     @property
@@ -316,21 +329,18 @@ class VisionTransformer(Network):
             positions = self.positions(grid).astype(self.dtype)
             rows = positions.shape[1] - grid[0] * grid[1]
             tokens = tokens + positions[:, rows:]
-            prefix = [
-                token + positions[:, i : i + 1] if i < rows else token
-                for i, token in enumerate(prefix)
-            ]
-        if self.registers:
-            prefix.append(self.register_tokens.astype(self.dtype))
-        batch = tokens.shape[0]
-        prefix = [jnp.broadcast_to(token, (batch, *token.shape[1:])) for token in prefix]
-        return jnp.concatenate([*prefix, tokens], axis=1) if prefix else tokens
+            placed = [prefix[:, :rows] + positions[:, :rows], prefix[:, rows:]]
+            prefix = jnp.concatenate(placed, axis=1) if rows else prefix
+        prefix = jnp.broadcast_to(prefix, (tokens.shape[0], *prefix.shape[1:]))
+        return jnp.concatenate([prefix, tokens], axis=1) if self.prefix_tokens else tokens
 
-    def _prefix(self) -> list[jax.Array]:
-        """The class and distillation tokens that there are, (1, 1, C) each."""
+    def _prefix(self) -> jax.Array:
+        """The tokens that stand before the patches', in their order, (1, P, C)."""
         tokens = [self.cls_token] if self.class_token else []
         tokens += [self.dist_token] if self.distillation_token else []
-        return [token.astype(self.dtype) for token in tokens]
+        tokens += [self.register_tokens] if self.registers else []
+        none = jnp.zeros((1, 0, self.width), self.dtype)
+        return jnp.concatenate([none, *(token.astype(self.dtype) for token in tokens)], axis=1)
 
     def positions(self, grid: tuple[int, int]) -> jax.Array:
         """Position embeddings (1, rows + h·w, C) float32 for a grid of patches."""
@@ -387,20 +397,27 @@ class VisionTransformer(Network):
         """What the head sees, (B, C).
 
         cls: the class token. avg: the mean of the patch tokens. avg_all: of all tokens (FLIP).
-        cls_avg: both, (B, 2C) (DINOv2's linear heads). map: attention pooling (SigLIP).
+        cls_avg: both, (B, 2C) (DINOv2's linear heads). max_patches: the patch tokens' maximum;
+        avg_max: half of that and half of their mean (timm). map: attention pooling (SigLIP);
+        map_patches: of the patch tokens alone (timm's so150m).
         """
         if self.pool == "none":
             return None
         if self.pool == "cls":
             pooled = tokens[:, 0]
-        elif self.pool == "map":
-            pooled = self.attention_pool(tokens)
+        elif self.pool in ("map", "map_patches"):
+            seen = tokens if self.pool == "map" else tokens[:, self.prefix_tokens :]
+            pooled = self.attention_pool(seen)
+        elif self.pool == "max_patches":
+            pooled = tokens[:, self.prefix_tokens :].max(axis=1)
         else:
             patches = tokens if self.pool == "avg_all" else tokens[:, self.prefix_tokens :]
             # A mean over thousands of tokens needs more digits than bf16 has.
             pooled = patches.astype(jnp.float32).mean(axis=1).astype(tokens.dtype)
             if self.pool == "cls_avg":
                 pooled = jnp.concatenate([tokens[:, 0], pooled], axis=-1)
+            elif self.pool == "avg_max":
+                pooled = 0.5 * (patches.max(axis=1) + pooled)
         pooled = self.head_norm(pooled) if self.norm_after_pool else pooled
         return jnp.tanh(self.representation(pooled)) if self.pre_logits else pooled
 
@@ -423,6 +440,8 @@ class VisionTransformer(Network):
             raise ValueError(f"patch_stride: {stride} does not divide patch_size {self.patch_size}")
         if self.pool in ("cls", "cls_avg") and not self.class_token:
             raise ValueError(f"pool={self.pool!r} needs class_token=True")
+        if self.register_position and not (self.registers and self.class_position):
+            raise ValueError("register_position: needs registers, and class_position=True")
         if self.pool == "none" and (self.num_classes or self.norm_after_pool):
             raise ValueError("pool='none' goes with num_classes=0 and without pool_norm")
         if self.distillation_head and not (self.distillation_token and self.num_classes):

@@ -1,11 +1,11 @@
 """What a Hugging Face directory's config.json says beside the weights: transformers' and timm's."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from vit_jax_xfer.models.preprocessing import Preprocessing, from_hugging_face
 from vit_jax_xfer.pretrained.folder_config import FolderConfig
-from vit_jax_xfer.pretrained.timm_config import is_timm_config, timm_fields
+from vit_jax_xfer.pretrained.timm_config import is_timm_config, read_timm
 from vit_jax_xfer.pretrained.transformers_config import (
     network_fields,
     read_transformers,
@@ -13,15 +13,18 @@ from vit_jax_xfer.pretrained.transformers_config import (
 )
 
 
-def read_folder_config(config: Mapping[str, Any] | None, forced: bool = False) -> FolderConfig:
+def read_folder_config(
+    config: Mapping[str, Any] | None, given: Collection[str] = (), forced: bool = False
+) -> FolderConfig:
     """All that a folder's config.json says of the network beside it.
 
-    forced: whether the caller names the family, see `read_transformers`.
+    given: the fields that the caller says himself, see `read_timm`. forced: whether he names the
+    family, see there and `read_transformers`.
     """
     if config is None:
         return FolderConfig()
     if is_timm_config(config):
-        return FolderConfig(timm_fields(config))
+        return read_timm(config, given, forced)
     return read_transformers(config, forced)
 
 
@@ -30,7 +33,7 @@ def config_fields(config: Mapping[str, Any] | None) -> dict[str, Any]:
     if config is None:
         return {}
     if is_timm_config(config):
-        return timm_fields(config)
+        return read_timm(config).fields
     return network_fields(vision_config(config)[0])
 
 

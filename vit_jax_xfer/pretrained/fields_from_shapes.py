@@ -8,7 +8,12 @@ import numpy as np
 
 from vit_jax_xfer.pretrained.lazy_arrays import LazyState
 from vit_jax_xfer.pretrained.parameter_rules import Rule, candidates, shape_in
-from vit_jax_xfer.pretrained.stored_grids import Sizes, size_of_offsets, size_of_positions
+from vit_jax_xfer.pretrained.stored_grids import (
+    Sizes,
+    refuse_doubtful_registers,
+    size_of_offsets,
+    size_of_positions,
+)
 
 Fields = dict[str, Any]
 _FIRST = "blocks_0/"
@@ -189,18 +194,28 @@ def _positions(reading: Reading, fields: Fields, sizes: Sizes) -> Fields:
         return {"position": "none"}
     tokens = reading.shape("pos_embed")[1]
     prefix = int(fields["class_token"]) + int(fields["distillation_token"])
-    counts = (prefix,) if reading.class_has_position else tuple(dict.fromkeys((prefix, 0)))
-    rows, size = size_of_positions(reading.shown("pos_embed"), tokens, counts, sizes)
-    return {"position": "learned", "class_position": rows == prefix, **size}
+    all_tokens = prefix + fields["registers"]
+    counts = (prefix,) if reading.class_has_position else (prefix, 0, all_tokens)
+    counts = tuple(dict.fromkeys(counts))
+    name = reading.shown("pos_embed")
+    if fields["registers"]:
+        refuse_doubtful_registers(name, tokens, counts, fields["registers"], sizes)
+    rows, size = size_of_positions(name, tokens, counts, sizes)
+    placed = fields["registers"] > 0 and rows == all_tokens
+    return {
+        "position": "learned",
+        "class_position": placed or rows == prefix,
+        "register_position": placed,
+        **size,
+    }
 
 
 def _head(reading: Reading, fields: Fields) -> Fields:
     """Pooling, and the head with its classes."""
     classes = reading.shape("head/kernel")[-1] if reading.has("head/kernel") else 0
-    after = reading.has("head_norm/scale")
     if reading.has("attention_pool/probe"):
-        pool = "map"
-    elif after:
+        pool = "map_patches" if fields["registers"] else "map"  # timm's, of those with registers
+    elif reading.has("head_norm/scale"):
         pool = "avg"
     elif classes and reading.shape("head/kernel")[0] == 2 * fields["width"]:
         pool = "cls_avg"
@@ -208,8 +223,14 @@ def _head(reading: Reading, fields: Fields) -> Fields:
         pool = "cls" if fields["class_token"] else "avg"
     return {
         "pool": pool,
-        "pool_norm": None if after == (pool == "avg") else after,
+        "pool_norm": norm_place(reading, pool),
         "num_classes": classes,
         "head_bias": reading.has("head/bias") if classes else True,
         "distillation_head": reading.has("distillation_classifier/kernel"),
     }
+
+
+def norm_place(reading: Reading, pool: str) -> bool | None:
+    """The field `pool_norm`: whether the file's last norm is after the pooling, None = as usual."""
+    after = reading.has("head_norm/scale")
+    return None if after == (pool == "avg") else after

@@ -28,10 +28,12 @@ from vit_jax_xfer.pretrained.fields_from_shapes import (
     Fields,
     Reading,
     fields_from_shapes,
+    norm_place,
     stored_heads,
 )
 from vit_jax_xfer.pretrained.fill import fill
 from vit_jax_xfer.pretrained.hub import local_source
+from vit_jax_xfer.pretrained.look_alikes import refuse_look_alikes
 from vit_jax_xfer.pretrained.read_files import Checkpoint, read_checkpoint
 from vit_jax_xfer.pretrained.rename import Renamed, rename
 from vit_jax_xfer.pretrained.saved_models import is_saved_model, load_saved_model
@@ -109,11 +111,11 @@ def recognise(checkpoint: Checkpoint, family: str | None, given: Fields) -> Reco
     reading = Reading(
         renamed.state, renamed.rules, renamed.shown, renamed.dialect.class_has_position
     )
-    config = read_folder_config(checkpoint.config, forced=family is not None)
+    config = read_folder_config(checkpoint.config, given, forced=family is not None)
     stored = fields_from_shapes(reading, given.get("image_size"), config.image_size)
     config.check(reading, stored)
     evidence = Evidence(renamed.dialect.name, stored, reading, checkpoint.left_out, config.fields)
-    found = _choose_family(evidence, family)
+    found = _choose_family(evidence, family, given)
     decoder = {name: value for name, value in given.items() if name.startswith("decoder")}
     encoder = {name: value for name, value in given.items() if name not in decoder}
     fields = _all_fields(evidence, found, renamed.dialect.fields, encoder)
@@ -150,15 +152,16 @@ def _recognised(
         dialect=renamed.dialect.name,
         state=network.state,
         rules=network.rules,
-        ignored=renamed.dialect.ignored,
+        ignored=renamed.dialect.ignored + renamed.dialect.left_out,
         shown=renamed.shown,
         stored_size=stored_size,
-        left_out=checkpoint.left_out,
+        left_out=(*checkpoint.left_out, *renamed.left_out),
     )
 
 
-def _choose_family(evidence: Evidence, name: str | None) -> Family:
+def _choose_family(evidence: Evidence, name: str | None, given: Fields) -> Family:
     """The family asked for, or the first that the evidence fits. ValueError where there is none."""
+    refuse_look_alikes(evidence, given)
     for family in FAMILIES.values():
         if why := family.refuses(evidence):
             raise ValueError(why)
@@ -169,7 +172,8 @@ def _choose_family(evidence: Evidence, name: str | None) -> Family:
     if found is None:
         raise ValueError(
             "the file is a vision transformer of no known family; pass the nearest one as family=: "
-            f"{_known()}"
+            f"{_known()}; it has no positions, so where the network has none either, pass "
+            "position='none' too"
         )
     return found
 
@@ -193,6 +197,8 @@ def _all_fields(
                 "does; num_classes=0 loads without it"
             )
         hints |= {"pool": "avg", "pool_norm": False}
+    elif "pool" in config:
+        hints["pool_norm"] = norm_place(evidence.reading, config["pool"])
     usual = {"image_size": 224, "layer_scale": 1e-5}
     of_family = {**by_dialect, **family.fields_for(evidence)}
     # What shapes tell alike of several kinds: the family, or the caller, knows which.
@@ -207,11 +213,22 @@ def _all_fields(
         "num_heads", given.get("num_heads"), heads, fields["width"], family.heads
     )
     chosen["num_classes"] = classes_of(fields["num_classes"], given.get("num_classes"))
+    _check_positions(chosen, given)
     if not chosen["num_classes"]:
         chosen["distillation_head"], chosen["head_bias"] = None, True
     elif not chosen["distillation_token"] and "distillation_head" not in given:
         chosen["distillation_head"] = None
     return chosen
+
+
+def _check_positions(chosen: Fields, given: Fields) -> None:
+    """ValueError for a network without positions of any kind, unless the caller says so."""
+    kinds = ("position", "relative_bias", "rotary")
+    if all(chosen.get(kind, "none") == "none" for kind in kinds) and "position" not in given:
+        raise ValueError(
+            "position: the file has none, so its network computes them in a way that no name "
+            "tells (rotary ones of some kind); where it has none at all, pass position='none'"
+        )
 
 
 def _preprocessing(checkpoint: Checkpoint, family: Family, size: Any) -> Preprocessing:

@@ -9,6 +9,7 @@ parameters a canonical name is, and how it is laid out (parameter_rules.py).
 import dataclasses
 import functools
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
@@ -51,7 +52,8 @@ class Dialect:
     pairs: (theirs, canonical). prefixes: what a whole model puts before its names, none included.
     prefer: marks of the canonical names that this dialect translates, for writing.
     first: rules before the canonical ones, for writing: tokens without the leading axes of ours.
-    ignored: regular expressions of names that files carry to no use (buffers).
+    ignored: regular expressions of names that files carry to no use: buffers, nothing learned.
+    left_out: the same of learned parts of a training that no network here has, which are said.
     fields: a model's fields that hang on whose code reads these names: how positions are resized.
     prepare: takes apart or leaves out arrays before their names change.
     rules: the parameters, for names that are not brought to canonical ones.
@@ -66,6 +68,7 @@ class Dialect:
     prefer: tuple[str, ...] = ()
     first: tuple[Rule, ...] = ()
     ignored: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     fields: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
     prepare: Callable[[LazyState], LazyState] = lambda state: state
     rules: tuple[Rule, ...] | None = None
@@ -129,6 +132,19 @@ class Renamed:
     state: LazyState
     rules: tuple[Rule, ...]
     originals: Mapping[str, str]
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """What of the file the dialect leaves out: "lm_head.* (2 names)"."""
+        found = Counter(
+            re.sub(r"\..*", ".*", self.shown(name))
+            for name in self.state
+            if any(re.fullmatch(pattern, name) for pattern in self.dialect.left_out)
+        )
+        return tuple(
+            f"{name} ({number} {'name' if number == 1 else 'names'})"
+            for name, number in found.items()
+        )
 
     def shown(self, name: str) -> str:
         """A name as errors show it: as it stands in the file, or would stand there."""
@@ -307,11 +323,23 @@ def as_timm_keeps(params: State) -> State:
         return params
     params.pop("mask_token", None)
     table = params.get("pos_embed")
-    side = 0 if table is None else round(table.shape[1] ** 0.5)
-    if "register_tokens" in params and table is not None and table.shape[1] != side * side:
+    if "register_tokens" not in params or table is None:
+        return params
+    rows, own = table.shape[1], int("cls_token" in params)
+    placed = own + params["register_tokens"].shape[1]
+    if own and _is_square(rows - 1):
         params["cls_token"] = params["cls_token"] + table[:, :1]
         params["pos_embed"] = table[:, 1:]
+    elif not (_is_square(rows) or _is_square(rows - placed)):
+        raise ValueError(
+            "pos_embed: timm's names hold positions of networks with registers on a square grid "
+            f"alone, and {rows} are none"
+        )
     return params
+
+
+def _is_square(number: int) -> bool:
+    return number > 0 and round(number**0.5) ** 2 == number
 
 
 # timm, and publishers whose names are near enough for the rules above to list them
@@ -321,11 +349,13 @@ TIMM = Dialect(
     signature=("blocks.{i}.norm1.weight", "blocks.0.{i}.norm1.weight"),
     fields={"position_resize": "bicubic_antialias"},
     ignored=(
-        r".*relative_position_index",
-        r"(blocks\.\d+\.attn\.)?rope\..*",  # EVA-02's tables of angles
+        r"(blocks\.\d+\.attn|rel_pos_bias)\.relative_position_index",
+        r"(blocks\.\d+\.attn\.)?rope\.freqs_(cos|sin)",  # EVA-02's tables of angles
         r"rope_embed\.periods",  # DINOv3
-        r".*\.bias_mask",  # DINOv3
-        r".*\.k_bias",  # timm's zeros for BEiT's and EVA-02's missing key bias
+        r"blocks\.\d+\.attn\.qkv\.bias_mask",  # DINOv3
+        r"blocks\.\d+\.attn\.k_bias",  # timm's zeros for BEiT's and EVA-02's missing key bias
+    ),
+    left_out=(
         r"lm_head\.(weight|bias)",  # BEiT's and EVA-02's head of visual words
         r"cls_pt_(layers|norm|lm_head)\..*",  # BEiTv2's class token in pre-training
         r"(local_cls_norm|cls_norm)\..*",  # DINOv3: of crops in training

@@ -72,6 +72,24 @@ def size_of_positions(
     )
 
 
+def refuse_doubtful_registers(
+    name: str, tokens: int, counts: Sequence[int], registers: int, sizes: Sizes
+) -> None:
+    """ValueError where the rows are a square of patches both with and without registers' rows.
+
+    counts: as `size_of_positions` takes them, the last with a row for each register.
+    """
+    if sizes.given is not None or sizes.stated is not None or tokens - counts[-1] < 1:
+        return
+    fitting = [rows for rows in counts if math.isqrt(tokens - rows) ** 2 == tokens - rows]
+    if len(fitting) > 1 and counts[-1] in fitting:
+        sides = " or ".join(_as_grid((math.isqrt(tokens - rows),) * 2) for rows in fitting)
+        raise ValueError(
+            f"{name}: {tokens} positions are {sides} patches, by whether the {registers} register "
+            "tokens have positions too; pass the image_size they were made for"
+        )
+
+
 def size_of_offsets(rows: int, sizes: Sizes, index: np.ndarray | None = None) -> dict[str, Any]:
     """The fields of the size that a table of relative positions with so many rows is for.
 

@@ -5,6 +5,7 @@ A new family is a file beside these and an entry here; nothing else names it.
 
 from collections.abc import Iterator
 
+from vit_jax_xfer.pretrained.families.beit3_weights import BEIT3
 from vit_jax_xfer.pretrained.families.beit_weights import BEIT, BEITV2
 from vit_jax_xfer.pretrained.families.clip_weights import CLIP
 from vit_jax_xfer.pretrained.families.deit_weights import DEIT, DEIT3
@@ -19,6 +20,7 @@ from vit_jax_xfer.pretrained.families.mae_weights import MAE
 from vit_jax_xfer.pretrained.families.moco_v3_weights import MOCO_V3
 from vit_jax_xfer.pretrained.families.siglip_weights import SIGLIP
 from vit_jax_xfer.pretrained.families.supervised_weights import SUPERVISED
+from vit_jax_xfer.pretrained.families.timm_rotary_weights import TIMM_ROTARY
 from vit_jax_xfer.pretrained.family_entry import Family
 from vit_jax_xfer.pretrained.rename import Dialect
 
@@ -28,7 +30,9 @@ _IN_ORDER = (
     LIFT,
     BEITV2,
     BEIT,
+    BEIT3,
     EVA02,
+    TIMM_ROTARY,
     DINOV3,
     SIGLIP,
     CLIP,

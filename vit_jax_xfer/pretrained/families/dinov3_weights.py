@@ -35,15 +35,16 @@ HF_DINOV3 = Dialect(
         *in_blocks("model.layer.{i}", _DINOV3_BLOCK),
     ),
     prefer=("q_proj", "ls1", "ls2", "mlp.gate", "mlp.up", "mlp.down", "reg_token"),
-    ignored=(r"rope_embeddings\..*",),
+    ignored=(r"rope_embeddings\.inv_freq",),
 )
 
 
 def _fits(evidence: Evidence) -> bool:
-    """Registers and no table of positions, for they are rotary."""
+    """A class token, registers and no table of positions, for they are rotary."""
     fields = evidence.fields
     return (
-        fields["position"] == "none"
+        fields["class_token"]
+        and fields["position"] == "none"
         and fields["relative_bias"] == "none"
         and fields["registers"] > 0
     )
@@ -89,7 +90,7 @@ DINOV3 = Family(
         "huggingface": Naming(HF_DINOV3, change=_without_key_bias, inside="dinov3_vit."),
     },
     fits=_fits,
-    needs={"position": "none", "registers": True},
+    needs={"position": "none", "registers": True, "class_token": True},
     defaults={
         "rotary": "dinov3",
         "rotary_base": 100.0,

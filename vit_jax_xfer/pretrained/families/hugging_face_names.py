@@ -107,5 +107,9 @@ HF_VIT = Dialect(
     by_company=_vit_by_company,
     class_has_position=True,
     fields={"position_resize": "bicubic", "norm_eps": 1e-12, "relative_resize": "bilinear"},
-    ignored=(r".*relative_position_index", r"lm_head\.(weight|bias)"),
+    ignored=(
+        r"(blocks\.\d+\.attn|rel_pos_bias)\.relative_position_index",
+        r".*\.relative_position_bias\.relative_position_index",
+    ),
+    left_out=(r"lm_head\.(weight|bias)",),
 )

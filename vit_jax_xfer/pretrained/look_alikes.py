@@ -1,0 +1,102 @@
+"""Networks that a file's names and shapes show to be none of ours, though they look alike.
+
+Each is a line of a refusal. What names can't show at all is in docs/teachers.md; where a folder's
+configuration says what the network is, that is believed instead.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from vit_jax_xfer.pretrained.family_entry import Evidence
+from vit_jax_xfer.pretrained.fields_from_shapes import Fields
+
+
+class LookAlike(NamedTuple):
+    """is_one: whether a file may be one. why: what it is, and what is to be done about it."""
+
+    is_one: Callable[[Evidence, Fields], bool]
+    why: str
+
+
+def _named(*parts: str) -> Callable[[Evidence, Fields], bool]:
+    """Whether some name of the file has one of the parts."""
+    return lambda evidence, given: any(
+        part in name for name in evidence.reading.state for part in parts
+    )
+
+
+def _has_perception_pooling(evidence: Evidence, given: Fields) -> bool:
+    """Attention pooling behind a norm before the blocks, which SigLIP has not."""
+    return evidence.fields["pool"].startswith("map") and evidence.fields["pre_norm"]
+
+
+def _norms_after_branches(evidence: Evidence, given: Fields) -> bool:
+    """Of timm's vit_base_patch16_rpn, the one published network of these parts."""
+    fields = evidence.fields
+    published = {"width": 768, "patch_size": 16, "qkv_bias": "none", "class_token": False}
+    return (
+        not evidence.config
+        and all(fields[name] == value for name, value in published.items())
+        and evidence.reading.has("head_norm/scale")
+        and not fields["registers"]
+        and not evidence.reading.has("blocks_0/layer_scale1")
+    )
+
+
+def _has_twelve_or_sixteen_heads(evidence: Evidence, given: Fields) -> bool:
+    """A classifier of a mean of patches, base: timm's has 16 heads, others of the width 12."""
+    fields = evidence.fields
+    return (
+        evidence.dialect == "timm"
+        and not ({"num_heads"} & (set(given) | set(evidence.config)))
+        and (fields["width"], fields["pool"], fields["pool_norm"]) == (768, "avg", False)
+        and bool(fields["num_classes"])
+        and not (fields["class_token"] or fields["registers"])
+    )
+
+
+def _is_clipa(evidence: Evidence, given: Fields) -> bool:
+    """In OpenAI's names without the norm before the blocks."""
+    return evidence.dialect == "openai" and not evidence.fields["pre_norm"] and not evidence.config
+
+
+_LOOK_ALIKES = (
+    LookAlike(
+        _named("rope.freqs"),
+        "rope.freqs: learned rotary frequencies (RoPE-ViT's mixed ones), which no network here has",
+    ),
+    LookAlike(
+        _named(".lambda_q1", ".lambda_k1"),
+        "lambda_q1: differential attention, which no network here has",
+    ),
+    LookAlike(
+        _has_perception_pooling,
+        "attn_pool and norm_pre: a Perception Encoder, whose rotary positions no network here has",
+    ),
+    LookAlike(
+        _norms_after_branches,
+        "names and shapes are those of timm's vit_base_patch16_rpn_224, whose blocks norm after "
+        "their branches, which no network here does; if yours norm before them, load the folder "
+        "that timm's save_for_hf writes, whose config.json says so",
+    ),
+    LookAlike(
+        _has_twelve_or_sixteen_heads,
+        "num_heads: timm's vit_base_patch16_gap_224 has 16, other networks of this width have 12, "
+        "and shapes don't tell; pass num_heads=",
+    ),
+    LookAlike(
+        _is_clipa,
+        "no ln_pre: not OpenAI's CLIP but one as CLIPA, whose pooling no name tells; load the "
+        "folder with its open_clip_config.json",
+    ),
+)
+
+
+def refuse_look_alikes(evidence: Evidence, given: Fields) -> None:
+    """ValueError where the file is, or may be, a network that computes something else.
+
+    given: the caller's fields, which may settle it.
+    """
+    for known in _LOOK_ALIKES:
+        if known.is_one(evidence, given):
+            raise ValueError(known.why)
