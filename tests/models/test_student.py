@@ -27,6 +27,7 @@ SIZE = {
 NATIVE = {
     "layer_scale": 0.1,
     "registers": 2,
+    "register_position": True,
     "class_position": False,
     "distillation_token": True,
     "distillation_head": False,

@@ -191,3 +191,25 @@ def test_pooling_is_the_configurations_and_the_norms_place_the_weights(
     model, _ = load_pretrained(source)
     assert (model.pool, model.pool_norm) == fields
     assert (model.num_heads, model.position_resize) == (4, "bicubic_antialias")
+
+
+REGISTERS = {"reg_token": (1, 4, 32)}
+
+
+@pytest.mark.parametrize(
+    ("tokens", "more", "fields"),
+    [
+        (9, REGISTERS, (True, True, 32)),  # 4 patches, 4 registers, the class token
+        (8, {**REGISTERS, "cls_token": None}, (True, True, 32)),
+        (5, REGISTERS, (True, False, 32)),  # DINOv2's by Meta
+        (16, REGISTERS, (False, False, 64)),  # by timm
+    ],
+)
+def test_registers_with_positions_are_told_by_the_number_of_rows(tokens, more, fields):
+    state = state_dict(tokens, **more)
+    if tokens == 9:  # or 3×3 patches and no rows of others
+        with pytest.raises(ValueError, match="3×3 or 2×2 patches.*4 register tokens have pos"):
+            load_pretrained(state, num_heads=4)
+    model, _ = load_pretrained(state, num_heads=4, image_size=fields[2])
+    assert (model.class_position, model.register_position, model.image_size) == fields
+    assert model.registers == 4

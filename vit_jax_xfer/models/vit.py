@@ -110,8 +110,8 @@ class VisionTransformer(Network):
 
     # Native parts of published families, off by default.
     layer_scale: float | None = None  # a factor a channel on each branch, its start (2103.17239)
-    registers: int = 0  # tokens after the class token, without position (2309.16588)
-    register_position: bool = False  # True: registers have positions too (timm's so150m)
+    registers: int = 0  # tokens after the class token, mostly without position (2309.16588)
+    register_position: bool = False  # True: they too, and all before them (timm's so150m)
     class_position: bool = True  # False: the class token has no position (DeiT III, 2204.07118)
     distillation_token: bool = False  # a second class token with a head of its own (2012.12877)
     distillation_head: bool | None = None  # its head, averaged in; None = if there is the token
@@ -440,8 +440,8 @@ class VisionTransformer(Network):
             raise ValueError(f"patch_stride: {stride} does not divide patch_size {self.patch_size}")
         if self.pool in ("cls", "cls_avg") and not self.class_token:
             raise ValueError(f"pool={self.pool!r} needs class_token=True")
-        if self.register_position and not (self.registers and self.class_position):
-            raise ValueError("register_position: needs registers, and class_position=True")
+        if self.register_position and not self.registers:
+            raise ValueError("register_position: needs registers")
         if self.pool == "none" and (self.num_classes or self.norm_after_pool):
             raise ValueError("pool='none' goes with num_classes=0 and without pool_norm")
         if self.distillation_head and not (self.distillation_token and self.num_classes):

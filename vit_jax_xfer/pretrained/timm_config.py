@@ -20,7 +20,7 @@ NAMED_BY_ARCHITECTURE = ("num_heads", "activation", "norm_eps", "pool")
 _SHOWN = {
     "depth": ("depth", "depth"),
     "width": ("embed_dim", "width"),
-    "mlp_dim": ("mlp_ratio", "MLP width"),
+    "mlp_dim": ("embed_dim × mlp_ratio", "MLP width"),
     "patch_size": ("patch_size", "patch size"),
     "num_classes": ("num_classes", "classes"),
     "class_token": ("class_token", "a class token"),
