@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.other_libraries import library
 from vit_jax_xfer.data.prepare import preprocess
 from vit_jax_xfer.models.preprocessing import IMAGENET, INCEPTION, Preprocessing, from_hugging_face
 
 SMALL = Preprocessing(*IMAGENET, size=28)  # resized to 32
-# No crop's margin is 3 modulo 4, whose half Hugging Face rounds down and torchvision (and we) up.
 SIZES = [(60, 60), (45, 90), (90, 60), (24, 36)]
 
 
@@ -24,6 +24,8 @@ def picture(height, width, seed=0):
 
 
 IMAGES = [picture(*size, seed) for seed, size in enumerate(SIZES)]
+# With margins of 3 modulo 4, whose half Hugging Face rounds down and torchvision up.
+ODD = [*IMAGES, picture(60, 62, 4), picture(66, 60, 5)]
 
 
 def test_against_the_steps_by_hand():
@@ -130,16 +132,16 @@ def test_errors(tmp_path):
     ],
 )
 def test_equals_hugging_face(kind, fields):
-    transformers = pytest.importorskip("transformers", reason="needs transformers")
+    transformers = library("transformers")
     try:
         processor = getattr(transformers, f"{kind}ImageProcessorPil")(**fields)
     except (AttributeError, ImportError) as error:
         pytest.skip(f"needs transformers 5 and its image processors: {error}")
     said = json.loads(processor.to_json_string())
     preprocessing = from_hugging_face(said)
-    expected = [processor(Image.fromarray(image))["pixel_values"][0] for image in IMAGES]
+    expected = [processor(Image.fromarray(image))["pixel_values"][0] for image in ODD]
     np.testing.assert_allclose(
-        preprocess(preprocessing, IMAGES).transpose(0, 3, 1, 2), np.stack(expected), atol=1e-5
+        preprocess(preprocessing, ODD).transpose(0, 3, 1, 2), np.stack(expected), atol=1e-5
     )
 
 
@@ -147,3 +149,41 @@ def test_squash_sees_the_whole_image():
     made = preprocess(Preprocessing(*INCEPTION, crop=1.0, crop_mode="squash", size=16), IMAGES[1])
     resized = Image.fromarray(IMAGES[1]).resize((16, 16), Image.Resampling.BICUBIC)
     np.testing.assert_allclose(made[0], np.asarray(resized) / 127.5 - 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("crop", [1.0, 0.875])
+@pytest.mark.parametrize("mode", ["center", "squash", "border"])
+@pytest.mark.parametrize("size", [(28, 28), (14, 56), (48, 20), (28, 42)])
+def test_equals_timm(size, mode, crop):
+    transform = library("timm").data.create_transform(
+        input_size=(3, *size),
+        crop_pct=crop,
+        crop_mode=mode,
+        interpolation="bicubic",
+        mean=(0.5,) * 3,
+        std=(0.5,) * 3,
+    )
+    preprocessing = Preprocessing(*INCEPTION, crop=crop, crop_mode=mode, size=size)
+    made = preprocess(preprocessing, ODD).transpose(0, 3, 1, 2)
+    for image, ours in zip(ODD, made, strict=True):
+        np.testing.assert_allclose(ours, transform(Image.fromarray(image)).numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("mode", "resized", "box"),
+    [
+        # (300, 500) pixels, for 128×256 of them; worked out from timm's ResizeKeepRatio.
+        ("center", (154, 256), (13, 0)),
+        ("short_side", (256, 426), (64, 85)),
+        ("squash", (128, 256), (0, 0)),
+        ("border", (128, 213), (0, -21)),
+    ],
+)
+def test_rectangles_by_hand(mode, resized, box):
+    image = picture(300, 500)
+    fields = {"crop": 1.0, "crop_mode": mode, "size": (128, 256)}
+    made = preprocess(Preprocessing((0,) * 3, (1,) * 3, **fields), image)
+    small = Image.fromarray(image).resize(resized[::-1], Image.Resampling.BICUBIC)
+    top, left = box
+    expected = small.crop((left, top, left + 256, top + 128))
+    np.testing.assert_allclose(made[0], np.asarray(expected, np.float32) / 255, atol=1e-6)

@@ -19,6 +19,9 @@ HALF = "normalize(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))"
 HF = {"resample": 3, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
 CROP = {"do_center_crop": True, "crop_size": {"height": 224, "width": 224}}
 WHOLE = {"crop": 1.0, "crop_mode": "squash"}
+# Hugging Face's crops begin at the pixel before the middle of an odd margin.
+SHORT_SIDE = {"crop_mode": "short_side", "crop_rounds_down": True}
+SQUASHED = {"crop_mode": "squash", "crop_rounds_down": True}
 
 
 def half(**fields):
@@ -37,7 +40,25 @@ def half(**fields):
             {"crop": 1.0, "size": 384, "interpolation": "bilinear"},
             "resize(384, interpolation='bilinear')|center_crop(384)",
         ),
-        ({"size": (96, 128)}, "resize(146, interpolation='bicubic')|center_crop((96, 128))"),
+        # timm covers a size that is not square, and transformers resizes the short side.
+        (
+            {"size": (96, 128)},
+            "resize((109, 146), interpolation='bicubic', fit='cover')|center_crop((96, 128))",
+        ),
+        (
+            {"size": (96, 128), "crop_mode": "short_side", "crop_rounds_down": True},
+            "resize(146, interpolation='bicubic')|center_crop((96, 128), round_down=True)",
+        ),
+        (
+            {"size": (96, 128), "crop_mode": "border"},
+            "resize((109, 146), interpolation='bicubic', fit='inside')"
+            "|center_crop((96, 128), fill=(128, 128, 128))",
+        ),
+        (
+            {"crop": 1.0, "crop_mode": "border", "fill": [0, 0, 0]},
+            "resize((224, 224), interpolation='bicubic', fit='inside')"
+            "|center_crop(224, fill=(0, 0, 0))",
+        ),
         ({"crop": 1.0, "crop_mode": "squash"}, "resize((224, 224), interpolation='bicubic')"),
         (
             {"crop_mode": "squash", "size": [28, 14]},
@@ -79,7 +100,7 @@ def test_every_filter_is_one_that_the_pipelines_have():
         ({"crop": 0.0}, "crop: got 0.0, expected a share"),
         ({"crop": 1.1}, "crop: got 1.1"),
         ({"crop": None}, "crop: got None"),
-        ({"crop_mode": "border"}, "crop_mode: 'border' is none of center, squash"),
+        ({"crop_mode": "crop"}, "crop_mode: 'crop' is none of center, short_side, squash, border"),
         ({"size": 0}, "size: got 0"),
         ({"size": (224,)}, "size: got"),
         ({"size": 224.0}, "size: got 224.0, expected a positive int"),
@@ -94,28 +115,28 @@ def test_errors_name_the_field(fields, message):
     ("said", "fields"),
     [
         # DINOv2's, CLIP's, SigLIP's and DeiT's files, as they are today.
-        ({"size": {"shortest_edge": 256}, **CROP}, {}),
-        ({"size": {"shortest_edge": 224}, **CROP}, {"crop": 1.0}),
+        ({"size": {"shortest_edge": 256}, **CROP}, SHORT_SIDE),
+        ({"size": {"shortest_edge": 224}, **CROP}, {"crop": 1.0, **SHORT_SIDE}),
         ({"size": {"height": 384, "width": 384}}, {"size": 384, **WHOLE}),
-        ({"size": {"height": 256, "width": 256}, **CROP}, {"crop_mode": "squash"}),
+        ({"size": {"height": 256, "width": 256}, **CROP}, SQUASHED),
         # Older ones, whose bare numbers each class reads in its own way.
-        ({"size": 256, "feature_extractor_type": "CLIPFeatureExtractor", **CROP}, {}),
+        ({"size": 256, "feature_extractor_type": "CLIPFeatureExtractor", **CROP}, SHORT_SIDE),
         (
             {"size": 256, "image_processor_type": "DeiTImageProcessor", **CROP},
-            {"crop_mode": "squash"},
+            SQUASHED,
         ),
-        ({"size": 256, **CROP}, {}),
+        ({"size": 256, **CROP}, SHORT_SIDE),
         ({"size": 224, "feature_extractor_type": "ViTFeatureExtractor"}, WHOLE),
         (
             {"size": [224, 112], "crop_size": 96, "do_center_crop": False},
             {"size": (224, 112), **WHOLE},
         ),
         # What is not there: a crop, a size.
-        ({"size": {"shortest_edge": 224}}, {"crop": 1.0}),
+        ({"size": {"shortest_edge": 224}}, {"crop": 1.0, **SHORT_SIDE}),
         ({}, {"size": 518, **WHOLE}),
         (
             {"size": {"shortest_edge": 240}, **CROP, "crop_size": {"height": 120, "width": 240}},
-            {"size": (120, 240), "crop": 1.0},
+            {"size": (120, 240), "crop": 1.0, **SHORT_SIDE},
         ),
     ],
 )
@@ -153,6 +174,12 @@ def test_hugging_face_rescales_bytes_before_it_normalises(said, black, white):
     ("said", "message"),
     [
         ({"do_resize": False}, "do_resize: got false"),
+        ({"do_pad": True}, "do_pad: got True, which no preprocessing here does"),
+        ({"crop_pct": 0.875}, "crop_pct: got 0.875"),
+        ({"size": {"shortest_edge": 224, "longest_edge": 448}}, "size: got"),
+        ({"image_processor_type": "Siglip2ImageProcessor"}, "'Siglip2ImageProcessor' may prepare"),
+        ({"image_processor_type": "ConvNextImageProcessorFast"}, "image_processor_type: 'ConvNe"),
+        ({"feature_extractor_type": "MobileViTFeatureExtractor"}, "'MobileViTFeatureExtractor'"),
         ({"resample": None}, "resample: got None, expected PIL's number"),
         ({"resample": 6}, "resample: got 6"),
         ({"image_mean": None}, "image_mean: got None"),

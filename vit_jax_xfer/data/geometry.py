@@ -12,24 +12,44 @@ from vit_jax_xfer.data.operations import register
 _TRIES = 10
 
 
+FITS = ("stretch", "cover", "inside")
+
+
 @register("resize")
 @dataclass(frozen=True)
 class Resize:
-    """Resizes; int `size`: the short side (the long one is truncated), (h, w): exactly that."""
+    """Resizes; int `size`: the short side (the long one is truncated), (h, w): as `fit` says.
+
+    stretch: to exactly (h, w). cover, inside: height and width alike, to the smallest image that
+    covers (h, w), or the largest that lies inside (timm's ResizeKeepRatio).
+    """
 
     size: int | tuple[int, int]
     interpolation: str = "bicubic"
+    fit: str = "stretch"
 
     def __post_init__(self):
         images.check_size(self.size)
         images.check_interpolation(self.interpolation)
+        if self.fit not in FITS:
+            raise ValueError(f"fit: {self.fit!r} is none of {', '.join(FITS)}")
+        if self.fit != "stretch" and isinstance(self.size, int):
+            raise ValueError(f"fit: {self.fit!r} goes with a size (height, width), got {self.size}")
+
+    def target(self, height: int, width: int) -> tuple[int, int]:
+        """The (height, width) that an image of this height and width gets."""
+        if isinstance(self.size, int):
+            return short_side_size(height, width, self.size)
+        if self.fit == "stretch":
+            return tuple(self.size)
+        ratios = height / self.size[0], width / self.size[1]
+        ratio = min(ratios) if self.fit == "cover" else max(ratios)
+        return max(round(height / ratio), 1), max(round(width / ratio), 1)
 
     def __call__(self, image: Any, rng: np.random.Generator) -> Any:
         height, width = images.height_width(image)
-        target = self.size
-        if isinstance(target, int):
-            target = short_side_size(height, width, target)
-        if (height, width) == tuple(target):
+        target = self.target(height, width)
+        if (height, width) == target:
             return image
         return images.resize(image, *target, self.interpolation)
 
@@ -44,12 +64,24 @@ def short_side_size(height: int, width: int, size: int) -> tuple[int, int]:
 @register("center_crop")
 @dataclass(frozen=True)
 class CenterCrop:
-    """Cuts the middle out, at int(round((side - size) / 2)); pads smaller images with zeros."""
+    """Cuts the middle out; smaller images get a border.
+
+    fill: the border's colour, red, green, blue in bytes. round_down: where half of an odd margin
+    begins: below it (transformers), or at the even number (torchvision).
+    """
 
     size: int | tuple[int, int]
+    fill: tuple[int, int, int] = (0, 0, 0)
+    round_down: bool = False
 
     def __post_init__(self):
         images.check_size(self.size)
+        images.check_colour("fill", self.fill)
+
+    def start(self, margin: int) -> int:
+        """The first pixel that is kept of a side with so many pixels too many."""
+        # Python's round is half to even, and so is the reference's: 81.5 → 82, 80.5 → 80.
+        return margin // 2 if self.round_down else round(margin / 2)
 
     def __call__(self, image: Any, rng: np.random.Generator) -> Any:
         crop_h, crop_w = images.check_size(self.size)
@@ -57,11 +89,10 @@ class CenterCrop:
         if height < crop_h or width < crop_w:
             lack_h, lack_w = max(crop_h - height, 0), max(crop_w - width, 0)
             image = images.pad(
-                image, lack_h // 2, (lack_h + 1) // 2, lack_w // 2, (lack_w + 1) // 2
+                image, lack_h // 2, (lack_h + 1) // 2, lack_w // 2, (lack_w + 1) // 2, self.fill
             )
             height, width = height + lack_h, width + lack_w
-        # Python's round is half to even, and so is the reference's: 81.5 → 82, 80.5 → 80.
-        top, left = round((height - crop_h) / 2), round((width - crop_w) / 2)
+        top, left = self.start(height - crop_h), self.start(width - crop_w)
         return images.crop(image, top, left, crop_h, crop_w)
 
 

@@ -3,7 +3,8 @@
 import dataclasses
 from typing import Any
 
-from vit_jax_xfer.data.geometry import short_side_size
+from vit_jax_xfer.data.geometry import CenterCrop
+from vit_jax_xfer.data.transforms import parse
 from vit_jax_xfer.explain.overlay import Box
 from vit_jax_xfer.models.preprocessing import INCEPTION, Preprocessing
 
@@ -26,19 +27,15 @@ def preparation(
 
 def seen_box(preprocessing: Preprocessing, photo: tuple[int, int]) -> Box:
     """Where the prepared image lies in a photograph of (height, width), in its pixels."""
-    sides, resized = preprocessing.height_width, _resized(preprocessing, photo)
-    starts = [round((large - small) / 2) for large, small in zip(resized, sides, strict=True)]
+    resize, *others = parse(preprocessing.pipeline()).ops
+    crop = next((op for op in others if isinstance(op, CenterCrop)), None)
+    sides, resized = preprocessing.height_width, resize.target(*photo)
+    starts = [
+        crop.start(large - small) if crop else 0
+        for large, small in zip(resized, sides, strict=True)
+    ]
     (top, bottom), (left, right) = (
         (start * full / large, (start + small) * full / large)
         for start, small, large, full in zip(starts, sides, resized, photo, strict=True)
     )
     return top, left, bottom, right
-
-
-def _resized(preprocessing: Preprocessing, photo: tuple[int, int]) -> tuple[int, int]:
-    """The (height, width) that a photograph has before the crop, as `pipeline()` has it."""
-    share = preprocessing.crop
-    height, width = preprocessing.height_width
-    if preprocessing.crop_mode == "squash":
-        return int(height / share), int(width / share)
-    return short_side_size(*photo, int(max(height, width) / share))

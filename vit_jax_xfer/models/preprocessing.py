@@ -5,6 +5,7 @@ Sources: timm's `pretrained_cfg`; Hugging Face's preprocessor_config.json.
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -20,10 +21,12 @@ CLIP: tuple[Channels, Channels] = (
 
 # In the order of PIL's numbers for them, beginning with 0.
 INTERPOLATIONS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
-CROP_MODES = ("center", "squash")
+CROP_MODES = ("center", "short_side", "squash", "border")
 
-# Hugging Face's processors that read a bare `size` as the short side; the others make a square.
+# Hugging Face's classes that resize, crop, rescale and normalise: those that read a bare `size` as
+# the short side, and those that make a square of it.
 _SHORT_SIDE = ("Bit", "ChineseCLIP", "CLIP", "Siglip")
+_SQUARE = ("Beit", "Blip", "DINOv3ViT", "DeiT", "OwlViT", "Pvt", "ViT")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,8 +35,14 @@ class Preprocessing:
 
     mean, std: of pixels in [0, 1], which become (pixel - mean) / std.
     crop: share of the resized image's side that the centre crop takes; 1.0 takes all of it.
-    crop_mode: "center" keeps the aspect ratio, "squash" resizes height and width apart (SigLIP).
+    crop_mode: how an image gets the crop's size. "center" (timm's) and "short_side" (transformers',
+        torchvision's) keep the aspect ratio and cut off what is too much: the first resizes to what
+        just covers the size, the second resizes the short side for the longer side of the size,
+        which is the same where the size is square. "squash" resizes height and width apart
+        (SigLIP). "border" shows all of an image, and fills up (timm's; open_clip's "longest").
     size: what the model sees natively, pixels; a pair is (height, width).
+    fill: the border's colour, red, green, blue in bytes; None = the mean's, as in timm.
+    crop_rounds_down: where a crop with an odd margin begins, see data.geometry.CenterCrop.
     ValueError naming the field that is wrong.
     """
 
@@ -43,6 +52,8 @@ class Preprocessing:
     crop: float = 0.875
     crop_mode: str = "center"
     size: int | tuple[int, int] = 224
+    fill: tuple[int, int, int] | None = None
+    crop_rounds_down: bool = False
 
     def __post_init__(self) -> None:
         # A list is as good as a tuple but would not hash, and this is a field of Flax modules.
@@ -62,6 +73,8 @@ class Preprocessing:
         if not is_pair or not all(type(side) is int and side > 0 for side in sides):
             raise ValueError(f"size: got {size!r}, expected a positive int or (height, width)")
         object.__setattr__(self, "size", size)
+        if self.fill is not None:
+            object.__setattr__(self, "fill", tuple(self.fill))
 
     @property
     def preprocessing(self) -> Self:
@@ -76,20 +89,35 @@ class Preprocessing:
     def pipeline(self) -> str:
         """The evaluation pipeline as `data.parse_pipeline` reads it: images uint8 → float32.
 
-        Sides are resized to floor(size / crop), as timm does. "center" with a size that is not
-        square resizes the short side for the longer one, so that the crop always fits.
+        Sides are resized to floor(size / crop), as timm does.
         """
         height, width = self.height_width
         size: int | tuple[int, int] = height if height == width else (height, width)
-        target = math.floor(max(height, width) / self.crop)
-        resized: int | tuple[int, int] = target
-        if self.crop_mode == "squash":
-            resized = (math.floor(height / self.crop), math.floor(width / self.crop))
-        ops = [f"resize({resized}, interpolation={self.interpolation!r})"]
-        if resized != (height, width):
-            ops.append(f"center_crop({size})")
+        outer = (math.floor(height / self.crop), math.floor(width / self.crop))
+        resized, fit = self._resized(outer)
+        ops = [f"resize({resized}, interpolation={self.interpolation!r}{fit})"]
+        if resized != (height, width) or fit:
+            ops.append(f"center_crop({size}{self._border()})")
         ops.append(f"normalize(mean={self.mean}, std={self.std})")
         return "|".join(ops)
+
+    def _resized(self, outer: tuple[int, int]) -> tuple[int | tuple[int, int], str]:
+        """What `resize` is told, its size and its fit, for a crop out of (height, width)."""
+        if self.crop_mode == "squash":
+            return outer, ""
+        if self.crop_mode == "border":
+            return outer, ", fit='inside'"
+        if self.crop_mode == "short_side" or outer[0] == outer[1]:
+            return max(outer), ""
+        return outer, ", fit='cover'"
+
+    def _border(self) -> str:
+        """What `center_crop` is told besides its size."""
+        told = ", round_down=True" if self.crop_rounds_down else ""
+        if self.crop_mode != "border":
+            return told
+        fill = tuple(round(255 * mean) for mean in self.mean) if self.fill is None else self.fill
+        return f", fill={fill}{told}"
 
 
 def from_hugging_face(
@@ -98,14 +126,18 @@ def from_hugging_face(
     """The Preprocessing that a preprocessor_config.json describes, in its old and its new forms.
 
     size: the model's image size, where the file gives none. A short side without a crop gets a
-    centre crop, because a batch needs one size. A crop starts where torchvision's does, which is
-    one pixel from Hugging Face's for some odd margins. ValueError naming the key of the file that
-    is missing or asks for more than resize, crop, rescale and normalise.
+    centre crop, because a batch needs one size. ValueError naming the key of the file that is
+    missing or asks for more than resize, crop, rescale and normalise, and a class that isn't known
+    to do these alone.
     """
+    kind = _class_of(preprocessor)
     if not preprocessor.get("do_resize", True):
         raise ValueError("do_resize: got false, but images of all sizes must come out alike")
+    for key in ("do_pad", "crop_pct"):
+        if preprocessor.get(key):
+            raise ValueError(f"{key}: got {preprocessor[key]!r}, which no preprocessing here does")
     crop = preprocessor.get("crop_size") if preprocessor.get("do_center_crop") else None
-    resized, squash = _resized(preprocessor, size)
+    resized, squash = _resized(preprocessor, kind, size)
     native = resized if crop is None else _pair("crop_size", crop)
     mean, std = _normalisation(preprocessor)
     return Preprocessing(
@@ -113,20 +145,39 @@ def from_hugging_face(
         std,
         interpolation=_interpolation(preprocessor.get("resample")),
         crop=_share(native, resized, squash),
-        crop_mode="squash" if squash else "center",
+        crop_mode="squash" if squash else "short_side",
         size=native[0] if native[0] == native[1] else native,
+        crop_rounds_down=crop is not None or not squash,
     )
 
 
+def _class_of(preprocessor: Mapping[str, Any]) -> str | None:
+    """The name of the file's class without what all have; None where it says none.
+
+    ValueError for one that isn't known to resize, crop, rescale and normalise, and nothing else.
+    """
+    said = preprocessor.get("image_processor_type") or preprocessor.get("feature_extractor_type")
+    if said is None:
+        return None
+    kind = re.sub(r"(ImageProcessor|FeatureExtractor)(Fast|Pil)?$", "", str(said))
+    if kind not in _SHORT_SIDE + _SQUARE:
+        raise ValueError(
+            f"image_processor_type: {said!r} may prepare images otherwise than is done here "
+            f"(known: {', '.join(sorted(_SHORT_SIDE + _SQUARE))}); pass preprocessing="
+        )
+    return kind
+
+
 def _resized(
-    preprocessor: Mapping[str, Any], fallback: int | tuple[int, int] | None
+    preprocessor: Mapping[str, Any], kind: str | None, fallback: int | tuple[int, int] | None
 ) -> tuple[tuple[int, int], bool]:
     """(height, width) of the resized image, and whether it is squashed; else the short side."""
     size = preprocessor.get("size", fallback)
-    if isinstance(size, Mapping) and "shortest_edge" in size:
-        return (size["shortest_edge"],) * 2, False
-    kind = preprocessor.get("image_processor_type") or preprocessor.get("feature_extractor_type")
-    short_side = kind.startswith(_SHORT_SIDE) if kind else preprocessor.get("do_center_crop")
+    if isinstance(size, Mapping):
+        size = {key: value for key, value in size.items() if value is not None}
+        if set(size) == {"shortest_edge"}:
+            return (size["shortest_edge"],) * 2, False
+    short_side = kind in _SHORT_SIDE if kind else preprocessor.get("do_center_crop")
     return _pair("size", size), not (isinstance(size, int) and short_side)
 
 
@@ -164,7 +215,7 @@ def _interpolation(number: Any) -> str:
 
 
 def _pair(key: str, size: Any) -> tuple[int, int]:
-    if isinstance(size, Mapping) and {"height", "width"} <= set(size):
+    if isinstance(size, Mapping) and set(size) == {"height", "width"}:
         return size["height"], size["width"]
     if isinstance(size, int):
         return size, size

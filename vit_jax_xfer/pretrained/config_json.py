@@ -43,15 +43,15 @@ def config_preprocessing(
     """How images are prepared by a directory's own files; None where it doesn't say."""
     if preprocessor is not None:
         return from_hugging_face(dict(preprocessor), size)
-    published = (config or {}).get("pretrained_cfg")
+    published = (config or {}).get("pretrained_cfg") or config  # older files have no such part
     if not published or "mean" not in published:
         return None
     pixels = published.get("input_size", (3, size, size))[1:]
     return Preprocessing(
         mean=tuple(published["mean"]),
         std=tuple(published["std"]),
-        interpolation=published.get("interpolation", "bicubic"),
-        crop=published.get("crop_pct", 0.875),
-        crop_mode="squash" if published.get("crop_mode") == "squash" else "center",
+        interpolation=published.get("interpolation") or "bicubic",
+        crop=published.get("crop_pct") or 0.875,
+        crop_mode=published.get("crop_mode") or "center",
         size=pixels[0] if pixels[0] == pixels[1] else tuple(pixels),
     )

@@ -20,9 +20,18 @@ def with_preparation(model: Network, pipeline: str, image_shape: tuple[int, ...]
     for op in parse(pipeline).ops:
         if isinstance(op, Resize):
             fields["interpolation"] = op.interpolation
-            squashed = isinstance(op.size, tuple)
-            fields["crop_mode"] = "squash" if squashed else "center"
-            resized = max(op.size) if squashed else op.size
+            fields["crop_mode"] = _crop_mode(op, square=height == width)
+            resized = op.size if isinstance(op.size, int) else max(op.size)
         if isinstance(op, CenterCrop) and "crop_mode" in fields:
             fields["crop"] = min(max(height, width) / resized, 1.0)
+            fields["crop_rounds_down"] = op.round_down
+            if fields["crop_mode"] == "border":
+                fields["fill"] = op.fill
     return model.with_fields(preprocessing=Preprocessing(*normalisation, **fields))
+
+
+def _crop_mode(op: Resize, square: bool) -> str:
+    """What a Preprocessing calls a resize, before a crop that is square or not."""
+    if isinstance(op.size, int):
+        return "center" if square else "short_side"
+    return {"stretch": "squash", "cover": "center", "inside": "border"}[op.fit]
