@@ -82,6 +82,42 @@ def test_pooling():
     assert features.clone(pool="none").apply(headless, IMAGES).shape == (3, 17, 48)
 
 
+def test_pooling_of_registers_and_patches():
+    """The largest numbers, and attention pooling, leave class and register tokens out."""
+    model = VisionTransformer(
+        *(16, 8, 8, 1, 2), num_classes=0, registers=2, class_token=False, pool="max_patches"
+    )
+    images = IMAGES[:, :16, :16]
+    variables = draw(model, images)
+    out = extract(model, variables, images)
+    patches = np.asarray(out.tokens[:, 2:])
+    np.testing.assert_array_equal(out.pooled, patches.max(axis=1))
+    both = extract(model.clone(pool="avg_max"), variables, images).pooled
+    np.testing.assert_allclose(both, (patches.max(axis=1) + patches.mean(axis=1)) / 2, rtol=1e-5)
+    pooling = model.clone(pool="map_patches")
+    variables = draw(pooling, images)
+    out = extract(pooling, variables, images)
+    wanted = pooling.bind(variables).attention_pool(out.tokens[:, 2:])
+    np.testing.assert_allclose(out.pooled, wanted, rtol=1e-5)
+
+
+def test_registers_with_positions():
+    """Rows for the class token and the registers come first, and stay when the grid changes."""
+    model = VisionTransformer(*(16, 8, 8, 1, 2), registers=2, register_position=True)
+    images = IMAGES[:, :16, :16]
+    params = draw(model, images)["params"]
+    assert params["pos_embed"].shape == (1, 1 + 2 + 4, 8)
+    rows = params["pos_embed"]
+    first = jnp.concatenate([params["cls_token"], params["register_tokens"]], axis=1) + rows[:, :3]
+    tokens = model.apply({"params": params}, IMAGES[:, :24, :24], method="embed")
+    np.testing.assert_array_equal(tokens[0, :3], first[0])
+    moved = {**params, "register_tokens": first[:, 1:], "cls_token": first[:, :1]}
+    moved["pos_embed"] = rows[:, 3:]
+    plain = model.clone(register_position=False, class_position=False)
+    wanted = plain.apply({"params": moved}, IMAGES[:, :24, :24], method="embed")
+    np.testing.assert_allclose(tokens, wanted, rtol=1e-6)
+
+
 @pytest.mark.parametrize("attention", ["plain", "blockwise"])
 def test_bfloat16(attention):
     """Parameters and logits stay float32; the result is the float32 one to bfloat16's digits."""
@@ -125,6 +161,7 @@ def test_rematerialisation_is_in_the_program(remat):
     [
         ({"num_heads": 5}, "num_heads: 5 does not divide width 48"),
         ({"pool": "max"}, "pool: 'max' is none of"),
+        ({"register_position": True}, "register_position: needs registers"),
         ({"class_token": False}, "pool='cls' needs class_token=True"),
         ({"pool": "none"}, "pool='none' goes with num_classes=0"),
         ({"position": "rotary"}, "position: 'rotary' is none of"),

@@ -13,6 +13,9 @@ from vit_jax_xfer.models.lifting.lift import LiFT
 from vit_jax_xfer.models.mae import MaskedAutoencoder
 from vit_jax_xfer.models.protocol import Network
 from vit_jax_xfer.models.published import PUBLISHED, SIZES
+from vit_jax_xfer.models.timm_architectures import ARCHITECTURES
+from vit_jax_xfer.models.timm_arguments import vit_fields
+from vit_jax_xfer.models.timm_tags import tagged
 from vit_jax_xfer.models.vit import VisionTransformer
 
 # For digits, tests and two cores.
@@ -78,23 +81,37 @@ def create_model(name: str, **fields: Any) -> Network:
     """A network by name, with any of its fields by keyword: a `flax.linen.Module`.
 
     A `mae_vit_*` takes the fields of its encoder and its own `decoder_*`. A published network's
-    images are prepared for its `image_size`. ValueError for an unknown name or field, with the
-    nearest that exists.
+    images are prepared for its `image_size`. Beside those of `list_models`, a name may be timm's in
+    full, "vit_base_patch16_224.augreg_in21k": its size, and by its tag classes and preprocessing.
+    ValueError for an unknown name or field, with the nearest that exists.
     """
     if name == STUDENT_LIKE:
         raise ValueError(
             "model 'student_like' has its size from a teacher; choose a task with one, or call "
             "models.student.student_like(teacher)"
         )
-    if name not in ENTRIES:
-        near = difflib.get_close_matches(name, ENTRIES, n=3, cutoff=0.4)
-        raise ValueError(f"model {name!r} is unknown; nearest: {near or list_models()}")
-    kind, defaults = ENTRIES[name]
+    if name in ENTRIES:
+        kind, defaults = ENTRIES[name]
+    else:
+        kind, defaults = VisionTransformer, _timm_entry(name)
     fields = {**defaults, **fields}
     if "preprocessing" in defaults and fields["preprocessing"] is defaults["preprocessing"]:
         size = fields.get("image_size", 224)
         fields["preprocessing"] = dataclasses.replace(defaults["preprocessing"], size=size)
     return build(kind, fields)
+
+
+def _timm_entry(name: str) -> dict[str, Any]:
+    """The fields of a name of timm's. ValueError where it is unknown, or no network here is it."""
+    architecture, _, tag = name.partition(".")
+    if architecture not in ARCHITECTURES:
+        near = difflib.get_close_matches(name, [*ENTRIES, *ARCHITECTURES], n=3, cutoff=0.4)
+        raise ValueError(f"model {name!r} is unknown; nearest: {near or list_models()}")
+    try:
+        fields = vit_fields(ARCHITECTURES[architecture])
+        return {**fields, **tagged(architecture, tag, fields["width"])} if tag else fields
+    except ValueError as error:
+        raise ValueError(f"model {name!r}: {error}") from None
 
 
 def build(kind: type[Network], fields: dict[str, Any]) -> Network:

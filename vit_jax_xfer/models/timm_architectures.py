@@ -21,6 +21,10 @@ def _size(embed_dim: int, depth: int, num_heads: int, mlp_ratio: float = 4.0) ->
 
 
 _SIZES: dict[str, Arguments] = {
+    "vit": _size(64, 6, 2, 3.0),
+    "vit2": _size(64, 8, 2, 3.0),
+    "vit3": _size(96, 9, 3, 2.0),
+    "vit4": _size(96, 9, 3, 3.0),
     "tiny": _size(192, 12, 3),
     "xsmall": _size(256, 10, 4),
     "wee": _size(256, 14, 4, 5.0),
@@ -186,10 +190,14 @@ _VIT = (
     _row("vit_{}_patch{}_reg4_map_{}", "so150m/16/256", _MAP, reg_tokens=4),
     _row("vit_{}_patch{}_reg4_gap_{}", "so150m/16/256,384", _MEAN, reg_tokens=4),
     _row("vit_{}_patch{}_reg1_gap_{}", "so150m2/16/256,384,448", _SO150M2),
+    _row("test_{}", "vit/16/160"),
+    _row("test_{}", "vit2/16/160", _SCALED, class_token=False, global_pool="avg", reg_tokens=1),
 )
 
 # Networks that none here computes: each has the argument that makes it so.
 _OTHERS = (
+    _row("test_{}", "vit3/16/160", pool_include_prefix=True),
+    _row("test_{}", "vit4/16/160", norm_layer="rmsnorm"),
     _row("vit_{}_patch{}_rpn_{}", "base/16/224", block_fn="ResPostBlock"),
     _row("vit_{}_patch{}_18x2_{}", "small/16/224 base/16/224", block_fn="ParallelThingsBlock"),
     _row("vit_{}_patch{}_xp_{}", "base/16/224 large/14/224 huge/14/224", _XP),

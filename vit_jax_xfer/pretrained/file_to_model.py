@@ -33,6 +33,7 @@ from vit_jax_xfer.pretrained.fields_from_shapes import (
 )
 from vit_jax_xfer.pretrained.fill import fill
 from vit_jax_xfer.pretrained.hub import local_source
+from vit_jax_xfer.pretrained.loading_notes import note
 from vit_jax_xfer.pretrained.look_alikes import refuse_look_alikes
 from vit_jax_xfer.pretrained.read_files import Checkpoint, read_checkpoint
 from vit_jax_xfer.pretrained.rename import Renamed, rename
@@ -119,6 +120,9 @@ def recognise(checkpoint: Checkpoint, family: str | None, given: Fields) -> Reco
     decoder = {name: value for name, value in given.items() if name.startswith("decoder")}
     encoder = {name: value for name, value in given.items() if name not in decoder}
     fields = _all_fields(evidence, found, renamed.dialect.fields, encoder)
+    for field, doubt in found.doubts.items():
+        if field not in given and field not in config.fields:
+            note(doubt)
     stored_size = stored.get("image_size")
     fields["preprocessing"] = given.get("preprocessing") or _preprocessing(
         checkpoint, found, stored_size or fields["image_size"]

@@ -56,8 +56,10 @@ def _has_twelve_or_sixteen_heads(evidence: Evidence, given: Fields) -> bool:
 
 
 def _is_clipa(evidence: Evidence, given: Fields) -> bool:
-    """In OpenAI's names without the norm before the blocks."""
-    return evidence.dialect == "openai" and not evidence.fields["pre_norm"] and not evidence.config
+    """In OpenAI's names without the norm before the blocks, and as there without a patch bias."""
+    fields = evidence.fields
+    plain = not (fields["pre_norm"] or fields["patch_bias"])
+    return evidence.dialect == "openai" and plain and not evidence.config
 
 
 _LOOK_ALIKES = (

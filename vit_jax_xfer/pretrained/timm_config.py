@@ -10,6 +10,7 @@ from typing import Any
 
 from vit_jax_xfer.models.timm_architectures import ARCHITECTURES
 from vit_jax_xfer.models.timm_arguments import vit_fields
+from vit_jax_xfer.models.timm_tags import has_openais_activation
 from vit_jax_xfer.pretrained.folder_config import FolderConfig, Statement, size_of_image
 
 Fields = dict[str, Any]
@@ -65,8 +66,7 @@ def read_timm(
     except ValueError as error:
         raise ValueError(f"config.json: architecture {name!r} has {error}") from None
     del fields["pool_norm"]  # the weights show where the norm is
-    if published.get("tag") == "openai" and "_clip_" in name:
-        # timm has them under a name of the exact GELU too, and says itself that theirs is this.
+    if has_openais_activation(name, published.get("tag", "")):
         fields["activation"] = "quick_gelu"
     size = size_of_image("img_size", fields["image_size"])
     return FolderConfig({**fields, "image_size": size}, size, _statements(fields))

@@ -108,7 +108,10 @@ CLIP = Family(
     },
     fits=has_fields(pre_norm=True),
     needs={"pre_norm": True},
-    # OpenAI's; OpenCLIP's own trainings take activation="gelu", which no name tells.
     defaults={"norm_eps": 1e-5, "activation": "quick_gelu"},
+    doubts={
+        "activation": "activation: taken for OpenAI's quick_gelu; networks of CLIP that others "
+        "trained mostly have activation='gelu', which no name tells"
+    },
     preprocessing=Preprocessing(*CLIP_COLOURS, crop=1.0),
 )
