@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vit_jax_xfer.data import augment, parse_pipeline
-from vit_jax_xfer.data.augment import OPS, TrivialAugment, apply, strength_of
+from vit_jax_xfer.data import parse_pipeline, trivial_augment
+from vit_jax_xfer.data.trivial_augment import OPS, TrivialAugment, apply, strength_of
 
 # torchvision 0.28.0's `_apply_op` on `picture()` at its 31 bins in order, nearest, no fill: CRC-32
 # of all bytes, then the same with the signs turned. Pillow 10.0 to 13.0 give these alike.
@@ -123,7 +123,8 @@ def test_fill_and_interpolation():
 
 def test_what_is_drawn_is_drawn_evenly(monkeypatch):
     calls = []
-    monkeypatch.setattr(augment, "apply", lambda image, op, value, *_: calls.append((op, value)))
+    noted = lambda image, op, value, *_: calls.append((op, value))  # noqa: E731
+    monkeypatch.setattr(trivial_augment, "apply", noted)
     rng, count = np.random.default_rng(0), 42_000
     for _ in range(count):
         TrivialAugment()(PIXEL, rng)

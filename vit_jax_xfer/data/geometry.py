@@ -208,3 +208,27 @@ def _is_range(bounds: Any) -> bool:
         return False
     numbers = all(isinstance(b, int | float) for b in bounds)
     return numbers and 1e-6 <= bounds[0] <= bounds[1] <= 1e6
+
+
+def crop_resize(
+    image: Any,
+    top: int,
+    left: int,
+    height: int,
+    width: int,
+    size: int | tuple[int, int],
+    interpolation: str = "bicubic",
+) -> np.ndarray:
+    """A box of the image, cut out and then resized: uint8 (H, W, 3) → uint8 (h, w, 3).
+
+    size: (h, w), or one for both. ValueError for a box that leaves the image or is empty.
+    """
+    images.check_interpolation(interpolation)
+    full_h, full_w = images.height_width(image)
+    if not (0 <= top < top + height <= full_h and 0 <= left < left + width <= full_w):
+        raise ValueError(
+            f"top, left, height, width: got {(top, left, height, width)}, expected a box inside of "
+            f"{full_h}x{full_w}"
+        )
+    box = images.crop(image, top, left, height, width)
+    return images.as_array(images.resize(box, *images.check_size(size), interpolation))

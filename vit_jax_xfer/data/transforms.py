@@ -8,7 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vit_jax_xfer.data import augment, color_jitter, geometry, pixels  # noqa: F401 - they register
+from vit_jax_xfer.data import (  # noqa: F401 - they register
+    color_jitter,
+    colour_operations,
+    geometry,
+    pixels,
+    rand_augment,
+    random_erasing,
+    trivial_augment,
+)
 from vit_jax_xfer.data.operations import Op, build
 
 _LONGEST = 2000  # letters

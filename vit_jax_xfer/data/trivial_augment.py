@@ -56,7 +56,7 @@ class TrivialAugment:
                 f"interpolation: got {self.interpolation!r}, expected one of "
                 f"{', '.join(INTERPOLATIONS)}"
             )
-        _three_levels(self.fill)
+        three_levels(self.fill)
 
     def __call__(self, image: Any, rng: np.random.Generator) -> "Image":
         # Three draws for every operation, so that what is drawn after does not hang on which.
@@ -99,11 +99,11 @@ def apply(
 
     resample = Image.Resampling[interpolation.upper()]
     if op == "Rotate":
-        return image.rotate(strength, resample, fillcolor=_three_levels(fill))
+        return image.rotate(strength, resample, fillcolor=three_levels(fill))
     matrix = _matrix(op, strength)
     if matrix is not None:
         return image.transform(
-            image.size, Image.Transform.AFFINE, matrix, resample, fillcolor=_three_levels(fill)
+            image.size, Image.Transform.AFFINE, matrix, resample, fillcolor=three_levels(fill)
         )
     return _recolour(image, op, strength)
 
@@ -141,8 +141,27 @@ def _recolour(image: "Image", op: str, strength: float) -> "Image":
     raise ValueError(f"op: got {op!r}, expected one of {', '.join(OPS)}")
 
 
-def _three_levels(fill: Any) -> tuple[int, ...]:
+def three_levels(fill: Any) -> tuple[int, ...]:
+    """Red, green and blue of one level or three, 0 to 255. ValueError for anything else."""
     levels = tuple(fill) if isinstance(fill, tuple | list) else (fill,) * 3
     if len(levels) != 3 or not all(isinstance(v, int) and 0 <= v <= 255 for v in levels):
         raise ValueError(f"fill: got {fill!r}, expected an int from 0 to 255 or three")
     return levels
+
+
+def trivial_augment_op(
+    image: Any,
+    op: str,
+    value: float,
+    interpolation: str = "nearest",
+    fill: int | tuple[int, int, int] = 0,
+) -> np.ndarray:
+    """One operation of TrivialAugmentWide: uint8 (H, W, 3) → uint8 (H, W, 3).
+
+    value: its strength as `apply` takes it, signed. ValueError for an unknown operation, and for
+    floats. Source: TrivialAugment (2103.10158), torchvision's operations on PIL images.
+    """
+    if interpolation not in INTERPOLATIONS:
+        expected = ", ".join(INTERPOLATIONS)
+        raise ValueError(f"interpolation: got {interpolation!r}, expected one of {expected}")
+    return np.asarray(apply(images.as_pil(image), op, value, interpolation, fill))

@@ -1,0 +1,144 @@
+"""Mixup and CutMix: pairs of images and their labels become one, each by a share.
+
+Sources: mixup (1710.09412), CutMix (1905.04899), as timm 1.0 does both.
+"""
+
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+MODES = ("batch", "pair", "element")
+BOX_RULES = ("timm", "timm_0_3_2")
+
+Box = tuple[int, int, int, int]
+
+
+class Mixed(NamedTuple):
+    """images (B, H, W, 3) float32; targets (B, K) float32, shares of the classes."""
+
+    images: jax.Array
+    targets: jax.Array
+
+
+class Decisions(NamedTuple):
+    """What is mixed how, a row each: share (B,) of a row's own image, and which rows take a box.
+
+    cutmix: (B,) bool. boxes: (B, 4) yl, yh, xl, xh of what comes from the partner, where cutmix is.
+    """
+
+    share: jax.Array
+    cutmix: jax.Array
+    boxes: jax.Array
+
+
+def mix(
+    images: Any,
+    labels: Any,
+    num_classes: int,
+    lam: float | Sequence[float],
+    cutmix: bool | Sequence[bool] = False,
+    boxes: Sequence[Box] = (),
+    mode: str = "batch",
+    smoothing: float = 0.1,
+) -> Mixed:
+    """A batch mixed by given decisions: (B, H, W, 3), (B,) int → images and targets (B, K).
+
+    The partner of row i is row B-1-i. lam: the share of a row's own image; cutmix: whether a box is
+    exchanged instead; one of each for mode "batch", one a pair of rows for "pair" (B/2), one a row
+    for "element". boxes: (yl, yh, xl, xh) for each True in cutmix, in order; lam is then the share
+    that they leave. smoothing: of the labels. ValueError naming what doesn't fit.
+    """
+    images = jnp.asarray(images, jnp.float32)
+    number = len(images)
+    if mode not in MODES:
+        raise ValueError(f"mode: got {mode!r}, expected one of {', '.join(MODES)}")
+    if number % 2:
+        raise ValueError(f"images: got {number}, expected an even number of them")
+    wanted = {"batch": 1, "pair": number // 2, "element": number}[mode]
+    shares, chosen = np.atleast_1d(np.asarray(lam, np.float32)), np.atleast_1d(cutmix)
+    for field, given in (("lam", shares), ("cutmix", chosen)):
+        if given.shape != (wanted,):
+            raise ValueError(f"{field}: got {len(given)}, expected {wanted} with mode {mode!r}")
+    if len(boxes) != int(chosen.sum()):
+        raise ValueError(f"boxes: got {len(boxes)}, expected one for each of {int(chosen.sum())}")
+    placed = np.zeros((wanted, 4), np.int32)
+    placed[chosen.astype(bool)] = np.asarray(boxes, np.int32).reshape(-1, 4)
+    rows = Decisions(*(_a_row_each(each, mode, number) for each in (shares, chosen, placed)))
+    return mix_rows(images, jnp.asarray(labels), num_classes, rows, number, smoothing)
+
+
+def _a_row_each(values: np.ndarray, mode: str, number: int) -> jax.Array:
+    """One decision, one a pair or one a row, as one a row."""
+    if mode == "batch":
+        values = np.repeat(values, number, axis=0)
+    elif mode == "pair":
+        values = np.concatenate([values, values[::-1]])
+    return jnp.asarray(values)
+
+
+def mix_rows(
+    images: jax.Array,
+    labels: jax.Array,
+    num_classes: int,
+    rows: Decisions,
+    group: int,
+    smoothing: float = 0.0,
+) -> Mixed:
+    """The images and targets after a row's decisions; partners are rows of one group, turned round.
+
+    images: (B, H, W, 3) float32. labels: (B,) int, or (B, K) shares. group: rows of a group.
+    """
+    height, width = images.shape[1:3]
+    yl, yh, xl, xh = (rows.boxes[:, i, None, None, None] for i in range(4))
+    y, x = jnp.arange(height)[None, :, None, None], jnp.arange(width)[None, None, :, None]
+    inside = (y >= yl) & (y < yh) & (x >= xl) & (x < xh)
+    areas = (rows.boxes[:, 1] - rows.boxes[:, 0]) * (rows.boxes[:, 3] - rows.boxes[:, 2])
+    share = jnp.where(rows.cutmix, 1 - areas / (height * width), rows.share)
+    own, other = images, partners(images, group)
+    blend = share[:, None, None, None]
+    exchanged = rows.cutmix[:, None, None, None]
+    mixed = jnp.where(exchanged, jnp.where(inside, other, own), own * blend + other * (1 - blend))
+    targets = smooth_targets(labels, num_classes, smoothing)
+    mixed_targets = targets * share[:, None] + partners(targets, group) * (1 - share[:, None])
+    return Mixed(mixed, mixed_targets)
+
+
+def partners(rows: jax.Array, group: int) -> jax.Array:
+    """(B, …) → each row's partner: in each group of so many rows, the rows from last to first."""
+    return rows.reshape(-1, group, *rows.shape[1:])[:, ::-1].reshape(rows.shape)
+
+
+def smooth_targets(labels: jax.Array, num_classes: int, smoothing: float) -> jax.Array:
+    """(B,) int, or (B, K) shares → (B, K) float32, of which `smoothing` is spread over all K."""
+    targets = labels if labels.ndim == 2 else jax.nn.one_hot(labels, num_classes)
+    return targets.astype(jnp.float32) * (1 - smoothing) + smoothing / num_classes
+
+
+def cutmix_box(
+    height: int, width: int, lam: float, cy: int, cx: int, rule: str = "timm"
+) -> tuple[Box, float]:
+    """CutMix's box about (cy, cx), cut off at the image, and the share that it leaves.
+
+    → ((yl, yh, xl, xh), lam). rule: "timm_0_3_2" is that of timm before 1.0.31, with which MAE and
+    attention transfer were run: an odd box is one pixel smaller each way. ValueError otherwise.
+    """
+    if rule not in BOX_RULES:
+        raise ValueError(f"rule: got {rule!r}, expected one of {', '.join(BOX_RULES)}")
+    yl, yh, xl, xh = (int(edge) for edge in box_edges(height, width, lam, cy, cx, rule, np))
+    return (yl, yh, xl, xh), 1 - (yh - yl) * (xh - xl) / (height * width)
+
+
+def box_edges(
+    height: int, width: int, lam: Any, cy: Any, cx: Any, rule: str, numpy: ModuleType = jnp
+) -> tuple[Any, Any, Any, Any]:
+    """yl, yh, xl, xh of boxes whose side is √(1 - lam) of the image's; arrays of numpy or jax."""
+    edges = []
+    for size, centre in ((height, cy), (width, cx)):
+        cut = numpy.floor(size * numpy.sqrt(1 - lam)).astype(int)
+        upper = (cut + 1) // 2 if rule == "timm" else cut // 2
+        edges += [numpy.clip(centre - cut // 2, 0, size), numpy.clip(centre + upper, 0, size)]
+    return tuple(edges)
