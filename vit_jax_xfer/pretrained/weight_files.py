@@ -13,7 +13,6 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
-import safetensors
 
 from vit_jax_xfer.pretrained.lazy_arrays import Stored, Unbuilt, one_line_errors
 from vit_jax_xfer.pretrained.torch_files import open_torch
@@ -103,6 +102,8 @@ def _stored_npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Stored:
 
 
 def _open_safetensors(path: Path) -> dict[str, Stored]:
+    import safetensors  # here, because networks without a file need jax and flax alone
+
     file = safetensors.safe_open(path, framework="np")
     stored = {}
     for name in file.keys():  # noqa: SIM118 (no mapping)
