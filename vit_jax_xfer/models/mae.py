@@ -51,6 +51,10 @@ class MaskedAutoencoder(Network):
                 "encoder: masked pre-training drops tokens, which needs absolute positions and a "
                 "class token alone; turn off registers, relative_bias and rotary"
             )
+        if encoder.in_channels != 3:
+            raise ValueError(
+                f"in_channels: masked pre-training paints RGB, got {encoder.in_channels}"
+            )
         if encoder.patch_stride not in (None, encoder.patch_size):
             raise ValueError(
                 f"patch_stride: {encoder.patch_stride} makes patches overlap, so that masked ones "

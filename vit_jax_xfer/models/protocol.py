@@ -38,6 +38,7 @@ class Network(nn.Module):
     # Fields of those networks that have them.
     depth = 0  # layers that layer decay counts
     image_size = None  # pixels that it is meant for
+    in_channels = 3  # of its images
     preprocessing = None  # how its images are prepared
     num_classes = 0  # of its logits
     class_names = None  # of its logits, in order
@@ -58,12 +59,12 @@ class Network(nn.Module):
 
     @nn.nowrap
     def example_inputs(self, image_size: ImageSize | None = None, batch: int = 1) -> Shapes:
-        """Abstract inputs of a call: images (B, H, W, 3) float32, and what goes with them.
+        """Abstract inputs of a call: images (B, H, W, in_channels) float32, and the rest.
 
         image_size: pixels, None = the smallest that shows the shape of every variable.
         """
         height, width = sides_of(self.image_size if image_size is None else image_size)
-        return (jax.ShapeDtypeStruct((batch, height, width, 3), jnp.float32),)
+        return (jax.ShapeDtypeStruct((batch, height, width, self.in_channels), jnp.float32),)
 
     @nn.nowrap
     def init_variables(self, key: jax.Array) -> dict[str, Any]:

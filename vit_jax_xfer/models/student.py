@@ -41,6 +41,7 @@ _SIZE = (
     "position",
     "position_resize",
     "class_token",
+    "in_channels",
     "preprocessing",
 )
 

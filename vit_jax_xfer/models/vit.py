@@ -19,6 +19,7 @@ from vit_jax_xfer.models.transformer.patches import (
     ImageSize,
     PatchEmbed,
     check_images,
+    for_channels,
     grid_of,
     sides_of,
 )
@@ -75,7 +76,8 @@ class ViTOutput:
 class VisionTransformer(Network):
     """Images (B, H, W, 3) float32 → logits (B, K), or the pooled features where there is no head.
 
-    H and W may differ from `image_size`: positions are resized to the image's grid.
+    `in_channels` may be others than 3. H and W may differ from `image_size`: positions are
+    resized to the image's grid.
     """
 
     collections = ("attention", "qkv", "residual")
@@ -131,6 +133,7 @@ class VisionTransformer(Network):
     rotary_grid: int | None = None  # side of the grid that eva02 counts cells on; None = native
     head_bias: bool = True  # False: a projection without one (CLIP)
     pre_logits: bool = False  # a dense layer and tanh before the head (ViT's 21k files, 2010.11929)
+    in_channels: int = 3  # of its images; other than 3 they are the caller's to prepare
     preprocessing: Preprocessing | None = None  # how its images are prepared; travels along
     class_names: tuple[str, ...] | None = None  # of the outputs, in order; travel along
 
@@ -242,7 +245,10 @@ class VisionTransformer(Network):
 
     @nn.nowrap
     def adapt(self, source: "VisionTransformer", variables: dict[str, Any]) -> dict[str, Any]:
-        return {**variables, "params": fit_tables(variables["params"], source, self)}
+        params = fit_tables(variables["params"], source, self)
+        first = params["patch_embed"]
+        kernel = for_channels(first["kernel"], self.in_channels)
+        return {**variables, "params": {**params, "patch_embed": {**first, "kernel": kernel}}}
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -317,7 +323,7 @@ class VisionTransformer(Network):
 
     def embed(self, images: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         """Patch tokens with their positions and the prefix tokens before them: (B, T, C)."""
-        check_images(images)
+        check_images(images, self.in_channels)
         grid = self.grid_in(images.shape)
         tokens = self.patch_embed(images)
         if mask is not None:
@@ -435,6 +441,8 @@ class VisionTransformer(Network):
                 raise ValueError(f"{field}: {getattr(self, field)!r} is none of {allowed}")
         if self.width % self.num_heads:
             raise ValueError(f"num_heads: {self.num_heads} does not divide width {self.width}")
+        if self.in_channels < 1:
+            raise ValueError(f"in_channels: got {self.in_channels}, expected 1 or more")
         stride = self.patch_stride
         if stride is not None and (stride < 1 or self.patch_size % stride):
             raise ValueError(f"patch_stride: {stride} does not divide patch_size {self.patch_size}")

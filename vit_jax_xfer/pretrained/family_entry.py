@@ -15,6 +15,7 @@ import numpy as np
 from vit_jax_xfer.models.preprocessing import IMAGENET, Channels, Preprocessing
 from vit_jax_xfer.models.transformer.positions import sincos_2d
 from vit_jax_xfer.pretrained.fields_from_shapes import Fields, Reading
+from vit_jax_xfer.pretrained.fresh_head import parts_afresh
 from vit_jax_xfer.pretrained.lazy_arrays import LazyState
 from vit_jax_xfer.pretrained.parameter_rules import Rule, State
 from vit_jax_xfer.pretrained.read_files import Checkpoint
@@ -49,11 +50,15 @@ class Evidence:
 
 
 class StoredNetwork(NamedTuple):
-    """The network in a file: the model, its parameters' rules, and the arrays that it takes."""
+    """The network in a file: the model, its parameters' rules, and the arrays that it takes.
+
+    fresh: the parts of its parameters that the file is not asked for.
+    """
 
     model: nn.Module
     rules: tuple[Rule, ...]
     state: LazyState
+    fresh: tuple[str, ...] = ()
 
 
 def vision_transformer(evidence: Evidence, fields: Fields, decoder_fields: Fields) -> StoredNetwork:
@@ -76,12 +81,13 @@ def vision_transformer(evidence: Evidence, fields: Fields, decoder_fields: Field
     off: tuple[str, ...] = () if decoder is None else ("decoder_",)
     if not model.mask_token:
         off += ("mask_token", "masked_embed")
-    if not model.num_classes:
+    stored = evidence.fields["num_classes"]
+    if model.num_classes != stored:
         off += ("head.", "head/", "head_dist.")
     elif evidence.reads_mean:
         off += ("attn_pool.",)
     state = evidence.reading.state.mapped(lambda name: None if name.startswith(off) else name)
-    return StoredNetwork(model, tuple(evidence.reading.rules), state)
+    return StoredNetwork(model, tuple(evidence.reading.rules), state, parts_afresh(model, stored))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,6 +180,8 @@ class Recognised:
 
     state: in canonical names (or the dialect's own), lazy; rules, ignored: the name map.
     shown: the file's own name of each. stored_size: pixels that its positions were made for.
+    stored_channels: of the images that its patch embedding takes; None = the model's.
+    fresh: the parts of the model's parameters that start afresh.
     """
 
     model: nn.Module
@@ -185,6 +193,8 @@ class Recognised:
     shown: Callable[[str], str]
     stored_size: Any
     left_out: tuple[str, ...]
+    stored_channels: int | None = None
+    fresh: tuple[str, ...] = ()
 
 
 def has_fields(**wanted: Any) -> Callable[[Evidence], bool]:
@@ -287,8 +297,9 @@ def usual_heads(width: int) -> int | None:
 
 
 def classes_of(found: int, given: int | None) -> int:
-    """The classes of the file's head; 0 where there is none or the caller drops it."""
-    if given not in (None, 0, found):
-        what = f"a head of {found} classes" if found else "no head"
-        raise ValueError(f"num_classes: got {given}, but the file has {what}; 0 loads without one")
-    return found if given is None else given
+    """The classes of the model's head: the caller's, 0 for none, else those of the file's."""
+    if given is None:
+        return found
+    if isinstance(given, bool) or not isinstance(given, Integral) or given < 0:
+        raise ValueError(f"num_classes: got {given!r}, expected a whole number of 0 or more")
+    return int(given)

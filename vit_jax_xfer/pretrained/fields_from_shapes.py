@@ -122,6 +122,7 @@ def fields_from_shapes(reading: Reading, given: Any = None, stated: Any = None) 
     fields = {
         "width": width,
         "patch_size": patch_size,
+        "in_channels": reading.shape("patch_embed/kernel")[2],
         "depth": reading.count("blocks_{i}/norm1/scale"),
         "mlp_dim": reading.shape(f"{_FIRST}mlp/fc2/kernel")[0],
         "class_token": reading.has("cls_token"),

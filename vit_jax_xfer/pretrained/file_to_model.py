@@ -42,12 +42,15 @@ from vit_jax_xfer.pretrained.saved_models import is_saved_model, load_saved_mode
 # A file hints at these, but a caller may want them otherwise; if the weights then don't fit,
 # filling says so.
 _HINTS = ("image_size", "pool", "pool_norm", "num_classes", "mask_token", "distillation_head")
+_HINTS += ("in_channels",)
 
 
 def load_pretrained(
     source: str | os.PathLike[str] | Mapping[str, Any],
     family: str | None = None,
     weights: str | None = None,
+    *,
+    seed: int = 0,
     **fields: Any,
 ) -> tuple[nn.Module, dict[str, Any]]:
     """A model and its variables (float32 jax arrays), whole, from a file or a mapping.
@@ -61,12 +64,15 @@ def load_pretrained(
         "momentum_encoder", …; of a run's checkpoint "ema" for the average of its parameters;
         None = the usual one.
     fields: the model's fields that shapes can't tell or that should differ: num_heads, image_size
-        (positions are resized), num_classes=0 (drops the head), dtype, scan, drop_path, …;
+        (positions are resized), num_classes (0 drops the head, another number than the file's
+        puts a fresh one in its place), in_channels (of a VisionTransformer, whose first layer goes
+        over as timm's does, see patches.for_channels), dtype, scan, drop_path, …;
         family "mae" also takes decoder=False (the encoder alone), and "lift" needs patch_size.
+    seed: a fresh head is the one that model.init(jax.random.key(seed), images) has.
     ValueError when anything in the file is left over, missing or of another shape, when the family
     can't be told, and when a field is unknown or disagrees with the file.
     """
-    model, variables, _ = load_on_host(source, family, weights, **fields)
+    model, variables, _ = load_on_host(source, family, weights, seed=seed, **fields)
     return model, _on_device(variables)
 
 
@@ -74,6 +80,8 @@ def load_on_host(
     source: str | os.PathLike[str] | Mapping[str, Any],
     family: str | None = None,
     weights: str | None = None,
+    *,
+    seed: int = 0,
     **fields: Any,
 ) -> tuple[nn.Module, dict[str, Any], Recognised | None]:
     """As `load_pretrained`, but with numpy arrays, so that the caller chooses where they go.
@@ -84,10 +92,10 @@ def load_on_host(
         source = local_source(source)
         if is_saved_model(source):
             given = {"family": family, "weights": weights, **fields}
-            return *load_saved_model(source, given), None
+            return *load_saved_model(source, given, seed), None
     checkpoint = read_checkpoint(source, weights)
     found = recognise(checkpoint, family, fields)
-    return found.model, fill(found), found
+    return found.model, fill(found, seed), found
 
 
 def recognise(checkpoint: Checkpoint, family: str | None, given: Fields) -> Recognised:
@@ -124,11 +132,15 @@ def recognise(checkpoint: Checkpoint, family: str | None, given: Fields) -> Reco
         if field not in given and field not in config.fields:
             note(doubt)
     stored_size = stored.get("image_size")
-    fields["preprocessing"] = given.get("preprocessing") or _preprocessing(
-        checkpoint, found, stored_size or fields["image_size"]
-    )
+    fields["preprocessing"] = given.get("preprocessing")
+    if fields["in_channels"] != 3:
+        note(f"in_channels: images of {fields['in_channels']} channels are yours to prepare")
+    elif fields["preprocessing"] is None:
+        fields["preprocessing"] = _preprocessing(
+            checkpoint, found, stored_size or fields["image_size"]
+        )
     network = found.network(evidence, fields, decoder)
-    return _recognised(checkpoint, found, network, renamed, stored_size)
+    return _recognised(checkpoint, found, network, renamed, stored_size, stored["in_channels"])
 
 
 def _known() -> str:
@@ -149,6 +161,7 @@ def _recognised(
     network: StoredNetwork,
     renamed: Renamed,
     stored_size: Any = None,
+    stored_channels: int | None = None,
 ) -> Recognised:
     return Recognised(
         model=network.model,
@@ -160,6 +173,8 @@ def _recognised(
         shown=renamed.shown,
         stored_size=stored_size,
         left_out=(*checkpoint.left_out, *renamed.left_out),
+        stored_channels=stored_channels,
+        fresh=network.fresh,
     )
 
 
@@ -194,7 +209,9 @@ def _all_fields(
     hints = {k: fields[k] for k in _HINTS if k in fields}
     sure = {k: v for k, v in fields.items() if k not in hints}
     config = {k: v for k, v in evidence.config.items() if k != "decoder_num_heads"}
-    if evidence.reads_mean and given.get("num_classes") != 0:
+    number = classes_of(fields["num_classes"], given.get("num_classes"))
+    keeps_head = number == fields["num_classes"]
+    if evidence.reads_mean and keeps_head:
         if fields["class_token"]:
             raise ValueError(
                 "classifier: reads a mean of tokens before the last norm, which no network here "
@@ -209,6 +226,8 @@ def _all_fields(
     sure = {k: v for k, v in sure.items() if k not in {**usual, **of_family} or k in config}
     if "mlp" in config:  # which function a gate has
         sure.pop("mlp")
+    if not keeps_head:
+        sure["head_bias"] = given.get("head_bias", True)
     if not evidence.reading.has("blocks_0/layer_scale1"):
         sure["layer_scale"] = None
     heads = config.pop("num_heads", None) or stored_heads(evidence.reading)
@@ -216,10 +235,12 @@ def _all_fields(
     chosen["num_heads"] = number_of_heads(
         "num_heads", given.get("num_heads"), heads, fields["width"], family.heads
     )
-    chosen["num_classes"] = classes_of(fields["num_classes"], given.get("num_classes"))
+    chosen["num_classes"] = number
     _check_positions(chosen, given)
-    if not chosen["num_classes"]:
+    if not number:
         chosen["distillation_head"], chosen["head_bias"] = None, True
+    elif not keeps_head:
+        chosen["distillation_head"] = given.get("distillation_head")
     elif not chosen["distillation_token"] and "distillation_head" not in given:
         chosen["distillation_head"] = None
     return chosen

@@ -13,10 +13,11 @@ import jax
 import numpy as np
 
 from vit_jax_xfer.models.protocol import Network
-from vit_jax_xfer.models.transformer.patches import grid_of
+from vit_jax_xfer.models.transformer.patches import for_channels, grid_of
 from vit_jax_xfer.models.transformer.positions import fit_positions
 from vit_jax_xfer.models.transformer.relative_positions import resize_table, table_rows
 from vit_jax_xfer.pretrained.family_entry import Recognised
+from vit_jax_xfer.pretrained.fresh_head import draw_afresh
 from vit_jax_xfer.pretrained.parameter_rules import (
     Layout,
     Rule,
@@ -27,13 +28,15 @@ from vit_jax_xfer.pretrained.parameter_rules import (
     unstack_blocks,
 )
 
+_FIRST_KERNEL = "patch_embed/kernel"
 
-def fill(found: Recognised) -> dict[str, Any]:
+
+def fill(found: Recognised, seed: int = 0) -> dict[str, Any]:
     """{"params": …, "batch_stats": …} as float32 numpy arrays, the latter where the model has them.
 
     The arrays are made first, blocks of a scan as one, and each parameter of the file is read into
     its place: beside the model, one parameter is in memory. Nothing is put on a device.
-    ValueError unless the file fills the model whole.
+    seed: of the parts that start afresh. ValueError unless the file fills all others whole.
     """
     shapes = variable_shapes(found.model)
     variables = jax.tree.map(lambda leaf: np.empty(leaf.shape, np.float32), shapes)
@@ -41,14 +44,19 @@ def fill(found: Recognised) -> dict[str, Any]:
     # Parameters' paths stand without "params/"; those of other collections begin with their name.
     others = {name: tree for name, tree in variables.items() if name != "params"}
     places = dict([*params, *flatten(others)])
-    from_publisher(
-        _fitted(found),
-        {path: place.shape for path, place in places.items()},
-        found.rules,
-        found.ignored,
-        put=lambda path, array: np.copyto(places[path], array),
-        shown=found.shown,
-    )
+    for path, drawn in flatten(draw_afresh(found.model, found.fresh, seed)):
+        np.copyto(places.pop(path), drawn)
+    wanted = {path: place.shape for path, place in places.items()}
+    channels = found.model.in_channels
+    if found.stored_channels not in (None, channels):
+        p, q, _, width = wanted[_FIRST_KERNEL]
+        wanted[_FIRST_KERNEL] = (p, q, found.stored_channels, width)
+
+    def put(path: str, array: np.ndarray) -> None:
+        array = for_channels(array, channels) if path == _FIRST_KERNEL else array
+        np.copyto(places[path], array)
+
+    from_publisher(_fitted(found), wanted, found.rules, found.ignored, put, found.shown)
     return variables
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from vit_jax_xfer.local_paths import local_path
 from vit_jax_xfer.pretrained.description import describe, from_description
+from vit_jax_xfer.pretrained.fresh_head import with_classes
 from vit_jax_xfer.pretrained.lazy_arrays import one_line_errors
 from vit_jax_xfer.pretrained.weight_files import open_weights
 from vit_jax_xfer.storage.checkpoint_model import (
@@ -115,11 +116,13 @@ def with_class_names(model: nn.Module, class_names: Sequence[str]) -> nn.Module:
     return model.clone(class_names=names)
 
 
-def load_saved_model(path: Path, given: Mapping[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
+def load_saved_model(
+    path: Path, given: Mapping[str, Any], seed: int = 0
+) -> tuple[nn.Module, dict[str, Any]]:
     """The model and its variables, float32 numpy arrays.
 
-    given: the caller's arguments, of which only fields that change no variable may be set, and of
-    a checkpoint `weights`: "params" or "ema".
+    given: the caller's arguments, of which only fields that change no variable may be set, besides
+    num_classes (`with_classes`, with this seed), and of a checkpoint `weights`: "params" or "ema".
     """
     folder = locate_model(path) if path.is_dir() else None
     weights = None
@@ -127,6 +130,7 @@ def load_saved_model(path: Path, given: Mapping[str, Any]) -> tuple[nn.Module, d
         given = dict(given)
         weights = given.pop("weights", None)
     given = {name: value for name, value in given.items() if value is not None}
+    num_classes = given.pop("num_classes", None)
     fixed = [name for name in given if name not in _RUNTIME]
     if fixed:
         raise ValueError(f"{path}: a model of this project has its fields; drop {', '.join(fixed)}")
@@ -139,7 +143,10 @@ def load_saved_model(path: Path, given: Mapping[str, Any]) -> tuple[nn.Module, d
 
         variables, description = load_model(folder)
     with one_line_errors(str(path)):
-        model = from_description(description).clone(**given)
+        model = from_description(description)
+        if num_classes not in (None, model.num_classes):
+            model, variables = with_classes(model, variables, num_classes, seed)
+        model = model.clone(**given)
     return model, jax.tree.map(lambda x: np.asarray(x, np.float32), variables)
 
 

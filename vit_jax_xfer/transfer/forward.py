@@ -88,9 +88,9 @@ def paired_forward(
 ) -> tuple[jax.Array, jax.Array]:
     """As `transfer_forward`, with the loss of each image: logits (B, K), loss (B,) float32."""
     teacher_images = images if teacher_images is None else teacher_images
-    check_views(images, teacher_images)
     student, student_variables = encoder_of(student, student_variables)
     teacher, teacher_variables = encoder_of(teacher, teacher_variables)
+    check_views(images, teacher_images, student.in_channels, teacher.in_channels)
     pairing = transfer.pair(student, teacher, images.shape, teacher_images.shape)
     if transfer.materialize and transfer.part == "map":
         student, teacher = (_with_maps(network) for network in (student, teacher))
@@ -111,15 +111,15 @@ def paired_forward(
     return forward_in_turn(pair, images, teacher_images, train, rngs, teacher_rngs)
 
 
-def check_views(images: jax.Array, teacher_images: jax.Array) -> None:
-    """ValueError unless both are (B, H, W, 3), of as many images."""
-    check_images(images)
-    if teacher_images.ndim != 4 or (teacher_images.shape[0], teacher_images.shape[-1]) != (
-        images.shape[0],
-        3,
-    ):
+def check_views(
+    images: jax.Array, teacher_images: jax.Array, channels: int, teacher_channels: int
+) -> None:
+    """ValueError unless both are (B, H, W, channels), of as many images."""
+    check_images(images, channels)
+    wanted = (images.shape[0], teacher_channels)
+    if teacher_images.ndim != 4 or (teacher_images.shape[0], teacher_images.shape[-1]) != wanted:
         raise ValueError(
-            f"teacher_images: expected shape ({images.shape[0]}, H, W, 3), got "
+            f"teacher_images: expected shape ({wanted[0]}, H, W, {wanted[1]}), got "
             f"{tuple(teacher_images.shape)}"
         )
 

@@ -56,10 +56,29 @@ def grid_of(image_size: ImageSize, patch_size: int, stride: int | None = None) -
     return height // patch_size, width // patch_size
 
 
-def check_images(images: jax.Array) -> None:
-    """ValueError unless images are (B, H, W, 3)."""
-    if images.ndim != 4 or images.shape[-1] != 3:
-        raise ValueError(f"images: expected shape (B, H, W, 3), got {tuple(images.shape)}")
+def check_images(images: jax.Array, channels: int = 3) -> None:
+    """ValueError unless images are (B, H, W, channels)."""
+    if images.ndim != 4 or images.shape[-1] != channels:
+        raise ValueError(f"images: expected shape (B, H, W, {channels}), got {tuple(images.shape)}")
+
+
+def for_channels(kernel: Any, channels: int) -> Any:
+    """A patch embedding's kernel (p, p, c, width) for images of another number of channels.
+
+    As timm does it: for one channel the sum over all, so that a grey image counts as one of equal
+    channels; else those of RGB in turn, times 3 / channels. ValueError where c is not 3 then.
+    """
+    stored = kernel.shape[2]
+    if channels == stored:
+        return kernel
+    if channels == 1:
+        return kernel.sum(axis=2, keepdims=True)
+    if stored != 3 or channels < 1:
+        raise ValueError(
+            f"in_channels: got {channels}, but the weights have {stored}; those of RGB go to any "
+            "number of channels, others only to 1"
+        )
+    return kernel[:, :, [i % 3 for i in range(channels)]] * (3 / channels)
 
 
 class PatchEmbed(nn.Module):

@@ -14,6 +14,7 @@ from vit_jax_xfer.pretrained.family_entry import (
     classes_of,
 )
 from vit_jax_xfer.pretrained.fields_from_shapes import Fields
+from vit_jax_xfer.pretrained.fresh_head import parts_afresh
 from vit_jax_xfer.pretrained.lazy_arrays import LazyState
 from vit_jax_xfer.pretrained.parameter_rules import (
     BATCH_COUNTS,
@@ -64,12 +65,13 @@ def _network(checkpoint: Checkpoint, given: Fields) -> StoredNetwork:
     head = "mlp_head.3.weight" if PUBLISHED[name]["head_width"] else "classifier.0.weight"
     if head not in state:
         raise ValueError(f"{head}: not in the file, and the number of classes is read from it")
-    classes = classes_of(state.shape(head)[0], given.get("num_classes"))
+    stored = state.shape(head)[0]
+    classes = classes_of(stored, given.get("num_classes"))
     model = create_model(name, **{**given, "num_classes": classes})
-    if not classes:
-        heads = ("mlp_head.", "classifier.")
-        state = state.mapped(lambda name: None if name.startswith(heads) else name)
-    return StoredNetwork(model, rules(name), state)
+    if classes != stored:
+        off = (head.removesuffix("weight"),) if classes else ("mlp_head.", "classifier.")
+        state = state.mapped(lambda name: None if name.startswith(off) else name)
+    return StoredNetwork(model, rules(name), state, parts_afresh(model, stored))
 
 
 def _name_of_file(state: LazyState) -> str:

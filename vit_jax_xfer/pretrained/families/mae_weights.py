@@ -32,6 +32,11 @@ def _network(evidence: Evidence, fields: Fields, decoder_fields: Fields) -> Stor
     if not evidence.reading.has_decoder or not decoder_fields.get("decoder", True):
         return vision_transformer(evidence, fields, decoder_fields)
     decoder_fields = {k: v for k, v in decoder_fields.items() if k != "decoder"}
+    if fields["num_classes"]:
+        raise ValueError(
+            "num_classes: a masked autoencoder has no head for classes; decoder=False loads the "
+            "encoder, which may have one"
+        )
     from vit_jax_xfer.models.mae import MaskedAutoencoder
     from vit_jax_xfer.models.registry import build
 
