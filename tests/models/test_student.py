@@ -20,6 +20,7 @@ SIZE = {
     "norm_eps": 1e-5,
     "position": "none",
     "position_resize": "bilinear_corners",
+    "in_channels": 4,
     "class_token": True,
     "preprocessing": Preprocessing((0.1, 0.2, 0.3), (1.0, 1.0, 1.0)),
 }
@@ -151,7 +152,7 @@ def test_a_masked_autoencoder_is_its_encoder():
 @pytest.mark.parametrize("parts", [None, ()])
 def test_it_runs(parts):
     student = student_like(TEACHER, parts, num_classes=5)
-    images = jax.ShapeDtypeStruct((2, 24, 24, 3), jnp.float32)
+    images = jax.ShapeDtypeStruct((2, 24, 24, 4), jnp.float32)
     variables = jax.eval_shape(student.init, jax.random.key(0), images)
     assert jax.eval_shape(student.apply, variables, images).shape == (2, 5)
 
