@@ -53,6 +53,18 @@ def default_config(task: str, model: str, *, settings: dict[str, Any], **fields:
     config.unlabeled.pipeline = ""  # "" = as data.pipeline
     config.unlabeled.batch_size = 0
 
+    # Mixup and CutMix of labelled images, in the step, after data.pipeline.
+    config.mix = ConfigDict()
+    config.mix.mixup = 0.0  # alpha of the share's Beta distribution; 0 = no mixup
+    config.mix.cutmix = 0.0  # the same of CutMix; 0 = none
+    config.mix.probability = 1.0  # that what shares a draw is mixed at all
+    config.mix.switch = 0.5  # that it is CutMix, where there are both
+    config.mix.mode = "batch"  # what shares a draw: batch (a whole group) | pair | element
+    # Images that are mixed among themselves: published draws are one for each GPU's 32 or 64. 0 =
+    # the whole batch.
+    config.mix.group = 0
+    config.mix.boxes = "timm"  # CutMix's: timm | timm_0_3_2 (MAE, attention transfer)
+
     config.eval = ConfigDict()
     config.eval.source = ""  # "" = as data.source
     config.eval.split = "validation"

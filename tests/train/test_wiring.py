@@ -66,6 +66,13 @@ SECOND: dict[str, tuple[Any, dict[str, Any]]] = {
     "eval.benchmarks": (WILLOW["eval.benchmarks"], {}),
     "eval.benchmark_size": (16, WILLOW),
     "eval.benchmark_limit": (3, WILLOW),
+    "mix.mixup": (0.8, {}),
+    "mix.cutmix": (1.0, {}),
+    "mix.probability": (0.5, {"mix.mixup": 0.8}),
+    "mix.switch": (0.75, {"mix.mixup": 0.8, "mix.cutmix": 1.0}),
+    "mix.mode": ("pair", {"mix.mixup": 0.8}),
+    "mix.group": (2, {"mix.mixup": 0.8}),
+    "mix.boxes": ("timm_0_3_2", {"mix.cutmix": 1.0}),
     "optim.lr": (0.5, {}),
     "optim.end_lr": (1e-4, {}),
     "optim.lr_for_batch": (8, {}),
@@ -115,6 +122,7 @@ SECOND: dict[str, tuple[Any, dict[str, Any]]] = {
     "model.head_init_std": (0.5, {}),
     "model.layer_scale": (0.1, {}),
     "model.registers": (2, {}),
+    "model.register_position": (True, {"model.registers": 2}),
     "model.class_position": (False, {}),
     "model.distillation_token": (True, {}),
     "model.distillation_head": (False, {"model.distillation_token": True, "model.pool": "cls"}),
@@ -382,7 +390,8 @@ trace_once = functools.cache(lambda key: [])
 
 def trace_by_sections(task, config, *given):
     """`trace_step`, which reads these sections alone: traced once for all runs that share them."""
-    sections = ("model", "task", "optim", "mesh", "unlabeled", "seed", "batch_size", "steps")
+    sections = ("model", "task", "optim", "mesh", "unlabeled", "mix", "seed")
+    sections += ("batch_size", "steps")
     key = config.epochs, given[-1]["image"].shape, *(repr(config[name]) for name in sections)
     known = trace_once(str((key, type(task.model), task.model)))
     if not known:

@@ -13,10 +13,11 @@ from vit_jax_xfer.tasks.task import Batch, Task, Variables
 from vit_jax_xfer.train.clock import format_duration
 from vit_jax_xfer.train.console import say
 from vit_jax_xfer.train.initial_state import Init, make_init
+from vit_jax_xfer.train.mixing import mixing_of
 from vit_jax_xfer.train.optimizer import Optimizer, optimizer_of
 from vit_jax_xfer.train.schedule import RunSchedule
 from vit_jax_xfer.train.sharding import batch_sharding, frozen_shardings, replicated
-from vit_jax_xfer.train.state import Mixing, TrainState, make_train_step, state_shardings
+from vit_jax_xfer.train.state import TrainState, make_train_step, state_shardings
 
 
 class Program(NamedTuple):
@@ -70,12 +71,11 @@ def trace_step(
     run_schedule: RunSchedule,
     mesh: Mesh,
     batch_shapes: dict[str, jax.ShapeDtypeStruct],
-    mix: Mixing | None = None,
 ) -> Program:
     """Shapes before arrays, shardings before either exists, and the step on them.
 
-    batch_shapes: of the global batch, before `mix` (see make_train_step). ValueError, naming the
-    field, for an optimizer or a mesh that the parameters do not go with.
+    batch_shapes: of the global batch, before its images are mixed. ValueError, naming the field,
+    for an optimizer or a mesh that the parameters do not go with, and for mixing that can't be.
     """
     small = config.mesh.fsdp_min_elements
     optimizer = optimizer_of(task, config, run_schedule)
@@ -93,7 +93,7 @@ def trace_step(
         ema_decay=config.optim.ema,
         accumulate=config.optim.accumulate,
         skip_nonfinite=config.optim.skip_nonfinite,
-        mix=mix,
+        mix=mixing_of(config, task),
     )
 
     def logged(

@@ -3,18 +3,64 @@
 Sources: mixup (1710.09412), CutMix (1905.04899), as timm 1.0 does both.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
+
+from vit_jax_xfer.tasks.task import Batch, Task
 
 MODES = ("batch", "pair", "element")
 BOX_RULES = ("timm", "timm_0_3_2")
 
 Box = tuple[int, int, int, int]
+
+
+def mixing_of(config: ConfigDict, task: Task) -> Callable[[Batch, jax.Array], Batch] | None:
+    """What a step does first to the batch of a config: (batch, key) → batch; None = nothing.
+
+    Labels become shares of classes, (B, K). Images without labels stay as they are. All that is
+    drawn hangs on the key alone, so that any mesh gives the same. ValueError naming the field.
+    """
+    settings, number = config.mix, config.batch_size
+    if not settings.mixup and not settings.cutmix:
+        return None
+    _check(settings, number)
+    if not task.needs_labels:
+        raise ValueError(f"mix: {config.task['name']} learns from no labels that could be mixed")
+    group, classes = settings.group or number, task.model.num_classes
+
+    def mixed(batch: Batch, key: jax.Array) -> Batch:
+        rows = draw_rows(key, settings, number, group, batch["image"].shape[1:3])
+        images, targets = mix_rows(batch["image"], batch["label"], classes, rows, group)
+        return {**batch, "image": images.astype(batch["image"].dtype), "label": targets}
+
+    return mixed
+
+
+def _check(settings: ConfigDict, number: int) -> None:
+    """ValueError naming the field of config.mix that makes no sense."""
+    for field in ("mixup", "cutmix"):
+        if not 0 <= settings[field] <= 1000:
+            raise ValueError(f"mix.{field}: got {settings[field]}, expected an alpha of 0 or more")
+    for field in ("probability", "switch"):
+        if not 0 <= settings[field] <= 1:
+            raise ValueError(f"mix.{field}: got {settings[field]}, expected a chance from 0 to 1")
+    for field, known in (("mode", MODES), ("boxes", BOX_RULES)):
+        if settings[field] not in known:
+            raise ValueError(
+                f"mix.{field}: got {settings[field]!r}, expected one of {', '.join(known)}"
+            )
+    group = settings.group or number
+    if group < 2 or group % 2 or number % group:
+        raise ValueError(
+            f"mix.group: got {group} images, expected an even number that divides batch_size, "
+            f"{number}"
+        )
 
 
 class Mixed(NamedTuple):
@@ -78,6 +124,38 @@ def _a_row_each(values: np.ndarray, mode: str, number: int) -> jax.Array:
     elif mode == "pair":
         values = np.concatenate([values, values[::-1]])
     return jnp.asarray(values)
+
+
+def draw_rows(
+    key: jax.Array, settings: ConfigDict, number: int, group: int, size: tuple[int, int]
+) -> Decisions:
+    """The decisions of a batch of `number` rows in groups, for images of (height, width)."""
+    alone = {"batch": 1, "pair": group // 2, "element": group}[settings.mode]  # draws a group
+    draws = (number // group, alone)
+    keys = jax.random.split(key, 6)
+    left_out = jax.random.uniform(keys[0], draws) >= settings.probability
+    switch = settings.switch if settings.mixup and settings.cutmix else float(settings.cutmix > 0)
+    cutmix = (jax.random.uniform(keys[1], draws) < switch) & ~left_out
+    share = jnp.ones(draws)
+    for at, alpha, which in ((2, settings.mixup, ~cutmix), (3, settings.cutmix, cutmix)):
+        if alpha:
+            share = jnp.where(which, jax.random.beta(keys[at], alpha, alpha, draws), share)
+    share = jnp.where(left_out, 1.0, share)
+    centres = (
+        jax.random.randint(keys[at], draws, 0, side) for at, side in zip((4, 5), size, strict=True)
+    )
+    boxes = jnp.stack(box_edges(*size, share, *centres, settings.boxes), axis=-1)
+    rows = (_rows_of_groups(each, settings.mode, group) for each in (share, cutmix, boxes))
+    return Decisions(*rows)
+
+
+def _rows_of_groups(draws: jax.Array, mode: str, group: int) -> jax.Array:
+    """(groups, draws a group, …) as one a row."""
+    if mode == "batch":
+        draws = jnp.repeat(draws, group, axis=1)
+    elif mode == "pair":
+        draws = jnp.concatenate([draws, draws[:, ::-1]], axis=1)
+    return draws.reshape(-1, *draws.shape[2:])
 
 
 def mix_rows(

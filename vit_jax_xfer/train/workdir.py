@@ -16,7 +16,7 @@ from vit_jax_xfer.storage.model_paths import is_model_directory
 from vit_jax_xfer.train.console import say
 
 # A resumed run must agree in these; in others (length, cadence, mesh, …) it may differ.
-FIXED = ("seed", "task", "model", "init_from", "batch_size", "data", "unlabeled", "optim")
+FIXED = ("seed", "task", "model", "init_from", "batch_size", "data", "unlabeled", "mix", "optim")
 # Of those, what changes no number; a teacher is known by its fingerprint, not by its path.
 FREE = ("data.workers", "data.tfds_dir", "task.teacher", "task.backbone", "task.members")
 FREE += ("optim.skip_nonfinite",)  # how a run that has met such a batch goes on
