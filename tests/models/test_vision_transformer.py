@@ -192,3 +192,15 @@ def test_images_are_checked(images, message):
         jax.eval_shape(MODEL.apply, shapes_of(MODEL), images)
     with pytest.raises(ValueError, match=message):
         extract(MODEL, draw(MODEL), images)
+
+
+def test_a_remainder_of_pixels_is_left_out_only_where_asked():
+    dropping = VisionTransformer(image_size=37, drop_remainder=True, **FIELDS)
+    variables = draw(dropping)
+    wide = np.pad(IMAGES, ((0, 0), (0, 5), (0, 7), (0, 0)), constant_values=9)
+    assert dropping.grid == MODEL.grid
+    np.testing.assert_array_equal(dropping.apply(variables, wide), MODEL.apply(variables, IMAGES))
+    with pytest.raises(ValueError, match="image_size: 37×39 pixels are not a whole number of 8-pi"):
+        MODEL.apply(variables, wide)
+    with pytest.raises(ValueError, match="image_size: 32×7 pixels are smaller than one 8-pixel pa"):
+        dropping.apply(variables, IMAGES[:, :, :7])

@@ -103,3 +103,20 @@ def test_networks_of_rectangles(golden, case, name, shape):
         assert model.class_position == (shape[1] == 65)
     side = 5 if "beit" in case else 8
     assert load_pretrained(state, num_heads=3)[0].grid == (side, side)
+
+
+def test_a_remainder_of_pixels_is_the_networks_to_leave_out():
+    wanted = (0, {"image_size": 30, "drop_remainder": True})
+    assert positions(9, given=30) == positions(9, stated=30) == wanted
+    assert positions(9, given=(24, 30))[1] == {"image_size": (24, 30), "drop_remainder": True}
+    assert size_of_offsets(table_rows((3, 3)), Sizes(30, None, PATCH)) == wanted[1]
+
+
+def test_a_remainder_is_refused_where_the_publisher_would(golden):
+    state = golden("timm/supervised_cls")  # 4×4 patches of 8
+    model, _ = load_pretrained(state, num_heads=3, image_size=38)
+    assert (model.image_size, model.grid, model.drop_remainder) == (38, (4, 4), True)
+    with pytest.raises(ValueError, match="image_size: 46×46 pixels are not a whole number"):
+        load_pretrained(state, num_heads=3, image_size=46)
+    model, _ = load_pretrained(state, num_heads=3, image_size=46, drop_remainder=True)
+    assert model.grid == (5, 5)

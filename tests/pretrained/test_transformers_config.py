@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from vit_jax_xfer.data.prepare import preprocess
 from vit_jax_xfer.models.transformer.positions import resize_positions
 from vit_jax_xfer.pretrained import load_pretrained
 from vit_jax_xfer.pretrained.loading_notes import LoadingNote
@@ -113,3 +114,31 @@ def test_every_type_is_transformers_own(transformers):
         config |= config.get("rope_parameters") or {}
         assert {key: config[key] for key in kind.defaults} == dict(kind.defaults), name
         assert set(kind.shown) <= set(config) | {"num_register_tokens", "qkv_bias"}, name
+
+
+def test_a_remainder_is_left_out_as_transformers_does(transformers, tmp_path):
+    """As SigLIP at 384 pixels with patches of 14, on what its image processor gives."""
+    import torch
+
+    config = transformers.SiglipVisionConfig(
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        image_size=30,
+        patch_size=8,
+    )
+    network = transformers.SiglipVisionModel(config).eval()
+    network.save_pretrained(tmp_path)
+    size = {"height": 30, "width": 30}
+    said = {"image_processor_type": "SiglipImageProcessor", "size": size, "resample": 3}
+    said = {"image_processor": {**said, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}}
+    (tmp_path / "processor_config.json").write_text(json.dumps(said))
+    model, variables = load_pretrained(tmp_path)
+    assert (model.image_size, model.grid, model.preprocessing.size) == (30, (3, 3), 30)
+    picture = np.random.default_rng(0).integers(0, 256, (33, 47, 3), np.uint8)
+    images = preprocess(model, picture)
+    with torch.no_grad():
+        wanted = network(torch.from_numpy(images.transpose(0, 3, 1, 2).copy())).last_hidden_state
+    found = model.apply(variables, images, method="forward").tokens
+    np.testing.assert_allclose(found, wanted.numpy(), atol=1e-5)

@@ -33,6 +33,7 @@ NATIVE_PARTS: dict[str, tuple[str, ...]] = {
 _SIZE = (
     "image_size",
     "patch_size",
+    "drop_remainder",
     "width",
     "depth",
     "num_heads",

@@ -140,6 +140,9 @@ class VisionTransformer(Network):
     # Pixels from one patch to the next, None = patch_size; below it patches overlap, on the same
     # weights (2112.05814). Positions, rotations and biases are then those of a larger grid.
     patch_stride: int | None = None
+    drop_remainder: bool = (
+        False  # pixels beyond whole patches: True leaves them out (SigLIP at 384)
+    )
     dtype: Any = jnp.float32  # of activations; parameters, softmax and head stay float32
     attention: str = "auto"  # auto | plain | blockwise | cudnn | splash | tokamax, see kernels.py
     blockwise_above: int | None = None  # tokens above which maps go by blocks, None = kernels.py's
@@ -253,7 +256,7 @@ class VisionTransformer(Network):
     @property
     def grid(self) -> tuple[int, int]:
         """Patches (down, across) at the native image size."""
-        return grid_of(self.image_size, self.patch_size)
+        return grid_of(self.image_size, self.patch_size, drop_remainder=self.drop_remainder)
 
     @property
     def class_tokens(self) -> int:
@@ -290,7 +293,8 @@ class VisionTransformer(Network):
 
     def grid_in(self, image_shape: tuple[int, ...]) -> tuple[int, int]:
         """Patches (down, across) of an image (…, H, W, 3). ValueError unless they fit."""
-        return grid_of(tuple(image_shape[-3:-1]), self.patch_size, self.patch_stride)
+        size = tuple(image_shape[-3:-1])
+        return grid_of(size, self.patch_size, self.patch_stride, self.drop_remainder)
 
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
         return self.forward(images, train).result

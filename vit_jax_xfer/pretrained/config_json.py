@@ -1,10 +1,12 @@
-"""What a Hugging Face directory's config.json says beside the weights: transformers' and timm's."""
+"""What a folder's JSON files say beside the weights: transformers', timm's and open_clip's."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from vit_jax_xfer.models.preprocessing import Preprocessing, from_hugging_face
 from vit_jax_xfer.pretrained.folder_config import FolderConfig
+from vit_jax_xfer.pretrained.open_clip_config import open_clip_preprocessing, read_open_clip
+from vit_jax_xfer.pretrained.read_files import Checkpoint
 from vit_jax_xfer.pretrained.timm_config import is_timm_config, read_timm
 from vit_jax_xfer.pretrained.transformers_config import (
     network_fields,
@@ -14,18 +16,32 @@ from vit_jax_xfer.pretrained.transformers_config import (
 
 
 def read_folder_config(
-    config: Mapping[str, Any] | None, given: Collection[str] = (), forced: bool = False
+    checkpoint: Checkpoint, dialect: str, given: Collection[str] = (), forced: bool = False
 ) -> FolderConfig:
-    """All that a folder's config.json says of the network beside it.
+    """All that a folder's configuration says of the network beside it.
 
-    given: the fields that the caller says himself, see `read_timm`. forced: whether he names the
-    family, see there and `read_transformers`.
+    dialect: in whose names its weights are, which tells whose configuration is meant where several
+    are there. given: the fields that the caller says himself, see `read_timm`. forced: whether he
+    names the family, see there and `read_transformers`.
     """
+    config = checkpoint.config
+    if _is_open_clips(checkpoint, dialect):
+        return read_open_clip(checkpoint.open_clip)
     if config is None:
         return FolderConfig()
     if is_timm_config(config):
         return read_timm(config, given, forced)
     return read_transformers(config, forced)
+
+
+def _is_open_clips(checkpoint: Checkpoint, dialect: str) -> bool:
+    """Whether open_clip's configuration is that of the weights that were opened."""
+    if checkpoint.open_clip is None:
+        return False
+    config = checkpoint.config
+    if config is None or dialect == "openai":
+        return True
+    return dialect == "timm" and not is_timm_config(config)
 
 
 def config_fields(config: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -35,6 +51,16 @@ def config_fields(config: Mapping[str, Any] | None) -> dict[str, Any]:
     if is_timm_config(config):
         return read_timm(config).fields
     return network_fields(vision_config(config)[0])
+
+
+def folder_preprocessing(checkpoint: Checkpoint, dialect: str, size: Any) -> Preprocessing | None:
+    """How images are prepared by a folder's own files; None where it doesn't say.
+
+    dialect: as in `read_folder_config`. size: of the network's images.
+    """
+    if _is_open_clips(checkpoint, dialect):
+        return open_clip_preprocessing(checkpoint.open_clip, size)
+    return config_preprocessing(checkpoint.config, checkpoint.preprocessor, size)
 
 
 def config_preprocessing(

@@ -110,10 +110,12 @@ class Reading:
         return layout.load([shape_only], ()).ndim == 3
 
 
-def fields_from_shapes(reading: Reading, given: Any = None, stated: Any = None) -> Fields:
+def fields_from_shapes(
+    reading: Reading, given: Any = None, stated: Any = None, file: str = "config.json"
+) -> Fields:
     """A VisionTransformer's fields, as far as a file tells them.
 
-    given, stated: the caller's image size and that of the folder's configuration, None without:
+    given, stated: the caller's image size and that of the folder's configuration (file), or None:
     they say which grid a number of positions stands for (stored_grids.py).
     """
     width = reading.shape(f"{_FIRST}norm1/scale")[0]
@@ -138,7 +140,7 @@ def fields_from_shapes(reading: Reading, given: Any = None, stated: Any = None) 
         "qk_norm": reading.has(f"{_FIRST}attention/q_norm/scale"),
         "attention_norm": reading.has(f"{_FIRST}attention/norm/scale"),
     }
-    sizes = Sizes(given, stated, patch_size)
+    sizes = Sizes(given, stated, patch_size, file)
     return {
         **fields,
         **_relative(reading, sizes),

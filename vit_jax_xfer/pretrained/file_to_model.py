@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from vit_jax_xfer.models.preprocessing import Preprocessing
-from vit_jax_xfer.pretrained.config_json import config_preprocessing, read_folder_config
+from vit_jax_xfer.pretrained.config_json import folder_preprocessing, read_folder_config
 from vit_jax_xfer.pretrained.families import FAMILIES, vit_dialects
 from vit_jax_xfer.pretrained.family_entry import (
     Evidence,
@@ -117,17 +117,17 @@ def recognise(checkpoint: Checkpoint, family: str | None, given: Fields) -> Reco
             f"the file's names fit no family: {few} ({len(checkpoint.state)} names); "
             f"families: {_known()}"
         )
-    reading = Reading(
-        renamed.state, renamed.rules, renamed.shown, renamed.dialect.class_has_position
-    )
-    config = read_folder_config(checkpoint.config, given, forced=family is not None)
-    stored = fields_from_shapes(reading, given.get("image_size"), config.image_size)
+    dialect = renamed.dialect
+    config = read_folder_config(checkpoint, dialect.name, given, forced=family is not None)
+    renamed = renamed.with_beginnings(config.renames)
+    reading = Reading(renamed.state, renamed.rules, renamed.shown, dialect.class_has_position)
+    stored = fields_from_shapes(reading, given.get("image_size"), config.image_size, config.file)
     config.check(reading, stored)
     evidence = Evidence(renamed.dialect.name, stored, reading, checkpoint.left_out, config.fields)
     found = _choose_family(evidence, family, given)
     decoder = {name: value for name, value in given.items() if name.startswith("decoder")}
     encoder = {name: value for name, value in given.items() if name not in decoder}
-    fields = _all_fields(evidence, found, renamed.dialect.fields, encoder)
+    fields = _all_fields(evidence, found, dialect.fields, encoder)
     for field, doubt in found.doubts.items():
         if field not in given and field not in config.fields:
             note(doubt)
@@ -137,7 +137,7 @@ def recognise(checkpoint: Checkpoint, family: str | None, given: Fields) -> Reco
         note(f"in_channels: images of {fields['in_channels']} channels are yours to prepare")
     elif fields["preprocessing"] is None:
         fields["preprocessing"] = _preprocessing(
-            checkpoint, found, stored_size or fields["image_size"]
+            checkpoint, dialect.name, found, stored_size or fields["image_size"]
         )
     network = found.network(evidence, fields, decoder)
     return _recognised(checkpoint, found, network, renamed, stored_size, stored["in_channels"])
@@ -256,9 +256,11 @@ def _check_positions(chosen: Fields, given: Fields) -> None:
         )
 
 
-def _preprocessing(checkpoint: Checkpoint, family: Family, size: Any) -> Preprocessing:
+def _preprocessing(
+    checkpoint: Checkpoint, dialect: str, family: Family, size: Any
+) -> Preprocessing:
     """That of the directory, else the publisher's usual one at the file's native size."""
-    found = config_preprocessing(checkpoint.config, checkpoint.preprocessor, size)
+    found = folder_preprocessing(checkpoint, dialect, size)
     return found or dataclasses.replace(family.preprocessing, size=size)
 
 

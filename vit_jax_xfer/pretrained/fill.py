@@ -181,7 +181,7 @@ def _fitted(found: Recognised) -> Mapping[str, np.ndarray]:
     encoder = found.model.encoder
     if found.stored_size is None:
         return found.state
-    old = grid_of(found.stored_size, encoder.patch_size)
+    old = grid_of(found.stored_size, encoder.patch_size, drop_remainder=True)
     if old == encoder.grid:
         return found.state
     fitted = {}

@@ -32,12 +32,15 @@ class FolderConfig:
 
     fields: a VisionTransformer's that no shape tells. image_size: of the stored positions, None
     where it isn't said. statements: what the weights must confirm. file: its name, for errors.
+    renames: {beginning of canonical names: what it is here}, where a part is another one than its
+    name says.
     """
 
     fields: Fields = dataclasses.field(default_factory=dict)
     image_size: Any = None
     statements: tuple[Statement, ...] = ()
     file: str = "config.json"
+    renames: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def check(self, reading: Reading, fields: Fields) -> None:
         """ValueError naming the first key that the weights contradict, with both values."""

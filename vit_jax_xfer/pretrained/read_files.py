@@ -20,7 +20,8 @@ class Checkpoint:
     """What a file, a directory or a mapping holds of one network.
 
     state: {publisher's name: array}, read on access.
-    config, preprocessor: a Hugging Face directory's config.json and preprocessor_config.json.
+    config: a Hugging Face directory's config.json. preprocessor: its preprocessor_config.json, or
+    the image processor of its processor_config.json. open_clip: its open_clip_config.json.
     where: what errors call the source.
     left_out: what stood beside the network, such as "momentum_encoder.* (152 names)".
     """
@@ -30,6 +31,7 @@ class Checkpoint:
     preprocessor: dict[str, Any] | None
     where: str
     left_out: tuple[str, ...]
+    open_clip: dict[str, Any] | None = None
 
 
 def read_checkpoint(
@@ -45,7 +47,7 @@ def read_checkpoint(
     FileNotFoundError or ValueError in one line that names the file when it is missing, damaged, of
     an unknown kind, or holds pickled code, and when there are no such weights.
     """
-    config = preprocessor = None
+    config = preprocessor = open_clip = None
     if isinstance(source, LazyState):
         content, where = source.stored, source.where
     elif isinstance(source, Mapping):
@@ -55,11 +57,23 @@ def read_checkpoint(
         if path.is_dir():
             content = open_directory(path)
             config = read_json(path / "config.json")
-            preprocessor = read_json(path / "preprocessor_config.json")
+            preprocessor = _preprocessor(path)
+            open_clip = read_json(path / "open_clip_config.json")
         else:
             content = open_weights(path)
     arrays, left_out = unwrap(content, weights, where)
-    return Checkpoint(LazyState(arrays, where), config, preprocessor, where, left_out)
+    return Checkpoint(LazyState(arrays, where), config, preprocessor, where, left_out, open_clip)
+
+
+def _preprocessor(folder: Path) -> dict[str, Any] | None:
+    """How transformers prepares images for the folder's network; it looks in this order, too."""
+    whole = read_json(folder / "processor_config.json") or {}
+    found = whole.get("image_processor")
+    if found is not None and not isinstance(found, dict):
+        raise ValueError(
+            f"{folder / 'processor_config.json'}: image_processor is {found!r}, expected an object"
+        )
+    return found or read_json(folder / "preprocessor_config.json")
 
 
 def read_state(source: str | os.PathLike[str] | Mapping[str, Any]) -> LazyState:

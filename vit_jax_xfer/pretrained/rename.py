@@ -146,6 +146,16 @@ class Renamed:
             for name, number in found.items()
         )
 
+    def with_beginnings(self, changes: Mapping[str, str]) -> "Renamed":
+        """The same with canonical names that begin so beginning otherwise, {old: new}."""
+
+        def changed(name: str) -> str:
+            old = next((one for one in changes if name.startswith(one)), "")
+            return changes.get(old, "") + name[len(old) :]
+
+        originals = {changed(name): theirs for name, theirs in self.originals.items()}
+        return dataclasses.replace(self, state=self.state.mapped(changed), originals=originals)
+
     def shown(self, name: str) -> str:
         """A name as errors show it: as it stands in the file, or would stand there."""
         return self.originals.get(name) or self.dialect.from_canonical(name)

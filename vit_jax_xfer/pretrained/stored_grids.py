@@ -23,12 +23,13 @@ _LIKELY = 2
 class Sizes(NamedTuple):
     """Image sizes that somebody said, None where nobody did: pixels, or (height, width).
 
-    given: by the caller. stated: by the folder's configuration. patch_size: pixels.
+    given: by the caller. stated: by the folder's configuration, `file`. patch_size: pixels.
     """
 
     given: Any
     stated: Any
     patch_size: int
+    file: str = "config.json"
 
     def grid(self, size: Any) -> Grid:
         """Whole patches (down, across); a remainder of pixels has none."""
@@ -38,7 +39,9 @@ class Sizes(NamedTuple):
     def fields(self, grid: Grid, size: Any = None) -> dict[str, Any]:
         """The network's fields of a grid, which is that of `size` where somebody said one."""
         height, width = (n * self.patch_size for n in grid) if size is None else sides_of(size)
-        return {"image_size": height if height == width else (height, width)}
+        fields = {"image_size": height if height == width else (height, width)}
+        whole = height % self.patch_size == 0 and width % self.patch_size == 0
+        return fields if whole else {**fields, "drop_remainder": True}
 
 
 def size_of_positions(
@@ -58,7 +61,7 @@ def size_of_positions(
                 return rows, sizes.fields(sizes.grid(size), size)
     if sizes.stated is not None:
         raise ValueError(
-            f"config.json: image_size is {sizes.stated!r}, {_as_grid(sizes.grid(sizes.stated))} "
+            f"{sizes.file}: image_size is {sizes.stated!r}, {_as_grid(sizes.grid(sizes.stated))} "
             f"patches of {sizes.patch_size}, but {name} has {tokens} positions"
         )
     for rows in counts:
@@ -101,7 +104,7 @@ def size_of_offsets(rows: int, sizes: Sizes, index: np.ndarray | None = None) ->
             return sizes.fields(sizes.grid(size), size)
     if sizes.stated is not None:
         raise ValueError(
-            f"config.json: image_size is {sizes.stated!r}, {_as_grid(sizes.grid(sizes.stated))} "
+            f"{sizes.file}: image_size is {sizes.stated!r}, {_as_grid(sizes.grid(sizes.stated))} "
             f"patches of {sizes.patch_size}, but relative_position_bias_table has {rows} rows, "
             f"not {table_rows(sizes.grid(sizes.stated))}"
         )
@@ -128,7 +131,7 @@ def _say_if_contradicted(name: str, sizes: Sizes) -> None:
     if sizes.stated is not None and sizes.grid(sizes.stated) != sizes.grid(sizes.given):
         note(
             f"{name}: read as {_as_grid(sizes.grid(sizes.given))} patches, those of image_size="
-            f"{sizes.given!r}; config.json says image_size {sizes.stated!r}"
+            f"{sizes.given!r}; {sizes.file} says image_size {sizes.stated!r}"
         )
 
 

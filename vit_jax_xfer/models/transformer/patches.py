@@ -13,10 +13,15 @@ ImageSize = int | tuple[int, int]  # pixels of both sides, or (height, width)
 
 
 def patchify(images: jax.Array, patch_size: int) -> jax.Array:
-    """Images (B, h·p, w·p, c) → patches (B, h·w, p·p·c), pixels row by row, channels last."""
+    """Images (B, h·p, w·p, c) → patches (B, h·w, p·p·c), pixels row by row, channels last.
+
+    Rows and columns beyond whole patches are left out.
+    """
     batch, height, width, channels = images.shape
     h, w = height // patch_size, width // patch_size
-    x = images.reshape(batch, h, patch_size, w, patch_size, channels)
+    x = images[:, : h * patch_size, : w * patch_size].reshape(
+        batch, h, patch_size, w, patch_size, channels
+    )
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, h * w, patch_size**2 * channels)
 
 
@@ -35,14 +40,18 @@ def sides_of(image_size: ImageSize) -> tuple[int, int]:
     return sides
 
 
-def grid_of(image_size: ImageSize, patch_size: int, stride: int | None = None) -> tuple[int, int]:
+def grid_of(
+    image_size: ImageSize, patch_size: int, stride: int | None = None, drop_remainder: bool = False
+) -> tuple[int, int]:
     """How many patches (down, across) an image of this size has. ValueError unless they fit.
 
     stride: pixels from one patch to the next, None = patch_size. Overlapping patches need not reach
     the last rows and columns: there are 1 + (side − patch_size) // stride.
+    drop_remainder: others need not either, as a convolution without padding leaves these out.
     """
     height, width = sides_of(image_size)
-    if stride not in (None, patch_size):
+    if stride not in (None, patch_size) or drop_remainder:
+        stride = stride or patch_size
         if min(height, width) < patch_size:
             raise ValueError(
                 f"image_size: {height}×{width} pixels are smaller than one {patch_size}-pixel patch"

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from vit_jax_xfer.models.preprocessing import CLIP as CLIP_COLOURS
 from vit_jax_xfer.models.preprocessing import Preprocessing
 from vit_jax_xfer.pretrained.families.hugging_face_names import PLAIN_MLP
-from vit_jax_xfer.pretrained.family_entry import Family, Naming, has_fields
+from vit_jax_xfer.pretrained.family_entry import Evidence, Family, Naming
 from vit_jax_xfer.pretrained.parameter_rules import TABLE, TOKEN, rule
 from vit_jax_xfer.pretrained.rename import TIMM, Dialect, as_timm_keeps, in_blocks
 
@@ -94,9 +94,15 @@ HF_CLIP = Dialect(
     first=_WITHOUT_LEADING_AXES,
     by_company=_classifier,
     class_has_position=True,
-    fields={"position_resize": "bicubic"},
+    fields={"position_resize": "bicubic", "drop_remainder": True},
     ignored=(r"(vision_model\.)?embeddings\.position_ids",),
 )
+
+
+def _fits(evidence: Evidence) -> bool:
+    """A norm before the blocks, or OpenAI's names, in which CLIPA's have none."""
+    return evidence.fields["pre_norm"] or evidence.dialect == "openai"
+
 
 CLIP = Family(
     name="clip",
@@ -106,7 +112,7 @@ CLIP = Family(
         "timm": Naming(TIMM, change=as_timm_keeps),
         "huggingface": Naming(HF_CLIP, inside="vision_model."),
     },
-    fits=has_fields(pre_norm=True),
+    fits=_fits,
     needs={"pre_norm": True},
     defaults={"norm_eps": 1e-5, "activation": "quick_gelu"},
     doubts={

@@ -44,7 +44,7 @@ HF_DINOV2 = Dialect(
     prefer=("q_proj", "ls1", "ls2", "w12", "w3", "reg_token"),
     first=_MASK_TOKEN,
     class_has_position=True,
-    fields={"position_resize": "bicubic"},
+    fields={"position_resize": "bicubic", "drop_remainder": True},
 )
 
 

@@ -35,6 +35,7 @@ HF_DINOV3 = Dialect(
         *in_blocks("model.layer.{i}", _DINOV3_BLOCK),
     ),
     prefer=("q_proj", "ls1", "ls2", "mlp.gate", "mlp.up", "mlp.down", "reg_token"),
+    fields={"drop_remainder": True},
     ignored=(r"rope_embeddings\.inv_freq",),
 )
 

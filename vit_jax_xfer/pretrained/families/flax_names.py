@@ -118,7 +118,7 @@ FLAX = Dialect(
         for tower in ("", "img_encoder/")
         for number in ("", "_{i}")
     ),
-    fields={"position_resize": "bilinear_corners"},
+    fields={"position_resize": "bilinear_corners", "drop_remainder": True},
     prepare=lambda state: _unstacked(state).mapped(_in_big_vision_names),
     rules=_RULES,
 )
