@@ -13,6 +13,7 @@ from vit_jax_xfer.models.vit import VisionTransformer
 SIZE = {
     "image_size": 24,
     "patch_size": 6,
+    "drop_remainder": True,
     "width": 24,
     "depth": 3,
     "num_heads": 3,

@@ -140,9 +140,7 @@ class VisionTransformer(Network):
     # Pixels from one patch to the next, None = patch_size; below it patches overlap, on the same
     # weights (2112.05814). Positions, rotations and biases are then those of a larger grid.
     patch_stride: int | None = None
-    drop_remainder: bool = (
-        False  # pixels beyond whole patches: True leaves them out (SigLIP at 384)
-    )
+    drop_remainder: bool = False  # leaves out pixels beyond whole patches (SigLIP/14 at 384)
     dtype: Any = jnp.float32  # of activations; parameters, softmax and head stay float32
     attention: str = "auto"  # auto | plain | blockwise | cudnn | splash | tokamax, see kernels.py
     blockwise_above: int | None = None  # tokens above which maps go by blocks, None = kernels.py's
