@@ -81,7 +81,7 @@ MOVED: dict[str, str] = {
     "pretrained.reading": "pretrained.fields_from_shapes",
     "pretrained.readers": "pretrained.weight_files",
     "pretrained.recognise": "pretrained.file_to_model",
-    "pretrained.wrappers": "pretrained.read_files",
+    "pretrained.wrappers": "pretrained.networks_in_file",
     "tasks.base": "tasks.task",
     "tasks.view": "tasks.teacher_view",
     "tasks.classification": "tasks.supervised",

@@ -35,6 +35,7 @@ from vit_jax_xfer.pretrained.fill import fill
 from vit_jax_xfer.pretrained.hub import local_source
 from vit_jax_xfer.pretrained.loading_notes import note
 from vit_jax_xfer.pretrained.look_alikes import refuse_look_alikes
+from vit_jax_xfer.pretrained.network_prefix import under_its_prefix
 from vit_jax_xfer.pretrained.read_files import Checkpoint, read_checkpoint
 from vit_jax_xfer.pretrained.rename import Renamed, rename
 from vit_jax_xfer.pretrained.saved_models import is_saved_model, load_saved_model
@@ -55,14 +56,15 @@ def load_pretrained(
 ) -> tuple[nn.Module, dict[str, Any]]:
     """A model and its variables (float32 jax arrays), whole, from a file or a mapping.
 
-    source: .pth, .pt, .bin, .safetensors, .npz, a Hugging Face directory, a mapping {publisher's
-        name: array}, or what this project wrote: a model directory, a .safetensors file, a run's
-        folder (its finished model) or one of its checkpoints. "hf:ORG/NAME" and "timm/NAME" are
-        downloaded from the Hugging Face hub (hub.py).
+    source: .pth, .pt, .bin, .safetensors, .npz, .msgpack, a Hugging Face directory, an Orbax or
+        T5X folder, a mapping {publisher's name: array}, nested or not, or what this project wrote:
+        a model directory, a .safetensors file, a run's folder (its finished model) or one of its
+        checkpoints. "hf:ORG/NAME" and "timm/NAME" are downloaded from the Hugging Face hub
+        (hub.py).
     family: one of FAMILIES; None = told from the names.
     weights: which network, where a file holds several: "teacher", "student", "model_ema",
-        "momentum_encoder", …; of a run's checkpoint "ema" for the average of its parameters;
-        None = the usual one.
+        "momentum_encoder", …, or what its names begin with: "model.backbone"; of a run's
+        checkpoint "ema" for the average of its parameters; None = the usual one.
     fields: the model's fields that shapes can't tell or that should differ: num_heads, image_size
         (positions are resized), num_classes (0 drops the head, another number than the file's
         puts a fresh one in its place), in_channels (of a VisionTransformer, whose first layer goes
@@ -105,6 +107,8 @@ def recognise(checkpoint: Checkpoint, family: str | None, given: Fields) -> Reco
     """
     if family is not None and family not in FAMILIES:
         raise ValueError(f"family {family!r} is unknown; families: {_known()}")
+    every = [dialect for known in FAMILIES.values() for dialect in known.dialects]
+    checkpoint = under_its_prefix(checkpoint, every)
     other = _no_vision_transformer(checkpoint, family)
     if other is not None:
         network = other.other.network(checkpoint, given)

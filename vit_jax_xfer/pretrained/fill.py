@@ -36,8 +36,10 @@ def fill(found: Recognised, seed: int = 0) -> dict[str, Any]:
 
     The arrays are made first, blocks of a scan as one, and each parameter of the file is read into
     its place: beside the model, one parameter is in memory. Nothing is put on a device.
-    seed: of the parts that start afresh. ValueError unless the file fills all others whole.
+    seed: of the parts that start afresh. ValueError unless the file fills all others whole, with
+    numbers that aren't whole ones.
     """
+    _refuse_whole_numbers(found)
     shapes = variable_shapes(found.model)
     variables = jax.tree.map(lambda leaf: np.empty(leaf.shape, np.float32), shapes)
     params = flatten(unstack_blocks(variables["params"]))  # views of the stacks
@@ -58,6 +60,20 @@ def fill(found: Recognised, seed: int = 0) -> dict[str, Any]:
 
     from_publisher(_fitted(found), wanted, found.rules, found.ignored, put, found.shown)
     return variables
+
+
+def _refuse_whole_numbers(found: Recognised) -> None:
+    """What is not a buffer is learned in floats; whole numbers are codes for some."""
+    whole = [
+        f"{found.shown(name)} ({stored.dtype})"
+        for name, stored in found.state.stored.items()
+        if re.match("u?int|bool", stored.dtype) and not _any_match(name, found.ignored)
+    ]
+    if whole:
+        raise ValueError(
+            f"parameters of whole numbers, as quantising leaves: {listed(whole)}; dequantise them "
+            "where they were made, and save floats"
+        )
 
 
 def from_publisher(

@@ -9,6 +9,7 @@ import ml_dtypes
 import numpy as np
 
 # void16 is how numpy writes bfloat16 into an .npz file.
+_QUANTISED = re.compile(r"f(?:loat)?[48]_.*|q?u?int[1-7]|qu?int.*")
 _NUMBERS = re.compile(r"bool|u?int\d+|b?float\d+|void16")
 
 
@@ -118,6 +119,8 @@ def _stored(value: Any, where: str) -> Stored:
         raise ValueError(f"{where} is a {kind}, expected an array")
     # numpy's name is the same in every byte order; torch's types have none.
     name = getattr(value.dtype, "name", str(value.dtype)).removeprefix("torch.").lower()
+    if _QUANTISED.fullmatch(name):
+        raise ValueError(f"{where} is quantised ({name}); dequantise it and save floats")
     if not _NUMBERS.fullmatch(name):
         raise ValueError(f"{where} is of type {value.dtype}, expected numbers")
     if isinstance(value, Stored):

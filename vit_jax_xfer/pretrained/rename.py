@@ -80,6 +80,13 @@ class Dialect:
         patterns = [_pattern(template) for template in self.signature]
         return any(p.fullmatch(self._bare(name)) for name in names for p in patterns)
 
+    def before_signature(self, name: str) -> list[str]:
+        """What stands before the signature that a name ends in, "model."; [] where it has none."""
+        found = (_ending(template).fullmatch(name) for template in self.signature)
+        begins = sorted((match["before"] for match in found if match), key=len)
+        own = next((p for p in self.prefixes if p and begins and begins[0].endswith(p)), "")
+        return [begins[0].removesuffix(own)] if begins else []
+
     def to_canonical(self, name: str) -> str:
         """The canonical name of one of theirs; a name that no pair covers stays as it is."""
         return _translate(self._bare(name), self.pairs, 0, 1) or name
@@ -113,6 +120,11 @@ def _translate(name: str, pairs: Pairs, source: int, target: int) -> str | None:
 def _pattern(template: str) -> re.Pattern[str]:
     text = re.escape(template).replace(r"\{i\}", r"(?P<i>\d+)").replace(r"\*", "(?P<rest>.+)")
     return re.compile(text)
+
+
+@functools.cache
+def _ending(template: str) -> re.Pattern[str]:
+    return re.compile(rf"(?P<before>(?:.+[./])?){_pattern(template).pattern}")
 
 
 def in_blocks(block: str, pairs: Iterable[tuple[str, str]]) -> Pairs:

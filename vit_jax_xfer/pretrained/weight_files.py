@@ -1,7 +1,8 @@
 """Weight files and folders of every kind, opened without reading arrays or running what they hold.
 
-A file: .npz, .safetensors, or PyTorch's. A folder: as on the Hugging Face hub, one weights file or
-shards, beside JSON files. What is wrong with one is said in one line that names it.
+A file: .npz, .safetensors, PyTorch's or Flax's. A folder: as on the Hugging Face hub, one weights
+file or shards, beside JSON files; or a tree of arrays of Orbax or T5X. What is wrong with one is
+said in one line that names it.
 """
 
 import json
@@ -15,7 +16,15 @@ from typing import Any
 import numpy as np
 
 from vit_jax_xfer.pretrained.lazy_arrays import Stored, Unbuilt, one_line_errors
+from vit_jax_xfer.pretrained.refused_weights import refuse_adapter, refuse_format
 from vit_jax_xfer.pretrained.torch_files import open_torch
+from vit_jax_xfer.pretrained.tree_files import (
+    is_flax_checkpoint,
+    is_tree_folder,
+    open_msgpack,
+    open_tree_folder,
+    steps_in,
+)
 
 # In the order in which they are looked for.
 WEIGHTS = (
@@ -23,6 +32,7 @@ WEIGHTS = (
     "model.safetensors.index.json",
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
+    "flax_model.msgpack",
 )
 # Weights hardly pack at all; zeros alone do a thousandfold, and so do bombs.
 _MOST_PACKED = 100
@@ -38,6 +48,7 @@ def open_weights(path: Path) -> Mapping[str, Any]:
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
+    refuse_format(path)
     reader = _reader(path)
     if reader is None or not path.is_file():
         raise ValueError(
@@ -126,9 +137,16 @@ def open_directory(folder: Path) -> Mapping[str, Any]:
         # passed over for another one.
         if path.exists() or path.is_symlink():
             return _open_shards(path) if name.endswith(".json") else open_weights(path)
+    if is_tree_folder(folder):
+        return open_tree_folder(folder)
+    if steps := steps_in(folder):
+        raise ValueError(f"{folder}: holds steps of a run; pass one of them, as {steps[-1]}")
+    refuse_adapter(folder)
     files = sorted(path for path in folder.iterdir() if is_weights_file(path))
     if len(files) == 1:
         return open_weights(files[0])
+    for path in folder.iterdir():
+        refuse_format(path)
     if files:
         names = ", ".join(path.name for path in files)
         raise ValueError(f"{folder}: holds several weights files; pass one of {names}")
@@ -231,10 +249,13 @@ _READERS: dict[str, Callable[[Path], Any]] = {
     ".bin": open_torch,
     ".ckpt": open_torch,
     ".pth.tar": open_torch,
+    ".msgpack": open_msgpack,
 }
 ENDINGS = tuple(_READERS)
 
 
 def _reader(path: Path) -> Callable[[Path], Any] | None:
+    if is_flax_checkpoint(path):
+        return open_msgpack
     name = path.name.lower()
     return next((reader for end, reader in _READERS.items() if name.endswith(end)), None)

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from vit_jax_xfer.pretrained.loading_notes import LoadingNote
 from vit_jax_xfer.pretrained.read_files import read_checkpoint, read_state
 
 NAMES = ("cls_token", "blocks.0.attn.qkv.weight", "head.weight")
@@ -225,3 +226,47 @@ def test_two_names_of_one_place():
     source = arrays("vision_model.embeddings.w", "embeddings.w", "logit_scale")
     with pytest.raises(ValueError, match="source: .*embeddings.w has the same place as another"):
         read_state(source)
+
+
+@pytest.mark.parametrize(
+    ("content", "taken", "other"),
+    [
+        # timm's own rule takes the average; others' evaluation takes what was trained.
+        (("state_dict", "state_dict_ema"), "state_dict_ema", "state_dict"),
+        (("model", "model_ema"), "model", "model_ema"),
+        (("params", "ema_params"), "params", "ema_params"),
+        (("teacher", "student"), "teacher", "student"),
+    ],
+)
+def test_of_several_it_says_which_is_taken(content, taken, other):
+    source = {name: {**arrays("a.b", "c", value=n)} for n, name in enumerate(content)}
+    source |= {"optimizer": {"state": {0: {"exp_avg": np.ones((9, 9))}}}, "epoch": 1}
+    with pytest.warns(LoadingNote, match=f"source: takes {taken}; for {other}, which it holds too"):
+        state = read_checkpoint(source).state
+    assert state["c"][0] == content.index(taken)
+    for number, name in enumerate(content):
+        assert read_checkpoint(source, name).state["c"][0] == number
+
+
+def test_nothing_is_said_where_there_is_no_choice(recwarn):
+    source = {"model": arrays("a.b"), "optimizer": {"state": {0: {"exp_avg": np.ones(9)}}}}
+    assert read_checkpoint(source).left_out == ("optimizer (1 name)",)
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("name", ["net", "backbone", "weights", "generator"])
+def test_the_only_state_dict_needs_no_usual_name(name):
+    assert names({name: arrays(*NAMES), "epoch": 3, "optimizer": {}}) == set(NAMES)
+
+
+def test_mappings_without_end_are_refused():
+    inside = {"epoch": 1}
+    inside["model"] = inside
+    for weights in (None, "model"):
+        with pytest.raises(ValueError, match="source: .*mappings in one another without an end"):
+            read_checkpoint(inside, weights)
+    shared = {}
+    for _ in range(40):
+        shared = {"a": shared, "b": shared}  # 2⁴⁰ ways through it
+    with pytest.raises(ValueError, match="source: .*mappings in one another without an end"):
+        read_checkpoint({"x": shared})
