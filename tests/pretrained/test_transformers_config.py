@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from tests.pretrained.hugging_face import Network, build
 from vit_jax_xfer.data.prepare import preprocess
 from vit_jax_xfer.models.transformer.positions import resize_positions
 from vit_jax_xfer.pretrained import load_pretrained
@@ -142,3 +143,70 @@ def test_a_remainder_is_left_out_as_transformers_does(transformers, tmp_path):
         wanted = network(torch.from_numpy(images.transpose(0, 3, 1, 2).copy())).last_hidden_state
     found = model.apply(variables, images, method="forward").tokens
     np.testing.assert_allclose(found, wanted.numpy(), atol=1e-5)
+
+
+WIDE = {"image_size": [16, 64], "patch_size": 8}
+
+
+@pytest.mark.parametrize(
+    ("said", "stored"),
+    [
+        ({"model_type": "vit"}, (16, 64)),
+        ({"model_type": "dinov2"}, 32),
+        ({"model_type": "dinov2_with_registers"}, 32),
+        ({"model_type": "beit", "use_relative_position_bias": True}, (64, 16)),
+        ({"model_type": "beit", "use_shared_relative_position_bias": True}, (64, 16)),
+        ({"model_type": "beit", "use_absolute_position_embeddings": True}, 32),
+        ({"model_type": "dinov3_vit"}, (16, 64)),
+    ],
+)
+def test_which_grid_transformers_takes_a_table_for(said, stored):
+    found = read_transformers({**WIDE, **said})
+    assert (found.image_size, found.seen) == (stored, (16, 64))
+    square = read_transformers({**WIDE, **said, "image_size": 32})
+    assert (square.image_size, square.seen) == (32, 32)
+
+
+def test_two_grids_at_once_are_refused():
+    both = {"use_absolute_position_embeddings": True, "use_relative_position_bias": True}
+    with pytest.raises(ValueError, match="image_size is .* absolute and relative positions"):
+        read_transformers({**WIDE, "model_type": "beit", **both})
+
+
+@pytest.mark.parametrize(
+    ("network", "config", "fields"),
+    [
+        ("ViTModel", "ViTConfig", {**WIDE, "layer_norm_eps": 1e-2, "hidden_act": "gelu_new"}),
+        ("DeiTForImageClassificationWithTeacher", "DeiTConfig", WIDE),
+        ("Dinov2Model", "Dinov2Config", WIDE),
+        ("Dinov2WithRegistersModel", "Dinov2WithRegistersConfig", WIDE),
+        ("BeitModel", "BeitConfig", {**WIDE, "use_relative_position_bias": True}),
+        ("BeitModel", "BeitConfig", {**WIDE, "use_absolute_position_embeddings": True}),
+        ("IJepaForImageClassification", "IJepaConfig", WIDE),
+        ("DINOv3ViTModel", "DINOv3ViTConfig", {**WIDE, "key_bias": True}),
+        ("DINOv3ViTModel", "DINOv3ViTConfig", {**WIDE, "use_gated_mlp": True}),
+        ("SiglipVisionModel", "SiglipVisionConfig", {"image_size": 37, "vision_use_head": False}),
+        ("CLIPVisionModelWithProjection", "CLIPVisionConfig", {"image_size": 37}),
+    ],
+)
+def test_equals_transformers(transformers, tmp_path, network, config, fields):
+    """What no other test has: images that aren't square, remainders, keys far from the usual."""
+    import torch
+
+    theirs = build(transformers, Network(network, config, "", fields))
+    theirs.save_pretrained(tmp_path)
+    model, variables = load_pretrained(tmp_path)
+    size = fields["image_size"]
+    shape = (1, *([size] * 2 if isinstance(size, int) else size), 3)
+    images = np.random.default_rng(1).normal(size=shape).astype(np.float32)
+    with torch.no_grad():
+        wanted = theirs(pixel_values=torch.from_numpy(images.transpose(0, 3, 1, 2).copy()))
+    result = next(
+        x
+        for x in ("logits", "image_embeds", "pooler_output", "last_hidden_state")
+        if wanted.get(x) is not None
+    )
+    found = model.apply(variables, images, method="forward")
+    ours = found.tokens if result == "last_hidden_state" else found.result
+    expected = wanted[result].numpy()
+    np.testing.assert_allclose(ours, expected, atol=2e-5 * np.abs(expected).max())

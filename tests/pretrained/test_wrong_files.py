@@ -113,8 +113,8 @@ HUB = "encoder.layer.{}.{}"
             r"disagree: vit\.layers\.2\.layernorm_before\.weight: found \(47,\), wanted \(48,\)$",
         ),
         (
-            {"vit.embeddings.patch_embeddings.projection.weight": zeros(48, 4, 8, 8)},
-            r"disagree: vit\.embed.*projection\.weight: found \(48, 4, 8, 8\), wanted \(48, 3, 8",
+            {"vit.embeddings.patch_embeddings.projection.weight": zeros(48, 3, 8, 7)},
+            r"disagree: vit\.embed.*projection\.weight: found \(48, 3, 8, 7\), wanted \(48, 3, 8",
         ),
         (
             {"vit.embeddings.patch_embeddings.projection.weight": zeros(48, 192)},

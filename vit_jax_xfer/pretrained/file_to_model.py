@@ -141,7 +141,7 @@ def recognise(checkpoint: Checkpoint, family: str | None, given: Fields) -> Reco
         note(f"in_channels: images of {fields['in_channels']} channels are yours to prepare")
     elif fields["preprocessing"] is None:
         fields["preprocessing"] = _preprocessing(
-            checkpoint, dialect.name, found, stored_size or fields["image_size"]
+            checkpoint, dialect.name, found, config.seen or stored_size or fields["image_size"]
         )
     network = found.network(evidence, fields, decoder)
     return _recognised(checkpoint, found, network, renamed, stored_size, stored["in_channels"])

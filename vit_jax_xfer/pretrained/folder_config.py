@@ -33,7 +33,7 @@ class FolderConfig:
     fields: a VisionTransformer's that no shape tells. image_size: of the stored positions, None
     where it isn't said. statements: what the weights must confirm. file: its name, for errors.
     renames: {beginning of canonical names: what it is here}, where a part is another one than its
-    name says.
+    name says. seen: the size of the network's images, where it isn't image_size.
     """
 
     fields: Fields = dataclasses.field(default_factory=dict)
@@ -41,6 +41,7 @@ class FolderConfig:
     statements: tuple[Statement, ...] = ()
     file: str = "config.json"
     renames: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    seen: Any = None
 
     def check(self, reading: Reading, fields: Fields) -> None:
         """ValueError naming the first key that the weights contradict, with both values."""

@@ -4,6 +4,7 @@ Source: the configuration classes of transformers 5. A `model_type` that isn't k
 a network here does is refused, because such networks share names with those that do.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -119,7 +120,8 @@ def read_transformers(config: Mapping[str, Any], forced: bool = False) -> Folder
     if kind is None:
         return FolderConfig(fields, size)
     fields |= _kind_of_gate(inner)
-    return FolderConfig(fields, size, tuple(_statements(inner, where, kind, config)))
+    statements = tuple(_statements(inner, where, kind, config))
+    return FolderConfig(fields, _stored_size(kind, inner, size), statements, seen=size)
 
 
 def vision_config(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
@@ -187,6 +189,29 @@ def _kind_of_gate(config: Mapping[str, Any]) -> dict[str, Any]:
     if not config.get("use_gated_mlp"):
         return {}
     return {"mlp": "swiglu" if config.get("hidden_act", "gelu") == "silu" else "geglu"}
+
+
+def _stored_size(kind: ModelType, inner: Mapping[str, Any], size: Any) -> Any:
+    """The size that transformers takes the stored tables to be for, where images aren't square.
+
+    DINOv2's and BEiT's positions are a square's for it whatever the images are, and BEiT's table of
+    offsets has its sides exchanged; both are resized to the images from there.
+    """
+    if not isinstance(size, tuple):
+        return size
+    offsets = any(inner.get(f"use_{x}relative_position_bias") for x in ("", "shared_"))
+    positions = inner.get("use_absolute_position_embeddings")
+    if offsets and positions:
+        raise ValueError(
+            f"config.json: image_size is {size!r} and there are absolute and relative positions, "
+            "which transformers takes to be for different grids; no network here does"
+        )
+    if offsets:
+        return size[::-1]
+    if positions or kind.shown is _DINOV2:
+        patch = size_of_patch("patch_size", inner.get("patch_size"))
+        return patch and patch * math.isqrt(math.prod(side // patch for side in size))
+    return size
 
 
 def _statements(

@@ -41,9 +41,9 @@ HF_DINOV3 = Dialect(
 
 
 def _fits(evidence: Evidence) -> bool:
-    """A class token, registers and no table of positions, for they are rotary."""
+    """Its names, or a class token, registers and no table of positions, for they are rotary."""
     fields = evidence.fields
-    return (
+    return evidence.dialect == "hf_dinov3" or (
         fields["class_token"]
         and fields["position"] == "none"
         and fields["relative_bias"] == "none"
