@@ -21,12 +21,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config = default_config(
         "feature_distillation",
         "vit_large_patch16",
-        settings={"teacher": "mae_pretrain_vit_large.pth", "label_smoothing": 0.1},
+        settings={"teacher": "mae_pretrain_vit_large.pth"},
         pool="avg",
         drop_path=0.2,
         dtype="bfloat16",
     )
-    train_from_scratch(config, epochs=200.0, batch_size=2048)
+    train_from_scratch(config, epochs=200.0, batch_size=2048, mixed=32, erasing=True)
     if variant:
         use_variant(config, variant)
         use_few_labels(config, **numbers)

@@ -4,7 +4,7 @@
         --workdir=runs/finetune --config.init_from=runs/mae/model
 
 Full size: ViT-L/16 on ImageNet, MAE's fine-tuning (50 epochs, layer decay 0.75; MAE reports 85.9,
-2411.09702 85.7). Mixup, CutMix and RandAugment are not in this project yet. Not run here.
+2411.09702 85.7), with RandAugment, random erasing, mixup and CutMix. Not run here.
 Variants: digits, fashion, cifar10; labels=N a class (0 = all), seed=N.
 """
 
@@ -21,7 +21,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config = default_config(
         "classification",
         "vit_large_patch16",
-        settings={"label_smoothing": 0.1},
+        settings={},
         pool="avg",
         drop_path=0.2,
         dtype="bfloat16",
