@@ -267,17 +267,17 @@ MUTANTS = [
     ),
     Mutant(
         "a tie is a hit",
-        "evaluate/classification.py",
+        "evaluate/classification/hit_counts.py",
         "not_below = ~true & ~(logits < own)",
         "not_below = ~true & (logits > own)",
-        "evaluate/test_classification.py",
+        "evaluate/classification/test_hit_counts.py",
     ),
     Mutant(
         "padding counts",
-        "evaluate/classification.py",
+        "evaluate/classification/hit_counts.py",
         'return {**sums, "count": mask.sum()}',
         'return {**sums, "count": mask.size}',
-        "evaluate/test_classification.py train/test_devices.py",
+        "evaluate/classification/test_hit_counts.py train/test_devices.py",
     ),
 ]
 

@@ -1,0 +1,141 @@
+"""Figures on the published suites: python -m vit_jax_xfer.evaluate.classification MODEL …
+
+    … MODEL --suites imagenet,a,r,v2,c --data ROOT
+    … finetuned=runs/finetune/model distilled=runs/distill/model --suites imagenet,a \\
+        --data ROOT --relative-to finetuned
+
+Prints a row a network: top-1 and top-5 in percent, for ImageNet-A and -R over their 200 classes
+(and over all, beside it), for ImageNet-C the mean corruption error. A set that is not whole is
+refused, unless --partial says that a part will do. Classes are matched by name; 1,000 outputs
+without names are taken for ImageNet's in their order. Images are prepared as each network says.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vit_jax_xfer.features.command import out_path
+from vit_jax_xfer.flag_errors import naming_flag, positive, run_command
+from vit_jax_xfer.terminal import show
+
+_ENDINGS = (".json", ".csv")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints the table; 0, or 1 with one line on stderr for what is wrong."""
+    options = _parser().parse_args(arguments)
+    return run_command(lambda: _measure(options))
+
+
+def _measure(options: argparse.Namespace) -> None:
+    # Imported late, so that --help answers at once.
+    from vit_jax_xfer.evaluate.classification import suite_table
+    from vit_jax_xfer.local_paths import local_path
+    from vit_jax_xfer.suites.known_suites import open_suite
+
+    path = out_path(options)
+    if path is not None and path.suffix not in _ENDINGS:
+        raise ValueError(f"--out: {path} ends in neither of {', '.join(_ENDINGS)}")
+    networks = _named(options.models)
+    relative_to = options.relative_to
+    if relative_to is not None and relative_to not in networks:
+        raise ValueError(f"--relative-to: {relative_to!r} is none of {', '.join(networks)}")
+    root = local_path(options.data, "--data")
+    suites = {}
+    with naming_flag("--suites", options):
+        for name in options.suites:
+            suites[name] = open_suite(name, root, options.partial)
+    rows: suite_table.Rows = {}
+    sets: dict[str, Any] = {}
+    for name, source in networks.items():
+        rows[name], sets[name] = _figures(name, source, suites, options)
+    show(suite_table.as_markdown(rows, relative_to))
+    if path is not None:
+        text = (
+            suite_table.as_json(rows, relative_to, partial=options.partial, sets=sets)
+            if path.suffix == ".json"
+            else suite_table.as_csv(rows, relative_to)
+        )
+        _write(path, text)
+
+
+def _named(models: Sequence[str]) -> dict[str, str]:
+    """{name in the table: PATH}, of PATHs and NAME=PATHs. ValueError for a name that repeats."""
+    found: dict[str, str] = {}
+    for given in models:
+        name, equals, source = given.partition("=")
+        name, source = (name, source) if equals and name and "/" not in name else (given, given)
+        if name in found:
+            raise ValueError(f"MODEL: {name!r} is there twice; give names, as first=PATH second=…")
+        found[name] = source
+    return found
+
+
+def _figures(
+    name: str, source: str, suites: dict[str, list[Any]], options: argparse.Namespace
+) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
+    """A network's figures of each suite, and of each of their sets."""
+    from vit_jax_xfer.evaluate.classification.suite_scores import score_set, summary
+    from vit_jax_xfer.explain.progress import Progress
+    from vit_jax_xfer.pretrained.file_to_model import load_pretrained
+
+    try:
+        model, variables = load_pretrained(source)
+        found, every = {}, {}
+        for suite, sets in suites.items():
+            figures = {}
+            for one in sets:
+                with Progress(len(one.source)) as progress:
+                    figures[one.name] = score_set(
+                        model, variables, one, options.batch_size, options.threads, progress.report
+                    )
+            found[suite] = summary(sets, figures)
+            every |= figures
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+    return found, every
+
+
+def _write(path: Path, text: str) -> None:
+    """The file appears when it is complete."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text)
+    partial.replace(path)
+
+
+def _suites(text: str) -> tuple[str, ...]:
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not names or len(set(names)) < len(names):
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected different names, as imagenet,a")
+    return names
+
+
+def _parser() -> argparse.ArgumentParser:
+    module = "vit_jax_xfer.evaluate.classification"
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {module}",
+        description=__doc__.split("\n\n", 1)[1],
+        epilog=f"Example: python -m {module} runs/distill/model --suites imagenet,v2 --data /data",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("models", nargs="+", metavar="MODEL",
+        help="PATH or NAME=PATH: a run's model folder, a checkpoint, or hf:ORG/NAME")  # fmt: skip
+    add("--suites", type=_suites, required=True, metavar="NAME,…",
+        help="imagenet, real, a, r, sketch, v2, c, cifar10, cifar100, flowers, pets")  # fmt: skip
+    add("--data", required=True, metavar="ROOT",
+        help="the folder that holds the suites' folders or archives (docs/suites.md)")  # fmt: skip
+    add("--relative-to", metavar="NAME", help="the network whose figures others are compared with")
+    add("--partial", action="store_true", help="take sets that are not whole as they are")
+    add("--batch-size", type=positive, default=64, metavar="N", help="images at once (default 64)")
+    add("--threads", type=positive, default=2, metavar="N",
+        help="that decode images (default 2)")  # fmt: skip
+    add("--out", metavar="FILE.json|FILE.csv", help="write the figures there too")
+    add("--overwrite", action="store_true", help="replace a file that exists")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""Figures of several networks on several suites, as one table: markdown, JSON or CSV."""
+
+import csv
+import io
+import json
+from typing import Any
+
+Rows = dict[str, dict[str, dict[str, float]]]  # network → suite → figures
+
+_TITLES = {"top1": "top-1", "top5": "top-5", "top1_all": "top-1 of all classes", "mce": "mCE"}
+
+
+def as_markdown(rows: Rows, relative_to: str | None = None) -> str:
+    """A row a network, in percent; behind each figure its difference to those of `relative_to`."""
+    columns = [
+        (suite, figure)
+        for suite, figures in next(iter(rows.values())).items()
+        for figure in _TITLES
+        if figure in figures
+    ]
+    titles = [f"{suite} {_TITLES[figure]}" for suite, figure in columns]
+    lines = [f"| network | {' | '.join(titles)} |", "|---" * (len(columns) + 1) + "|"]
+    for name, suites in rows.items():
+        cells = []
+        for suite, figure in columns:
+            cell = f"{100 * suites[suite][figure]:.1f}"
+            if relative_to not in (None, name):
+                gap = suites[suite][figure] - rows[relative_to][suite][figure]
+                cell += f" ({100 * gap:+.1f})"
+            cells.append(cell)
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def as_json(rows: Rows, relative_to: str | None, **more: Any) -> str:
+    """The figures as shares, and the differences to those of `relative_to`."""
+    found: dict[str, Any] = {**more, "networks": rows}
+    if relative_to is not None:
+        found["relative_to"] = relative_to
+        found["gaps"] = {name: _gaps(rows, name, relative_to) for name in rows}
+    return json.dumps(found, indent=2) + "\n"
+
+
+def as_csv(rows: Rows, relative_to: str | None) -> str:
+    """A line a figure: network, suite, figure, value, gap."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["network", "suite", "figure", "value", "gap"])
+    for name, suites in rows.items():
+        gaps = _gaps(rows, name, relative_to) if relative_to is not None else {}
+        for suite, figures in suites.items():
+            for figure, value in figures.items():
+                writer.writerow([name, suite, figure, value, gaps.get(suite, {}).get(figure, "")])
+    return text.getvalue()
+
+
+def _gaps(rows: Rows, name: str, relative_to: str) -> dict[str, dict[str, float]]:
+    return {
+        suite: {
+            figure: value - rows[relative_to][suite][figure]
+            for figure, value in figures.items()
+            if figure in _TITLES
+        }
+        for suite, figures in rows[name].items()
+    }

@@ -1,0 +1,189 @@
+"""Classes of your images: python -m vit_jax_xfer.predict MODEL IMAGE…
+
+Prints for each image the likeliest classes and their probabilities. MODEL is a run's model folder,
+one of its checkpoints, a published checkpoint with a head, or hf:ORG/NAME; IMAGE are files and
+folders. Images are prepared as the network says. 1,000 outputs without names are taken for
+ImageNet's in their order, others without names go by their numbers. Files that can't be read are
+left out, named, and make the exit code 1.
+"""
+
+import argparse
+import csv
+import io
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vit_jax_xfer.flag_errors import naming_flag, positive, run_command
+from vit_jax_xfer.terminal import show
+
+_ENDINGS = (".json", ".csv")
+
+
+class Prediction(NamedTuple):
+    """An image's file and its likeliest classes, [(name, probability)] from the likeliest on."""
+
+    file: str
+    classes: list[tuple[str, float]]
+
+
+def predict(
+    model: Any,
+    variables: Any,
+    files: Sequence[str | Path],
+    top: int = 5,
+    batch_size: int = 32,
+    broken: Callable[[str], None] | None = None,
+    report: Callable[[int], None] = lambda done: None,
+) -> list[Prediction]:
+    """The `top` likeliest classes of each image file, by a classifier with `preprocessing`.
+
+    broken: called with a line for each file that can't be read, which is then left out; None = it
+    is an error. report: called with how many are done. ValueError where the network has no head or
+    doesn't say how its images are prepared.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    from vit_jax_xfer.data.prepare import preprocess
+
+    names = class_names_of(model)
+    probabilities = jax.jit(
+        lambda variables, images: jax.nn.softmax(
+            model.apply(variables, images).astype(jnp.float32), axis=-1
+        )
+    )
+    found: list[Prediction] = []
+    for start in range(0, len(files), batch_size):
+        prepared: list[tuple[str, np.ndarray]] = []
+        for file in files[start : start + batch_size]:
+            try:
+                prepared.append((str(file), preprocess(model, file)[0]))
+            except (ValueError, OSError) as error:
+                if broken is None or model.preprocessing is None:
+                    raise
+                broken(str(error))
+        if prepared:
+            # A short batch is filled up, so that one compilation serves.
+            images = np.zeros((batch_size, *prepared[0][1].shape), np.float32)
+            images[: len(prepared)] = [image for _, image in prepared]
+            shares = np.asarray(probabilities(variables, images))
+            found += [_likeliest(*one, names, top) for one in zip(prepared, shares, strict=False)]
+        report(min(start + batch_size, len(files)))
+    return found
+
+
+def class_names_of(model: Any) -> tuple[str, ...]:
+    """The names of a classifier's outputs: its own, ImageNet's for 1,000 of them, else numbers.
+
+    ValueError where there is no head.
+    """
+    from vit_jax_xfer.suites.imagenet_labels import synsets
+
+    number = getattr(model, "num_classes", 0)
+    if not number:
+        raise ValueError("the network has no head, so it predicts no classes; give one with a head")
+    if model.class_names is not None:
+        return tuple(model.class_names)
+    return synsets() if number == len(synsets()) else tuple(map(str, range(number)))
+
+
+def _likeliest(
+    prepared: tuple[str, np.ndarray], shares: np.ndarray, names: tuple[str, ...], top: int
+) -> Prediction:
+    best = np.argsort(-shares, kind="stable")[:top]
+    return Prediction(prepared[0], [(names[index], float(shares[index])) for index in best])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints the predictions; 0, or 1 with a line for each thing that is wrong."""
+    options = _parser().parse_args(arguments)
+    broken: list[str] = []
+    code = run_command(lambda: _predict_all(options, broken))
+    for line in broken:
+        show(f"error: {line}", name="stderr")
+    return 1 if broken else code
+
+
+def _predict_all(options: argparse.Namespace, broken: list[str]) -> None:
+    # Imported late, so that --help answers at once.
+    from vit_jax_xfer.explain.image_files import find_images
+    from vit_jax_xfer.explain.progress import Progress
+    from vit_jax_xfer.features.command import out_path
+    from vit_jax_xfer.pretrained.file_to_model import load_pretrained
+
+    path = out_path(options)
+    if path is not None and path.suffix not in _ENDINGS:
+        raise ValueError(f"--out: {path} ends in neither of {', '.join(_ENDINGS)}")
+    files = find_images(options.images, path or Path("predictions"))
+    with naming_flag("MODEL", options):
+        fields = {"num_heads": options.num_heads} if options.num_heads else {}
+        model, variables = load_pretrained(options.model, options.family, **fields)
+        with Progress(len(files)) as progress:
+            found = predict(
+                model,
+                variables,
+                files,
+                options.top,
+                options.batch_size,
+                broken.append,
+                progress.report,
+            )
+    for one in found:
+        classes = ", ".join(f"{name} {100 * share:.1f} %" for name, share in one.classes)
+        show(f"{one.file}: {classes}")
+    if path is not None:
+        partial = path.with_name(f".{path.name}.partial")
+        partial.write_text(as_json(found) if path.suffix == ".json" else as_csv(found))
+        partial.replace(path)
+
+
+def as_json(found: Sequence[Prediction]) -> str:
+    """[{"file": …, "classes": [{"name": …, "probability": …}]}]."""
+    rows = [
+        {
+            "file": one.file,
+            "classes": [{"name": name, "probability": share} for name, share in one.classes],
+        }
+        for one in found
+    ]
+    return json.dumps(rows, indent=2) + "\n"
+
+
+def as_csv(found: Sequence[Prediction]) -> str:
+    """A line for each of an image's classes: file, rank from 1, class, probability."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["file", "rank", "class", "probability"])
+    for one in found:
+        for rank, (name, share) in enumerate(one.classes, start=1):
+            writer.writerow([one.file, rank, name, share])
+    return text.getvalue()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m vit_jax_xfer.predict",
+        description=__doc__.split("\n\n", 1)[1],
+        epilog="Example: python -m vit_jax_xfer.predict runs/distill/model photos --out found.csv",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="see above")
+    add("images", nargs="+", metavar="IMAGE", help="image files, and folders of them")
+    add("--family", help="the checkpoint's family, as deit, if its parameter names don't show it")
+    add("--num-heads", type=positive, default=0, metavar="N",
+        help="attention heads, if the checkpoint doesn't say")  # fmt: skip
+    add("--top", type=positive, default=5, metavar="N", help="classes an image (default 5)")
+    add("--batch-size", type=positive, default=32, metavar="N", help="images at once (default 32)")
+    add("--out", metavar="FILE.json|FILE.csv", help="write the predictions there too")
+    add("--overwrite", action="store_true", help="replace a file that exists")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,39 @@
+"""ImageNet's classes in order, those of its variants, and AlexNet's errors on corrupted images.
+
+Sources: the authors' lists for ImageNet-A and -R (1907.07174, 2006.16241); AlexNet's errors, by
+which those on ImageNet-C are divided (1903.12261).
+"""
+
+import functools
+import json
+from importlib import resources
+from typing import Any
+
+CORRUPTIONS = (
+    *("gaussian_noise", "shot_noise", "impulse_noise"),
+    *("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
+    *("snow", "frost", "fog", "brightness"),
+    *("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
+)
+SEVERITIES = (1, 2, 3, 4, 5)
+
+
+def synsets() -> tuple[str, ...]:
+    """The 1,000 WordNet names, such as "n01440764": the order of ImageNet's outputs."""
+    return tuple(_lists()["synsets"])
+
+
+def synsets_of(variant: str) -> tuple[str, ...]:
+    """The 200 names that ImageNet-A ("a") or ImageNet-R ("r") has, in ImageNet's order."""
+    return tuple(synsets()[index] for index in _lists()[variant])
+
+
+def alexnet_errors(corruption: str) -> tuple[float, ...]:
+    """AlexNet's share of errors at severities 1 to 5."""
+    return tuple(_lists()["alexnet_error"][corruption])
+
+
+@functools.cache
+def _lists() -> dict[str, Any]:
+    text = resources.files("vit_jax_xfer.suites").joinpath("labels/imagenet.json").read_text()
+    return json.loads(text)
