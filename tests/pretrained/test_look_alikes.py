@@ -76,6 +76,13 @@ def test_learned_parts_are_never_dropped_in_silence():
             load_pretrained(state_dict(**{name: (3,)}), num_heads=4)
 
 
+def test_deit3_may_be_a_rotary_network():
+    scales = {f"blocks.0.gamma_{i}": (32,) for i in (1, 2)}
+    with pytest.warns(UserWarning, match="rotary: taken for DeiT III.*vit_.*_rope_ape_224"):
+        found = load_on_host(state_dict(4, **scales), num_heads=4)[2]
+    assert found.family.name == "deit3"
+
+
 def test_openais_gelu_is_said_where_nothing_tells_it():
     norm = {"norm_pre.weight": (32,), "norm_pre.bias": (32,)}
     state = state_dict(**norm, **{"patch_embed.proj.bias": None})

@@ -73,6 +73,12 @@ def test_the_tag_of_openais_own_weights_alone_means_their_gelu():
             {"pool": "max_patches", "class_token": False},
         ),
         ({"img_size": [32, 128]}, {"image_size": (32, 128)}),
+        ({"global_pool": "avg", "pool_include_prefix": True}, {"pool": "avg_all"}),
+        ({"reg_tokens": 4, "global_pool": "map"}, {"pool": "map_patches"}),
+        (
+            {"reg_tokens": 4, "global_pool": "map", "pool_include_prefix": True},
+            {"pool": "map"},
+        ),
         ({"pre_norm": True}, {"pre_norm": True, "patch_bias": False}),
         ({"drop_path_rate": 0.1, "dynamic_img_size": True}, {}),
     ],
@@ -94,6 +100,7 @@ def test_arguments_come_before_the_name(arguments, fields):
         ("aimv2_1b_patch14_224", {}, "norm_layer='rmsnorm'"),
         (NAME, {"block_fn": "ResPostBlock"}, "block_fn"),
         (NAME, {"act_layer": "relu"}, "act_layer='relu'"),
+        (NAME, {"global_pool": "max", "pool_include_prefix": True}, "pool_include_prefix"),
         (NAME, {"global_pool": "prr"}, "global_pool='prr'"),
         (NAME, {"in_chans": 4}, "in_chans=4"),
         (NAME, {"of_tomorrow": 1}, "of_tomorrow=1"),
@@ -106,6 +113,12 @@ def test_what_no_network_here_computes_is_refused(architecture, arguments, said)
     with pytest.raises(ValueError, match=r"config\.json: .*" + said) as error:
         timm_fields({"architecture": architecture, "model_args": arguments})
     assert "\n" not in str(error.value)
+
+
+def test_flat_configurations_of_before():
+    config = {"architecture": NAME, "num_classes": 5, "input_size": [3, 64, 32], "mean": [0] * 3}
+    found = timm_fields(config)
+    assert (found["num_classes"], found["image_size"]) == (5, (64, 32))
 
 
 def test_an_unknown_name_is_refused_until_the_caller_says_all_that_it_stands_for(tmp_path):

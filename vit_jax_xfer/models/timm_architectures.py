@@ -192,11 +192,11 @@ _VIT = (
     _row("vit_{}_patch{}_reg1_gap_{}", "so150m2/16/256,384,448", _SO150M2),
     _row("test_{}", "vit/16/160"),
     _row("test_{}", "vit2/16/160", _SCALED, class_token=False, global_pool="avg", reg_tokens=1),
+    _row("test_{}", "vit3/16/160", _SCALED, _MAP, reg_tokens=1, pool_include_prefix=True),
 )
 
 # Networks that none here computes: each has the argument that makes it so.
 _OTHERS = (
-    _row("test_{}", "vit3/16/160", pool_include_prefix=True),
     _row("test_{}", "vit4/16/160", norm_layer="rmsnorm"),
     _row("vit_{}_patch{}_rpn_{}", "base/16/224", block_fn="ResPostBlock"),
     _row("vit_{}_patch{}_18x2_{}", "small/16/224 base/16/224", block_fn="ParallelThingsBlock"),

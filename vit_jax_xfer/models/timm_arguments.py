@@ -35,6 +35,7 @@ _VIT: dict[str, Any] = {
     "reg_tokens": 0,
     "pre_norm": False,
     "fc_norm": None,
+    "pool_include_prefix": False,
     "qk_norm": False,
     "scale_attn_norm": False,
     "scale_mlp_norm": False,
@@ -114,7 +115,6 @@ _ONLY: dict[str, tuple[tuple[Any, ...], str]] = {
     "rope_mrope_section": ((None,), "rotary positions of another kind"),
     "attn_pool_num_heads": ((None,), "attention pooling with heads of its own"),
     "attn_pool_mlp_ratio": ((None,), "attention pooling with an MLP of its own"),
-    "pool_include_prefix": ((False,), "pooling over class and register tokens"),
     "use_naflex": ((None, False), "NaFlexVit's embedding"),
 }
 _ACTIVATIONS = {
@@ -143,7 +143,7 @@ def vit_fields(arguments: Arguments) -> dict[str, Any]:
     given = {_SAME.get(key, key): value for key, value in arguments.items() if key != "kind"}
     _refuse(given, _DEFAULTS[kind])
     full = {**_DEFAULTS[kind], **given}
-    fields = {**_sizes(full, kind), **_tokens(full), **_blocks(full, kind), **_head(full)}
+    fields = {**_sizes(full, kind), **_tokens(full), **_blocks(full, kind), **_head(full, kind)}
     return {**fields, **_positions(full), "position_resize": "bicubic_antialias"}
 
 
@@ -235,14 +235,20 @@ def _blocks(full: Arguments, kind: str) -> dict[str, Any]:
     }
 
 
-def _head(full: Arguments) -> dict[str, Any]:
+def _head(full: Arguments, kind: str) -> dict[str, Any]:
     pool = full["global_pool"]
     if pool not in _POOLS:
         raise ValueError(f"global_pool={pool!r}: a pooling that no network here has")
     after = full["fc_norm"]
     if after is None:
         after = pool in ("avg", "avgmax", "max")
-    found = "map_patches" if pool == "map" and full["reg_tokens"] else _POOLS[pool]
+    found = _POOLS[pool]
+    if full["pool_include_prefix"] and pool in ("avg", "max", "avgmax"):
+        if pool != "avg":
+            raise ValueError(f"pool_include_prefix=True: of global_pool={pool!r} no network has it")
+        found = "avg_all"
+    elif pool == "map" and kind == "vit" and not full["pool_include_prefix"]:
+        found = "map_patches" if full["reg_tokens"] or full["class_token"] else "map"
     return {"pool": found, "pool_norm": None if after == (found == "avg") else after}
 
 

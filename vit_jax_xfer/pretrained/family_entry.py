@@ -131,7 +131,8 @@ class Family:
     preprocessing: how the publisher prepares images; `size` is replaced by the file's.
     needs: fields that every file of the family has, {field: value}, for a clear error.
     defaults: fields that no shape tells. choose: those that the file's evidence decides.
-    doubts: {field: what is said where neither the caller nor a configuration gives it}.
+    doubts: {field: what is said where neither the caller nor a configuration gives it}, by the
+        file's evidence.
     heads: number of heads by width, where it is not one for 64 channels.
     packed: whether the publisher keeps gate and value of a gated MLP as one array.
     refuses: why a file that looks like the family's can't be loaded; "" = it can.
@@ -146,7 +147,7 @@ class Family:
     needs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     choose: Callable[[Evidence], Fields] = lambda evidence: {}
-    doubts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    doubts: Callable[[Evidence], Mapping[str, str]] = lambda evidence: {}
     heads: Mapping[int, int] = dataclasses.field(default_factory=dict)
     packed: bool = False
     refuses: Callable[[Evidence], str] = lambda evidence: ""

@@ -34,7 +34,7 @@ from vit_jax_xfer.pretrained.fields_from_shapes import (
 from vit_jax_xfer.pretrained.fill import fill
 from vit_jax_xfer.pretrained.hub import local_source
 from vit_jax_xfer.pretrained.loading_notes import note
-from vit_jax_xfer.pretrained.look_alikes import refuse_look_alikes
+from vit_jax_xfer.pretrained.look_alikes import refuse_look_alikes, refuse_without_positions
 from vit_jax_xfer.pretrained.network_prefix import under_its_prefix
 from vit_jax_xfer.pretrained.read_files import Checkpoint, read_checkpoint
 from vit_jax_xfer.pretrained.rename import Renamed, rename
@@ -132,7 +132,9 @@ def recognise(checkpoint: Checkpoint, family: str | None, given: Fields) -> Reco
     decoder = {name: value for name, value in given.items() if name.startswith("decoder")}
     encoder = {name: value for name, value in given.items() if name not in decoder}
     fields = _all_fields(evidence, found, dialect.fields, encoder)
-    for field, doubt in found.doubts.items():
+    if "position" not in given and not config.speaks_of("a table of positions"):
+        refuse_without_positions(fields)
+    for field, doubt in found.doubts(evidence).items():
         if field not in given and field not in config.fields:
             note(doubt)
     stored_size = stored.get("image_size")
@@ -240,7 +242,6 @@ def _all_fields(
         "num_heads", given.get("num_heads"), heads, fields["width"], family.heads
     )
     chosen["num_classes"] = number
-    _check_positions(chosen, given)
     if not number:
         chosen["distillation_head"], chosen["head_bias"] = None, True
     elif not keeps_head:
@@ -248,16 +249,6 @@ def _all_fields(
     elif not chosen["distillation_token"] and "distillation_head" not in given:
         chosen["distillation_head"] = None
     return chosen
-
-
-def _check_positions(chosen: Fields, given: Fields) -> None:
-    """ValueError for a network without positions of any kind, unless the caller says so."""
-    kinds = ("position", "relative_bias", "rotary")
-    if all(chosen.get(kind, "none") == "none" for kind in kinds) and "position" not in given:
-        raise ValueError(
-            "position: the file has none, so its network computes them in a way that no name "
-            "tells (rotary ones of some kind); where it has none at all, pass position='none'"
-        )
 
 
 def _preprocessing(

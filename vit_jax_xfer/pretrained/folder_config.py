@@ -43,6 +43,10 @@ class FolderConfig:
     renames: Mapping[str, str] = dataclasses.field(default_factory=dict)
     seen: Any = None
 
+    def speaks_of(self, fact: str) -> bool:
+        """Whether a statement is about this fact of `weights_show`."""
+        return any(statement.fact == fact for statement in self.statements)
+
     def check(self, reading: Reading, fields: Fields) -> None:
         """ValueError naming the first key that the weights contradict, with both values."""
         shown = weights_show(reading, fields)

@@ -102,3 +102,13 @@ def refuse_look_alikes(evidence: Evidence, given: Fields) -> None:
     for known in _LOOK_ALIKES:
         if known.is_one(evidence, given):
             raise ValueError(known.why)
+
+
+def refuse_without_positions(fields: Fields) -> None:
+    """ValueError for a network without positions of any kind; fields: all of its fields."""
+    kinds = ("position", "relative_bias", "rotary")
+    if all(fields.get(kind, "none") == "none" for kind in kinds):
+        raise ValueError(
+            "position: the file has none, so its network computes them in a way that no name "
+            "tells (rotary ones of some kind); where it has none at all, pass position='none'"
+        )

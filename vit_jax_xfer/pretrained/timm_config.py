@@ -48,7 +48,7 @@ def read_timm(
         names (forced), stand for an architecture that is not known. ValueError naming the key for
         that, for an argument that no network here has, and for a value of another type.
     """
-    published = _mapping(config, "pretrained_cfg")
+    published = _mapping(config, "pretrained_cfg") or config  # older ones were flat
     name = config.get("architecture") or published.get("architecture")
     if name is None:
         return FolderConfig()

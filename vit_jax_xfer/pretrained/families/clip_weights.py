@@ -104,6 +104,11 @@ def _fits(evidence: Evidence) -> bool:
     return evidence.fields["pre_norm"] or evidence.dialect == "openai"
 
 
+_WHOSE_GELU = {
+    "activation": "activation: taken for OpenAI's quick_gelu; networks of CLIP that others trained "
+    "mostly have activation='gelu', which no name tells"
+}
+
 CLIP = Family(
     name="clip",
     source="CLIP (2103.00020), OpenCLIP (2212.07143)",
@@ -115,9 +120,6 @@ CLIP = Family(
     fits=_fits,
     needs={"pre_norm": True},
     defaults={"norm_eps": 1e-5, "activation": "quick_gelu"},
-    doubts={
-        "activation": "activation: taken for OpenAI's quick_gelu; networks of CLIP that others "
-        "trained mostly have activation='gelu', which no name tells"
-    },
+    doubts=lambda evidence: _WHOSE_GELU,
     preprocessing=Preprocessing(*CLIP_COLOURS, crop=1.0),
 )

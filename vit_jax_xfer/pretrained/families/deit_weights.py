@@ -33,6 +33,16 @@ def _is_deit3(evidence: Evidence) -> bool:
     return is_scaled(evidence) and not fields["registers"] and fields.get("class_position") is False
 
 
+def _perhaps_rotary(evidence: Evidence) -> dict[str, str]:
+    """Meta's names are those of RoPE-ViT's networks with positions beside, too."""
+    if evidence.dialect != "timm" or "blocks.0.gamma_1" not in evidence.reading.state:
+        return {}
+    return {
+        "rotary": "rotary: taken for DeiT III, which has none; timm's vit_*_rope_ape_224 has the "
+        "same names and shapes, and computes something else"
+    }
+
+
 # transformers has no class for it.
 DEIT3 = Family(
     name="deit3",
@@ -44,6 +54,7 @@ DEIT3 = Family(
     fits=_is_deit3,
     needs={"class_position": False},
     defaults={"layer_scale": 1e-6},
+    doubts=_perhaps_rotary,
     choose=in_timm_names("bicubic"),
     preprocessing=imagenet(crop=1.0),
 )

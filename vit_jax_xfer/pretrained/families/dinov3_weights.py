@@ -47,7 +47,7 @@ def _fits(evidence: Evidence) -> bool:
         fields["class_token"]
         and fields["position"] == "none"
         and fields["relative_bias"] == "none"
-        and fields["registers"] > 0
+        and (fields["registers"] > 0 or evidence.dialect == "hf_dinov3")
     )
 
 
