@@ -79,6 +79,7 @@ def test_the_tag_of_openais_own_weights_alone_means_their_gelu():
             {"reg_tokens": 4, "global_pool": "map", "pool_include_prefix": True},
             {"pool": "map"},
         ),
+        ({"in_chans": 4}, {"in_channels": 4}),
         ({"pre_norm": True}, {"pre_norm": True, "patch_bias": False}),
         ({"drop_path_rate": 0.1, "dynamic_img_size": True}, {}),
     ],
@@ -102,7 +103,7 @@ def test_arguments_come_before_the_name(arguments, fields):
         (NAME, {"act_layer": "relu"}, "act_layer='relu'"),
         (NAME, {"global_pool": "max", "pool_include_prefix": True}, "pool_include_prefix"),
         (NAME, {"global_pool": "prr"}, "global_pool='prr'"),
-        (NAME, {"in_chans": 4}, "in_chans=4"),
+        (NAME, {"in_chans": "rgb"}, "in_chans='rgb'"),
         (NAME, {"of_tomorrow": 1}, "of_tomorrow=1"),
         (NAME, {"num_heads": "three"}, "num_heads='three'"),
         (NAME, {"mlp_ratio": None}, "mlp_ratio=None"),
@@ -135,6 +136,7 @@ def test_an_unknown_name_is_refused_until_the_caller_says_all_that_it_stands_for
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        ({"in_chans": 1}, "in_chans is 1, but the weights say channels: 3"),
         ({"depth": 2}, "depth is 2, but the weights say depth: 1"),
         ({"embed_dim": 64}, "embed_dim is 64, but the weights say width: 32"),
         ({"num_classes": 5}, "num_classes is 5, but the weights say classes: 3"),

@@ -134,6 +134,9 @@ _POOLS = {
 _GATED = {"swiglupacked": True, "mlp": False}
 
 
+_NUMBERS = ("in_chans", "embed_dim", "depth", "num_heads", "num_classes", "reg_tokens")
+
+
 def vit_fields(arguments: Arguments) -> dict[str, Any]:
     """A VisionTransformer's fields from timm's arguments, with "kind": vit | eva | beit.
 
@@ -158,12 +161,10 @@ def _refuse(given: Arguments, known: Arguments) -> None:
 
 
 def _sizes(full: Arguments, kind: str) -> dict[str, Any]:
-    for key in ("embed_dim", "depth", "num_heads", "num_classes", "reg_tokens", "mlp_ratio"):
+    for key in (*_NUMBERS, "mlp_ratio"):
         allowed = int | float if key == "mlp_ratio" else int
         if isinstance(full[key], bool) or not isinstance(full[key], allowed) or full[key] < 0:
             raise ValueError(f"{key}={full[key]!r}: expected a number")
-    if full["in_chans"] != 3:
-        raise ValueError(f"in_chans={full['in_chans']!r}: networks here see three channels")
     width, patch = full["embed_dim"], full["patch_size"]
     size = full["img_size"]
     size = tuple(size) if isinstance(size, list | tuple) else size
@@ -174,6 +175,7 @@ def _sizes(full: Arguments, kind: str) -> dict[str, Any]:
     return {
         "image_size": size[0] if isinstance(size, tuple) and len(set(size)) == 1 else size,
         "patch_size": patch,
+        "in_channels": full["in_chans"],
         "width": width,
         "depth": full["depth"],
         "num_heads": full["num_heads"],

@@ -23,6 +23,7 @@ _SHOWN = {
     "width": ("embed_dim", "width"),
     "mlp_dim": ("embed_dim × mlp_ratio", "MLP width"),
     "patch_size": ("patch_size", "patch size"),
+    "in_channels": ("in_chans", "channels"),
     "num_classes": ("num_classes", "classes"),
     "class_token": ("class_token", "a class token"),
     "distillation_token": ("distilled", "a distillation token"),
