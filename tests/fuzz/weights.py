@@ -1,6 +1,7 @@
 """Weight files, model folders and checkpoints that are bad."""
 
 import functools
+import importlib
 import io
 import json
 import pathlib
@@ -13,6 +14,7 @@ import zlib
 import numpy as np
 
 from tests.fuzz.mutations import mutated_bytes, mutated_json
+from tests.pretrained.torch_archive import mapping, storage, tensor, write
 from vit_jax_xfer.data.sources import open_source
 from vit_jax_xfer.pretrained import load_pretrained
 from vit_jax_xfer.pretrained.read_files import read_checkpoint
@@ -83,22 +85,75 @@ def safetensors(folder: pathlib.Path, rng: Rng) -> None:
     _read_all(file)
 
 
+# What a file may say of an array's shape, strides and place, and of a storage's length.
+SIZES = (0, 1, 2, 3, 16, 160, -1, 255, 2**31, 2**40, 2**63 - 1, 2**64, -(2**31))
+
+
 def pth(folder: pathlib.Path, rng: Rng) -> None:
-    """PyTorch's files: zip archives and plain pickles, with code in them or not."""
+    """PyTorch's files: archives and plain pickles, with code in them or not, and lies on sizes."""
     import torch
 
     file = folder / "weights.pth"
     kind = rng.random()
-    if kind < 0.1:
+    if kind < 0.05:
         file.write_bytes(pickle.dumps({"model": _Code()}))
+    elif kind < 0.4:
+        _lies(file, rng)
+    elif kind < 0.7:
+        # The pickle alone, because a checksum guards it in a whole archive.
+        content = mapping({name: _whole(array) for name, array in ARRAYS.items()})
+        storages = {"0": ARRAYS["head.weight"].tobytes()}
+        write(file, mutated_bytes(rng, mapping({"model": content})), storages)
     else:
         written = io.BytesIO()
         state = {name: torch.from_numpy(array) for name, array in ARRAYS.items()}
-        extra = {"args": _Code()} if kind < 0.2 else {}
-        torch.save({"model": state, **extra}, written)
+        extra = {"args": _Code()} if kind < 0.8 else {}
+        zipped = bool(rng.random() < 0.5)
+        torch.save({"model": state, **extra}, written, _use_new_zipfile_serialization=zipped)
         data = written.getvalue()
         file.write_bytes(data if extra else mutated_bytes(rng, data))
     _read_all(file)
+
+
+def _whole(array: np.ndarray) -> bytes:
+    return tensor(array.shape, stored=storage(ARRAYS["head.weight"].size))
+
+
+def _lies(file: pathlib.Path, rng: Rng) -> None:
+    """An archive whose tensor may lie anywhere, have any shape, and be of any type."""
+    kinds = ("FloatStorage", "BFloat16Storage", "LongStorage", "UntypedStorage", "QInt8Storage")
+    sizes = [int(rng.choice(np.array(SIZES, object))) for _ in range(6)]
+    count = int(rng.choice(np.array([160, *SIZES], object)))
+    stored = storage(count, str(rng.integers(2)), kinds[rng.integers(len(kinds))])
+    array = tensor(tuple(sizes[:2]), tuple(sizes[2:4]), max(0, sizes[4]), stored)
+    order = (b"little", b"big", b"")[rng.integers(3)]
+    write(file, mapping({"w": array}), {"0": ARRAYS["head.weight"].tobytes()}, byteorder=order)
+
+
+def msgpack(folder: pathlib.Path, rng: Rng) -> None:
+    """Flax's files."""
+    import flax
+
+    data = flax.serialization.to_bytes({"params": {"a": dict(ARRAYS)}, "step": 3})
+    (folder / "flax_model.msgpack").write_bytes(mutated_bytes(rng, data))
+    _read_all(folder / "flax_model.msgpack")
+
+
+@functools.cache
+def _orbax_folder() -> pathlib.Path:
+    """A tree of Orbax, each array apart, written once."""
+    import orbax.checkpoint as ocp
+
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="fuzz.")) / "tree"
+    ocp.PyTreeCheckpointer(use_ocdbt=False).save(folder, {"params": dict(ARRAYS)})
+    return folder
+
+
+def orbax_folder(folder: pathlib.Path, rng: Rng) -> None:
+    """A folder of Orbax: its description, zarr's, and the chunks."""
+    path = pathlib.Path(shutil.copytree(_orbax_folder(), folder / "tree"))
+    _spoil(path, rng)
+    _read_all(path)
 
 
 def shards(folder: pathlib.Path, rng: Rng) -> None:
@@ -242,12 +297,20 @@ def _bomb(file: pathlib.Path, name: str, shape: tuple[int, ...], dtype: str = "<
 
 
 # What takes time the first time a reader is called.
-PREPARED = {"saved_file": _model_folder, "model_folder": _model_folder, "checkpoint": _checkpoint}
+PREPARED = {
+    "pth": functools.partial(importlib.import_module, "torch"),
+    "orbax_folder": _orbax_folder,
+    "saved_file": _model_folder,
+    "model_folder": _model_folder,
+    "checkpoint": _checkpoint,
+}
 WEIGHTS = {
     "npz": npz,
     "image_npz": image_npz,
     "safetensors": safetensors,
     "pth": pth,
+    "msgpack": msgpack,
+    "orbax_folder": orbax_folder,
     "shards": shards,
     "saved_file": saved_file,
     "model_folder": model_folder,
