@@ -89,7 +89,8 @@ def test_metrics_and_counters_beside_are_left_out(prefix):
         "n_averaged": np.array(7),
         "seen": np.zeros(9, np.int64),
     }
-    checkpoint = found({**named(*TIMM, prefix=prefix), **beside})
+    with pytest.warns(LoadingNote, match=f"left out beside the prefix '{prefix}': train_acc.tp, "):
+        checkpoint = found({**named(*TIMM, prefix=prefix), **beside})
     assert set(checkpoint.state) == set(TIMM) and checkpoint.left_out == tuple(beside)
 
 

@@ -43,6 +43,8 @@ def under_its_prefix(checkpoint: Checkpoint, dialects: Iterable[Dialect]) -> Che
             f"{where}: the network's names have the prefix {prefix!r}, but beside them stand "
             f"{listed(others)}; pass weights={prefix[:-1]!r} to load what has the prefix alone"
         )
+    if outside and not averages:
+        note(f"{where}: left out beside the prefix {prefix!r}: {listed(outside)}")
     inside = {n.removeprefix(prefix): x for n, x in state.stored.items() if n.startswith(prefix)}
     arrays, left_out = unwrap(inside, None, where)
     left_out = (*checkpoint.left_out, *outside, *(f"{one}*" for one in averages), *left_out)
