@@ -11,12 +11,16 @@ from vit_jax_xfer.models.transformer.block_design import ACTIVATIONS, BlockDesig
 from vit_jax_xfer.models.transformer.mlp import Mlp
 from vit_jax_xfer.models.transformer.pooling import AttentionPool
 
-RNG = np.random.default_rng(0)
+
+@pytest.fixture
+def rng():
+    """Each test's own, so that what it draws doesn't hang on which others ran."""
+    return np.random.default_rng(0)
 
 
-def drawn(module, x):
+def drawn(module, x, rng):
     shapes = jax.eval_shape(module.init, jax.random.key(0), x)
-    return jax.tree.map(lambda s: RNG.standard_normal(s.shape).astype(np.float32), shapes)
+    return jax.tree.map(lambda s: rng.standard_normal(s.shape).astype(np.float32), shapes)
 
 
 DESIGN = BlockDesign(num_heads=2, mlp_dim=6)
@@ -36,10 +40,10 @@ FORMULAS = {
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("kind", ["plain", "swiglu", "geglu"])
 @pytest.mark.parametrize("normalised", [False, True])
-def test_formulas_of_the_mlp(kind, activation, normalised):
+def test_formulas_of_the_mlp(kind, activation, normalised, rng):
     mlp = Mlp(dataclasses.replace(DESIGN, mlp=kind, activation=activation, mlp_norm=normalised))
-    x = RNG.standard_normal((2, 3, 4)).astype(np.float32)
-    params = drawn(mlp, x)["params"]
+    x = rng.standard_normal((2, 3, 4)).astype(np.float32)
+    params = drawn(mlp, x, rng)["params"]
     dense = {k: x @ p["kernel"] + p["bias"] for k, p in params.items() if k in ("fc1", "gate")}
     hidden, act = dense["fc1"], FORMULAS[activation]
     if kind == "plain":
@@ -56,14 +60,14 @@ def test_formulas_of_the_mlp(kind, activation, normalised):
     np.testing.assert_allclose(mlp.apply({"params": params}, x), wanted, rtol=1e-3, atol=1e-4)
 
 
-def test_attention_pooling_does_not_see_the_order_of_tokens():
+def test_attention_pooling_does_not_see_the_order_of_tokens(rng):
     pool = AttentionPool(dataclasses.replace(DESIGN, mlp="swiglu", mlp_norm=True))
-    x = RNG.standard_normal((2, 7, 8)).astype(np.float32)
-    variables = drawn(pool, x)
+    x = rng.standard_normal((2, 7, 8)).astype(np.float32)
+    variables = drawn(pool, x, rng)
     assert set(variables["params"]["mlp"]) == {"fc1", "fc2"}  # plain whatever the blocks have
     found = pool.apply(variables, x)
     assert found.shape == (2, 8)
-    np.testing.assert_allclose(pool.apply(variables, x[:, RNG.permutation(7)]), found, rtol=1e-5)
+    np.testing.assert_allclose(pool.apply(variables, x[:, rng.permutation(7)]), found, rtol=1e-5)
     assert np.abs(pool.apply(variables, x[:, :4]) - found).max() > 1e-3
 
 
