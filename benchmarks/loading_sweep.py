@@ -18,6 +18,7 @@ import argparse
 import collections
 import fnmatch
 import importlib
+import inspect
 import sys
 import tempfile
 import warnings
@@ -28,6 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 TOLERANCE = 1e-4
+_OPERATORS: list[Any] = []  # torch drops what nobody holds
 MOST_PARAMETERS = 500_000_000
 # timm's files whose networks are transformers on patches, or name their parameters alike.
 TIMM_FILES = [
@@ -190,7 +192,7 @@ def define_operators() -> None:
     library = torch.library.Library("torchvision", "DEF")
     for name in ("nms", "qnms"):
         library.define(name + "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    define_operators.kept = library
+    _OPERATORS.append(library)
 
 
 def _images(size: tuple[int, int]) -> np.ndarray:
@@ -298,6 +300,8 @@ def _shallow_config(kind: Any) -> Any:
     for key in ("num_hidden_layers", "depth", "num_layers"):
         if isinstance(getattr(config, key, None), int):
             setattr(config, key, 1)
+    if hasattr(config, "mask_ratio"):
+        config.mask_ratio = 0.0
     return config
 
 
@@ -323,8 +327,12 @@ def _outputs_of(module: Any) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
 
     def outputs(images: np.ndarray) -> dict[str, np.ndarray]:
         x = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
+        more = {}
+        if "noise" in inspect.signature(module.forward).parameters:  # of masks, by whose order
+            patches = module.embeddings.patch_embeddings.num_patches
+            more["noise"] = torch.arange(float(patches))[None]
         with torch.inference_mode():
-            found = module(pixel_values=x)
+            found = module(pixel_values=x, **more)
         named = {"result": found.get("pooler_output"), "tokens": found.get("last_hidden_state")}
         arrays = {what: one.numpy() for what, one in named.items() if one is not None}
         if not arrays:

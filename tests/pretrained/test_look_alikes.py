@@ -49,6 +49,26 @@ def test_refused_with_or_without_a_family(state, said, family):
     assert "\n" not in str(error.value)
 
 
+def test_phi4s_tower_is_told_from_siglips_by_its_size():
+    width = 1152
+    linear = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.out_proj")
+    linear += ("mlp.fc1", "mlp.fc2", "layer_norm1", "layer_norm2")
+    shapes = {
+        f"encoder.layers.0.{name}.{leaf}": (width,) * (2 if leaf == "weight" else 1)
+        for name in linear
+        for leaf in ("weight", "bias")
+    }
+    shapes |= {f"encoder.layers.0.layer_norm{i}.weight": (width,) for i in (1, 2)}
+    shapes |= {
+        "embeddings.patch_embedding.weight": (width, 3, 14, 14),
+        "embeddings.position_embedding.weight": (32 * 32, width),
+        "head.probe": (1, 1, width),
+    }
+    state = {name: np.broadcast_to(np.float32(0), shape) for name, shape in shapes.items()}
+    with pytest.raises(ValueError, match="those of Phi-4's image tower"):
+        load_pretrained(state)
+
+
 def test_what_the_caller_settles_is_taken():
     assert load_on_host(wide(), num_heads=16)[0].num_heads == 16
 

@@ -62,6 +62,14 @@ def _is_clipa(evidence: Evidence, given: Fields) -> bool:
     return evidence.dialect == "openai" and plain and not evidence.config
 
 
+def _is_phi4s(evidence: Evidence, given: Fields) -> bool:
+    """SigLIP's so400m/14 at 448 pixels with its pooling, in transformers' names."""
+    fields = evidence.fields
+    size = tuple(fields.get(name) for name in ("width", "patch_size", "image_size"))
+    pooled = fields["pool"] == "map" and evidence.dialect == "hf_clip"
+    return pooled and size == (1152, 14, 448) and not evidence.config
+
+
 _LOOK_ALIKES = (
     LookAlike(
         _named("rope.freqs"),
@@ -90,6 +98,12 @@ _LOOK_ALIKES = (
         _is_clipa,
         "no ln_pre: not OpenAI's CLIP but one as CLIPA, whose pooling no name tells; load the "
         "folder with its open_clip_config.json",
+    ),
+    LookAlike(
+        _is_phi4s,
+        "names and shapes are those of Phi-4's image tower, which rounds places to other rows of "
+        "its positions, as no network here does; if this is a SigLIP, load the folder with its "
+        "config.json",
     ),
 )
 
