@@ -174,6 +174,10 @@ def test_hugging_face_rescales_bytes_before_it_normalises(said, black, white):
     ("said", "message"),
     [
         ({"do_resize": False}, "do_resize: got false"),
+        ({"size": {"shortest_edge": "224"}}, "size: got '224'"),
+        ({"size": {"height": 0, "width": 224}}, "size: got"),
+        ({"rescale_factor": 0}, "rescale_factor: got 0"),
+        ({"rescale_factor": "1/255"}, "rescale_factor: got '1/255'"),
         ({"do_pad": True}, "do_pad: got True, which no preprocessing here does"),
         ({"crop_pct": 0.875}, "crop_pct: got 0.875"),
         ({"size": {"shortest_edge": 224, "longest_edge": 448}}, "size: got"),

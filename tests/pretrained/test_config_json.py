@@ -2,7 +2,7 @@
 
 import pytest
 
-from vit_jax_xfer.models.preprocessing import IMAGENET, Preprocessing
+from vit_jax_xfer.models.preprocessing import IMAGENET, INCEPTION, Preprocessing
 from vit_jax_xfer.pretrained.config_json import config_fields, config_preprocessing
 
 
@@ -77,3 +77,15 @@ def test_the_preprocessors_own_file_counts_first():
     assert config_preprocessing(config, said, 224).mean == (0.5, 0.5, 0.5)
     assert config_preprocessing({"model_type": "vit"}, None, 224) is None
     assert config_preprocessing(None, None, 224) is None
+
+
+def test_other_places_of_timms_preprocessing():
+    published = {"mean": [0.5] * 3, "std": [0.5] * 3, "crop_mode": "border", "crop_pct": 1.0}
+    wanted = Preprocessing(*INCEPTION, crop=1.0, crop_mode="border", size=224)
+    assert config_preprocessing(published, None, 224) == wanted  # files of older versions
+    wrapped = {"image_processor_type": "TimmWrapperImageProcessor", "pretrained_cfg": published}
+    assert config_preprocessing({"architecture": "x"}, wrapped, 224) == wanted
+    with pytest.raises(ValueError, match="input_size is 224, expected channels, height and width"):
+        config_preprocessing({**published, "input_size": 224}, None, 224)
+    with pytest.raises(ValueError, match="crop_mode: 'random' is none of center, short_side"):
+        config_preprocessing({**published, "crop_mode": "random"}, None, 224)

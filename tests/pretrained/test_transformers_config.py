@@ -99,6 +99,25 @@ def test_types_that_are_not_known_are_refused_by_name(unknown, config):
         assert read_transformers({**config, "num_attention_heads": 3}, forced=True)
 
 
+@pytest.mark.parametrize(
+    ("config", "match"),
+    [
+        ({"model_type": ["vit"]}, r"model_type is \['vit'\], expected a name"),
+        ({"vision_config": {"model_type": 3}}, "model_type is 3, expected a name"),
+        ({"rope_parameters": "default"}, "rope_parameters is 'default', expected an object"),
+        (
+            {"rope_parameters": {"rope_type": "yarn"}},
+            "rope_type 'yarn' is none that",
+        ),
+        ({"image_size": [1, 2, 3]}, r"image_size is \[1, 2, 3\], expected pixels or"),
+        ({"image_size": {"height": 224}}, "image_size is "),
+    ],
+)
+def test_what_is_no_configuration(config, match):
+    with pytest.raises(ValueError, match=f"^config.json: .*{match}"):
+        read_transformers(config)
+
+
 @pytest.mark.parametrize(("said", "mlp"), [(None, "geglu"), ("silu", "swiglu"), ("gelu", "geglu")])
 def test_a_gate_takes_the_hidden_activation(said, mlp):
     config = {"model_type": "dinov3_vit", "use_gated_mlp": True}

@@ -176,7 +176,7 @@ def _resized(
     if isinstance(size, Mapping):
         size = {key: value for key, value in size.items() if value is not None}
         if set(size) == {"shortest_edge"}:
-            return (size["shortest_edge"],) * 2, False
+            return _pair("size", size["shortest_edge"]), False
     short_side = kind in _SHORT_SIDE if kind else preprocessor.get("do_center_crop")
     return _pair("size", size), not (isinstance(size, int) and short_side)
 
@@ -202,6 +202,8 @@ def _normalisation(preprocessor: Mapping[str, Any]) -> tuple[Channels, Channels]
         mean = _channels("image_mean", preprocessor.get("image_mean"))
         std = _channels("image_std", preprocessor.get("image_std"))
     factor = preprocessor.get("rescale_factor", 1 / 255)
+    if not _is_number(factor) or factor <= 0:
+        raise ValueError(f"rescale_factor: got {factor!r}, expected a number greater than 0")
     white = 255 * (factor if preprocessor.get("do_rescale", True) else 1)
     if math.isclose(white, 1.0, rel_tol=1e-6):
         return mean, std
@@ -215,13 +217,15 @@ def _interpolation(number: Any) -> str:
 
 
 def _pair(key: str, size: Any) -> tuple[int, int]:
+    sides = size
     if isinstance(size, Mapping) and set(size) == {"height", "width"}:
-        return size["height"], size["width"]
-    if isinstance(size, int):
-        return size, size
-    if isinstance(size, tuple | list) and len(size) == 2:
-        return size[0], size[1]
-    raise ValueError(f"{key}: got {size!r}, expected a number of pixels or height and width")
+        sides = (size["height"], size["width"])
+    elif isinstance(size, int):
+        sides = (size, size)
+    pair = isinstance(sides, tuple | list) and len(sides) == 2
+    if not pair or not all(type(side) is int and side > 0 for side in sides):
+        raise ValueError(f"{key}: got {size!r}, expected a number of pixels or height and width")
+    return sides[0], sides[1]
 
 
 def _channels(field: str, values: Any) -> Channels:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from vit_jax_xfer.models.preprocessing import Preprocessing, from_hugging_face
-from vit_jax_xfer.pretrained.folder_config import FolderConfig
+from vit_jax_xfer.pretrained.folder_config import FolderConfig, size_of_image
 from vit_jax_xfer.pretrained.open_clip_config import open_clip_preprocessing, read_open_clip
 from vit_jax_xfer.pretrained.read_files import Checkpoint
 from vit_jax_xfer.pretrained.timm_config import is_timm_config, read_timm
@@ -67,17 +67,20 @@ def config_preprocessing(
     config: Mapping[str, Any] | None, preprocessor: Mapping[str, Any] | None, size: Any
 ) -> Preprocessing | None:
     """How images are prepared by a directory's own files; None where it doesn't say."""
-    if preprocessor is not None:
+    if preprocessor is not None and "pretrained_cfg" not in preprocessor:
         return from_hugging_face(dict(preprocessor), size)
-    published = (config or {}).get("pretrained_cfg") or config  # older files have no such part
+    # transformers' wrapper of timm has timm's own; older files of timm have no such part.
+    published = (preprocessor or config or {}).get("pretrained_cfg") or config
     if not published or "mean" not in published:
         return None
-    pixels = published.get("input_size", (3, size, size))[1:]
+    pixels = published.get("input_size")
+    if pixels is not None and not (isinstance(pixels, list | tuple) and len(pixels) == 3):
+        raise ValueError(f"input_size is {pixels!r}, expected channels, height and width")
     return Preprocessing(
-        mean=tuple(published["mean"]),
-        std=tuple(published["std"]),
+        mean=published["mean"],
+        std=published.get("std"),
         interpolation=published.get("interpolation") or "bicubic",
         crop=published.get("crop_pct") or 0.875,
         crop_mode=published.get("crop_mode") or "center",
-        size=pixels[0] if pixels[0] == pixels[1] else tuple(pixels),
+        size=size_of_image("input_size", size if pixels is None else pixels[1:]),
     )

@@ -50,10 +50,10 @@ def read_open_clip(config: Mapping[str, Any]) -> FolderConfig:
     pool = tower.get("pool_type", "tok")
     if pool not in _POOLS:
         raise ValueError(f"{FILE}: pool_type is {pool!r}, expected {' or '.join(_POOLS)}")
-    width = number("width", tower.get("width", 768), FILE)
+    width, head = (_whole(tower, key, usual) for key, usual in (("width", 768), ("head_width", 64)))
     after = pool == "avg" and bool(tower.get("final_ln_after_pool"))
     fields = {
-        "num_heads": width // number("head_width", tower.get("head_width", 64), FILE),
+        "num_heads": width // head,
         "norm_eps": _epsilon(tower),
         "activation": _activation(model, tower),
         "pool": _POOLS[pool],
@@ -147,11 +147,18 @@ def _activation(model: Mapping[str, Any], tower: Mapping[str, Any]) -> str:
 
 
 def _epsilon(tower: Mapping[str, Any]) -> float:
-    more = dict(tower.get("norm_kwargs") or {})
+    more = dict(_object({"norm_kwargs": tower.get("norm_kwargs") or {}}, "norm_kwargs"))
     epsilon = number("norm_kwargs.eps", more.pop("eps", 1e-5), FILE)
     if more:
         raise ValueError(f"{FILE}: norm_kwargs is {tower['norm_kwargs']!r}, expected eps alone")
     return epsilon
+
+
+def _whole(tower: Mapping[str, Any], key: str, usual: int) -> int:
+    found = tower.get(key, usual)
+    if type(found) is not int or found < 1:
+        raise ValueError(f"{FILE}: {key} is {found!r}, expected a whole number above 0")
+    return found
 
 
 def _object(config: Mapping[str, Any], key: str, usual: Any = None) -> Mapping[str, Any]:

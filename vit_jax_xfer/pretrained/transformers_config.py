@@ -126,10 +126,14 @@ def read_transformers(config: Mapping[str, Any], forced: bool = False) -> Folder
 
 def vision_config(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
     """The image tower's part of a configuration, and what stands before its keys in errors."""
+    if not isinstance(config.get("model_type"), str | None):
+        raise ValueError(f"config.json: model_type is {config['model_type']!r}, expected a name")
     whole = {} if config.get("model_type") in TWO_TOWERS else config
     inner = whole if config.get("vision_config") is None else config["vision_config"]
     if not isinstance(inner, Mapping):
         raise ValueError(f"config.json: vision_config is {inner!r}, expected an object")
+    if not isinstance(inner.get("model_type"), str | None):
+        raise ValueError(f"config.json: model_type is {inner['model_type']!r}, expected a name")
     return inner, "" if inner is config else "vision_config."
 
 
@@ -146,6 +150,8 @@ def network_fields(config: Mapping[str, Any]) -> dict[str, Any]:
             fields[ours] = number(theirs, config[theirs])
     # Newer versions keep it among other parameters of the rotary positions.
     rotary = config.get("rope_parameters") or {}
+    if not isinstance(rotary, Mapping):
+        raise ValueError(f"config.json: rope_parameters is {rotary!r}, expected an object")
     if rotary.get("rope_type", "default") != "default":
         raise ValueError(
             f"config.json: rope_parameters.rope_type {rotary['rope_type']!r} is none that a ViT "
@@ -236,7 +242,8 @@ def _statements(
         said.append(Statement("query_bias, key_bias, value_bias", "biases of q, k and v", biases))
     if inner.get("pooler_act", "tanh") != "tanh":
         said.append(Statement(where + "pooler_act", "the pooler's activation", inner["pooler_act"]))
-    classes = len(config["id2label"]) if config.get("id2label") else config.get("num_labels")
+    labels = config.get("id2label")
+    classes = len(labels) if isinstance(labels, Mapping) and labels else config.get("num_labels")
     if classes is not None:
         said.append(Statement("id2label's length", "classes", classes))
     if config.get("projection_dim") is not None:
