@@ -8,6 +8,7 @@ import pytest
 from tests.other_libraries import library
 from vit_jax_xfer.models.preprocessing import CLIP, INCEPTION, Preprocessing
 from vit_jax_xfer.pretrained import load_pretrained
+from vit_jax_xfer.pretrained.loading_notes import LoadingNote
 from vit_jax_xfer.pretrained.open_clip_config import open_clip_preprocessing, read_open_clip
 
 TOWER = {"layers": 2, "width": 48, "head_width": 16, "patch_size": 8, "image_size": 32}
@@ -155,6 +156,14 @@ def test_the_file_whose_weights_they_are_counts(folder):
     (path / "config.json").write_text(json.dumps(other))
     (path / "preprocessor_config.json").write_text("{}")
     assert load_pretrained(path)[0].num_heads == 3
+
+
+def test_a_folder_of_both_formats_and_a_file_of_it_alone(folder):
+    path = folder(config(quick_gelu=True))
+    (path / "open_clip_pytorch_model.bin").write_bytes(b"the same again")
+    assert load_pretrained(path)[0].activation == "quick_gelu"
+    with pytest.warns(LoadingNote, match="open_clip_config.json beside it is not read; pass the"):
+        load_pretrained(path / "open_clip_model.safetensors", num_heads=3)
 
 
 WITHOUT = {f"visual.ln_pre.{leaf}": None for leaf in ("weight", "bias")}

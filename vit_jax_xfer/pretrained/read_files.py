@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from vit_jax_xfer.pretrained.lazy_arrays import LazyState
+from vit_jax_xfer.pretrained.loading_notes import note
 from vit_jax_xfer.pretrained.networks_in_file import unwrap
 from vit_jax_xfer.pretrained.weight_files import open_directory, open_weights, read_json
+
+CONFIGURATIONS = ("config.json", "open_clip_config.json")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,8 +65,19 @@ def read_checkpoint(
             open_clip = read_json(path / "open_clip_config.json")
         else:
             content = open_weights(path)
+            _say_what_is_not_read(path)
     arrays, left_out = unwrap(content, weights, where)
     return Checkpoint(LazyState(arrays, where), config, preprocessor, where, left_out, open_clip)
+
+
+def _say_what_is_not_read(path: Path) -> None:
+    """A file is read alone, whatever its folder says of the network."""
+    beside = [name for name in CONFIGURATIONS if (path.parent / name).exists()]
+    if beside:
+        note(
+            f"{path}: {' and '.join(beside)} beside it {'are' if len(beside) > 1 else 'is'} not "
+            "read; pass the folder to have it read"
+        )
 
 
 def _preprocessor(folder: Path) -> dict[str, Any] | None:

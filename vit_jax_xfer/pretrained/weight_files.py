@@ -33,6 +33,8 @@ WEIGHTS = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
     "flax_model.msgpack",
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.bin",
 )
 # Weights hardly pack at all; zeros alone do a thousandfold, and so do bombs.
 _MOST_PACKED = 100
