@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from vit_jax_xfer.models.preprocessing import Preprocessing
+from vit_jax_xfer.models.transformer.patches import grid_of
 from vit_jax_xfer.pretrained.config_json import folder_preprocessing, read_folder_config
 from vit_jax_xfer.pretrained.families import FAMILIES, vit_dialects
 from vit_jax_xfer.pretrained.family_entry import (
@@ -137,6 +138,9 @@ def recognise(checkpoint: Checkpoint, family: str | None, given: Fields) -> Reco
     for field, doubt in found.doubts(evidence).items():
         if field not in given and field not in config.fields:
             note(doubt)
+    known = {**dialect.fields, **given}.get("drop_remainder") or config.image_size is not None
+    if given.get("image_size") is not None and not known:
+        grid_of(given["image_size"], fields["patch_size"])  # its error
     stored_size = stored.get("image_size")
     fields["preprocessing"] = given.get("preprocessing")
     if fields["in_channels"] != 3:

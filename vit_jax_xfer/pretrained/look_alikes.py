@@ -43,16 +43,24 @@ def _norms_after_branches(evidence: Evidence, given: Fields) -> bool:
     )
 
 
-def _has_twelve_or_sixteen_heads(evidence: Evidence, given: Fields) -> bool:
-    """A classifier of a mean of patches, base: timm's has 16 heads, others of the width 12."""
-    fields = evidence.fields
-    return (
-        evidence.dialect == "timm"
-        and not ({"num_heads"} & (set(given) | set(evidence.config)))
-        and (fields["width"], fields["pool"], fields["pool_norm"]) == (768, "avg", False)
-        and bool(fields["num_classes"])
-        and not (fields["class_token"] or fields["registers"])
-    )
+def _means_patches(width: int, with_head: bool) -> Callable[[Evidence, Fields], bool]:
+    """A mean of normed patches of this width in timm's names, with a head or without one.
+
+    Such networks differ in their number of heads, unless somebody says it.
+    """
+
+    def is_one(evidence: Evidence, given: Fields) -> bool:
+        fields = evidence.fields
+        return (
+            evidence.dialect == "timm"
+            and "num_heads" not in {*given, *evidence.config}
+            and (fields["width"], fields["pool"], fields["pool_norm"]) == (width, "avg", False)
+            and bool(fields["num_classes"]) == with_head
+            and fields["position"] == "learned"
+            and not (fields["class_token"] or fields["registers"])
+        )
+
+    return is_one
 
 
 def _is_clipa(evidence: Evidence, given: Fields) -> bool:
@@ -90,9 +98,14 @@ _LOOK_ALIKES = (
         "that timm's save_for_hf writes, whose config.json says so",
     ),
     LookAlike(
-        _has_twelve_or_sixteen_heads,
+        _means_patches(768, with_head=True),
         "num_heads: timm's vit_base_patch16_gap_224 has 16, other networks of this width have 12, "
         "and shapes don't tell; pass num_heads=",
+    ),
+    LookAlike(
+        _means_patches(1536, with_head=False),
+        "num_heads: SigLIP's giant-opt has 16, other networks of this width have 24, and without "
+        "its pooling shapes don't tell; pass num_heads=",
     ),
     LookAlike(
         _is_clipa,
