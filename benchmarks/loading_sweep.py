@@ -143,7 +143,11 @@ def _compared(source: Any, case: Case, wanted: Any, known: dict[Any, Found]) -> 
     if isinstance(wanted, str):
         return Found("WRONG", f"loads, and can't be compared: {wanted}")
     if model not in known:
-        known[model] = _same(vjx.extract(model, variables, case.images), wanted)
+        try:
+            ours = vjx.extract(model, variables, case.images)
+        except ValueError as error:  # the network has another size
+            return Found("refused", _short(error))
+        known[model] = _same(ours, wanted)
     found = known[model]
     if found.kind == "WRONG" and any(line.startswith(DOUBTS) for line in warned):
         found = Found("said", found.said)
