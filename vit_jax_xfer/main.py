@@ -49,6 +49,7 @@ def _main(argv: list[str]) -> int:
     logging.getLogger("jax._src").setLevel(logging.WARNING)
     import jax
 
+    from vit_jax_xfer.pretrained.loading_notes import notes_on_stderr
     from vit_jax_xfer.train import hosts
     from vit_jax_xfer.train.console import say
     from vit_jax_xfer.train.launch import connect
@@ -56,7 +57,8 @@ def _main(argv: list[str]) -> int:
 
     try:
         connect(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
-        result = run(_CONFIG.value, _WORKDIR.value)
+        with notes_on_stderr():
+            result = run(_CONFIG.value, _WORKDIR.value)
     except Exception as error:
         if _DEBUG.value:
             raise

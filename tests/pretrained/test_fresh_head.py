@@ -6,9 +6,11 @@ import pytest
 
 import vit_jax_xfer as vjx
 from tests.pretrained.test_warm_start import drawn
+from tests.runs import tiny_config
 from vit_jax_xfer.convert import main as convert
 from vit_jax_xfer.pretrained.loading_notes import LoadingNote
 from vit_jax_xfer.pretrained.publish import to_publisher_names
+from vit_jax_xfer.tasks.build import build_task
 
 SIZES = {"image_size": 16, "patch_size": 8, "width": 32, "depth": 1, "num_heads": 2}
 IMAGES = np.zeros((1, 16, 16, 3), np.float32)
@@ -124,3 +126,12 @@ def test_by_the_command(tmp_path, capsys):
     assert "classes 7" in said.out
     direct = vjx.load_pretrained(tmp_path / "vit.npz", num_heads=2, num_classes=7, seed=3)[1]
     same(vjx.load_pretrained(tmp_path / "out")[1], direct)
+
+
+def test_a_run_that_starts_from_other_classes_says_so(tmp_path):
+    model = build_task(tiny_config("scratch"), (8, 8, 3), 3).model
+    vjx.save(tmp_path / "model", model, drawn(model))
+    config = tiny_config("scratch", init_from=str(tmp_path / "model"))
+    with pytest.warns(LoadingNote, match="^init_from: the head of 3 classes is left out; one of 5"):
+        task = build_task(config, (8, 8, 3), 5)
+    assert "head" not in task.initial["params"]

@@ -120,12 +120,16 @@ def build(kind: type[Network], fields: dict[str, Any]) -> Network:
     return kind.from_keywords(fields)
 
 
+# A run's images are RGB, whatever a network could take.
+_NOT_SET = ("in_channels",)
+
+
 def field_types(name: str) -> dict[str, type]:
     """The fields of `create_model(name, …)` or `student_like` that a config sets, each's type."""
     types = {
         field: kind
         for field, declared in network_class(name).keywords().items()
-        if (kind := _setting_type(declared.type)) is not None
+        if field not in _NOT_SET and (kind := _setting_type(declared.type)) is not None
     }
     # Several names, or one string of them.
     return {**types, "parts": object} if name == STUDENT_LIKE else types

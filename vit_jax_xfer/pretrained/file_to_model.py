@@ -135,13 +135,14 @@ def recognise(checkpoint: Checkpoint, family: str | None, given: Fields) -> Reco
     fields = _all_fields(evidence, found, dialect.fields, encoder)
     if "position" not in given and not config.speaks_of("a table of positions"):
         refuse_without_positions(fields)
-    for field, doubt in found.doubts(evidence).items():
+    stored_size = stored.get("image_size")
+    doubts = {**_resized(found, dialect.name, fields, stored_size), **found.doubts(evidence)}
+    for field, doubt in doubts.items():
         if field not in given and field not in config.fields:
             note(doubt)
     known = {**dialect.fields, **given}.get("drop_remainder") or config.image_size is not None
     if given.get("image_size") is not None and not known:
         grid_of(given["image_size"], fields["patch_size"])  # its error
-    stored_size = stored.get("image_size")
     fields["preprocessing"] = given.get("preprocessing")
     if fields["in_channels"] != 3:
         note(f"in_channels: images of {fields['in_channels']} channels are yours to prepare")
@@ -151,6 +152,18 @@ def recognise(checkpoint: Checkpoint, family: str | None, given: Fields) -> Reco
         )
     network = found.network(evidence, fields, decoder)
     return _recognised(checkpoint, found, network, renamed, stored_size, stored["in_channels"])
+
+
+def _resized(family: Family, dialect: str, fields: Fields, stored_size: Any) -> dict[str, str]:
+    """The doubt of a table that goes to another size: whose code reads a file in timm's names."""
+    how, timms = fields.get("position_resize"), "bicubic_antialias"
+    if stored_size in (None, fields["image_size"]) or dialect != "timm" or how in (None, timms):
+        return {}
+    return {
+        "position_resize": f"position_resize: positions go to {fields['image_size']} pixels as the "
+        f"code of {family.name} does it, by {how!r}; timm, in whose names files come too, does it "
+        f"by {timms!r}"
+    }
 
 
 def _known() -> str:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from vit_jax_xfer.models.protocol import Network
 from vit_jax_xfer.models.registry import ENTRIES, create_model, network_class
+from vit_jax_xfer.pretrained.loading_notes import note
 from vit_jax_xfer.pretrained.warm_start import start_from
 from vit_jax_xfer.tasks.task import Variables
 from vit_jax_xfer.tasks.teachers import load_weights
@@ -63,6 +64,10 @@ def initial_variables(config: "ConfigDict", model: Network) -> Variables | None:
         return None
     source, variables = load_weights("init_from", config.init_from, config.init_num_heads)
     try:
-        return start_from(source, variables, model)
+        found = start_from(source, variables, model)
     except ValueError as error:
         raise ValueError(f"init_from: {config.init_from}: {error}") from None
+    if source.num_classes and source.num_classes != model.num_classes:
+        fresh = f"one of {model.num_classes} starts afresh" if model.num_classes else "none is here"
+        note(f"init_from: the head of {source.num_classes} classes is left out; {fresh}")
+    return found

@@ -69,6 +69,18 @@ def _resize(evidence: Evidence) -> Fields:
     return {"position_resize": "bicubic_offset"} if publishers else {}
 
 
+def _doubts(evidence: Evidence) -> dict[str, str]:
+    """Meta's file without its mask token is as timm's is."""
+    fields = evidence.fields
+    if evidence.dialect != "timm" or fields["mask_token"] or fields["registers"]:
+        return {}
+    return {
+        "position_resize": "position_resize: taken for timm's file, which lacks the mask token, so "
+        "other sizes get their positions by 'bicubic_antialias'; Meta's own code does it by "
+        "'bicubic_offset', and transformers by 'bicubic'"
+    }
+
+
 DINOV2 = Family(
     name="dinov2",
     source="DINOv2 (2304.07193), with registers (2309.16588)",
@@ -81,6 +93,7 @@ DINOV2 = Family(
     needs={"position": "learned"},
     defaults={"layer_scale": 1e-5},
     choose=_resize,
+    doubts=_doubts,
     preprocessing=imagenet(),
     packed=True,
 )
