@@ -24,7 +24,7 @@ def default_config(task: str, model: str, *, settings: dict[str, Any], **fields:
     config.seed = 0
     config.task = task_config(task, **settings)
     config.model = model_config(model, **fields)
-    # Start from these weights: a run's folder or checkpoint, or a file that load_pretrained reads.
+    # Start from these weights: whatever load_pretrained reads, a run's folder and hf:ORG/NAME too.
     config.init_from = ""
     config.init_num_heads = 0  # if the file doesn't say and 64 channels a head is wrong
 

@@ -69,7 +69,7 @@ def add_backbone_flags(parser: argparse.ArgumentParser) -> None:
     """Flags that name a frozen network and its features."""
     add = parser.add_argument
     add("--model", required=True, metavar="PATH",
-        help="the backbone: a run's model folder, or a checkpoint file or folder")  # fmt: skip
+        help="the backbone: a run's model folder, a checkpoint, or hf:ORG/NAME")  # fmt: skip
     add("--family", help="the checkpoint's family, as dinov2, if its parameter names don't show it")
     add("--num-heads", type=positive, default=0, metavar="N",
         help="attention heads, if the checkpoint doesn't say")  # fmt: skip

@@ -1,11 +1,12 @@
 """Which class each output of a run's network is, and whether its companions mean the same by it."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from vit_jax_xfer.pretrained.hub import local_source
+from vit_jax_xfer.pretrained.hub import hub_address, local_source
 from vit_jax_xfer.pretrained.saved_models import saved_class_names
 from vit_jax_xfer.tasks.task import Task
 from vit_jax_xfer.train.console import say
@@ -27,7 +28,9 @@ def name_classes(task: Task, config: ConfigDict, names: tuple[str, ...]) -> None
     task.model = task.model.with_fields(class_names=names)
     if task.initial is None:
         return
-    source = saved_class_names(local_source(config.init_from, "init_from"))
+    fetched = hub_address(config.init_from) is not None
+    path = local_source(config.init_from) if fetched else Path(config.init_from).expanduser()
+    source = saved_class_names(path)
     difference = None if source is None else differing(source, names)
     taken = [head for head in task.model.heads if head in task.initial["params"]]
     if difference and taken:
