@@ -116,6 +116,8 @@ def refused(source, match, error=ValueError):
         ("hf:gpt2", HubAddress("gpt2")),
         ("a/b", None),
         ("runs/mae/model", None),
+        ("timm/x.pth", None),
+        ("timm/runs/model", None),
     ],
 )  # fmt: skip
 def test_addresses(text, address, tmp_path, monkeypatch):

@@ -26,6 +26,7 @@ _BESIDE = (
 )
 _OUR_MODEL = "model.json"  # of a folder that `vjx.save` wrote, which is taken whole
 _PREFIX = re.compile(r"(hf|hf-hub|hf_hub):(//)?")
+_TIMMS = re.compile(r"timm/[\w.-]+(@\S+)?")
 # A pull request's or a conversion's revision has slashes of its own.
 _PARTS = re.compile(
     r"(?P<repo>[\w.-]+(/[\w.-]+)?)(@(?P<revision>refs/\w+/[^/@\s]+|[^/@\s]+))?(/(?P<inside>[^@\s]+))?"
@@ -78,10 +79,10 @@ def hub_address(text: str) -> HubAddress | None:
     """The address that a text is; None for paths. ValueError for one that can't be read."""
     prefix = _PREFIX.match(text)
     if prefix is None:
-        if not text.startswith("timm/") or Path(text).exists():
+        named = _TIMMS.fullmatch(text) and not text.lower().endswith(ENDINGS)
+        if not named or Path(text).exists():
             return None
-        prefix = re.match("", text)
-    parts = _PARTS.fullmatch(text[prefix.end() :].rstrip("/"))
+    parts = _PARTS.fullmatch(text[prefix.end() if prefix else 0 :].rstrip("/"))
     if parts is None:
         raise ValueError(f"{text}: expected hf:ORG/NAME, hf:ORG/NAME@REVISION or …/FILE")
     inside = parts["inside"] or ""
