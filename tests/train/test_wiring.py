@@ -144,6 +144,7 @@ SECOND: dict[str, tuple[Any, dict[str, Any]]] = {
     "model.pre_logits": (True, {}),
     "model.parts": ("registers", {"model.name": "student_like"}),
     "model.patch_stride": (1, {}),
+    "model.drop_remainder": (True, {"model.patch_size": 3}),
     "model.dtype": ("bfloat16", {}),
     "model.attention": ("blockwise", {}),
     "model.blockwise_above": (4, {}),
@@ -220,7 +221,7 @@ TEACHING = {
 TEACHERS = ("attention_transfer", "logit_distillation", "feature_distillation")
 SECOND |= {f"{task}.{field}": second for task in TEACHERS for field, second in TEACHING.items()}
 # What the run refuses before: members that are missing, tokens that the teacher has not.
-REFUSED = ("ensemble.members", "attention_transfer.tokens")
+REFUSED = ("ensemble.members", "attention_transfer.tokens", "model.drop_remainder")
 # The config that a field is changed in, by the start of its name; else "scratch".
 IN_CONFIG = {
     "unlabeled": "attention_distill",
