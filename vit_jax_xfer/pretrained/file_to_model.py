@@ -157,7 +157,8 @@ def recognise(checkpoint: Checkpoint, family: str | None, given: Fields) -> Reco
 def _resized(family: Family, dialect: str, fields: Fields, stored_size: Any) -> dict[str, str]:
     """The doubt of a table that goes to another size: whose code reads a file in timm's names."""
     how, timms = fields.get("position_resize"), "bicubic_antialias"
-    if stored_size in (None, fields["image_size"]) or dialect != "timm" or how in (None, timms):
+    resized = fields["position"] == "learned" and stored_size not in (None, fields["image_size"])
+    if not resized or dialect != "timm" or how in (None, timms):
         return {}
     return {
         "position_resize": f"position_resize: positions go to {fields['image_size']} pixels as the "
