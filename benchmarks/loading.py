@@ -1,6 +1,6 @@
-"""Time and memory of loading a ViT-L/16 of random weights from a .safetensors file (Linux).
+"""Time and memory of loading a ViT-L/16 of random weights from a .safetensors or .pth file (Linux).
 
-    python -m benchmarks.loading
+    python -m benchmarks.loading [--ending pth]
 
 Prints one JSON object. The file (1.2 GB, float32, timm's names) goes into a temporary folder and is
 in the page cache when it is read. The load runs in a process of its own, whose memory this one
@@ -29,20 +29,20 @@ def main() -> None:
     """Writes the file, loads it in another process and prints what that took."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--load", help=argparse.SUPPRESS)  # what the other process is told
+    endings = ("safetensors", "pth")
+    parser.add_argument("--ending", choices=endings, default=endings[0], help="the file's")
     arguments = parser.parse_args()
     if arguments.load:
         load(arguments.load)
     else:
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "vit_large_patch16_224.safetensors"
+            path = Path(folder) / f"vit_large_patch16_224.{arguments.ending}"
             write(path)
             print(json.dumps(measure(path)))
 
 
 def write(path: Path) -> None:
-    """A ViT-L/16 with a head of 1000 classes, in timm's names."""
-    from safetensors.numpy import save_file
-
+    """A ViT-L/16 with a head of 1000 classes, in timm's names; .pth needs torch to be written."""
     shapes = {
         "cls_token": (1, 1, WIDTH),
         "pos_embed": (1, 197, WIDTH),
@@ -61,9 +61,15 @@ def write(path: Path) -> None:
             shapes[f"blocks.{i}.{name}.weight"] = (out * WIDTH, into * WIDTH)
             shapes[f"blocks.{i}.{name}.bias"] = (out * WIDTH,)
     random = np.random.default_rng(0)
-    save_file(
-        {name: random.standard_normal(shape, np.float32) for name, shape in shapes.items()}, path
-    )
+    state = {name: random.standard_normal(shape, np.float32) for name, shape in shapes.items()}
+    if path.suffix == ".pth":
+        import torch
+
+        torch.save({name: torch.from_numpy(array) for name, array in state.items()}, path)
+    else:
+        from safetensors.numpy import save_file
+
+        save_file(state, path)
 
 
 def measure(path: Path) -> dict[str, Any]:

@@ -231,5 +231,7 @@ def test_other_values_than_names_and_arrays(path):
     write(path, number(3))
     refused(path, "holds a int, expected names and arrays")
     assert isinstance(open_torch(path), int)
+    write(path, tensor((6,)), {"0": SIX.tobytes()})
+    refused(path, "holds a single array, expected names and arrays")
     write(path, b"ctimm\nmodel\n")
     assert isinstance(open_torch(path), Unbuilt)

@@ -3,6 +3,8 @@
 import json
 
 import flax
+import flax.linen as nn
+import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
@@ -50,10 +52,12 @@ def fails(match, source):
         flax.core.freeze({"params": TREE}),
         flax.traverse_util.flatten_dict(TREE),
         flax.traverse_util.flatten_dict({"params": TREE}),
+        jax.tree.map(lambda array: nn.Partitioned(array, ("x",)), TREE),
+        jax.tree.map(lambda array: {"value": array}, {"params": TREE}),
         {**FLAT},
         {f"params/{name}": array for name, array in FLAT.items()},
     ],
-    ids=range(13),
+    ids=range(15),
 )
 def test_mappings(source):
     same(source)

@@ -21,6 +21,8 @@ def leaves(tree: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
         if not waiting:
             return
         path, value = waiting.pop()
+        if hasattr(value, "unbox"):  # Flax's arrays with names for their axes
+            value = value.unbox()
         inner = _inner(value)
         if inner is None:
             yield "/".join(path), value
@@ -52,7 +54,7 @@ def is_state_dict(value: Any) -> bool:
 
 
 def flat_names(tree: Mapping[Any, Any], where: str) -> dict[str, Any]:
-    """{flat name: value} of a tree, without its empty places.
+    """{flat name: value} of a tree, without its empty places and Flax's boxes ("…/value").
 
     ValueError, which names `where`, where two names become one.
     """
@@ -62,7 +64,8 @@ def flat_names(tree: Mapping[Any, Any], where: str) -> dict[str, Any]:
             raise ValueError(f"{where}: {name} is there twice")
         if value is not None:
             flat[name] = value
-    return flat
+    boxed = bool(flat) and all(name.endswith("/value") for name in flat)
+    return {name.removesuffix("/value"): x for name, x in flat.items()} if boxed else flat
 
 
 def nested(flat: Iterable[tuple[tuple[str, ...], Any]]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from vit_jax_xfer.pretrained.lazy_arrays import Stored, Unbuilt, one_line_errors
+from vit_jax_xfer.pretrained.lazy_arrays import Stored, Unbuilt, is_array, one_line_errors
 from vit_jax_xfer.pretrained.refused_weights import refuse_adapter, refuse_format
 from vit_jax_xfer.pretrained.torch_files import open_torch
 from vit_jax_xfer.pretrained.tree_files import (
@@ -64,7 +64,8 @@ def open_weights(path: Path) -> Mapping[str, Any]:
             f"{path}: holds a whole {content.name}, whose code is not run; save its state_dict()"
         )
     if not isinstance(content, Mapping):
-        raise ValueError(f"{path}: holds a {type(content).__name__}, expected names and arrays")
+        kind = "single array" if is_array(content) else type(content).__name__
+        raise ValueError(f"{path}: holds a {kind}, expected names and arrays")
     return content
 
 
