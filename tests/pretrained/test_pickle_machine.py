@@ -138,6 +138,12 @@ def test_rubbish_ends_at_once(data):
     tracemalloc.stop()
 
 
+@pytest.mark.parametrize("head", [b"X\xff\xff\xff\xff", b"\x8d" + bytes([255] * 8), b"C\x09"])
+def test_lengths_beyond_the_end(head):
+    with pytest.raises(ValueError, match="truncated in a pickle, at byte"):
+        load(head + b"ab.")
+
+
 def test_keys_that_take_forever_are_refused():
     """A tuple of a tuple twice, forty deep: short to write, and 2⁴⁰ steps to hash."""
     nested = b")" + b"".join(b"q%ch%c\x86" % (n, n) for n in range(40))

@@ -14,7 +14,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from tests.pretrained.torch_archive import mapping, number, storage, tensor, text, write
+from tests.pretrained.torch_archive import mapping, name, number, storage, tensor, text, write
 from vit_jax_xfer.pretrained.lazy_arrays import Stored, Unbuilt
 from vit_jax_xfer.pretrained.read_files import read_checkpoint, read_state
 from vit_jax_xfer.pretrained.torch_files import open_torch
@@ -135,6 +135,27 @@ def test_weights_that_are_no_arrays_are_named(path, torch):
     refused(path, "w is of type complex64, expected numbers")
     torch.save({"w": torch.ones(2).to(torch.float8_e4m3fn)}, path)
     refused(path, "w is quantised .float8_e4m3fn.")
+
+
+@pytest.mark.parametrize(
+    ("kind", "known"),
+    [
+        (("torch", "Tensor"), True),
+        (("torch.nn.parameter", "Parameter"), True),
+        (("torchao.dtypes", "AffineQuantizedTensor"), False),
+    ],
+)
+def test_tensors_of_other_classes(path, kind, known):
+    """What an unknown class's numbers mean is unknown, too."""
+    rebuild = name("torch._utils", "_rebuild_tensor_v2")
+    arguments = tensor((6,)).removeprefix(rebuild).removesuffix(b"R")
+    parts = b"(" + rebuild + name(*kind) + arguments + b"Nt"
+    array = name("torch._tensor", "_rebuild_from_type_v2") + parts + b"R"
+    write(path, mapping({"w": array}), {"0": SIX.tobytes()})
+    if known:
+        np.testing.assert_array_equal(read_state(path)["w"], SIX)
+    else:
+        refused(path, "w is a torchao.dtypes.AffineQuantizedTensor, expected an array")
 
 
 @pytest.mark.parametrize("order", ["little", "big"])
