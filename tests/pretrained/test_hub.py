@@ -48,6 +48,7 @@ REPOSITORIES = {
         },
         {"open_clip_model.safetensors", "open_clip_config.json"},
     ),
+    "org/names": ({"best.safetensors": b"x", "best.pth": b"y"}, {"best.safetensors"}),
     "org/ours": (
         {"model.json": b"{}", "variables/d/0": b"0", "variables/m": b"1"},
         {"model.json", "variables/d/0", "variables/m"},
