@@ -206,6 +206,8 @@ def test_two_grids_at_once_are_refused():
         ("DINOv3ViTModel", "DINOv3ViTConfig", {**WIDE, "use_gated_mlp": True}),
         ("SiglipVisionModel", "SiglipVisionConfig", {"image_size": 37, "vision_use_head": False}),
         ("CLIPVisionModelWithProjection", "CLIPVisionConfig", {"image_size": 37}),
+        ("ChineseCLIPVisionModel", "ChineseCLIPVisionConfig", {"image_size": 32}),
+        ("AltCLIPVisionModel", "AltCLIPVisionConfig", {"image_size": 32}),
     ],
 )
 def test_equals_transformers(transformers, tmp_path, network, config, fields):

@@ -92,12 +92,15 @@ TYPES: dict[str, ModelType] = {
     "dinov3_vit": ModelType(_DINOV3, {**_DINOV3_TYPE.defaults, "rope_theta": 100.0}),
     "clip_vision_model": _CLIP,
     "metaclip_2_vision_model": _CLIP,
+    "chinese_clip_vision_model": _CLIP,
+    "altclip_vision_model": _CLIP,
     "siglip_vision_model": _SIGLIP,
 }
 # Those with a text tower beside: which type their vision_config is of.
 TWO_TOWERS = {
     "clip": "clip_vision_model",
     "metaclip_2": "metaclip_2_vision_model",
+    "chinese_clip": "chinese_clip_vision_model",
     "siglip": "siglip_vision_model",
 }
 
