@@ -6,6 +6,7 @@ from vit_jax_xfer.models.preprocessing import IMAGENET
 from vit_jax_xfer.pretrained.families.hugging_face_names import NEW_ATTENTION, VIT_ENDS
 from vit_jax_xfer.pretrained.family_entry import Evidence, Family, Naming, squashed
 from vit_jax_xfer.pretrained.fields_from_shapes import Fields
+from vit_jax_xfer.pretrained.lazy_arrays import LazyState
 from vit_jax_xfer.pretrained.parameter_rules import TABLE, State, rule
 from vit_jax_xfer.pretrained.rename import TIMM, Dialect, as_timm_keeps, in_blocks
 
@@ -17,6 +18,12 @@ _DINOV3_BLOCK = (
     ("norm1", "norm1"),
     ("norm2", "norm2"),
 )
+
+
+def _without_empty(state: LazyState) -> LazyState:
+    """transformers writes no registers as an array of none."""
+    return state.mapped(lambda name: None if 0 in state.shape(name) else name)
+
 
 HF_DINOV3 = Dialect(
     name="hf_dinov3",
@@ -36,6 +43,7 @@ HF_DINOV3 = Dialect(
     ),
     prefer=("q_proj", "ls1", "ls2", "mlp.gate", "mlp.up", "mlp.down", "reg_token"),
     fields={"drop_remainder": True},
+    prepare=_without_empty,
     ignored=(r"rope_embeddings\.inv_freq",),
 )
 
