@@ -116,8 +116,7 @@ def use_few_labels(config: ConfigDict, labels: int, seed: int, unlabeled: int = 
     config.optim.layer_decay, config.optim.ema = 1.0, 0.0
     config.eval.every = 0
     config.model.drop_path, config.model.dtype = None, None
-    config.mix.mixup = config.mix.cutmix = 0.0
-    config.mix.group = 0
+    config.mix.update({"mixup": 0.0, "cutmix": 0.0, "group": 0, "boxes": "timm"})
     if "label_smoothing" in config.task:
         config.task.label_smoothing = 0.0
     if unlabeled:

@@ -12,7 +12,7 @@ from vit_jax_xfer.pretrained import load_pretrained
 from vit_jax_xfer.pretrained.file_to_model import load_on_host
 
 HEADS = 3
-CORNERS = {"position_resize": "bilinear_corners"}
+CORNERS = {"position_resize": "bilinear_corners", "drop_remainder": True}
 
 
 def dense(name, state, theirs):

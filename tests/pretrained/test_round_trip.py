@@ -73,6 +73,7 @@ CHANGED = {
 }
 # Fields that the way of naming tells, not the arrays.
 BY_NAMES = ("position_resize", "norm_eps", "relative_resize", "activation", "layer_scale")
+BY_NAMES += ("drop_remainder",)
 
 
 def fields(case):

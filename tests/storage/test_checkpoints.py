@@ -376,6 +376,19 @@ def test_full_disk_is_one_error_and_harms_nothing(tmp_path, asynchronous, capfd)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["3"]
 
 
+def test_the_cause_amid_a_long_message_is_said(tmp_path, monkeypatch):
+    """Tensorstore puts what the system said between an array's name and pages of its spec."""
+    long = f'Error writing "{"opt_state." * 20}" [OS error 28: No space left on device] {"x" * 400}'
+
+    def fail(*given, **more):
+        raise ValueError(long)
+
+    with Checkpoints(tmp_path) as ckpt:
+        monkeypatch.setattr(checkpoints.ocp.CheckpointManager, "save", fail)
+        with pytest.raises(CheckpointError, match=r"Error writing .* \.\.\. No space left on devi"):
+            ckpt.save(1, {"x": jnp.ones(2)}, {})
+
+
 def test_a_failed_save_takes_its_metrics_along(tmp_path, capfd):
     ckpt = Checkpoints(tmp_path, best_metric="top1")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)

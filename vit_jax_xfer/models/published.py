@@ -57,6 +57,7 @@ def _family(template: str, sizes: str, common: Fields, **own: Any) -> dict[str, 
 # transformers run these weights with the exact one.
 _AUGREG: Fields = {
     "position_resize": "bilinear_corners",
+    "drop_remainder": True,
     "preprocessing": Preprocessing(
         *INCEPTION, crop=1.0, crop_mode="squash", interpolation="bilinear"
     ),
@@ -128,6 +129,7 @@ _SIGLIP: Fields = {
     "pool": "map",
     "activation": "gelu_tanh",
     "position_resize": "bilinear_corners",
+    "drop_remainder": True,
     "preprocessing": _SQUASHED,
 }
 

@@ -9,6 +9,7 @@ import contextlib
 import functools
 import json
 import os
+import re
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -36,6 +37,12 @@ orbax_messages.quiet()
 _ASYNC = ocp.AsyncOptions(create_directories_asynchronously=False)
 # What a checkpoint has in it: some of these where its removal was cut short.
 _TRACES = {"state", "extra", "checksums", "metrics", "_CHECKPOINT_METADATA", "commit_success.txt"}
+
+# What an operating system says of a write that fails.
+_CAUSE = re.compile(
+    "No space left on device|Disk quota exceeded|File too large|Read-only file system|"
+    "Permission denied|Input/output error|Stale file handle"
+)
 
 
 class CheckpointError(RuntimeError):
@@ -505,6 +512,7 @@ def _all_true(here: bool) -> bool:
 
 def _one_line(error: Exception) -> str:
     text = str(error).strip().split("\n")[0]
-    if len(text) > 300:  # tensorstore ends with the cause ("No space left on device")
-        text = f"{text[:80]} ... {text[-200:]}"
+    if len(text) > 300:  # tensorstore has the cause at the end, or amid a page of its spec
+        cause = _CAUSE.search(text)
+        text = f"{text[:80]} ... {cause[0] if cause else text[-200:]}"
     return f"{type(error).__name__}: {text}"

@@ -160,7 +160,9 @@ def _differences(old: Any, new: Any, usual: Any, prefix: str = "") -> list[tuple
             default = usual.get(name)
             if name not in old and (new[name] == default or not new[name]):
                 continue
-            found += _differences(old.get(name), new.get(name), default, f"{prefix}{name}.")
+            # A section that is newer than the old config has each of its fields so.
+            before = old.get(name, {} if isinstance(new.get(name), dict) else None)
+            found += _differences(before, new.get(name), default, f"{prefix}{name}.")
         return found
     name = prefix.rstrip(".")
     return [] if old == new else [(name, f"{name}: {old!r} → {new!r}")]
