@@ -11,7 +11,8 @@ from PIL import Image
 
 import vit_jax_xfer as vjx
 from vit_jax_xfer.models.preprocessing import Preprocessing
-from vit_jax_xfer.predict import class_names_of, main, predict
+from vit_jax_xfer.predict import main, predict
+from vit_jax_xfer.suites.imagenet_labels import class_names_of
 
 FIELDS = {"image_size": 16, "patch_size": 8, "width": 16, "depth": 1, "num_heads": 2}
 NAMES = ("cat", "dog", "owl")

@@ -50,6 +50,7 @@ def predict(
     import jax.numpy as jnp
 
     from vit_jax_xfer.data.prepare import preprocess
+    from vit_jax_xfer.suites.imagenet_labels import class_names_of
 
     names = class_names_of(model)
     probabilities = jax.jit(
@@ -77,21 +78,6 @@ def predict(
     return found
 
 
-def class_names_of(model: Any) -> tuple[str, ...]:
-    """The names of a classifier's outputs: its own, ImageNet's for 1,000 of them, else numbers.
-
-    ValueError where there is no head.
-    """
-    from vit_jax_xfer.suites.imagenet_labels import synsets
-
-    number = getattr(model, "num_classes", 0)
-    if not number:
-        raise ValueError("the network has no head, so it predicts no classes; give one with a head")
-    if model.class_names is not None:
-        return tuple(model.class_names)
-    return synsets() if number == len(synsets()) else tuple(map(str, range(number)))
-
-
 def _likeliest(
     prepared: tuple[str, np.ndarray], shares: np.ndarray, names: tuple[str, ...], top: int
 ) -> Prediction:
@@ -113,7 +99,7 @@ def _predict_all(options: argparse.Namespace, broken: list[str]) -> None:
     # Imported late, so that --help answers at once.
     from vit_jax_xfer.explain.image_files import find_images
     from vit_jax_xfer.explain.progress import Progress
-    from vit_jax_xfer.features.command import out_path
+    from vit_jax_xfer.features.command import out_path, write_out
     from vit_jax_xfer.pretrained.file_to_model import load_pretrained
 
     path = out_path(options)
@@ -137,9 +123,7 @@ def _predict_all(options: argparse.Namespace, broken: list[str]) -> None:
         classes = ", ".join(f"{name} {100 * share:.1f} %" for name, share in one.classes)
         show(f"{one.file}: {classes}")
     if path is not None:
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_text(as_json(found) if path.suffix == ".json" else as_csv(found))
-        partial.replace(path)
+        write_out(path, as_json(found) if path.suffix == ".json" else as_csv(found))
 
 
 def as_json(found: Sequence[Prediction]) -> str:

@@ -133,6 +133,13 @@ def out_path(options: argparse.Namespace) -> Path | None:
     return path
 
 
+def write_out(path: Path, text: str) -> None:
+    """Writes a file of text, which appears when it is complete."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text)
+    partial.replace(path)
+
+
 def numbers(text: str) -> tuple[int, ...]:
     """A flag's whole numbers of 1 or more, with commas; at least one, and each once."""
     found = tuple(positive(part.strip()) for part in text.split(",") if part.strip())

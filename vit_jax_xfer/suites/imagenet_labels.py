@@ -33,6 +33,19 @@ def alexnet_errors(corruption: str) -> tuple[float, ...]:
     return tuple(_lists()["alexnet_error"][corruption])
 
 
+def class_names_of(model: Any) -> tuple[str, ...]:
+    """The names of a classifier's outputs: its own, ImageNet's for 1,000 of them, else numbers.
+
+    ValueError where there is no head.
+    """
+    number = getattr(model, "num_classes", 0)
+    if not number:
+        raise ValueError("the network has no head, so it predicts no classes; give one with a head")
+    if model.class_names is not None:
+        return tuple(model.class_names)
+    return synsets() if number == len(synsets()) else tuple(map(str, range(number)))
+
+
 @functools.cache
 def _lists() -> dict[str, Any]:
     text = resources.files("vit_jax_xfer.suites").joinpath("labels/imagenet.json").read_text()

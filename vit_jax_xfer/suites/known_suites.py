@@ -96,9 +96,7 @@ def _real(name: str, suite: Suite, place: pathlib.Path, partial: bool) -> list[S
     if found is None:
         raise ValueError(f"{name}: no real.json beside {place}; it is in google-research/reassessed"
                          "-imagenet")  # fmt: skip
-    right = json.loads(read_text(found))
-    if not isinstance(right, list) or not all(isinstance(one, list) for one in right):
-        raise ValueError(f"{name}: {found} is no list of lists of classes")
+    right = _right_classes(name, found)
     truths = []
     for file in source.files:  # type: ignore[attr-defined]
         number = re.search(r"val_0*(\d+)\.", file)
@@ -106,6 +104,18 @@ def _real(name: str, suite: Suite, place: pathlib.Path, partial: bool) -> list[S
             raise ValueError(f"{name}: {file} is not called ILSVRC2012_val_00000001.JPEG or so")
         truths.append(tuple(synsets()[label] for label in right[int(number[1]) - 1]))
     return [SuiteSet(name, source, tuple(truths))]
+
+
+def _right_classes(name: str, path: pathlib.Path) -> list[list[int]]:
+    """The numbers of the right classes of each image. ValueError for a file of anything else."""
+    try:
+        found = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{name}: {path} is no JSON ({error})") from None
+    lists = isinstance(found, list) and all(isinstance(one, list) for one in found)
+    if not lists or not all(type(n) is int and 0 <= n < 1000 for one in found for n in one):
+        raise ValueError(f"{name}: {path} is no list of lists of classes, 0 to 999")
+    return found
 
 
 def _corrupted(name: str, suite: Suite, place: pathlib.Path, partial: bool) -> list[SuiteSet]:

@@ -143,9 +143,10 @@ def test_real_needs_its_list_and_names_of_files(tree, tmp_path):
     shutil.copytree(root / "imagenet/val", tmp_path / "val")
     with pytest.raises(ValueError, match="real: no real.json beside"):
         open_suite("real", tmp_path, partial=True)
-    (tmp_path / "real.json").write_text("{}")
-    with pytest.raises(ValueError, match="real: .*real.json is no list of lists"):
-        open_suite("real", tmp_path, partial=True)
+    for wrong in ("{}", "[1]", "[[-1]]", "[[1000]]", "[[true]]", "[["):
+        (tmp_path / "real.json").write_text(wrong)
+        with pytest.raises(ValueError, match="real: .*real.json is no (list of lists|JSON)"):
+            open_suite("real", tmp_path, partial=True)
     (tmp_path / "real.json").write_text("[[1]]")
     with pytest.raises(ValueError, match="real: n.* is not called ILSVRC2012_val_00000001.JPEG"):
         open_suite("real", tmp_path, partial=True)

@@ -13,10 +13,9 @@ without names are taken for ImageNet's in their order. Images are prepared as ea
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from vit_jax_xfer.features.command import out_path
+from vit_jax_xfer.features.command import out_path, write_out
 from vit_jax_xfer.flag_errors import naming_flag, positive, run_command
 from vit_jax_xfer.terminal import show
 
@@ -58,7 +57,7 @@ def _measure(options: argparse.Namespace) -> None:
             if path.suffix == ".json"
             else suite_table.as_csv(rows, relative_to)
         )
-        _write(path, text)
+        write_out(path, text)
 
 
 def _named(models: Sequence[str]) -> dict[str, str]:
@@ -96,13 +95,6 @@ def _figures(
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
     return found, every
-
-
-def _write(path: Path, text: str) -> None:
-    """The file appears when it is complete."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text)
-    partial.replace(path)
 
 
 def _suites(text: str) -> tuple[str, ...]:

@@ -12,8 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from vit_jax_xfer.data.streams import eval_batches
 from vit_jax_xfer.evaluate.classification.hit_counts import hits
-from vit_jax_xfer.predict import class_names_of
-from vit_jax_xfer.suites.imagenet_labels import alexnet_errors, synsets
+from vit_jax_xfer.suites.imagenet_labels import alexnet_errors, class_names_of, synsets
 from vit_jax_xfer.suites.suite_set import SuiteSet
 
 Figures = dict[str, float]
@@ -52,8 +51,7 @@ def score_set(
     devices = len(jax.devices())
     mesh = jax.make_mesh((devices,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     rows = NamedSharding(mesh, PartitionSpec("data"))
-    count = functools.partial(_counted, model, present)
-    step = jax.jit(count, in_shardings=(None, rows, rows))
+    scored = np.ones(len(outputs), bool) if present is None else present
     batch_size = -(-batch_size // devices) * devices
     pipeline = _preparation(model, one).pipeline()
     sums: dict[str, float] = {}
@@ -63,11 +61,14 @@ def score_set(
             right = np.zeros((batch_size, len(outputs)), bool)
             real = min(batch_size, len(targets) - done)
             right[:real] = targets[done : done + real]
-            for name, value in step(variables, batch["image"], right).items():
+            placed = (jax.device_put(one, rows) for one in (batch["image"], right))
+            for name, value in _counted(model, variables, scored, *placed).items():
                 sums[name] = sums.get(name, 0.0) + float(value)
             done += real
             report(done)
     images = sums.pop("images")
+    if present is None:
+        del sums["top1_all"]  # the same
     if not images:
         raise ValueError(f"{one.name}: {one.source.name}: none of its images has a right class")
     return {"images": int(images), **{name: value / images for name, value in sums.items()}}
@@ -85,17 +86,21 @@ def _preparation(model: Any, one: SuiteSet) -> Any:
     return dataclasses.replace(model.preprocessing, crop=1.0)
 
 
+# One program for all sets of a network: ImageNet-C has 75.
+@functools.partial(jax.jit, static_argnums=0)
 def _counted(
-    model: Any, present: np.ndarray | None, variables: Any, images: jax.Array, right: jax.Array
+    model: Any, variables: Any, scored: jax.Array, images: jax.Array, right: jax.Array
 ) -> dict[str, jax.Array]:
-    """Sums over a batch; images without a right class count for nothing."""
+    """Sums over a batch; images without a right class count for nothing.
+
+    scored: (K,) bool, the outputs that can be predicted. right: (B, K) bool.
+    """
     logits = model.apply(variables, images).astype(jnp.float32)
     taken = right.any(axis=-1)
     targets = right / jnp.maximum(right.sum(axis=-1, keepdims=True), 1)
-    scored = logits if present is None else jnp.where(present, logits, -jnp.inf)
-    found = {"top1": hits(scored, targets, 1), "top5": hits(scored, targets, 5)}
-    if present is not None:
-        found["top1_all"] = hits(logits, targets, 1)
+    taking_part = jnp.where(scored, logits, -jnp.inf)
+    found = {"top1": hits(taking_part, targets, 1), "top5": hits(taking_part, targets, 5)}
+    found["top1_all"] = hits(logits, targets, 1)
     sums = {name: (each & taken).sum() for name, each in found.items()}
     return {**sums, "images": taken.sum()}
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vit_jax_xfer.features.command import numbers, out_path
+from vit_jax_xfer.features.command import numbers, out_path, write_out
 from vit_jax_xfer.flag_errors import naming_flag, positive, run_command
 from vit_jax_xfer.terminal import show
 
@@ -80,9 +80,7 @@ def _write(
     chosen = {name: value for name, value in vars(options).items() if name not in ("out", "k")}
     chosen.pop("overwrite")
     rows = [{"k": k, "top1": share} for k, share in found.items()]
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps({**chosen, "images": images, "rows": rows}, indent=2) + "\n")
-    partial.replace(path)
+    write_out(path, json.dumps({**chosen, "images": images, "rows": rows}, indent=2) + "\n")
 
 
 def _parser() -> argparse.ArgumentParser:
