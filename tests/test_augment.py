@@ -97,7 +97,7 @@ def test_mixing(recipes):
             case["lam"],
             case["cutmix"],
             case["boxes_yl_yh_xl_xh"] or (),
-            {"elem": "element"}.get(case["mode"], case["mode"]),
+            case["mode"],
             case["smoothing"],
         )
         wanted = arrays[case["x_key"]].transpose(0, 2, 3, 1)

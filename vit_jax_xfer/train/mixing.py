@@ -95,11 +95,11 @@ def mix(
 
     The partner of row i is row B-1-i. lam: the share of a row's own image; cutmix: whether a box is
     exchanged instead; one of each for mode "batch", one a pair of rows for "pair" (B/2), one a row
-    for "element". boxes: (yl, yh, xl, xh) for each True in cutmix, in order; lam is then the share
-    that they leave. smoothing: of the labels. ValueError naming what doesn't fit.
+    for "element" (timm's "elem"). boxes: (yl, yh, xl, xh) for each True in cutmix, in order; lam is
+    then the share that they leave. smoothing: of the labels. ValueError naming what doesn't fit.
     """
     images = jnp.asarray(images, jnp.float32)
-    number = len(images)
+    number, mode = len(images), {"elem": "element"}.get(mode, mode)
     if mode not in MODES:
         raise ValueError(f"mode: got {mode!r}, expected one of {', '.join(MODES)}")
     if number % 2:
@@ -113,17 +113,9 @@ def mix(
         raise ValueError(f"boxes: got {len(boxes)}, expected one for each of {int(chosen.sum())}")
     placed = np.zeros((wanted, 4), np.int32)
     placed[chosen.astype(bool)] = np.asarray(boxes, np.int32).reshape(-1, 4)
-    rows = Decisions(*(_a_row_each(each, mode, number) for each in (shares, chosen, placed)))
+    decided = (jnp.asarray(each)[None] for each in (shares, chosen, placed))
+    rows = Decisions(*(_rows_of_groups(each, mode, number) for each in decided))
     return mix_rows(images, jnp.asarray(labels), num_classes, rows, number, smoothing)
-
-
-def _a_row_each(values: np.ndarray, mode: str, number: int) -> jax.Array:
-    """One decision, one a pair or one a row, as one a row."""
-    if mode == "batch":
-        values = np.repeat(values, number, axis=0)
-    elif mode == "pair":
-        values = np.concatenate([values, values[::-1]])
-    return jnp.asarray(values)
 
 
 def draw_rows(
