@@ -33,7 +33,8 @@ def default_config(task: str, model: str, *, settings: dict[str, Any], **fields:
     config.batch_size = 1024  # of all devices together
 
     config.data = ConfigDict()
-    config.data.source = "tfds:imagenet2012"  # digits | tfds:NAME | folder:PATH | npz:FILE
+    # digits | tfds:NAME | folder:PATH | npz:FILE | inaturalist2018:PATH (2017, 2019, 2021)
+    config.data.source = "tfds:imagenet2012"
     config.data.split = "train"
     # Which classes; so has config.unlabeled where it has the same source, and evaluation sets.
     config.data.classes = ""  # NAME,NAME,… | FILE, a name a line | imagenet100/1 … 5; "" = all

@@ -1,8 +1,11 @@
 """Where images come from: `open_source` turns a spec such as "folder:/data/birds" into a Source."""
 
+import functools
+
 from vit_jax_xfer.data.sources.classes import pick_classes
 from vit_jax_xfer.data.sources.digits import open_digits
 from vit_jax_xfer.data.sources.folder import open_folder
+from vit_jax_xfer.data.sources.inaturalist import YEARS, open_inaturalist
 from vit_jax_xfer.data.sources.npz import open_npz
 from vit_jax_xfer.data.sources.source import Source, pick_per_class, pick_range
 from vit_jax_xfer.data.sources.split import split_name, split_range
@@ -10,7 +13,10 @@ from vit_jax_xfer.data.sources.tfds import open_tfds
 
 __all__ = ["Source", "choose_examples", "open_source"]
 
-_OPENERS = {"digits": open_digits, "folder": open_folder, "npz": open_npz}
+_OPENERS = {
+    **{"digits": open_digits, "folder": open_folder, "npz": open_npz},
+    **{f"inaturalist{year}": functools.partial(open_inaturalist, year=year) for year in YEARS},
+}
 
 
 def open_source(
@@ -23,6 +29,8 @@ def open_source(
     data_dir: str | None = None,
 ) -> Source:
     """Opens "digits", "folder:PATH", "npz:FILE", "tfds:NAME" or "tfds:NAME/CONFIG".
+
+    And "inaturalist2017:PATH", 2018, 2019, 2021 (see `open_inaturalist`).
 
     split: a name with an optional range, "train", "train[:50%]", "test[100:200]" (for tfds: any
     split string of its own); of images that lie class by class a range is taken from one fixed
@@ -38,8 +46,8 @@ def open_source(
         source = open_tfds(path, split, data_dir)
     elif kind not in _OPENERS:
         raise ValueError(
-            f"spec: got {spec!r}, expected 'digits', 'folder:PATH', 'npz:FILE', 'tfds:NAME' "
-            "or 'tfds:NAME/CONFIG'"
+            f"spec: got {spec!r}, expected 'digits', 'folder:PATH', 'npz:FILE', 'tfds:NAME', "
+            "'tfds:NAME/CONFIG' or 'inaturalist2018:PATH' (2017, 2019, 2021)"
         )
     elif data_dir is not None:
         raise ValueError(f"data_dir: got {data_dir!r}, but only tfds sources take it, not {kind}")
