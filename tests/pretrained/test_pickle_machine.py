@@ -47,7 +47,7 @@ VALUES = [
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
-@pytest.mark.parametrize("value", VALUES, ids=lambda value: repr(value)[:20])
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
 def test_plain_values(value, protocol):
     assert load(pickle.dumps(value, protocol)) == value
 
