@@ -35,7 +35,7 @@ _WHERE = {
     "transfer_forward": "vit_jax_xfer.transfer.forward",
 }
 # Namespaces, reached as vjx.NAME.
-_MODULES = ("augment", "dense")
+_MODULES = ("analysis", "augment", "dense")
 
 __all__ = [
     "FAMILIES",
@@ -44,6 +44,7 @@ __all__ = [
     "Preprocessing",
     "Transfer",
     "VisionTransformer",
+    "analysis",
     "augment",
     "compiler_options",
     "create_model",
@@ -59,7 +60,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from vit_jax_xfer import augment, dense
+    from vit_jax_xfer import analysis, augment, dense
     from vit_jax_xfer.compiler import compiler_options
     from vit_jax_xfer.data.prepare import preprocess
     from vit_jax_xfer.models.extract import Extracted, extract

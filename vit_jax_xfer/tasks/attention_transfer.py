@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import jax
 
-from vit_jax_xfer.tasks.task import Variables
+from vit_jax_xfer.tasks.task import Batch, Variables
 from vit_jax_xfer.tasks.teaching import TeacherSettings, TeachingTask
 from vit_jax_xfer.transfer.forward import check_shared_depth, paired_forward
 from vit_jax_xfer.transfer.spec import Transfer
@@ -34,6 +34,7 @@ class AttentionTransfer(TeachingTask):
         images: jax.Array,
         train: bool,
         rngs: dict[str, jax.Array] | None,
+        counted: jax.Array | None = None,
     ) -> tuple[jax.Array, jax.Array]:
         return paired_forward(
             self.settings.transfer,
@@ -46,7 +47,13 @@ class AttentionTransfer(TeachingTask):
             rngs=rngs,
             share_drop_path=self.settings.share_drop_path,
             teacher_images=self.view(images),
+            counted=counted,
         )
+
+    def teach_batch(
+        self, variables: Variables, frozen: Variables, batch: Batch
+    ) -> tuple[jax.Array, jax.Array]:
+        return self.teach(variables, frozen, batch["image"], False, None, batch["mask"])
 
     def predict(self, variables: Variables, frozen: Variables, images: jax.Array) -> jax.Array:
         if not self.settings.transfer.copies:

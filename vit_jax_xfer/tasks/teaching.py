@@ -95,6 +95,12 @@ class TeachingTask(Task):
         """Logits (B, K) of the student and the teacher's loss of each image, (B,) float32."""
         raise TypeError("a teaching task says how it teaches")
 
+    def teach_batch(
+        self, variables: Variables, frozen: Variables, batch: Batch
+    ) -> tuple[jax.Array, jax.Array]:
+        """As `teach`, of a batch of an evaluation, of which `mask` says which rows are images."""
+        return self.teach(variables, frozen, batch["image"], False, None)
+
     def loss(
         self, variables: Variables, frozen: Variables, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, Aux]:
@@ -121,7 +127,7 @@ class TeachingTask(Task):
     def evaluate(
         self, variables: Variables, frozen: Variables, batch: Batch
     ) -> dict[str, jax.Array]:
-        logits, losses = self.teach(variables, frozen, batch["image"], False, None)
+        logits, losses = self.teach_batch(variables, frozen, batch)
         sums = classification_sums(logits, batch["label"], batch["mask"], batch.get("scored"))
         return {**sums, "teacher_loss": jnp.where(batch["mask"], losses, 0).sum()}
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from vit_jax_xfer.models.extract import encoder_of
 from vit_jax_xfer.models.transformer.patches import check_images
 from vit_jax_xfer.models.vit import VisionTransformer
+from vit_jax_xfer.transfer.averaging import Average
 from vit_jax_xfer.transfer.in_step import forward_in_step, plan_steps
 from vit_jax_xfer.transfer.in_turn import forward_in_turn
 from vit_jax_xfer.transfer.matching import MatchHeads, MatchLayers
@@ -38,12 +39,13 @@ def transfer_forward(
     match_heads: MatchHeads = "same",
     tokens: Tokens = "all",
     teacher_images: jax.Array | None = None,
+    average: Average = "none",
 ) -> tuple[jax.Array, jax.Array]:
     """The student's logits (B, K) and its transfer loss (), summed over layers; 0 for copies.
 
     images: (B, H, W, 3) float32, seen by both. mode, layers, heads, materialize, match_layers,
-    match_heads, tokens: the fields of `Transfer`; a whole Transfer may stand as `mode` for all of
-    them. train, rngs: the student's drop path; share_drop_path
+    match_heads, tokens, average: the fields of `Transfer`; a whole Transfer may stand as `mode` for
+    all of them. train, rngs: the student's drop path; share_drop_path
     drops the same branches in the teacher, as the published code does. teacher_images:
     (B, H', W', 3), the teacher's own view of the same images, of the student's grid of patches;
     None = `images`. No gradient reaches the teacher.
@@ -55,6 +57,7 @@ def transfer_forward(
         "match_layers": match_layers,
         "match_heads": match_heads,
         "tokens": tokens,
+        "average": average,
     }
     if isinstance(mode, Transfer) and Transfer(**fields) != Transfer():
         raise ValueError("mode: a Transfer says which layers, heads and tokens by its own fields")
@@ -85,8 +88,12 @@ def paired_forward(
     rngs: Rngs = None,
     share_drop_path: bool = False,
     teacher_images: jax.Array | None = None,
+    counted: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """As `transfer_forward`, with the loss of each image: logits (B, K), loss (B,) float32."""
+    """As `transfer_forward`, with the loss of each image: logits (B, K), loss (B,) float32.
+
+    counted: (B,) bool, the images that means over images are of; None = all.
+    """
     teacher_images = images if teacher_images is None else teacher_images
     student, student_variables = encoder_of(student, student_variables)
     teacher, teacher_variables = encoder_of(teacher, teacher_variables)
@@ -104,6 +111,7 @@ def paired_forward(
         student_variables,
         teacher,
         jax.lax.stop_gradient(teacher_variables),
+        counted,
     )
     teacher_rngs = rngs if train and share_drop_path else None
     if student.scan and teacher.scan and (steps := plan_steps(pairing)):

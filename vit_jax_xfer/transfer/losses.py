@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from vit_jax_xfer.models.attention import kernels
+from vit_jax_xfer.transfer.averaging import Average, averaged, mean_maps
 
 Bias = jax.Array | None
 
@@ -22,19 +23,18 @@ def map_cross_entropy(
     student_bias: Bias = None,
     teacher_bias: Bias = None,
     groups: int | None = None,
+    average: Average = "none",
+    counted: jax.Array | None = None,
 ) -> jax.Array:
-    """−Σⱼ pᵀᵢⱼ log pˢᵢⱼ per row, (B, H, T) float32, from the maps themselves (2411.09702)."""
+    """−Σⱼ pᵀᵢⱼ log pˢᵢⱼ per row, (B, H, T) float32, from the maps themselves (2411.09702).
+
+    average, counted: see averaging.py.
+    """
     teacher = kernels.attention_map(*jax.lax.stop_gradient((teacher_q, teacher_k, teacher_bias)))
     scores = kernels.attention_scores(student_q, student_k, student_bias)
     student = jax.nn.log_softmax(scores, axis=-1)
-    return -(mean_maps(teacher, groups) * student).sum(axis=-1)
-
-
-def mean_maps(maps: jax.Array, groups: int | None) -> jax.Array:
-    """Maps (B, H, T, S) → the mean of each of `groups` groups of heads, (B, groups, T, S)."""
-    if groups is None:
-        return maps
-    return maps.reshape(maps.shape[0], groups, -1, *maps.shape[2:]).mean(axis=2)
+    teacher = averaged(mean_maps(teacher, groups), average, counted)
+    return -(teacher * student).sum(axis=-1)
 
 
 def mean_square(student: jax.Array, teacher: jax.Array) -> jax.Array:

@@ -23,6 +23,7 @@ class Pair(NamedTuple):
     student_variables: Variables
     teacher: VisionTransformer
     teacher_variables: Variables
+    counted: jax.Array | None = None  # (B,): the images that means over images are of
 
     def taught(self, emitted: Emitted) -> values.Values:
         """What one of the teacher's blocks hands over or is compared by."""
@@ -30,7 +31,7 @@ class Pair(NamedTuple):
 
     def given(self, theirs: values.Values) -> values.Values:
         """The same as one of the student's blocks takes it in place of its own."""
-        return values.for_copies(self.transfer, self.pairing, theirs, self.student)
+        return values.for_copies(self.transfer, self.pairing, theirs, self.student, self.counted)
 
     def loss(self, emitted: Emitted, theirs: values.Values) -> jax.Array:
         """The loss of each image in one layer, (B,): averaged over heads and tokens.
@@ -48,7 +49,8 @@ class Pair(NamedTuple):
             "groups": self.pairing.matched.groups,
         }
         if self.pairing.as_maps:
-            return losses.map_cross_entropy(*tensors, **extra).mean(axis=(1, 2))
+            over = {"average": self.transfer.average, "counted": self.counted}
+            return losses.map_cross_entropy(*tensors, **extra, **over).mean(axis=(1, 2))
         return cross_entropy(
             *tensors, self.student.attention, self.student.blockwise_above, **extra
         )

@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple, get_args
 
 from vit_jax_xfer.models.extract import resolve_layers
 from vit_jax_xfer.models.vit import VisionTransformer
+from vit_jax_xfer.transfer.averaging import AVERAGES, Average
 from vit_jax_xfer.transfer.matching import (
     MATCH_HEADS,
     MATCH_LAYERS,
@@ -73,6 +74,9 @@ class Transfer:
     neighbours each, or each for as many of the student's. Copies of mean maps are built as maps.
     tokens: all, which must be the same ones; common, which leaves out prefix tokens that one side
     lacks and makes the teacher's rows sum to 1 again.
+    average: none; what the teacher's maps are averaged over before they move: heads, which is
+    match_heads="average"; queries, one row for all of an image's; images, one map for all of the
+    batch that goes through together (averaging.py). The last two build maps.
     """
 
     mode: Mode = "distill"
@@ -82,11 +86,14 @@ class Transfer:
     match_layers: MatchLayers | tuple[int, ...] = "same"
     match_heads: MatchHeads = "same"
     tokens: Tokens = "all"
+    average: Average = "none"
 
     def __post_init__(self) -> None:
         check_choice("mode", self.mode, MODES)
         check_choice("match_heads", self.match_heads, MATCH_HEADS)
         check_choice("tokens", self.tokens, TOKENS)
+        check_choice("average", self.average, AVERAGES)
+        self._check_average()
         for field in ("layers", "heads", "match_layers"):
             # Lists are as good, but would not hash.
             if isinstance(getattr(self, field), list | range):
@@ -143,12 +150,14 @@ class Transfer:
                 f"match_heads: {self.match_heads!r} pairs maps; mode {self.mode!r} needs 'same' "
                 "and heads of one size"
             )
-        matched = match_heads(self.match_heads, student.num_heads, teacher.num_heads, chosen)
+        how = "average" if self.average == "heads" else self.match_heads
+        matched = match_heads(how, student.num_heads, teacher.num_heads, chosen)
         sizes = student.width // student.num_heads, teacher.width // teacher.num_heads
         fits = sizes[0] == sizes[1] or not self._needs_equal_sizes(student, layers)
-        as_maps = self.materialize or (
-            self.copies
-            and (matched.groups is not None or (self.match_heads != "same" and not fits))
+        as_maps = (
+            self.materialize
+            or self.average in ("queries", "images")
+            or (self.copies and (matched.groups is not None or (how != "same" and not fits)))
         )
         if not fits and not (as_maps and self.part == "map"):
             raise ValueError(
@@ -194,6 +203,18 @@ class Transfer:
                 "has; a student with tokens that the teacher lacks can only distil"
             )
         return own, other
+
+    def _check_average(self) -> None:
+        if self.average != "none" and self.part != "map":
+            raise ValueError(
+                f"average: {self.average!r} averages maps, and mode {self.mode!r} moves none; "
+                "choose distill or copy"
+            )
+        if self.average == "heads" and self.match_heads == "group":
+            raise ValueError(
+                "average: 'heads' gives every head the mean of all, which match_heads='group' "
+                "contradicts; leave one of them out"
+            )
 
     def _check_heads(self, student: VisionTransformer) -> None:
         if self.heads is None:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from vit_jax_xfer.models.attention import kernels
 from vit_jax_xfer.models.vit import VisionTransformer
-from vit_jax_xfer.transfer.losses import mean_maps
+from vit_jax_xfer.transfer.averaging import averaged, mean_maps
 from vit_jax_xfer.transfer.spec import Pairing, Transfer
 
 # One layer's tensors by name: q, k, v (B, T, H, d), bias (H, T, T) where there is one.
@@ -31,24 +31,26 @@ def of_teacher(transfer: Transfer, pairing: Pairing, emitted: Mapping[str, Any])
 
 
 def for_copies(
-    transfer: Transfer, pairing: Pairing, theirs: Values, student: VisionTransformer
+    transfer: Transfer,
+    pairing: Pairing,
+    theirs: Values,
+    student: VisionTransformer,
+    counted: jax.Array | None = None,
 ) -> Values:
-    """The teacher's of one block, as a block of the student takes them in `given`."""
+    """The teacher's of one block, as a block of the student takes them in `given`.
+
+    counted: (B,) bool, the images that means over images are of.
+    """
     if transfer.part != "map":
         return {transfer.part: theirs[transfer.part]}
     if pairing.as_maps:
-        return {"map": _map(theirs, pairing.matched.groups, student.num_heads)}
+        maps = kernels.attention_map(theirs["q"], theirs["k"], theirs.get("bias"))
+        maps = averaged(mean_maps(maps, pairing.matched.groups), transfer.average, counted)
+        return {"map": jnp.broadcast_to(maps, (len(maps), student.num_heads, *maps.shape[2:]))}
     if student.relative_bias != "none" and "bias" not in theirs:
         # The student's own bias gives way to the teacher's, which is none.
         return {**theirs, "bias": _no_bias(theirs["k"])}
     return theirs
-
-
-def _map(layer: Values, groups: int | None, num_heads: int) -> jax.Array:
-    """The map (B, H, T, T) for each of the student's heads."""
-    maps = kernels.attention_map(layer["q"], layer["k"], layer.get("bias"))
-    maps = mean_maps(maps, groups)
-    return jnp.broadcast_to(maps, (maps.shape[0], num_heads, *maps.shape[2:]))
 
 
 def _no_bias(k: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""How alike two representations of the same things are, whatever their axes: linear CKA.
+"""How alike two representations of the same things are, whatever their axes: CKA.
 
 Kornblith et al., "Similarity of Neural Network Representations Revisited", arXiv 1905.00414;
 without bias: Song et al., "Feature Selection via Dependence Maximization", JMLR 2012; by batches:
@@ -7,11 +7,30 @@ Nguyen et al., arXiv 2010.15327.
 
 import functools
 from collections.abc import Iterable
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
 
 from vit_jax_xfer.evaluate.array_checks import require_equal, require_features
+
+Kind = Literal["linear", "unbiased", "rbf"]
+_KINDS = get_args(Kind)
+_BANDWIDTH = 0.5  # of the root of the median of squared distances: the kernel's sigma
+
+
+def cka(x: jax.Array, y: jax.Array, kind: Kind = "linear") -> float:
+    """CKA of x (n, p) and y (n, q), rows of the same n things; see `linear_cka`.
+
+    linear: as published, biased. unbiased: the linear kernel by HSIC₁. rbf: biased, of Gaussian
+    kernels, each with half the root of its median squared distance (between two of an even number,
+    the lower) as its sigma. ValueError for another kind.
+    """
+    if kind not in _KINDS:
+        raise ValueError(f"kind: {kind!r} is none of {', '.join(_KINDS)}")
+    if kind != "rbf":
+        return float(linear_cka(x, y, unbiased=kind == "unbiased"))
+    return float(cka_from_terms(_gaussian_terms(*_checked(x, y, 2))))
 
 
 def linear_cka(x: jax.Array, y: jax.Array, unbiased: bool = False) -> jax.Array:
@@ -70,14 +89,7 @@ def hsic_terms(
     scaled: of features over their root mean square, so that no sum leaves float32; the ratio that
     CKA is doesn't change, but terms of batches can't be averaged any more.
     """
-    x, y = jnp.asarray(x), jnp.asarray(y)
-    require_features("x", x, "(n, p)")
-    require_features("y", y, "(n, q)")
-    require_equal("y", y.shape[0], x.shape[0], "x's n")
-    least = 4 if unbiased else 2
-    if x.shape[0] < least:
-        raise ValueError(f"x, y: expected at least {least} rows, got {x.shape[0]}")
-    return _terms(x, y, unbiased, scaled)
+    return _terms(*_checked(x, y, 4 if unbiased else 2), unbiased, scaled)
 
 
 def cka_from_terms(terms: jax.Array) -> jax.Array:
@@ -87,6 +99,36 @@ def cka_from_terms(terms: jax.Array) -> jax.Array:
     # Roots before the product, which could leave float32.
     norm = jnp.sqrt(jnp.where(varies, first, 1.0)) * jnp.sqrt(jnp.where(varies, second, 1.0))
     return jnp.where(varies, cross / norm, 0.0)
+
+
+def _checked(x: jax.Array, y: jax.Array, least: int) -> tuple[jax.Array, jax.Array]:
+    x, y = jnp.asarray(x), jnp.asarray(y)
+    require_features("x", x, "(n, p)")
+    require_features("y", y, "(n, q)")
+    require_equal("y", y.shape[0], x.shape[0], "x's n")
+    if x.shape[0] < least:
+        raise ValueError(f"x, y: expected at least {least} rows, got {x.shape[0]}")
+    return x, y
+
+
+@jax.jit
+def _gaussian_terms(x: jax.Array, y: jax.Array) -> jax.Array:
+    """The three terms of the centred Gaussian kernels, biased and without a common factor."""
+    kernels = [_gaussian_kernel(_centred(z, scaled=True)) for z in (x, y)]
+    first, second = (k - k.mean(0) - k.mean(1)[:, None] + k.mean() for k in kernels)
+    return jnp.stack([(first * second).sum(), jnp.square(first).sum(), jnp.square(second).sum()])
+
+
+def _gaussian_kernel(x: jax.Array) -> jax.Array:
+    """exp(-d²/2σ²) of the distances d between rows of x (n, p); all 1 where rows are alike."""
+    products = jnp.matmul(x, x.T, precision="highest")
+    squares = jnp.diagonal(products)
+    distances = jnp.maximum(squares[:, None] + squares - 2 * products, 0.0)
+    n = len(x)
+    # Without the diagonal's zeros, which come first.
+    median = jnp.sort(jnp.where(jnp.eye(n, dtype=bool), -1.0, distances).ravel())[n:]
+    variance = _BANDWIDTH**2 * median[(len(median) - 1) // 2]
+    return jnp.exp(-distances / (2 * jnp.where(variance > 0, variance, jnp.inf)))
 
 
 @functools.partial(jax.jit, static_argnames=("unbiased", "scaled"))
