@@ -1,162 +1,169 @@
 """The suites by name: where each lies below a folder, how it is read, and when it is whole.
 
 Sources: ImageNet (1409.0575), ReaL (2006.07159), A (1907.07174), R (2006.16241), Sketch
-(1905.13549), V2 (1902.10811), C (1903.12261).
+(1905.13549), V2 (1902.10811), C (1903.12261), iNaturalist (github.com/visipedia/inat_comp).
 """
 
-import dataclasses
-import json
+import os
 import pathlib
-import re
-from collections.abc import Callable
 
-from vit_jax_xfer.data.sources.class_match import RenamedClasses
-from vit_jax_xfer.data.sources.folder import open_folder
-from vit_jax_xfer.data.sources.named_files import read_text
-from vit_jax_xfer.data.sources.source import Source
-from vit_jax_xfer.data.sources.tar import open_tar
-from vit_jax_xfer.suites.imagenet_labels import CORRUPTIONS, SEVERITIES, synsets, synsets_of
-from vit_jax_xfer.suites.suite_set import SuiteSet
+from vit_jax_xfer.data.sources.inaturalist import YEARS, open_inaturalist
+from vit_jax_xfer.local_paths import local_path
+from vit_jax_xfer.suites.corrupted_sets import corruptions_of, open_corrupted
+from vit_jax_xfer.suites.imagenet_labels import CORRUPTIONS, SEVERITIES
+from vit_jax_xfer.suites.imagenet_suites import (
+    open_imagenet_c,
+    open_numbered,
+    open_real,
+    open_some_classes,
+    open_validation,
+    open_wordnet_folders,
+)
+from vit_jax_xfer.suites.suite_places import find_place, inner_folder, open_images, packed_place
+from vit_jax_xfer.suites.suite_set import Suite, SuiteSet
+from vit_jax_xfer.suites.tfds_suites import TFDS, open_tfds_suite
 
-_VALIDATION = ("imagenet/val", "imagenet/validation", "imagenet2012/val", "val", "validation")
-
-
-@dataclasses.dataclass(frozen=True)
-class Suite:
-    """A published set.
-
-    about: a few words. places: its folders or archives below the root, the first that is there is
-    taken. images, classes: of the whole set. open: its sets, from one of the places.
-    """
-
-    about: str
-    places: tuple[str, ...]
-    images: int
-    classes: int
-    open: Callable[[str, "Suite", pathlib.Path, bool], list[SuiteSet]]
+_VALIDATION = (
+    *("imagenet/val", "imagenet/validation", "imagenet2012/val", "ILSVRC2012/val", "val"),
+    *("validation", "imagenet/ILSVRC2012_img_val", "ILSVRC2012_img_val"),
+    *("imagenet/ILSVRC2012_img_val.tar", "ILSVRC2012_img_val.tar", "ILSVRC/Data/CLS-LOC/val"),
+)
 
 
-def open_suite(name: str, root: pathlib.Path, partial: bool = False) -> list[SuiteSet]:
-    """The sets of a suite below a folder. partial: a part of the suite will do.
+def open_suite(name: str, root: str | os.PathLike[str], partial: bool = False) -> list[SuiteSet]:
+    """The sets of a suite below a folder, or of tfds.
 
+    root: a folder, "tfds:" or "tfds:FOLDER" of prepared sets. partial: a part of the suite will do.
     ValueError naming the suite where it is unknown, not there, or not whole.
     """
     if name not in SUITES:
         raise ValueError(f"suites: {name!r} is none of {', '.join(SUITES)}")
     suite = SUITES[name]
-    place = next((root / one for one in suite.places if (root / one).exists()), None)
+    if os.fspath(root).startswith(TFDS):
+        one = open_tfds_suite(name, os.fspath(root).removeprefix(TFDS))
+        suite.check_whole(one.source, one.classes_with_images(), partial)
+        return [one]
+    folder = local_path(root, "suites")
+    place = find_place(folder, suite.places)
     if place is None:
+        packed = packed_place(folder, suite.places)
+        more = f"; unpack {packed}" if packed is not None else ""
         raise ValueError(
-            f"{name}: not below {root}; looked for {', '.join(suite.places)} ({suite.about})"
+            f"{name}: not below {folder}; looked for {', '.join(suite.places)} ({suite.about})"
+            + more
         )
-    return suite.open(name, suite, place, partial)
+    return suite.open(suite, place, folder, partial)
 
 
-def _source(
-    name: str, suite: Suite, place: pathlib.Path, partial: bool, inside: str = ""
-) -> Source:
-    """Images below a place. ValueError where they aren't all there and must be."""
-    if place.is_dir():
-        place = place / inside
-        source: Source = open_folder(str(place.parent), place.name)
-    else:
-        source = open_tar(place, inside)
-    if not partial and (len(source), source.num_classes) != (suite.images, suite.classes):
-        raise ValueError(
-            f"{name}: {source.name} has {len(source):,} images of {source.num_classes} classes, "
-            f"and the whole set {suite.images:,} of {suite.classes}; --partial takes it as it is"
-        )
-    return source
+def incomplete(name: str, sets: list[SuiteSet]) -> str:
+    """What a suite that need not be whole lacks; "" where nothing is known to be missing."""
+    suite = SUITES[name]
+    if suite.open is open_imagenet_c:
+        wanted = len(CORRUPTIONS) * len(SEVERITIES)
+        images = sum(len(one.source) for one in sets)
+        whole = (len(sets), images) == (wanted, wanted * suite.images)
+        return "" if whole else f"{len(sets)} of {wanted} sets, {images:,} images"
+    if not suite.images:
+        return ""
+    (one,) = sets
+    # ReaL's classes stand in its own list.
+    classes = one.classes_with_images() if one.truths is None else suite.classes
+    found = len(one.source), classes
+    if found == (suite.images, suite.classes):
+        return ""
+    return f"{found[0]:,} of {suite.images:,} images, {found[1]:,} of {suite.classes:,} classes"
 
 
-def _plain(name: str, suite: Suite, place: pathlib.Path, partial: bool) -> list[SuiteSet]:
-    return [SuiteSet(name, _source(name, suite, place, partial))]
+def _plain(suite: Suite, place: pathlib.Path, root: pathlib.Path, partial: bool) -> list[SuiteSet]:
+    one = SuiteSet(suite.name, open_images(suite.name, place))
+    suite.check_whole(one.source, one.classes_with_images(), partial)
+    return [one]
 
 
-def _some_classes(name: str, suite: Suite, place: pathlib.Path, partial: bool) -> list[SuiteSet]:
-    """A set whose other classes can't be predicted."""
-    return [SuiteSet(name, _source(name, suite, place, partial), scored=synsets_of(name))]
-
-
-def _numbered(name: str, suite: Suite, place: pathlib.Path, partial: bool) -> list[SuiteSet]:
-    """V2, whose folders are numbers: sorted as text they are in another order."""
-    source = _source(name, suite, place, partial)
-    wrong = [one for one in source.class_names if not one.isdecimal() or int(one) >= 1000]
-    if wrong:
-        raise ValueError(f"{name}: folder {wrong[0]!r}, expected numbers of classes, 0 to 999")
-    names = tuple(synsets()[int(one)] for one in source.class_names)
-    return [SuiteSet(name, RenamedClasses(source, names))]
-
-
-def _real(name: str, suite: Suite, place: pathlib.Path, partial: bool) -> list[SuiteSet]:
-    """ReaL: several right classes for some images, none for others, by the images' numbers."""
-    source = _source(name, suite, place, partial)
-    found = next((root / "real.json" for root in (place, *place.parents[:2])
-                  if (root / "real.json").exists()), None)  # fmt: skip
-    if found is None:
-        raise ValueError(f"{name}: no real.json beside {place}; it is in google-research/reassessed"
-                         "-imagenet")  # fmt: skip
-    right = _right_classes(name, found)
-    truths = []
-    for file in source.files:  # type: ignore[attr-defined]
-        number = re.search(r"val_0*(\d+)\.", file)
-        if number is None or not 1 <= int(number[1]) <= len(right):
-            raise ValueError(f"{name}: {file} is not called ILSVRC2012_val_00000001.JPEG or so")
-        truths.append(tuple(synsets()[label] for label in right[int(number[1]) - 1]))
-    return [SuiteSet(name, source, tuple(truths))]
-
-
-def _right_classes(name: str, path: pathlib.Path) -> list[list[int]]:
-    """The numbers of the right classes of each image. ValueError for a file of anything else."""
-    try:
-        found = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{name}: {path} is no JSON ({error})") from None
-    lists = isinstance(found, list) and all(isinstance(one, list) for one in found)
-    if not lists or not all(type(n) is int and 0 <= n < 1000 for one in found for n in one):
-        raise ValueError(f"{name}: {path} is no list of lists of classes, 0 to 999")
-    return found
-
-
-def _corrupted(name: str, suite: Suite, place: pathlib.Path, partial: bool) -> list[SuiteSet]:
-    """C: a set for each corruption at each severity; its images are cropped already."""
-    return [
-        SuiteSet(
-            f"{name}/{corruption}/{severity}",
-            _source(name, suite, place, partial, f"{corruption}/{severity}"),
-            crop_only=True,
-        )
-        for corruption in CORRUPTIONS
+def _own_corruptions(
+    suite: Suite, place: pathlib.Path, root: pathlib.Path, partial: bool
+) -> list[SuiteSet]:
+    """A set that is laid out like C, of any corruptions, severities and classes."""
+    place = inner_folder(place) if not corruptions_of(place) else place
+    corruptions = corruptions_of(place)
+    if not corruptions:
+        raise ValueError(f"{suite.name}: {place} holds no folders CORRUPTION/SEVERITY/CLASS")
+    severities = [
+        severity
         for severity in SEVERITIES
+        if any((place / one / str(severity)).is_dir() for one in corruptions)
     ]
+    return open_corrupted(
+        suite.name, place, corruptions, severities, partial, open_images, crop_only=False
+    )
 
 
-def _of_folders(about: str, name: str, images: int, classes: int) -> Suite:
+def _inaturalist(
+    suite: Suite, place: pathlib.Path, root: pathlib.Path, partial: bool
+) -> list[SuiteSet]:
+    """A year's validation images; outputs without names are its categories by number."""
+    year = suite.name.removeprefix("inaturalist")
+    try:
+        source = open_inaturalist(str(place), "val", year, whole=not partial)
+    except (ValueError, OSError) as error:
+        text = f"{suite.name}: {str(error).removeprefix('spec: ')}"
+        raise ValueError(text + ("" if partial else "; --partial takes a part")) from None
+    return [SuiteSet(suite.name, source, numbered=True)]
+
+
+def _of_folders(name: str, about: str, images: int, classes: int) -> Suite:
     places = tuple(f"{name}/{split}" for split in ("test", "val", "validation"))
-    return Suite(f"{about}: a folder for each class", places, images, classes, _plain)
+    return Suite(name, f"{about}: a folder for each class", places, images, classes, _plain)
 
 
-SUITES: dict[str, Suite] = {
-    "imagenet": Suite("ILSVRC2012's validation images", _VALIDATION, 50_000, 1000, _plain),
-    "real": Suite("the same images with real.json", _VALIDATION, 50_000, 1000, _real),
-    "a": Suite("ImageNet-A", ("imagenet-a", "imagenet-a.tar"), 7_500, 200, _some_classes),
-    "r": Suite("ImageNet-R", ("imagenet-r", "imagenet-r.tar"), 30_000, 200, _some_classes),
-    "sketch": Suite("ImageNet-Sketch", ("sketch", "imagenet-sketch"), 50_889, 1000, _plain),
-    "v2": Suite(
+def _of_year(year: str) -> Suite:
+    places = (f"inaturalist{year}", f"inat{year}", f"inaturalist/{year}", f"i_naturalist{year}")
+    number = YEARS[year].images.get("val", 0)
+    about = f"iNaturalist {year}: val{year}.json and its images"
+    return Suite(f"inaturalist{year}", about, places, number, YEARS[year].classes, _inaturalist)
+
+
+_ALL = (
+    Suite("imagenet", "ILSVRC2012's validation images", _VALIDATION, 50_000, 1000, open_validation),
+    Suite("real", "the same images with real.json", _VALIDATION, 50_000, 1000, open_real),
+    Suite("a", "ImageNet-A", ("imagenet-a", "imagenet-a.tar"), 7_500, 200, open_some_classes),
+    Suite("r", "ImageNet-R", ("imagenet-r", "imagenet-r.tar"), 30_000, 200, open_some_classes),
+    Suite(
+        "sketch",
+        "ImageNet-Sketch",
+        ("sketch", "imagenet-sketch", "imagenet-sketch.tar", "sketch.tar"),
+        50_889,
+        1000,
+        open_wordnet_folders,
+    ),
+    Suite(
+        "v2",
         "ImageNet-V2, matched frequency",
         (
             "imagenetv2-matched-frequency-format-val",
+            "imagenet-v2/imagenetv2-matched-frequency-format-val",
             "imagenetv2-matched-frequency",
             "imagenetv2-matched-frequency.tar",
             "imagenet-v2",
+            "imagenetv2",
         ),
         10_000,
         1000,
-        _numbered,
+        open_numbered,
     ),
-    "c": Suite("ImageNet-C", ("imagenet-c", "ImageNet-C"), 50_000, 1000, _corrupted),
-    "cifar10": _of_folders("CIFAR-10", "cifar10", 10_000, 10),
-    "cifar100": _of_folders("CIFAR-100", "cifar100", 10_000, 100),
-    "flowers": _of_folders("Oxford Flowers-102", "flowers", 6_149, 102),
-    "pets": _of_folders("Oxford-IIIT Pets", "pets", 3_669, 37),
-}
+    Suite("c", "ImageNet-C", ("imagenet-c",), 50_000, 1000, open_imagenet_c),
+    _of_folders("cifar10", "CIFAR-10", 10_000, 10),
+    _of_folders("cifar100", "CIFAR-100", 10_000, 100),
+    _of_folders("flowers", "Oxford Flowers-102", 6_149, 102),
+    _of_folders("pets", "Oxford-IIIT Pets", 3_669, 37),
+    *map(_of_year, YEARS),
+    Suite(
+        "corrupted",
+        "a set of your own, as ImageNet-C is laid out",
+        ("corrupted", "cifar10-c", "cifar-10-c"),
+        0,
+        0,
+        _own_corruptions,
+    ),
+)
+SUITES: dict[str, Suite] = {suite.name: suite for suite in _ALL}

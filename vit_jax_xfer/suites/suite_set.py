@@ -1,11 +1,12 @@
-"""One set of images of a suite, and what counts as a hit on it."""
+"""A suite, its sets of images, and what counts as a hit on them."""
 
 import dataclasses
-from collections.abc import Sequence
+import pathlib
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from vit_jax_xfer.data.sources.class_match import match_classes
+from vit_jax_xfer.data.sources.class_match import are_numbers, match_classes
 from vit_jax_xfer.data.sources.source import Source
 
 
@@ -16,6 +17,8 @@ class SuiteSet:
     name: "a", "c/fog/3". truths: the names of the classes that are right for each image, none where
     it isn't scored; None = the source's own label. scored: the classes that can be predicted; None
     = all of the model's. crop_only: whether images are at the network's size but for a crop.
+    numbered: whether published networks have its classes by number, so that outputs without names
+    are these (iNaturalist's categories).
     """
 
     name: str
@@ -23,27 +26,31 @@ class SuiteSet:
     truths: tuple[tuple[str, ...], ...] | None = None
     scored: tuple[str, ...] | None = None
     crop_only: bool = False
+    numbered: bool = False
 
     def targets(self, outputs: Sequence[str]) -> np.ndarray:
-        """Which outputs are right for each image, (N, K) bool. ValueError for an unknown class.
+        """The numbers of the outputs that are right for each image, int32 (N, M), -1 where fewer.
 
-        outputs: the names of the model's.
+        outputs: the names of the model's. ValueError for a class that is none of them, or none of
+        those that can be predicted.
         """
-        found = np.zeros((len(self.source), len(outputs)), bool)
-        if self.truths is None:
-            # tfds has labels of all classes for sets that have some; those without images don't
-            # matter.
-            labels = self.source.labels()
-            used = np.unique(labels)
-            names = [self.source.class_names[label] for label in used]
-            match = self._match(names, outputs)
-            found[np.arange(len(found)), match[np.searchsorted(used, labels)]] = True
+        if self.truths is not None:
+            names = sorted({name for right in self.truths for name in right})
+            places = dict(zip(names, self._match(names, outputs), strict=True))
+            found = np.full((len(self.truths), max(map(len, self.truths), default=0)), -1, np.int32)
+            for row, right in zip(found, self.truths, strict=True):
+                row[: len(right)] = [places[name] for name in right]
             return found
-        names = sorted({name for right in self.truths for name in right})
-        places = dict(zip(names, self._match(names, outputs), strict=True))
-        for row, right in zip(found, self.truths, strict=True):
-            row[[places[name] for name in right]] = True
-        return found
+        labels = self.source.labels()
+        if labels.min(initial=0) < 0:
+            raise ValueError(f"{self.name}: {self.source.name} has images without a class")
+        if self.matched_by_number(outputs):
+            return labels[:, None].astype(np.int32)
+        # tfds has labels of all classes for sets that have some; those without images don't matter.
+        used = np.unique(labels)
+        names = [self.source.class_names[label] for label in used]
+        match = self._match(names, outputs)
+        return match[np.searchsorted(used, labels)][:, None]
 
     def predictable(self, outputs: Sequence[str]) -> np.ndarray | None:
         """(K,) bool: the outputs that take part; None = all."""
@@ -51,8 +58,50 @@ class SuiteSet:
             return None
         return np.isin(np.arange(len(outputs)), self._match(self.scored, outputs))
 
+    def matched_by_number(self, outputs: Sequence[str]) -> bool:
+        """Whether outputs without names are the set's classes in their order."""
+        return self.numbered and are_numbers(outputs) and len(outputs) == self.source.num_classes
+
+    def classes_with_images(self) -> int:
+        """How many of its source's classes have images, by name."""
+        labels = np.unique(self.source.labels())
+        return len({self.source.class_names[label] for label in labels[labels >= 0]})
+
     def _match(self, names: Sequence[str], outputs: Sequence[str]) -> np.ndarray:
         try:
-            return match_classes(names, outputs).table
+            table = match_classes(names, outputs).table
         except ValueError as error:
             raise ValueError(f"{self.name}: {self.source.name}: {error}") from None
+        strange = [] if self.scored is None else sorted(set(names) - set(self.scored))
+        if strange:
+            raise ValueError(
+                f"{self.name}: {self.source.name}: its class {strange[0]!r} is none of the "
+                f"{len(self.scored or ())} that are predicted on this set"
+            )
+        return table
+
+
+@dataclasses.dataclass(frozen=True)
+class Suite:
+    """A published set.
+
+    about: a few words. places: its folders or archives below the root, the first that is there is
+    taken. images, classes: of the whole set, 0 = not published. open: its sets, from (this, one of
+    the places, the root, whether a part will do).
+    """
+
+    name: str
+    about: str
+    places: tuple[str, ...]
+    images: int
+    classes: int
+    open: Callable[["Suite", pathlib.Path, pathlib.Path, bool], list[SuiteSet]]
+
+    def check_whole(self, source: Source, classes: int, partial: bool) -> None:
+        """ValueError where its images, or classes with images, aren't all there and must be."""
+        if self.images and not partial and (len(source), classes) != (self.images, self.classes):
+            raise ValueError(
+                f"{self.name}: {source.name} has {len(source):,} images of {classes:,} classes, "
+                f"and the whole set {self.images:,} of {self.classes:,}; --partial takes it as it "
+                "is"
+            )

@@ -13,6 +13,7 @@ from vit_jax_xfer.data.sources.integrity import check_files
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 FLAT_SPLIT = "train"
 _NAMED = 3  # of what is left out for one reason
+_OF_SYSTEMS = ("__MACOSX", "@eaDir")  # what macOS's archives and network drives add
 
 
 @dataclass
@@ -66,7 +67,7 @@ def open_folder(path: str, split: str) -> FolderSource:
     A split folder that holds images and no sub-folders is unlabelled (label -1, no classes). A
     PATH that itself holds images and no sub-folders is an unlabelled split "train". Files are
     EXTENSIONS, sorted by name. All else is left out and counted in `left_out`: other suffixes,
-    folders in a class's, files beside the classes', dangling links, names that start with a dot.
+    folders in a class's, files beside the classes', dangling links, hidden names.
     Raises ValueError for a missing path or split, a folder or class without images, broken files.
     """
     root = pathlib.Path(path).expanduser()
@@ -117,12 +118,17 @@ def _labelled(folder: pathlib.Path, top: _Listing, name: str) -> FolderSource:
     return FolderSource(str(folder), files, np.array(labels), tuple(top.folders), name, top.said())
 
 
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is none of a data set's: "._x.jpg", "__MACOSX"."""
+    return name.startswith(".") or name in _OF_SYSTEMS
+
+
 def _list(folder: pathlib.Path) -> _Listing:
     listing = _Listing()
     with os.scandir(folder) as found:
         entries = sorted(found, key=lambda entry: entry.name)
     for entry in entries:
-        if entry.name.startswith("."):
+        if is_hidden(entry.name):
             listing.leave_out("hidden name", [entry.name])
         elif entry.is_dir():
             listing.folders.append(entry.name)

@@ -1,5 +1,6 @@
 """Images in a .tar archive as it was downloaded; nothing of it is unpacked into a folder."""
 
+import functools
 import pathlib
 import tarfile
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vit_jax_xfer.data.sources.decode import decode_image
-from vit_jax_xfer.data.sources.folder import EXTENSIONS
+from vit_jax_xfer.data.sources.folder import EXTENSIONS, is_hidden
 
 _MOST_BYTES = 2**30  # of one image
 
@@ -52,26 +53,18 @@ class TarSource:
 def open_tar(path: str | pathlib.Path, inside: str = "") -> TarSource:
     """The images of an archive; each one's class is the folder that it lies in.
 
-    inside: of these folders alone, "fog/3"; "" = wherever they are. Classes and files are sorted.
-    ValueError where the archive is packed or broken, and where it has no images there.
+    inside: of these folders alone, "fog/3"; "" = wherever they are. Classes and files are sorted;
+    what lies in no folder is left out. ValueError where the archive is packed or broken, and where
+    it has no images there.
     """
-    found: list[tuple[str, str, int, int]] = []
-    try:
-        with tarfile.open(path, "r:") as archive:
-            for member in archive:
-                *folders, file = member.name.split("/")
-                within = f"/{inside}/" in f"/{'/'.join(folders)}/" if inside else True
-                if not member.isfile() or not folders or not within:
-                    continue
-                if file.startswith(".") or not file.lower().endswith(EXTENSIONS):
-                    continue
-                if member.size > _MOST_BYTES:
-                    raise ValueError(f"{member.name} has {member.size:,} bytes, no image")
-                found.append((folders[-1], member.name, member.offset_data, member.size))
-    except (tarfile.TarError, EOFError, ValueError) as error:
-        raise ValueError(f"{path}: no .tar archive that can be read ({error})") from error
+    found = [
+        (folders[-1], name, start, size)
+        for name, start, size in tar_images(path)
+        if (folders := name.split("/")[:-1])
+        and (not inside or f"/{inside}/" in f"/{'/'.join(folders)}/")
+    ]
     if not found:
-        where = f" in {inside}" if inside else ""
+        where = f" in {inside}" if inside else " in folders"
         raise ValueError(f"{path}: holds no images{where} ({', '.join(EXTENSIONS)})")
     found.sort()
     names = sorted({folder for folder, *_ in found})
@@ -84,3 +77,30 @@ def open_tar(path: str | pathlib.Path, inside: str = "") -> TarSource:
         class_names=tuple(names),
         name=f"tar:{path}" + (f"/{inside}" if inside else ""),
     )
+
+
+def tar_images(path: str | pathlib.Path) -> tuple[tuple[str, int, int], ...]:
+    """(name, first byte, number of bytes) of each image of an archive, which is read once.
+
+    ValueError where the archive is packed or broken.
+    """
+    said = pathlib.Path(path).stat()
+    return _images(str(path), said.st_mtime_ns, said.st_size)
+
+
+@functools.lru_cache(maxsize=8)  # an archive of ImageNet-C has 750,000 images, of 15 sets
+def _images(path: str, changed: int, size: int) -> tuple[tuple[str, int, int], ...]:
+    found = []
+    try:
+        with tarfile.open(path, "r:") as archive:
+            for member in archive:
+                parts = member.name.removeprefix("./").split("/")
+                image = member.name.lower().endswith(EXTENSIONS)
+                if not member.isfile() or not image or any(map(is_hidden, parts)):
+                    continue
+                if member.size > _MOST_BYTES:
+                    raise ValueError(f"{member.name} has {member.size:,} bytes, no image")
+                found.append(("/".join(parts), member.offset_data, member.size))
+    except (tarfile.TarError, EOFError, ValueError) as error:
+        raise ValueError(f"{path}: no .tar archive that can be read ({error})") from error
+    return tuple(found)

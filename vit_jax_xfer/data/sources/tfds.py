@@ -29,7 +29,7 @@ class TfdsSource:
         return len(self.records)
 
     def __getitem__(self, index: int) -> dict:
-        record = self._record(index)
+        record = self.record(index)
         image = record[self.image_key]
         if not isinstance(image, np.ndarray):
             image = decode_image(bytes(image), f"{self.name} record {index}")
@@ -42,9 +42,10 @@ class TfdsSource:
         """All labels, int64 (N,). Reads every record, though it decodes no image."""
         if self.label_key is None:
             return np.full(len(self), -1)
-        return np.array([int(self._record(i)[self.label_key]) for i in range(len(self))])
+        return np.array([int(self.record(i)[self.label_key]) for i in range(len(self))])
 
-    def _record(self, index: int) -> dict:
+    def record(self, index: int) -> dict:
+        """What is stored of an example. BrokenImage where it can't be read."""
         name = f"{self.name} record {index}"
         try:
             record = self.records[index]

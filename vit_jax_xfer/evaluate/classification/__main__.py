@@ -5,9 +5,10 @@
         --data ROOT --relative-to finetuned
 
 Prints a row a network: top-1 and top-5 in percent, for ImageNet-A and -R over their 200 classes
-(and over all, beside it), for ImageNet-C the mean corruption error. A set that is not whole is
-refused, unless --partial says that a part will do. Classes are matched by name; 1,000 outputs
-without names are taken for ImageNet's in their order. Images are prepared as each network says.
+(and over all, beside it), for ImageNet-C the mean corruption error, for a corrupted set of your own
+that over the errors of --relative-to. A set that is not whole is refused, unless --partial says
+that a part will do. Classes are matched by name; 1,000 outputs without names are taken for
+ImageNet's in their order. Images are prepared as each network says.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from vit_jax_xfer.flag_errors import naming_flag, positive, run_command
 from vit_jax_xfer.terminal import show
 
 _ENDINGS = (".json", ".csv")
+_TOLD = 4  # lines about a suite
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,9 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _measure(options: argparse.Namespace) -> None:
     # Imported late, so that --help answers at once.
-    from vit_jax_xfer.evaluate.classification import suite_table
-    from vit_jax_xfer.local_paths import local_path
-    from vit_jax_xfer.suites.known_suites import open_suite
+    from vit_jax_xfer.evaluate.classification import suite_scores, suite_table
+    from vit_jax_xfer.suites.known_suites import incomplete, open_suite
 
     path = out_path(options)
     if path is not None and path.suffix not in _ENDINGS:
@@ -41,15 +42,18 @@ def _measure(options: argparse.Namespace) -> None:
     relative_to = options.relative_to
     if relative_to is not None and relative_to not in networks:
         raise ValueError(f"--relative-to: {relative_to!r} is none of {', '.join(networks)}")
-    root = local_path(options.data, "--data")
     suites = {}
     with naming_flag("--suites", options):
         for name in options.suites:
-            suites[name] = open_suite(name, root, options.partial)
+            suites[name] = open_suite(name, options.data, options.partial)
     rows: suite_table.Rows = {}
     sets: dict[str, Any] = {}
     for name, source in networks.items():
         rows[name], sets[name] = _figures(name, source, suites, options)
+    if relative_to is not None:
+        suite_scores.add_relative_errors(rows, sets, suites, relative_to)
+    for name, found in suites.items():
+        _tell(name, found, incomplete(name, found))
     show(suite_table.as_markdown(rows, relative_to))
     if path is not None:
         text = (
@@ -58,6 +62,16 @@ def _measure(options: argparse.Namespace) -> None:
             else suite_table.as_csv(rows, relative_to)
         )
         write_out(path, text)
+
+
+def _tell(name: str, sets: Sequence[Any], lacking: str) -> None:
+    """Says, on stderr, what of a suite is not among its images."""
+    said = [lacking] if lacking else []
+    said += [text for one in sets for text in one.source.left_out]
+    for text in said[:_TOLD]:
+        show(f"{name}: {text}", name="stderr")
+    if len(said) > _TOLD:
+        show(f"{name}: and {len(said) - _TOLD} more such lines", name="stderr")
 
 
 def _named(models: Sequence[str]) -> dict[str, str]:
@@ -116,9 +130,11 @@ def _parser() -> argparse.ArgumentParser:
     add("models", nargs="+", metavar="MODEL",
         help="PATH or NAME=PATH: a run's model folder, a checkpoint, or hf:ORG/NAME")  # fmt: skip
     add("--suites", type=_suites, required=True, metavar="NAME,…",
-        help="imagenet, real, a, r, sketch, v2, c, cifar10, cifar100, flowers, pets")  # fmt: skip
+        help="imagenet, real, a, r, sketch, v2, c, cifar10, cifar100, flowers, pets, "
+        "inaturalist2017 (2018, 2019, 2021), corrupted")  # fmt: skip
     add("--data", required=True, metavar="ROOT",
-        help="the folder that holds the suites' folders or archives (docs/suites.md)")  # fmt: skip
+        help="the folder that holds the suites' folders or archives (docs/suites.md), or "
+        "tfds:FOLDER, where tfds has prepared them (tfds: = its own)")  # fmt: skip
     add("--relative-to", metavar="NAME", help="the network whose figures others are compared with")
     add("--partial", action="store_true", help="take sets that are not whole as they are")
     add("--batch-size", type=positive, default=64, metavar="N", help="images at once (default 64)")

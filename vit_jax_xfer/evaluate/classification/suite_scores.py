@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,19 +13,27 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from vit_jax_xfer.data.streams import eval_batches
 from vit_jax_xfer.evaluate.classification.hit_counts import hits
-from vit_jax_xfer.suites.imagenet_labels import alexnet_errors, class_names_of, synsets
+from vit_jax_xfer.suites.imagenet_labels import (
+    CORRUPTIONS,
+    SEVERITIES,
+    alexnet_errors,
+    class_names_of,
+    synsets,
+)
 from vit_jax_xfer.suites.suite_set import SuiteSet
 
 Figures = dict[str, float]
 
 
-def output_names(model: Any) -> tuple[str, ...]:
+def output_names(model: Any, one: SuiteSet | None = None) -> tuple[str, ...]:
     """The names of a classifier's outputs; those of ImageNet for 1,000 without names.
 
-    ValueError where there is no head, and where outputs without names are none of ImageNet's.
+    one: a set whose classes may have no names but numbers. ValueError where there is no head, and
+    where outputs without names are neither ImageNet's nor as many as such a set has.
     """
     names = class_names_of(model)
-    if model.class_names is None and names != synsets():
+    by_number = one is not None and one.matched_by_number(names)
+    if model.class_names is None and names != synsets() and not by_number:
         raise ValueError(
             f"the network's {len(names)} outputs have no names, by which classes are matched; save "
             "it with class_names"
@@ -46,7 +55,7 @@ def score_set(
     Shares are of the images that are scored. report: called with how many images are done.
     ValueError for classes that are none of the model's, and images that can't be read.
     """
-    outputs = output_names(model)
+    outputs = output_names(model, one)
     targets, present = one.targets(outputs), one.predictable(outputs)
     devices = len(jax.devices())
     mesh = jax.make_mesh((devices,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
@@ -58,20 +67,15 @@ def score_set(
     done = 0
     with eval_batches(one.source, pipeline, batch_size=batch_size, threads=threads) as batches:
         for batch in batches:
-            right = np.zeros((batch_size, len(outputs)), bool)
             real = min(batch_size, len(targets) - done)
+            right = np.full((batch_size, targets.shape[1]), -1, np.int32)
             right[:real] = targets[done : done + real]
             placed = (jax.device_put(one, rows) for one in (batch["image"], right))
             for name, value in _counted(model, variables, scored, *placed).items():
                 sums[name] = sums.get(name, 0.0) + float(value)
             done += real
             report(done)
-    images = sums.pop("images")
-    if present is None:
-        del sums["top1_all"]  # the same
-    if not images:
-        raise ValueError(f"{one.name}: {one.source.name}: none of its images has a right class")
-    return {"images": int(images), **{name: value / images for name, value in sums.items()}}
+    return shares(sums, one)
 
 
 def _preparation(model: Any, one: SuiteSet) -> Any:
@@ -91,13 +95,20 @@ def _preparation(model: Any, one: SuiteSet) -> Any:
 def _counted(
     model: Any, variables: Any, scored: jax.Array, images: jax.Array, right: jax.Array
 ) -> dict[str, jax.Array]:
-    """Sums over a batch; images without a right class count for nothing.
+    """The sums of `hit_sums` over a batch of images."""
+    return hit_sums(model.apply(variables, images), right, scored)
 
-    scored: (K,) bool, the outputs that can be predicted. right: (B, K) bool.
+
+def hit_sums(logits: jax.Array, right: jax.Array, scored: jax.Array) -> dict[str, jax.Array]:
+    """How many of a batch's images are hits; those without a right class count for nothing.
+
+    logits (B, K). right: (B, M) int, the outputs that are right, -1 = none. scored: (K,) bool, the
+    outputs that can be predicted, of which "top1" and "top5" are; "top1_all" is of all.
     """
-    logits = model.apply(variables, images).astype(jnp.float32)
-    taken = right.any(axis=-1)
-    targets = right / jnp.maximum(right.sum(axis=-1, keepdims=True), 1)
+    logits = logits.astype(jnp.float32)
+    among = (right[..., None] == jnp.arange(logits.shape[-1])).any(axis=1)
+    taken = among.any(axis=-1)
+    targets = among / jnp.maximum(among.sum(axis=-1, keepdims=True), 1)
     taking_part = jnp.where(scored, logits, -jnp.inf)
     found = {"top1": hits(taking_part, targets, 1), "top5": hits(taking_part, targets, 5)}
     found["top1_all"] = hits(logits, targets, 1)
@@ -105,23 +116,85 @@ def _counted(
     return {**sums, "images": taken.sum()}
 
 
-def mean_corruption_error(figures: dict[str, Figures]) -> Figures:
-    """mCE, and the mean top-1, of ImageNet-C's sets: {"c/fog/3": figures, …}.
+def shares(sums: Mapping[str, float], one: SuiteSet) -> Figures:
+    """The figures of a set, of its sums: shares of the images that are scored, and their number.
 
-    A corruption's error is the sum over severities, over AlexNet's; mCE their mean, 1 = AlexNet's.
+    ValueError where none is.
     """
-    errors: dict[str, list[float]] = {}
-    for name, found in sorted(figures.items()):
-        errors.setdefault(name.split("/")[1], []).append(1 - found["top1"])
-    relative = [sum(own) / sum(alexnet_errors(name)) for name, own in errors.items()]
-    top1 = float(np.mean([found["top1"] for found in figures.values()]))
-    top5 = float(np.mean([found["top5"] for found in figures.values()]))
-    images = sum(found["images"] for found in figures.values())
-    return {"images": images, "top1": top1, "top5": top5, "mce": float(np.mean(relative))}
+    images = sums["images"]
+    if not images:
+        raise ValueError(f"{one.name}: {one.source.name}: none of its images has a right class")
+    left_out = {"images"} | ({"top1_all"} if one.scored is None else set())  # the same as top1
+    found = {name: value / images for name, value in sums.items() if name not in left_out}
+    return {"images": int(images), **found}
 
 
-def summary(sets: Sequence[SuiteSet], figures: dict[str, Figures]) -> Figures:
-    """A suite's figures, of those of its sets by name."""
-    if len(sets) == 1:
+def mean_corruption_error(errors: Mapping[str, float], reference: Mapping[str, float]) -> float:
+    """The mean over corruptions of errors at all severities over those of a reference.
+
+    errors: {"fog/3": share of errors}. 1 = as many errors as the reference makes. KeyError for a
+    set that the reference has not.
+    """
+    own: dict[str, list[float]] = {}
+    theirs: dict[str, list[float]] = {}
+    for name, error in sorted(errors.items()):
+        corruption = name.split("/")[0]
+        own.setdefault(corruption, []).append(error)
+        theirs.setdefault(corruption, []).append(reference[name])
+    relative = [sum(own[one]) / sum(theirs[one]) if sum(theirs[one]) else math.nan for one in own]
+    return float(np.mean(relative))
+
+
+def errors_of(figures: Mapping[str, Figures]) -> dict[str, float]:
+    """{"fog/3": share of errors} of figures {"c/fog/3": …}."""
+    return {name.split("/", 1)[1]: 1 - found["top1"] for name, found in sorted(figures.items())}
+
+
+def summary(sets: Sequence[SuiteSet], figures: Mapping[str, Figures]) -> Figures:
+    """A suite's figures, of those of its sets by name: means of several, and ImageNet-C's mCE.
+
+    mCE: errors over AlexNet's (`mean_corruption_error`).
+    """
+    if len(sets) == 1 and "/" not in sets[0].name:
         return figures[sets[0].name]
-    return mean_corruption_error(figures)
+    own = {one.name: figures[one.name] for one in sets}
+    found = {"images": sum(one["images"] for one in own.values())}
+    for figure in ("top1", "top5"):
+        found[figure] = float(np.mean([one[figure] for one in own.values()]))
+    if all(name.startswith("c/") for name in own):
+        found["mce"] = mean_corruption_error(errors_of(own), _alexnet())
+    return found
+
+
+def add_relative_errors(
+    rows: Mapping[str, dict[str, Figures]],
+    sets: Mapping[str, Mapping[str, Figures]],
+    suites: Mapping[str, Sequence[SuiteSet]],
+    reference: str,
+) -> None:
+    """Adds "mce" to corrupted suites without one: over the errors of a row of `rows`.
+
+    rows: network → suite → figures. sets: network → set → figures. Not where the reference makes no
+    errors at some corruption, which nothing can be divided by.
+    """
+    for suite, opened in suites.items():
+        if "mce" in rows[reference][suite] or "/" not in opened[0].name:
+            continue
+        errors = {
+            name: errors_of({one.name: found[one.name] for one in opened})
+            for name, found in sets.items()
+        }
+        relative = {
+            name: mean_corruption_error(own, errors[reference]) for name, own in errors.items()
+        }
+        if not math.isnan(relative[reference]):
+            for name, value in relative.items():
+                rows[name][suite]["mce"] = value
+
+
+def _alexnet() -> dict[str, float]:
+    return {
+        f"{corruption}/{severity}": error
+        for corruption in CORRUPTIONS
+        for severity, error in zip(SEVERITIES, alexnet_errors(corruption), strict=True)
+    }
