@@ -7,10 +7,10 @@
 Needs jax and flax alone; each name below is imported when it is first used.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vit_jax_xfer import moved
+from vit_jax_xfer.lazy_names import lazy_names
 
 moved.install()
 
@@ -35,7 +35,7 @@ _WHERE = {
     "transfer_forward": "vit_jax_xfer.transfer.forward",
 }
 # Namespaces, reached as vjx.NAME.
-_MODULES = ("analysis", "augment", "dense")
+_MODULES = ("analysis", "augment", "dense", "explain")
 
 __all__ = [
     "FAMILIES",
@@ -49,6 +49,7 @@ __all__ = [
     "compiler_options",
     "create_model",
     "dense",
+    "explain",
     "extract",
     "list_models",
     "load_pretrained",
@@ -60,7 +61,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from vit_jax_xfer import analysis, augment, dense
+    from vit_jax_xfer import analysis, augment, dense, explain
     from vit_jax_xfer.compiler import compiler_options
     from vit_jax_xfer.data.prepare import preprocess
     from vit_jax_xfer.models.extract import Extracted, extract
@@ -75,15 +76,4 @@ if TYPE_CHECKING:
     from vit_jax_xfer.transfer.spec import Transfer
 
 
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return importlib.import_module(f"{__name__}.{name}")
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_WHERE[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_WHERE, *_MODULES])
+__getattr__, __dir__ = lazy_names(__name__, _WHERE, _MODULES)

@@ -6,8 +6,9 @@
 Runs draw them by `config.data.pipeline`. Each name is imported when it is first used.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from vit_jax_xfer.lazy_names import lazy_names
 
 _WHERE = {
     "rand_augment_op": "vit_jax_xfer.data.augment_operations",
@@ -28,13 +29,4 @@ if TYPE_CHECKING:
     from vit_jax_xfer.train.mixing import cutmix_box, mix
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_WHERE[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_WHERE])
+__getattr__, __dir__ = lazy_names(__name__, _WHERE)

@@ -6,8 +6,9 @@
 Each name is imported when it is first used.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from vit_jax_xfer.lazy_names import lazy_names
 
 _WHERE = {
     "descriptors": "vit_jax_xfer.models.descriptors",
@@ -42,13 +43,4 @@ if TYPE_CHECKING:
     from vit_jax_xfer.models.lifting.lift_loss import lift_loss, lift_loss_and_stats, shrink_images
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_WHERE[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_WHERE])
+__getattr__, __dir__ = lazy_names(__name__, _WHERE)

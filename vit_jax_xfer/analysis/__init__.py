@@ -8,8 +8,9 @@
 imported when it is first used.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from vit_jax_xfer.lazy_names import lazy_names
 
 _WHERE = {
     "attention_distance": "vit_jax_xfer.analysis.attention_statistics",
@@ -62,13 +63,4 @@ if TYPE_CHECKING:
     from vit_jax_xfer.evaluate.similarity.cka import cka
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_WHERE[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_WHERE])
+__getattr__, __dir__ = lazy_names(__name__, _WHERE)

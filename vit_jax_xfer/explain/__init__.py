@@ -1,0 +1,27 @@
+"""What a network attends to, and why it answers as it does: arrays first, pictures second.
+
+    out = vjx.explain.attribute(model, variables, images, "generic_attention", target=3)
+    out.map                                                             # (B, h, w) float32, raw
+
+docs/explain.md defines each method. Each name is imported when it is first used.
+"""
+
+from typing import TYPE_CHECKING
+
+from vit_jax_xfer.lazy_names import lazy_names
+
+_WHERE = {
+    "METHODS": "vit_jax_xfer.explain.attribution",
+    "Attribution": "vit_jax_xfer.explain.attribution",
+    "attribute": "vit_jax_xfer.explain.attribution",
+    "class_attention": "vit_jax_xfer.explain.class_token_maps",
+}
+
+__all__ = ["METHODS", "Attribution", "attribute", "class_attention"]
+
+if TYPE_CHECKING:
+    from vit_jax_xfer.explain.attribution import METHODS, Attribution, attribute
+    from vit_jax_xfer.explain.class_token_maps import class_attention
+
+
+__getattr__, __dir__ = lazy_names(__name__, _WHERE)

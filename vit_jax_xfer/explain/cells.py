@@ -54,7 +54,7 @@ def stage_cells(model: Any, image_size: int | tuple[int, int]) -> tuple[Cells, .
     """
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     model.num_tokens((height, width, 3))
-    rows, columns = (_stage_axes(model, pixels(n)) for n in (height, width))
+    rows, columns = (stage_axes(model, pixels(n)) for n in (height, width))
     return tuple(Cells(i, (height, width), rows[i], columns[i]) for i in model.filter_stages)
 
 
@@ -104,8 +104,8 @@ def _even(number: int, side: int) -> Axis:
     return Axis((edges[:-1] + edges[1:]) / 2, edges, seen)
 
 
-def _stage_axes(model: Any, axis: Axis) -> list[Axis]:
-    """What enters each stage, along one side of the image."""
+def stage_axes(model: Any, axis: Axis) -> list[Axis]:
+    """What enters each stage, along one side of the image; last, what leaves the last one."""
     axis = convolve(axis, STEM_KERNEL, model.stem_stride, 0)
     axis = convolve(axis, DEPTHWISE_KERNEL, 1, 1)
     if model.stem_grid:
@@ -117,7 +117,7 @@ def _stage_axes(model: Any, axis: Axis) -> list[Axis]:
         if stage.kind == "full" and stage.reduce != 1:
             axis = convolve(convolve(axis, DEPTHWISE_KERNEL, 1, 1), DEPTHWISE_KERNEL, 1, 1)
         axis = convolve(axis, DEPTHWISE_KERNEL, stage.stride, 1)
-    return entering
+    return [*entering, axis]
 
 
 def _along(edges: np.ndarray, where: np.ndarray) -> np.ndarray:

@@ -10,9 +10,14 @@
 | `given`     | in: any of `map`, `q`, `k`, `v`, `bias` as above, instead of the block's own; |
 |             | `heads` (H,) bool says for which heads (absent: for all)                      |
 
+| `watched`   | out: what an onlooker, such as `vjx.explain`, takes note of on the way        |
+
 A block writes a collection only when the caller made it mutable, and reads `given` only where it
 is present. Blocks sit under `blocks_0`, `blocks_1`, …, or, scanned, under `blocks` with a leading
-axis over layers.
+axis over layers. Attention pooling writes a map (B, H, 1, T) under `attention_pool`.
+
+Steps whose derivative an explanation replaces (attention_map, apply_map, activate, add, …) are
+methods, so that `flax.linen.intercept_methods` reaches them; networks know nothing of it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +28,7 @@ import jax
 import jax.numpy as jnp
 
 # Collections with a leading axis over layers when the blocks are scanned.
-SCANNED: tuple[str, ...] = ("params", "attention", "qkv", "residual", "given")
+SCANNED: tuple[str, ...] = ("params", "attention", "qkv", "residual", "given", "watched")
 
 
 def wanted(module: nn.Module, collection: str) -> bool:
@@ -59,8 +64,9 @@ def stack_layers(
     if "blocks" in collection:
         value = _descend(collection["blocks"], path)
         return value if layers is None else value[jnp.asarray(layers, jnp.int32)]
-    indices = range(len(collection)) if layers is None else layers
-    return jnp.stack([_descend(collection[f"blocks_{i}"], path) for i in indices])
+    if layers is None:  # of the blocks: attention pooling has a map too
+        layers = range(sum(name.startswith("blocks_") for name in collection))
+    return jnp.stack([_descend(collection[f"blocks_{i}"], path) for i in layers])
 
 
 def layer_values(

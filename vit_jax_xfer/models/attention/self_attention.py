@@ -13,7 +13,7 @@ from vit_jax_xfer.models import collections
 from vit_jax_xfer.models.attention import kernels
 from vit_jax_xfer.models.transformer.block_design import KERNEL_INITS, BlockDesign, layer_norm
 from vit_jax_xfer.models.transformer.relative_positions import gather_bias, resize_table, table_rows
-from vit_jax_xfer.models.transformer.rotary import rotate
+from vit_jax_xfer.models.transformer.rotary import Rotation, rotate
 from vit_jax_xfer.models.transformer.token_positions import TokenPositions
 
 Bias = jax.Array | None
@@ -69,7 +69,7 @@ class Attention(nn.Module):
             q = layer_norm(design.norm_eps, design.dtype, "q_norm")(q)
             k = layer_norm(design.norm_eps, design.dtype, "k_norm")(k)
         if place is not None and place.rotation is not None:
-            q, k = rotate(q, place.rotation), rotate(k, place.rotation)
+            q, k = self.turn(q, place.rotation), self.turn(k, place.rotation)
         bias = self._bias(place)
         collections.emit(self, "qkv", q=q, k=k, v=v)
         if bias is not None:
@@ -82,6 +82,10 @@ class Attention(nn.Module):
         return nn.DenseGeneral(
             tokens.shape[-1], axis=(-2, -1), kernel_init=init, dtype=design.dtype, name="proj"
         )(out)
+
+    def turn(self, x: jax.Array, rotation: Rotation) -> jax.Array:
+        """Queries or keys, turned by where their tokens sit."""
+        return rotate(x, rotation)
 
     def _bias(self, place: TokenPositions | None) -> Bias:
         """What is added to the scores, (H, T, T) float32: the block's own, or the shared one."""
@@ -120,8 +124,18 @@ class Attention(nn.Module):
         if "map" in given and heads is None:
             weights = given["map"]
         else:
-            weights = _replace(kernels.attention_map(q, k, bias), given.get("map"), per_map)
+            weights = _replace(self.attention_map(q, k, bias), given.get("map"), per_map)
         collections.emit(self, "attention", map=weights)
+        return self.apply_map(weights, v)
+
+    # As methods, which an onlooker can replace (collections.py).
+
+    def attention_map(self, q: jax.Array, k: jax.Array, bias: Bias) -> jax.Array:
+        """The map (B, H, T, T) float32 of queries and keys."""
+        return kernels.attention_map(q, k, bias)
+
+    def apply_map(self, weights: jax.Array, v: jax.Array) -> jax.Array:
+        """What the map takes of the values, (B, T, H, d)."""
         return kernels.apply_map(weights, v)
 
 

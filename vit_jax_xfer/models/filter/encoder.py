@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vit_jax_xfer.models import collections
 from vit_jax_xfer.models.attention import kernels
 from vit_jax_xfer.models.pytorch_init import TORCH_KERNEL, torch_bias
 from vit_jax_xfer.models.transformer.block_design import layer_norm
@@ -27,6 +28,7 @@ class EncoderLayer(nn.Module):
 
     dropout acts on maps, both projections, and the hidden features, with rngs={"dropout": key}.
     attend: what takes the place of attention among the tokens, (tokens, train) → (B, T, C).
+    Emits `attention/map` (B, H, T, S).
     """
 
     num_heads: int
@@ -47,7 +49,7 @@ class EncoderLayer(nn.Module):
         else:
             attended = self.attend(x, train)
         x = layer_norm(1e-5, self.dtype, "norm1")(x + drop(attended))
-        hidden = drop(nn.relu(self._dense(self.mlp_dim, width, "fc1")(x)))
+        hidden = drop(self.activate(self._dense(self.mlp_dim, width, "fc1")(x)))
         x = layer_norm(1e-5, self.dtype, "norm2")(
             x + drop(self._dense(width, self.mlp_dim, "fc2")(hidden))
         )
@@ -64,15 +66,30 @@ class EncoderLayer(nn.Module):
         offset = self.param("qkv_bias", nn.initializers.zeros, shape[1:]).astype(self.dtype)
         q = jnp.tensordot(x, kernel[:, 0], 1) + offset[0]
         k, v = (jnp.tensordot(keys, kernel[:, i], 1) + offset[i] for i in (1, 2))
-        if train and self.dropout:
-            weights = kernels.attention_map(q, k)
-            weights = nn.Dropout(self.dropout, deterministic=False)(weights)
-            out = kernels.apply_map(weights, v)
+        if (train and self.dropout) or collections.wanted(self, "attention"):
+            weights = self.attention_map(q, k)
+            collections.emit(self, "attention", map=weights)
+            weights = nn.Dropout(self.dropout, deterministic=not train)(weights)
+            out = self.apply_map(weights, v)
         else:
             out = kernels.dot_product_attention(q, k, v, blockwise_above=WHOLE_MAPS)
         return nn.DenseGeneral(
             width, axis=(-2, -1), kernel_init=TORCH_KERNEL, dtype=self.dtype, name="proj"
         )(out)
+
+    # As methods, which an onlooker can replace (collections.py).
+
+    def attention_map(self, q: jax.Array, k: jax.Array, bias: None = None) -> jax.Array:
+        """The map (B, H, T, S) float32 of queries and keys."""
+        return kernels.attention_map(q, k, bias)
+
+    def apply_map(self, weights: jax.Array, v: jax.Array) -> jax.Array:
+        """What the map takes of the values, (B, T, H, d)."""
+        return kernels.apply_map(weights, v)
+
+    def activate(self, x: jax.Array) -> jax.Array:
+        """The activation, of each number alone."""
+        return nn.relu(x)
 
     def _dense(self, width: int, fan_in: int, name: str) -> nn.Dense:
         return nn.Dense(

@@ -30,9 +30,9 @@ class Block(nn.Module):
         branch = Attention(self.design, name="attention")(
             layer_norm(eps, dtype, "norm1")(tokens), place
         )
-        tokens = tokens + _scale_branch(self._layer_scale("layer_scale1", branch), keep, 0)
+        tokens = self.add(tokens, _drop(self._layer_scale("layer_scale1", branch), keep, 0))
         branch = Mlp(self.design, name="mlp")(layer_norm(eps, dtype, "norm2")(tokens))
-        tokens = tokens + _scale_branch(self._layer_scale("layer_scale2", branch), keep, 1)
+        tokens = self.add(tokens, _drop(self._layer_scale("layer_scale2", branch), keep, 1))
         collections.emit(self, "residual", stream=tokens)
         return tokens
 
@@ -41,10 +41,21 @@ class Block(nn.Module):
         if self.design.layer_scale is None:
             return branch
         init = nn.initializers.constant(self.design.layer_scale)
-        return branch * self.param(name, init, branch.shape[-1:]).astype(branch.dtype)
+        factor = self.param(name, init, branch.shape[-1:])
+        return self.scale(branch, factor.astype(branch.dtype))
+
+    # As methods, which an onlooker can replace (collections.py).
+
+    def scale(self, branch: jax.Array, factor: jax.Array) -> jax.Array:
+        """A branch times a factor a channel."""
+        return branch * factor
+
+    def add(self, tokens: jax.Array, branch: jax.Array) -> jax.Array:
+        """A residual connection."""
+        return tokens + branch
 
 
-def _scale_branch(branch: jax.Array, keep: jax.Array | None, index: int) -> jax.Array:
+def _drop(branch: jax.Array, keep: jax.Array | None, index: int) -> jax.Array:
     if keep is None:
         return branch
     return branch * keep[index].astype(branch.dtype)[:, None, None]

@@ -26,14 +26,23 @@ class Mlp(nn.Module):
         design = self.design
         dense = {"kernel_init": KERNEL_INITS[design.kernel_init], "dtype": design.dtype}
         hidden = nn.Dense(design.mlp_dim, name="fc1", **dense)(x)
-        # Left alone, autodiff keeps the factors of its derivative: two arrays of hidden's size.
-        activation = jax.checkpoint(
-            nn.silu if design.mlp == "swiglu" else ACTIVATIONS[design.activation]
-        )
         if design.mlp == "plain":
-            hidden = activation(hidden)
+            hidden = self.activate(hidden)
         else:
-            hidden = hidden * activation(nn.Dense(design.mlp_dim, name="gate", **dense)(x))
+            factor = self.activate(nn.Dense(design.mlp_dim, name="gate", **dense)(x))
+            hidden = self.multiply(hidden, factor)
         if design.mlp_norm:
             hidden = layer_norm(design.norm_eps, design.dtype, "norm")(hidden)
         return nn.Dense(x.shape[-1], name="fc2", **dense)(hidden)
+
+    # As methods, which an onlooker can replace (collections.py).
+
+    def activate(self, x: jax.Array) -> jax.Array:
+        """The activation, of each number alone."""
+        function = nn.silu if self.design.mlp == "swiglu" else ACTIVATIONS[self.design.activation]
+        # Left alone, autodiff keeps the factors of its derivative: two arrays of hidden's size.
+        return jax.checkpoint(function)(x)
+
+    def multiply(self, hidden: jax.Array, factor: jax.Array) -> jax.Array:
+        """The gate's product."""
+        return hidden * factor

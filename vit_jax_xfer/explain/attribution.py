@@ -1,0 +1,189 @@
+"""`attribute`: one call for every method, and the table of methods."""
+
+import dataclasses
+import difflib
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from vit_jax_xfer.compiler import compiler_options
+from vit_jax_xfer.explain import (
+    attention_methods,
+    baselines,
+    class_activation,
+    input_gradients,
+)
+from vit_jax_xfer.explain.patch_sums import sum_cells
+from vit_jax_xfer.explain.watched_network import WatchedNetwork, open_network
+
+
+@flax.struct.dataclass
+class Attribution:
+    """What a method says of each image, raw: neither scaled nor cut at zero.
+
+    signed: whether values below zero mean something, that they speak against the class.
+    """
+
+    map: jax.Array  # (B, h, w) float32, on the network's patches or its features' places
+    tokens: jax.Array | None  # (B, T), prefix tokens first
+    pixels: jax.Array | None  # (B, H, W)
+    joint: jax.Array | None  # (B, T, T): how much of each token (column) is in each (row)
+    target: jax.Array | None  # (B,) int32, the classes that are explained; None without a head
+    signed: bool = flax.struct.field(pytree_node=False, default=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """function (network, images, target, **options) → parts of an Attribution.
+
+    of_class: whether it explains a class, which needs a head. signed: as Attribution's.
+    """
+
+    function: Callable[..., dict[str, Any]]
+    of_class: bool = True
+    signed: bool = False
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Names and defaults of its options."""
+        given = inspect.signature(self.function).parameters.values()
+        return {one.name: one.default for one in given if one.kind is one.KEYWORD_ONLY}
+
+
+TABLE: dict[str, Method] = {
+    "attention_gradcam": Method(attention_methods.attention_gradcam),
+    "edges": Method(baselines.edges, of_class=False),
+    "generic_attention": Method(attention_methods.generic_attention),
+    "gradcam": Method(class_activation.gradcam, signed=True),
+    "gradcam_plus_plus": Method(class_activation.gradcam_plus_plus, signed=True),
+    "gradient_rollout": Method(attention_methods.gradient_rollout),
+    "hirescam": Method(class_activation.hirescam, signed=True),
+    "input_x_gradient": Method(input_gradients.input_x_gradient, signed=True),
+    "integrated_gradients": Method(input_gradients.integrated_gradients, signed=True),
+    "layercam": Method(class_activation.layercam, signed=True),
+    "random": Method(baselines.random, of_class=False),
+    "raw_attention": Method(attention_methods.raw_attention, of_class=False),
+    "rollout": Method(attention_methods.rollout, of_class=False),
+    "smoothgrad": Method(input_gradients.smoothgrad),
+    "xgradcam": Method(class_activation.xgradcam, signed=True),
+}
+METHODS: tuple[str, ...] = tuple(sorted(TABLE))
+
+
+def attribute(
+    model: nn.Module,
+    variables: Any,
+    images: jax.Array,
+    method: str,
+    target: int | jax.Array | None = None,
+    **options: Any,
+) -> Attribution:
+    """What in images (B, H, W, 3) float32, prepared for the network, its answer rests on.
+
+    method: one of METHODS; docs/explain.md defines each and lists its options.
+    target: the class to explain, (B,) or one for all; None = the one that is predicted.
+    Compiled once for each network, method, option and shape. Everything is computed in float32 at
+    least, with exact products, whatever the network's type. A MaskedAutoencoder stands for its
+    encoder; the methods of gradients also take any flax module (images → logits).
+    ValueError, in one line, for a method that isn't defined for the network, and for options that
+    the method hasn't.
+    """
+    chosen = _find(method)
+    images = jnp.asarray(images)
+    if images.ndim != 4 or not jnp.issubdtype(images.dtype, jnp.floating):
+        raise ValueError(
+            "images: expected (B, H, W, channels) float32, prepared for the network "
+            f"(vjx.preprocess); got {images.dtype} {tuple(images.shape)}"
+        )
+    network = open_network(model, variables)
+    static = _checked_options(method, chosen, options)
+    target = _checked_target(target, network, len(images))
+    call = (network.model, method, static, network.variables, images, target)
+    with jax.default_matmul_precision("highest"):
+        traced = any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(call[3:]))
+        return _explain(*call) if traced else _compiled()(*call)
+
+
+def _explain(
+    model: nn.Module,
+    method: str,
+    options: tuple[tuple[str, Any], ...],
+    variables: Any,
+    images: jax.Array,
+    target: jax.Array | None,
+) -> Attribution:
+    network, chosen = WatchedNetwork(model, variables), TABLE[method]
+    if chosen.of_class and not _has_head(model):
+        raise ValueError(
+            f"{method}: explains a class, and this network has no head (num_classes=0); use "
+            "rollout or raw_attention, or give it a head"
+        )
+    images = images.astype(jnp.promote_types(images.dtype, jnp.float32))
+    parts = chosen.function(network, images, target, **dict(options))
+    tokens, pixels = parts.get("tokens"), parts.get("pixels")
+    if "map" in parts:
+        found = parts["map"]
+    elif tokens is not None:
+        patches = tokens[:, model.prefix_tokens :]
+        found = patches.reshape(len(images), *model.grid_in(images.shape))
+    else:
+        found = sum_cells(network, images, pixels)
+    joint = parts.get("joint")
+    return Attribution(found, tokens, pixels, joint, parts["target"], chosen.signed)
+
+
+@functools.cache
+def _compiled() -> Callable[..., Attribution]:
+    return jax.jit(_explain, static_argnums=(0, 1, 2), compiler_options=compiler_options())
+
+
+def _has_head(model: nn.Module) -> bool:
+    return getattr(model, "num_classes", 1) > 0
+
+
+def _find(method: str) -> Method:
+    if method not in TABLE:
+        near = difflib.get_close_matches(str(method), METHODS, n=1, cutoff=0.0)[0]
+        raise ValueError(
+            f"method: {method!r} is none of {', '.join(METHODS)}; did you mean {near!r}?"
+        )
+    return TABLE[method]
+
+
+def _checked_options(
+    name: str, method: Method, options: Mapping[str, Any]
+) -> tuple[tuple[str, Any], ...]:
+    """Options of the method, in an order of their own."""
+    known = method.options
+    for option, value in options.items():
+        if option not in known:
+            has = f"has {', '.join(known)}" if known else "has no options"
+            raise ValueError(f"{option}: {name} {has}")
+        usual = known[option]
+        numbers = isinstance(value, int | float) and not isinstance(value, bool)
+        if isinstance(usual, int | float) and not isinstance(usual, bool) and not numbers:
+            if not (isinstance(value, str) and option == "layer"):
+                raise ValueError(f"{option}: expected a number such as {usual}, got {value!r}")
+    return tuple(sorted(options.items()))
+
+
+def _checked_target(target: Any, network: WatchedNetwork, batch: int) -> jax.Array | None:
+    """Classes (B,), or None for those predicted. ValueError for others than the head's."""
+    if target is None or isinstance(target, jax.core.Tracer):
+        return target
+    target = jnp.asarray(target)
+    if target.shape not in ((), (batch,)) or not jnp.issubdtype(target.dtype, jnp.integer):
+        raise ValueError(
+            f"target: expected a class, or one for each of {batch} images; got {target.dtype} "
+            f"{tuple(target.shape)}"
+        )
+    classes = getattr(network.model, "num_classes", 0)
+    if classes and target.size and (target.min() < 0 or target.max() >= classes):
+        raise ValueError(f"target: this network's classes are 0 … {classes - 1}, got {target}")
+    return jnp.broadcast_to(target.astype(jnp.int32), (batch,))

@@ -1,0 +1,50 @@
+"""How the class token looks at the patches, head by head, as DINO shows it (2104.14294)."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from vit_jax_xfer.explain.watched_network import block_maps, open_network, pool_map
+from vit_jax_xfer.models.protocol import Network
+
+
+def class_attention(
+    model: Network, variables: Any, images: jax.Array, keep_mass: float | None = None
+) -> jax.Array:
+    """The class token's attention to each patch in the last block, (B, H, h, w) float32.
+
+    keep_mass: bool masks instead, of the patches that hold this share of a head's attention to
+    patches: in ascending order those whose cumulative share is above 1 − keep_mass.
+    A network without class token that ends in attention pooling shows its pooling's attention.
+    ValueError for one with neither.
+    """
+    network = open_network(model, variables)
+    if not network.is_transformer:
+        raise ValueError("model: a FilterViT has no class token; its choices are extract's filters")
+    model, images = network.model, jnp.asarray(images)
+    seen = network.watch(images, gradients=False)
+    pooled = pool_map(seen.values)
+    if model.class_token:
+        row = block_maps(seen.values, model.depth)[-1][:, :, 0]
+    elif pooled is not None:
+        row = pooled[:, :, 0]
+    else:
+        raise ValueError(
+            f"model: no class token and pool={model.pool!r}; use explain.attribute's raw_attention"
+        )
+    height, width = model.grid_in(images.shape)
+    maps = row[..., -height * width :].reshape(*row.shape[:2], height, width)
+    return maps if keep_mass is None else mass_masks(maps, keep_mass)
+
+
+def mass_masks(maps: jax.Array, keep_mass: float) -> jax.Array:
+    """The cells of maps (…, h, w) that hold the largest `keep_mass` of each map's sum, bool."""
+    if not 0.0 < keep_mass <= 1.0:
+        raise ValueError(f"keep_mass: expected a share above 0, up to 1; got {keep_mass}")
+    flat = maps.reshape(*maps.shape[:-2], -1)
+    flat = flat / flat.sum(axis=-1, keepdims=True)
+    order = jnp.argsort(flat, axis=-1)
+    above = jnp.cumsum(jnp.take_along_axis(flat, order, axis=-1), axis=-1) > 1 - keep_mass
+    mask = jnp.take_along_axis(above, jnp.argsort(order, axis=-1), axis=-1)
+    return mask.reshape(maps.shape)

@@ -1,0 +1,208 @@
+"""A network that is watched while it runs: what it computes on the way, and the score's derivative.
+
+Interceptors of Flax stand around the methods of its modules, so that the network itself knows of
+nothing. What they note is in the collection `watched`, what they add in `given`; both are scanned
+over layers, and survive rematerialisation.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from vit_jax_xfer.models import collections
+from vit_jax_xfer.models.extract import encoder_of
+from vit_jax_xfer.models.filter.network import FilterViT
+from vit_jax_xfer.models.protocol import Network
+from vit_jax_xfer.models.vit import VisionTransformer
+
+# (next function, its arguments, its keywords, context) → result, as flax.linen.intercept_methods
+# takes it.
+Interceptor = Callable[..., Any]
+# Whether a module's method gives what is asked for.
+Place = Callable[[nn.Module, str], bool]
+Tree = Mapping[str, Any]
+
+
+@flax.struct.dataclass
+class Watched:
+    """One pass: logits (B, K) or None, the classes (B,) that are explained, and what was noted.
+
+    values: trees of arrays by module, "map" (B, H, T, S) for attention and "value" for places.
+    gradients: of the sum of the explained classes' logits, in the same trees; {} where unasked.
+    kept: what filter stages chose, (B, K) by stage.
+    """
+
+    logits: jax.Array | None
+    target: jax.Array | None
+    values: Tree
+    gradients: Tree
+    kept: Mapping[str, jax.Array] = flax.struct.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class WatchedNetwork:
+    """A network with its variables, opened by `open_network`."""
+
+    model: nn.Module
+    variables: Any
+
+    @property
+    def is_transformer(self) -> bool:
+        """Whether all its tokens attend in all its blocks, on one grid."""
+        return isinstance(self.model, VisionTransformer)
+
+    @property
+    def is_filter(self) -> bool:
+        """Whether its blocks attend on maps of several sizes."""
+        return isinstance(self.model, FilterViT)
+
+    def logits(self, images: jax.Array, interceptors: Sequence[Interceptor] = ()) -> Any:
+        """(B, K) float32, None for a network without a head."""
+        return self._run(images, {}, interceptors, maps=False)[0]
+
+    def chosen(self, logits: jax.Array | None, target: jax.Array | None) -> jax.Array | None:
+        """The classes (B,) that are explained: those asked for, else those predicted."""
+        if logits is None:
+            return target
+        if target is None:
+            return logits.argmax(axis=-1).astype(jnp.int32)
+        return jnp.broadcast_to(jnp.asarray(target, jnp.int32), logits.shape[:1])
+
+    def scores(self, logits: jax.Array, target: jax.Array) -> jax.Array:
+        """The explained class's logit of each image, (B,)."""
+        return jnp.take_along_axis(logits, target[:, None], axis=1)[:, 0]
+
+    def watch(
+        self,
+        images: jax.Array,
+        target: jax.Array | None = None,
+        *,
+        maps: bool = True,
+        place: Place | None = None,
+        gradients: bool = True,
+        interceptors: Sequence[Interceptor] = (),
+    ) -> Watched:
+        """A pass with all maps noted, and the outputs of `place`; then the score's derivatives.
+
+        interceptors: stand inside those that note, so that derivatives are those which they make.
+        """
+        around = (*interceptors, _note(maps, place))
+
+        def run(offsets: Tree) -> tuple[jax.Array | None, Tree]:
+            return self._run(images, offsets, around, maps)
+
+        if not gradients:
+            logits, found = run({})
+            return _watched(logits, self.chosen(logits, target), found, {})
+
+        def score(offsets: Tree) -> tuple[jax.Array, Any]:
+            logits, found = run(offsets)
+            chosen = self.chosen(logits, target)
+            return self.scores(logits, chosen).sum(), (logits, chosen, found)
+
+        _, shapes = jax.eval_shape(run, {})
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes.get("watched", {}))
+        slopes, seen = jax.grad(score, has_aux=True)(_offsets(zeros))
+        return _watched(*seen, _offsets(slopes, back=True))
+
+    def _run(
+        self, images: jax.Array, offsets: Tree, interceptors: Sequence[Interceptor], maps: bool
+    ) -> tuple[jax.Array | None, Tree]:
+        variables = dict(self.variables)
+        if offsets:
+            variables["given"] = _merge(variables.get("given", {}), offsets)
+        # With maps to show a block builds them; a filter network shown its choices runs as one.
+        mutable = ["watched", *(["attention", "filter"] if maps or self.is_filter else [])]
+        method = "forward" if isinstance(self.model, Network) else None
+        with contextlib.ExitStack() as stack:
+            for interceptor in reversed(interceptors):
+                stack.enter_context(nn.intercept_methods(interceptor))
+            out, found = self.model.apply(variables, images, mutable=mutable, method=method)
+        logits = out.logits if method else out
+        return logits, found
+
+
+def _watched(logits: Any, target: Any, found: Tree, gradients: Tree) -> Watched:
+    kept = {name: stage["kept"] for name, stage in found.get("filter", {}).items()}
+    return Watched(logits, target, found.get("watched", {}), gradients, kept)
+
+
+def open_network(model: nn.Module, variables: Any) -> WatchedNetwork:
+    """The network, ready to be watched: in float32 at least, with choices that stay.
+
+    A MaskedAutoencoder stands for its encoder. ValueError for a network that sees more than images.
+    """
+    if not isinstance(model, Network):
+        return WatchedNetwork(model, variables)
+    model, variables = encoder_of(model, variables)
+    if not isinstance(model, VisionTransformer | FilterViT):
+        raise ValueError(
+            f"model: a {type(model).__name__} takes more than images; explain a "
+            "VisionTransformer, a FilterViT, or a flax module (images → logits)"
+        )
+    dtype = jnp.promote_types(model.dtype, jnp.float32)
+    return WatchedNetwork(model.with_fields(dtype=dtype, random_evaluation=False), variables)
+
+
+def block_maps(tree: Tree, depth: int) -> list[jax.Array]:
+    """Of each block of a transformer what `Watched` has of its map: (B, H, T, T)."""
+    return collections.layer_values(tree, ("attention", "map"), range(depth))
+
+
+def pool_map(tree: Tree) -> jax.Array | None:
+    """Of attention pooling what `Watched` has of its map, (B, H, 1, T); None without one."""
+    return tree["attention_pool"]["map"] if "attention_pool" in tree else None
+
+
+def leaves(tree: Tree, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], jax.Array]]:
+    """(path, array) of a tree of `Watched`."""
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, (*path, name))
+        else:
+            yield (*path, name), value
+
+
+def _note(maps: bool, place: Place | None) -> Interceptor:
+    """Notes maps and the outputs of a place, each with what `given` adds to it."""
+
+    def interceptor(next_fun: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        module, method = context.module, context.method_name
+        if maps and method == "apply_map":
+            return next_fun(_noted(module, "map", args[0]), *args[1:])
+        out = next_fun(*args, **kwargs)
+        return _noted(module, "value", out) if place and place(module, method) else out
+
+    return interceptor
+
+
+def _noted(module: nn.Module, name: str, value: jax.Array) -> jax.Array:
+    collections.emit(module, "watched", **{name: value})
+    offset = collections.given(module, (f"{name}_offset",)).get(f"{name}_offset")
+    return value if offset is None else value + offset
+
+
+def _offsets(tree: Tree, back: bool = False) -> dict[str, Any]:
+    """The tree with arrays under the names by which they are added, or back under their own."""
+    return {
+        name: _offsets(value, back) for name, value in tree.items() if isinstance(value, Mapping)
+    } | {
+        (name.removesuffix("_offset") if back else f"{name}_offset"): value
+        for name, value in tree.items()
+        if not isinstance(value, Mapping)
+    }
+
+
+def _merge(tree: Tree, other: Tree) -> dict[str, Any]:
+    """Both trees in one; they have no array in common."""
+    merged = dict(tree)
+    for name, value in other.items():
+        both = isinstance(value, Mapping) and name in merged
+        merged[name] = _merge(merged[name], value) if both else value
+    return merged
