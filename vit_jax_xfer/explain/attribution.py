@@ -50,10 +50,10 @@ class Method:
     signed: bool = False
 
     @property
-    def options(self) -> dict[str, Any]:
-        """Names and defaults of its options."""
-        given = inspect.signature(self.function).parameters.values()
-        return {one.name: one.default for one in given if one.kind is one.KEYWORD_ONLY}
+    def options(self) -> dict[str, inspect.Parameter]:
+        """Its options by name, with their types and defaults."""
+        given = inspect.signature(self.function).parameters
+        return {name: one for name, one in given.items() if one.kind is one.KEYWORD_ONLY}
 
 
 TABLE: dict[str, Method] = {
@@ -165,11 +165,11 @@ def _checked_options(
         if option not in known:
             has = f"has {', '.join(known)}" if known else "has no options"
             raise ValueError(f"{option}: {name} {has}")
-        usual = known[option]
-        numbers = isinstance(value, int | float) and not isinstance(value, bool)
-        if isinstance(usual, int | float) and not isinstance(usual, bool) and not numbers:
-            if not (isinstance(value, str) and option == "layer"):
-                raise ValueError(f"{option}: expected a number such as {usual}, got {value!r}")
+        kind = known[option].annotation
+        kinds = kind | int if isinstance(1.0, kind) else kind
+        if isinstance(value, bool) or not isinstance(value, kinds):
+            expected = getattr(kind, "__name__", kind)
+            raise ValueError(f"{option}: {name} takes {expected}, got {value!r}")
     return tuple(sorted(options.items()))
 
 
