@@ -41,6 +41,9 @@ def default_config(task: str, model: str, *, settings: dict[str, Any], **fields:
     config.data.per_class = 0  # labelled images a class, 0 = all
     config.data.subset_seed = 0  # which images those are
     config.data.pipeline = "random_resized_crop(224)|flip|normalize"
+    # Repeated augmentation: so many times each image is in a batch, prepared anew, and an epoch
+    # shows that part of the images. DeiT and DeiT III have 3, one on each of as many GPUs.
+    config.data.repeats = 1
     config.data.workers = 0  # processes that decode and augment; 0 = threads of this one
     # Images that can't be read, of each stream: so many are skipped, by name and counted; one more
     # ends the run, with a checkpoint. What is found before the first step is refused.
@@ -87,20 +90,32 @@ def default_config(task: str, model: str, *, settings: dict[str, Any], **fields:
     config.eval.benchmark_limit = 0  # only so many of each one's items; 0 = all
 
     config.optim = ConfigDict()
+    config.optim.name = "adamw"  # adamw | lamb | lars
     config.optim.lr = 1e-3  # the peak
     config.optim.end_lr = 0.0
     config.optim.lr_for_batch = 0  # the peak is for this batch size and grows with it; 0 = as it is
     config.optim.warmup_steps = placeholder(int)  # at most one of the two
     config.optim.warmup_epochs = placeholder(float)
+    config.optim.warmup_from = 0.0  # the rate of the first step, where there is a warm-up
+    config.optim.cosine_from = "warmup"  # its end (MAE) | start: the cosine runs under it (timm)
+    config.optim.cosine_epochs = placeholder(float)  # then end_lr stays; None = the whole run
+    config.optim.moves = "step"  # the rate: step | epoch (timm) | epoch_after_warmup (FilterViT)
     config.optim.weight_decay = 0.05
-    config.optim.b1 = 0.9
+    config.optim.b1 = 0.9  # of AdamW and LAMB, as b2
     config.optim.b2 = 0.999
+    config.optim.momentum = 0.9  # of LARS, as trust_coefficient
+    config.optim.trust_coefficient = 0.001
     config.optim.layer_decay = 1.0  # each layer towards the input learns slower by this factor
+    # What has the whole rate then: the head (MAE) | last_block, with the head (the published
+    # attention transfer, in which all else so learns faster by one such factor).
+    config.optim.layer_decay_to = "head"
     config.optim.lr_rules = ((".*", 1.0),)  # (name pattern, factor), first match; 0 freezes
     config.optim.decay_rules = ()  # (name pattern, whether it decays), before the usual ones
     config.optim.clip_norm = 0.0  # of the gradient; 0 = no clipping
     config.optim.accumulate = 1  # parts of a batch that go through one after the other
     config.optim.ema = 0.0  # decay of an average of the parameters; 0 = none
+    # How the average begins: fixed (that decay at once) | timm_v3, timm_v3_warmup | tensorflow.
+    config.optim.ema_start = "fixed"
     # Whether a batch after which the state would not be finite is left out, and counted as the
     # metric "skipped"; else it ends the run. Ten in a row end it always.
     config.optim.skip_nonfinite = False

@@ -149,6 +149,10 @@ def test_random_crop_shifts_by_up_to_the_padding():
     assert corners == inside | {(0, 0, 0)}
     with pytest.raises(ValueError, match="size 9x9 does not fit into a padded image of 8x8"):
         geometry.RandomCrop(9)(image, rng)
+    mirrored = {tuple(geometry.RandomCrop(8, 1, True)(image, rng)[0, 0]) for _ in range(300)}
+    assert mirrored == inside
+    with pytest.raises(ValueError, match="an image of 8x8 has no 8 pixels to mirror"):
+        geometry.RandomCrop(8, 8, True)(image, rng)
 
 
 def test_flip_half_the_time():

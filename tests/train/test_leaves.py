@@ -33,6 +33,7 @@ SAME = {
 # Parts that no network of the registry has, and blocks stacked.
 MORE = {
     "normalised queries": ("vit_micro_patch2", {"qk_norm": True, "pre_logits": True}),
+    "probe": ("vit_micro_patch2", {"batch_norm": True}),
     "stacked": ("vit_micro_patch2", {"scan": True}),
     "stacked DINOv2": ("vit_giant_patch14_reg4_dinov2", {"scan": True}),
     "stacked EVA-02": ("eva02_base_patch16_clip", {"scan": True}),

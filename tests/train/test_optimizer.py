@@ -42,22 +42,6 @@ def torch_name(name):
     return name
 
 
-@pytest.mark.parametrize("name", ["mae_ft_B", "mae_ft_L", "at_distill", "at_copy", "scratch_B"])
-def test_schedule_is_the_published_one(name, recipes):
-    want = json.loads((recipes / "schedules.json").read_text())[name]
-    per_epoch = want["steps_per_epoch"]
-    schedule = optimizer.learning_rate(
-        want["peak_lr"], want["min_lr"], want["warmup"] * per_epoch, want["epochs"] * per_epoch
-    )
-    got = [float(schedule(step)) for step in want["steps"]]
-    np.testing.assert_allclose(got, want["lr"], rtol=1e-5, atol=1e-6 * want["peak_lr"])
-
-
-def test_schedule_without_warmup_starts_at_the_peak():
-    schedule = optimizer.learning_rate(0.5, 0.1, 0, 10)
-    assert [float(schedule(step)) for step in (0, 10)] == pytest.approx([0.5, 0.1])
-
-
 @pytest.mark.parametrize("name", ["vit_base_patch16", "vit_large_patch16"])
 def test_layer_decay_and_decayed_names_are_those_of_mae(name, recipes):
     want = json.loads((recipes / "layer_decay.json").read_text())[name]
@@ -72,6 +56,21 @@ def test_layer_decay_and_decayed_names_are_those_of_mae(name, recipes):
         assert decays[leaf] == (reference["weight_decay"] > 0), leaf
         seen.add(torch_name(leaf))
     assert seen == set(want["params"])
+
+
+@pytest.mark.parametrize("name", ["vit_base_patch16", "vit_large_patch16"])
+def test_layer_decay_of_the_published_pair_has_one_factor_less(name, recipes):
+    table = json.loads((recipes / "layer_decay.json").read_text())[name]
+    want, decay = table["dual_student_variant"], table["layer_decay"]
+    params = vit_shapes(name, image_size=224)
+    scales = optimizer.scale_tree(params, want["num_layers"], decay, [], whole="last_block")
+    for leaf, scale in named_leaves(scales):
+        first = torch_name(leaf).split(".")
+        place = ".".join(first[:2]) if first[0] == "blocks" else first[0]
+        where = next(key for key in want["layer_id"] if place in key.split("/"))
+        assert scale == pytest.approx(want["lr_scale"][want["layer_id"][where]], rel=1e-6), leaf
+    stacked = dict(optimizer.layer_decay_rules(2, 0.5, "last_block"))
+    assert any(np.array_equal(scale, [0.5, 1.0]) for scale in stacked.values())
 
 
 def test_scanned_blocks_decay_like_single_ones():

@@ -99,21 +99,27 @@ class CenterCrop:
 @register("random_crop")
 @dataclass(frozen=True)
 class RandomCrop:
-    """Cuts out a box at a uniform place, after `padding` zeros on each side."""
+    """Cuts out a box at a uniform place, after `padding` zeros on each side.
+
+    reflect: mirrors the image's edge there instead (DeiT III's simple random crop).
+    """
 
     size: int | tuple[int, int]
     padding: int = 0
+    reflect: bool = False
 
     def __post_init__(self):
         images.check_size(self.size)
         if not isinstance(self.padding, int) or self.padding < 0:
             raise ValueError(f"padding: got {self.padding!r}, expected an int of 0 or more")
+        if not isinstance(self.reflect, bool):
+            raise ValueError(f"reflect: got {self.reflect!r}, expected True or False")
         images.check_pixels(2 * self.padding, 2 * self.padding)
 
     def __call__(self, image: Any, rng: np.random.Generator) -> Any:
         crop_h, crop_w = images.check_size(self.size)
         if self.padding:
-            image = images.pad(image, *(self.padding,) * 4)
+            image = self._padded(image)
         height, width = images.height_width(image)
         if height < crop_h or width < crop_w:
             raise ValueError(
@@ -123,6 +129,18 @@ class RandomCrop:
         top = int(rng.integers(height - crop_h + 1))
         left = int(rng.integers(width - crop_w + 1))
         return images.crop(image, top, left, crop_h, crop_w)
+
+    def _padded(self, image: Any) -> Any:
+        if not self.reflect:
+            return images.pad(image, *(self.padding,) * 4)
+        height, width = images.height_width(image)
+        if self.padding >= min(height, width):
+            raise ValueError(
+                f"pipeline: random_crop: an image of {height}x{width} has no {self.padding} pixels "
+                "to mirror: put a resize before it"
+            )
+        around = ((self.padding, self.padding), (self.padding, self.padding), (0, 0))
+        return np.pad(images.as_array(image), around, mode="reflect")
 
 
 @register("random_resized_crop")

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from vit_jax_xfer.data.batch_layout import BatchLayout
 from vit_jax_xfer.data.prefetch import BatchStream, prefetch
+from vit_jax_xfer.data.repeated_order import RepeatedOrder
 from vit_jax_xfer.data.row_maker import PositionRng, RowGroup, Rows, readable_example
 from vit_jax_xfer.data.sources import Source
 from vit_jax_xfer.data.transforms import Pipeline, parse
@@ -31,6 +32,8 @@ def train_stream(
     workers: int = 0,
     threads: int = 2,
     max_broken: int = 0,
+    repeats: int = 1,
+    parts: int = 1,
 ) -> BatchStream:
     """An endless stream of shuffled batches, from batch `start_step` on.
 
@@ -40,6 +43,7 @@ def train_stream(
     workers: processes that prepare images (0: threads of this process only).
     max_broken: so many images may be such that they can't be read (`stream.broken`); in the place
     of each comes another, which is a function of (seed, k) too; one more is TooManyBroken.
+    repeats: each image so many times in a batch, dealt out among its `parts` (RepeatedOrder).
     Raises ValueError: sizes that don't divide, an empty source, images of different sizes.
     """
     import grain
@@ -47,6 +51,8 @@ def train_stream(
     layout = BatchLayout(batch_size, process_index, process_count)
     _check(source, seed, start_step)
     order = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
+    if repeats != 1:
+        order = RepeatedOrder(order, len(source), batch_size, repeats, parts)
     rows = _rows(source, pipeline, order, seed, masked=False, max_broken=max_broken)
     groups = _groups(layout, order, itertools.count(start_step * layout.groups_per_batch))
     return _stream(rows, groups, layout, workers, threads)

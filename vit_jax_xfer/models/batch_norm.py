@@ -13,17 +13,21 @@ class BatchNorm(nn.Module):
     train=True takes the batch's statistics (of the whole global batch under jit on a mesh) and
     moves the running ones in the collection `batch_stats` by `momentum`; the running variance takes
     the unbiased variance of the batch, as PyTorch does and flax.linen.BatchNorm does not.
+    affine: False learns no scale and no bias.
     """
 
     momentum: float = 0.1
     eps: float = 1e-5
+    affine: bool = True
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         width = x.shape[-1]
-        scale = self.param("scale", nn.initializers.ones, (width,))
-        bias = self.param("bias", nn.initializers.zeros, (width,))
+        scale, bias = 1.0, 0.0
+        if self.affine:
+            scale = self.param("scale", nn.initializers.ones, (width,))
+            bias = self.param("bias", nn.initializers.zeros, (width,))
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (width,))
         running_var = self.variable("batch_stats", "var", jnp.ones, (width,))
         mean, var = running_mean.value, running_var.value

@@ -11,6 +11,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from vit_jax_xfer.models.batch_norm import BatchNorm
 from vit_jax_xfer.models.preprocessing import Preprocessing
 from vit_jax_xfer.models.protocol import Network
 from vit_jax_xfer.models.transformer.block_design import CHOICES, BlockDesign, layer_norm
@@ -86,6 +87,7 @@ class VisionTransformer(Network):
     starts_afresh = (
         "norm",
         "head_norm",
+        "head_batch_norm",
         "head",
         "representation",
         "distillation_classifier",
@@ -109,6 +111,7 @@ class VisionTransformer(Network):
     drop_path: float = 0.0  # chance of the last block's branches; grows linearly from 0
     kernel_init: str = "truncated_normal"  # truncated_normal | xavier_uniform
     head_init_std: float = 0.02  # MAE fine-tunes from 2e-5
+    batch_norm: bool = False  # of what the head sees, without scale or bias (MAE's linear probe)
 
     # Native parts of published families, off by default.
     layer_scale: float | None = None  # a factor a channel on each branch, its start (2103.17239)
@@ -171,6 +174,9 @@ class VisionTransformer(Network):
         if self.pre_logits:
             self.representation = nn.Dense(self.width, dtype=self.dtype)
         if self.num_classes:
+            if self.batch_norm:
+                wide = jnp.promote_types(jnp.float32, self.dtype)
+                self.head_batch_norm = BatchNorm(eps=1e-6, affine=False, dtype=wide)
             self.head = self._linear_head()
             if self.has_distillation_head:
                 self.distillation_classifier = self._linear_head()
@@ -305,7 +311,7 @@ class VisionTransformer(Network):
         mask: (B, N) bool, patches that the mask token stands for (needs mask_token=True).
         """
         tokens, keep, place = self.before_blocks(images, train, mask)
-        return self.after_blocks(run_blocks(self.blocks, tokens, self.depth, keep, place))
+        return self.after_blocks(run_blocks(self.blocks, tokens, self.depth, keep, place), train)
 
     def before_blocks(
         self, images: jax.Array, train: bool = False, mask: jax.Array | None = None
@@ -314,13 +320,13 @@ class VisionTransformer(Network):
         tokens, keep = self._enter(self.embed(images, mask), train)
         return tokens, keep, self.placement(self.grid_in(images.shape))
 
-    def after_blocks(self, tokens: jax.Array) -> ViTOutput:
+    def after_blocks(self, tokens: jax.Array, train: bool = False) -> ViTOutput:
         """What the network makes of the tokens that come out of its blocks, (B, T, C)."""
         tokens = self._leave(tokens)
         pooled = self._pool(tokens)
         logits = None
         if self.num_classes:
-            logits = self._classify(tokens, pooled)
+            logits = self._classify(tokens, pooled, train)
         return ViTOutput(tokens, pooled, logits)
 
     def embed(self, images: jax.Array, mask: jax.Array | None = None) -> jax.Array:
@@ -429,9 +435,10 @@ class VisionTransformer(Network):
         pooled = self.head_norm(pooled) if self.norm_after_pool else pooled
         return jnp.tanh(self.representation(pooled)) if self.pre_logits else pooled
 
-    def _classify(self, tokens: jax.Array, pooled: jax.Array) -> jax.Array:
+    def _classify(self, tokens: jax.Array, pooled: jax.Array, train: bool) -> jax.Array:
         """Logits (B, K), at least float32; DeiT's are the mean of its two heads'."""
-        logits = self.head(pooled)
+        seen = self.head_batch_norm(pooled, train) if self.batch_norm else pooled
+        logits = self.head(seen)
         if self.has_distillation_head:
             second = self.distillation_classifier(tokens[:, int(self.class_token)])
             logits = (logits + second) / 2
@@ -452,6 +459,8 @@ class VisionTransformer(Network):
             raise ValueError(f"pool={self.pool!r} needs class_token=True")
         if self.register_position and not self.registers:
             raise ValueError("register_position: needs registers")
+        if self.batch_norm and (self.distillation_token or not self.num_classes):
+            raise ValueError("batch_norm: stands before a head, and before that one alone")
         if self.pool == "none" and (self.num_classes or self.norm_after_pool):
             raise ValueError("pool='none' goes with num_classes=0 and without pool_norm")
         if self.distillation_head and not (self.distillation_token and self.num_classes):

@@ -30,7 +30,9 @@ def start_from(source: Network, variables: Variables, model: Network) -> Variabl
             "a network of its own kind"
         )
     wanted = jax.eval_shape(model.init_variables, jax.random.key(0))
-    if foreign := sorted(set(variables) - set(wanted)):
+    # Of another collection only what may start afresh, such as a probe's statistics.
+    foreign = (name for name in set(variables) - set(wanted) if not _afresh(variables[name], model))
+    if foreign := sorted(foreign):
         raise ValueError(f"the model has no place for {', '.join(foreign)}")
     found = dict(model.adapt(source, variables))
     found["params"] = stack_blocks(unstack_blocks(found["params"]), like=wanted["params"])
@@ -38,6 +40,10 @@ def start_from(source: Network, variables: Variables, model: Network) -> Variabl
         name: _common(found.get(name, {}), shapes, model.starts_afresh)
         for name, shapes in wanted.items()
     }
+
+
+def _afresh(collection: Variables, model: Network) -> bool:
+    return set(collection) <= set(model.starts_afresh)
 
 
 def _common(found: Variables, wanted: Variables, fresh: Sequence[str]) -> Variables:

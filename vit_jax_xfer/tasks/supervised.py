@@ -1,7 +1,7 @@
 """Supervised classification: from scratch, fine-tuning, and the linear probe."""
 
 import dataclasses
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import jax
 
@@ -13,6 +13,7 @@ from vit_jax_xfer.tasks.task import (
     Batch,
     Task,
     Variables,
+    binary_cross_entropy,
     smoothed_cross_entropy,
 )
 from vit_jax_xfer.tasks.teachers import Loader
@@ -26,6 +27,7 @@ class ClassificationSettings:
     """The fields of `config.task` for "classification"."""
 
     label_smoothing: float = 0.0
+    loss: Literal["softmax", "binary"] = "softmax"  # binary: each class for itself (DeiT III)
 
 
 @dataclasses.dataclass
@@ -50,6 +52,11 @@ class Classification(Task):
     ) -> "Classification":
         model = build_model(config.model, image_shape, num_classes)
         check_predicts(config.model, model, "classes")
+        if settings.loss == "binary" and settings.label_smoothing:
+            raise ValueError(
+                f"task.label_smoothing: got {settings.label_smoothing}, and with "
+                "task.loss='binary' any share makes a class true; set it to 0"
+            )
         return cls(model, settings, initial_variables(config, model))
 
     def init(self, key: jax.Array) -> Variables:
@@ -63,8 +70,12 @@ class Classification(Task):
         logits, updates = self.model.apply(
             variables, batch["image"], True, rngs={"dropout": key}, mutable=moving
         )
-        loss = smoothed_cross_entropy(logits, batch["label"], self.settings.label_smoothing).mean()
-        return loss, Aux({"top1": top1(logits, batch["label"])}, dict(updates))
+        if self.settings.loss == "binary":
+            losses = binary_cross_entropy(logits, batch["label"])
+        else:
+            smoothing = self.settings.label_smoothing
+            losses = smoothed_cross_entropy(logits, batch["label"], smoothing)
+        return losses.mean(), Aux({"top1": top1(logits, batch["label"])}, dict(updates))
 
     def evaluate(
         self, variables: Variables, frozen: Variables, batch: Batch

@@ -123,6 +123,17 @@ class Task(abc.ABC):
         """ValueError for whatever would fail later on images (H, W, 3)."""
 
 
+def binary_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
+    """Each class for itself against all others, the mean over them for each image, (B,) float32.
+
+    targets: classes (B,), or shares of them (B, K), of which any above 0 counts as there, as DeiT
+    III's authors train on mixed images (2204.07118).
+    """
+    there = distribution(targets, logits.shape[-1]) > 0
+    losses = optax.sigmoid_binary_cross_entropy(logits.astype(jnp.float32), there)
+    return losses.mean(axis=-1)
+
+
 def smoothed_cross_entropy(logits: jax.Array, targets: jax.Array, smoothing: float) -> jax.Array:
     """Cross-entropy of each image, (B,) float32, with the targets smoothed over all classes.
 

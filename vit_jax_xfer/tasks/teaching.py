@@ -76,6 +76,10 @@ class TeachingTask(Task):
                 f"model.name: {config.model['name']} is no vision transformer, so it has no place "
                 "for a teacher's attention; choose a vit_*"
             )
+        if model.batch_norm:
+            raise ValueError(
+                "model.batch_norm: is for a probe, whose other layers stand still; leave it out"
+            )
         teacher = run_like(teacher, model, settings.teacher_dtype)
         teacher, frozen = scan_like(teacher, frozen, model)
         view = view_of(config, settings, model, teacher, image_shape)

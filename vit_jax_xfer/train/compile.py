@@ -94,6 +94,7 @@ def trace_step(
         accumulate=config.optim.accumulate,
         skip_nonfinite=config.optim.skip_nonfinite,
         mix=mixing_of(config, task),
+        ema_start=config.optim.ema_start,
     )
 
     def logged(

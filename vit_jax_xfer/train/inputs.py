@@ -89,7 +89,12 @@ class Inputs:
         c = self.config
         streams = [
             data.train_stream(
-                self.train, c.data.pipeline, batch_size=c.batch_size, **_place(c, start_step, 0)
+                self.train,
+                c.data.pipeline,
+                batch_size=c.batch_size,
+                repeats=c.data.repeats,
+                parts=_mixing_groups(c),
+                **_place(c, start_step, 0),
             )
         ]
         if self.unlabeled is not None:
@@ -198,6 +203,10 @@ def open_inputs(config: ConfigDict) -> Inputs:
     classes = c.data.classes
     if c.data.max_broken < 0:
         raise ValueError(f"data.max_broken: got {c.data.max_broken}, expected 0 or more")
+    if not 1 <= c.data.repeats <= c.batch_size:
+        raise ValueError(
+            f"data.repeats: got {c.data.repeats}, expected from 1 to batch_size, {c.batch_size}"
+        )
     train = open_for(
         "data", c.data.source, c.data.split, c, classes=classes, per_class=c.data.per_class
     )
@@ -216,6 +225,12 @@ def _told(what: str, source: data.Source, more: str) -> list[str]:
     classes = f"{source.num_classes} classes ({names})" if source.num_classes else "no labels"
     lines = [f"{what}: {len(source)} images, {classes}, {source.name}{more}"]
     return lines + [f"  left out: {text}" for text in source.left_out]
+
+
+def _mixing_groups(c: ConfigDict) -> int:
+    """Groups of rows that are mixed among themselves: the published run's GPUs."""
+    mixed = c.mix.mixup or c.mix.cutmix
+    return c.batch_size // (c.mix.group or c.batch_size) if mixed else 1
 
 
 def _place(c: ConfigDict, start_step: int, stream: int) -> dict[str, int]:

@@ -112,6 +112,7 @@ LEAVES: tuple[Row, ...] = (
         "end",
         "",
         (f"(head_)?norm/{_NORM}", VECTOR),
+        ("head_batch_norm/(mean|var)", STATISTICS),
         ("(representation|head_hidden|head|distillation_classifier)/kernel", MATRIX),
         ("(representation|head_hidden|head|distillation_classifier)/bias", VECTOR),
         ("attention_pool/probe", TOKEN),
@@ -177,6 +178,11 @@ def names_at(depth: Depth, block: int | None = None) -> str:
     if depth != "block":
         number = _ANY_BLOCK
     return _pattern("|".join(row.names for row in LEAVES if row.depth == depth), number)
+
+
+def stacked_names() -> str:
+    """A pattern of the names of stacked blocks' leaves, whose first axis counts the blocks."""
+    return _pattern("|".join(row.names for row in LEAVES if "#" in row.names), "")
 
 
 def _pattern(names: str, number: str) -> str:

@@ -1,8 +1,9 @@
-"""AdamW with warm-up and cosine, layer-wise decay, clipping and freezing, from name rules.
+"""AdamW, LAMB and LARS with layer-wise decay, clipping and freezing, from name rules.
 
 The arithmetic is optax's. A learning-rate scale of 0 freezes: no gradient, moments or decay.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -13,11 +14,18 @@ import optax
 from ml_collections import ConfigDict
 
 from vit_jax_xfer.tasks.task import Task
-from vit_jax_xfer.train.leaves import leaf_rules, names_at
+from vit_jax_xfer.train.learning_rate import learning_rate_of
+from vit_jax_xfer.train.leaves import leaf_rules, names_at, stacked_names
 from vit_jax_xfer.train.rules import Rules, named_leaves
-from vit_jax_xfer.train.schedule import RunSchedule, learning_rates
+from vit_jax_xfer.train.schedule import RunSchedule
+from vit_jax_xfer.train.trust_ratio import is_hole, scale_by_trust_ratio
 
 PyTree = Any
+
+OPTIMIZERS = ("adamw", "lamb", "lars")
+# What learns at the whole rate under layer decay: what comes after the blocks (BEiT, MAE), or the
+# last block too, as in the pair of networks of the published attention transfer.
+WHOLE_RATES = ("head", "last_block")
 
 # What weight decay takes and what it leaves alone, by what each leaf is.
 DECAY_RULES: tuple[tuple[str, bool], ...] = leaf_rules(lambda row: row.kind.decays)
@@ -42,10 +50,15 @@ def optimizer_of(task: Task, config: ConfigDict, run_schedule: RunSchedule) -> O
     if not depth and optim.layer_decay != 1:
         name = type(task.model).__name__
         raise ValueError(f"optim.layer_decay: a {name} has no layers to count; set it to 1")
-    scales = scale_tree(params, depth, optim.layer_decay, optim.lr_rules)
-    schedule = learning_rate(
-        *learning_rates(config), run_schedule.warmup_steps, run_schedule.total_steps
+    for field, known in (("name", OPTIMIZERS), ("layer_decay_to", WHOLE_RATES)):
+        if optim[field] not in known:
+            raise ValueError(
+                f"optim.{field}: got {optim[field]!r}, expected one of {', '.join(known)}"
+            )
+    scales = scale_tree(
+        params, depth, optim.layer_decay, optim.lr_rules, whole=optim.layer_decay_to
     )
+    schedule = learning_rate_of(config, run_schedule)
     tx = make_optimizer(
         schedule,
         scales,
@@ -54,32 +67,26 @@ def optimizer_of(task: Task, config: ConfigDict, run_schedule: RunSchedule) -> O
         b1=optim.b1,
         b2=optim.b2,
         clip_norm=optim.clip_norm,
+        name=optim.name,
+        momentum=optim.momentum,
+        trust_coefficient=optim.trust_coefficient,
     )
     return Optimizer(tx, schedule, frozen_tree(scales))
 
 
-def learning_rate(peak: float, end: float, warmup_steps: int, total_steps: int) -> optax.Schedule:
-    """Linear from 0 over the warm-up, then half a cosine down to `end` at the last step."""
-    cosine = optax.cosine_decay_schedule(
-        peak, total_steps - warmup_steps, alpha=end / peak if peak else 0.0
-    )
-    if not warmup_steps:
-        return cosine
-    warmup = optax.linear_schedule(0.0, peak, warmup_steps)
-    return optax.join_schedules([warmup, cosine], [warmup_steps])
-
-
-def layer_decay_rules(depth: int, decay: float) -> list[tuple[str, Any]]:
+def layer_decay_rules(depth: int, decay: float, whole: str = "head") -> list[tuple[str, Any]]:
     """Scales that shrink towards the input (BEiT 2106.08254, as MAE counts the layers).
 
     What comes before the blocks has decay^(depth+1), block i decay^(depth-i), the last norm, the
     head and a decoder 1 (see `leaves.py`). The value for stacked blocks is an array (depth,).
+    whole: "last_block" has the last block at 1 too, and so all before it a factor less.
     """
     if decay == 1.0:
         return list(leaf_rules(lambda row: 1.0))
-    stacked = np.array([decay ** (depth - i) for i in range(depth)], np.float32)
+    below = depth - (whole == "last_block")  # layers of a smaller rate, without the embeddings
+    stacked = np.array([decay ** (below - i) for i in range(depth)], np.float32)
     return [
-        (names_at("embeddings"), decay ** (depth + 1)),
+        (names_at("embeddings"), decay ** (below + 1)),
         *((names_at("block", i), float(stacked[i])) for i in range(depth)),
         (names_at("block"), stacked),
         (names_at("end"), 1.0),
@@ -87,10 +94,14 @@ def layer_decay_rules(depth: int, decay: float) -> list[tuple[str, Any]]:
 
 
 def scale_tree(
-    params: PyTree, depth: int, layer_decay: float, lr_rules: Sequence[tuple[str, float]]
+    params: PyTree,
+    depth: int,
+    layer_decay: float,
+    lr_rules: Sequence[tuple[str, float]],
+    whole: str = "head",
 ) -> PyTree:
     """The factor on each parameter's learning rate: layer decay times the config's own rules."""
-    by_layer = Rules(layer_decay_rules(depth, layer_decay), "optim.layer_decay").tree(params)
+    by_layer = Rules(layer_decay_rules(depth, layer_decay, whole), "optim.layer_decay").tree(params)
     by_name = Rules([*lr_rules, (".*", 1.0)], "optim.lr_rules")
     refuse_unused(lr_rules, params, "optim.lr_rules")
     own = by_name.tree(params)
@@ -113,25 +124,39 @@ def make_optimizer(
     b2: float,
     clip_norm: float | None,
     decay_rules: Sequence[tuple[str, bool]] = (),
+    name: str = "adamw",
+    momentum: float = 0.9,
+    trust_coefficient: float = 0.001,
 ) -> optax.GradientTransformation:
-    """AdamW (1711.05101) as PyTorch computes it: decay times learning rate times layer scale.
+    """An optimizer as PyTorch users know it: decay times learning rate times layer scale.
 
+    name: "adamw" (1711.05101); "lamb" (1904.00962), whose trust ratio is for what decays, as NVIDIA
+    and timm have it; "lars" (1708.03888) with `momentum` and `trust_coefficient`, likewise, its
+    momentum before the learning rate, as MoCo v3 and MAE have it.
     decay_rules: come before DECAY_RULES; ValueError where one matches no parameter.
     """
     refuse_unused(decay_rules, scales, "optim.decay_rules")
     decays = Rules([*decay_rules, *DECAY_RULES], "optim.decay_rules").tree(scales)
-    adamw = optax.chain(
+    stacked = Rules([(stacked_names(), True), (".*", False)], "stacked").tree(scales)
+    adam = optax.scale_by_adam(b1=b1, b2=b2)
+    decayed = optax.add_decayed_weights(weight_decay, mask=lambda tree: _like(decays, tree))
+    ratio = functools.partial(scale_by_trust_ratio, decays, stacked)
+    steps = {
+        "adamw": lambda: (adam, decayed),
+        "lamb": lambda: (adam, decayed, ratio(1.0)),
+        "lars": lambda: (decayed, ratio(trust_coefficient), optax.trace(momentum)),
+    }[name]()
+    whole = optax.chain(
         optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity(),
-        optax.scale_by_adam(b1=b1, b2=b2),
-        optax.add_decayed_weights(weight_decay, mask=lambda tree: _like(decays, tree)),
+        *steps,
         optax.scale_by_learning_rate(schedule),
         # Last, so that it scales the decay as well.
         optax.stateless(lambda updates, _: _times(updates, scales)),
     )
     frozen = frozen_tree(scales)
     if not any(jax.tree.leaves(frozen)):
-        return adamw
-    return optax.transforms.selective_transform(adamw, freeze_mask=frozen)
+        return whole
+    return optax.transforms.selective_transform(whole, freeze_mask=frozen)
 
 
 def refuse_unused(rules: Sequence[tuple[str, Any]], params: PyTree, what: str) -> None:
@@ -148,23 +173,19 @@ def _column(scale: Any, ndim: int) -> Any:
     return array.reshape(array.shape + (1,) * (ndim - array.ndim)) if array.ndim else float(array)
 
 
-def _is_masked(leaf: Any) -> bool:
-    return isinstance(leaf, optax.MaskedNode)
-
-
 def _like(values: PyTree, tree: PyTree) -> PyTree:
     """`values` with the holes that freezing left in `tree`."""
     return jax.tree.map(
-        lambda leaf, value: leaf if _is_masked(leaf) else value, tree, values, is_leaf=_is_masked
+        lambda leaf, value: leaf if is_hole(leaf) else value, tree, values, is_leaf=is_hole
     )
 
 
 def _times(updates: PyTree, scales: PyTree) -> PyTree:
     return jax.tree.map(
         lambda update, scale: (
-            update if _is_masked(update) else update * jnp.asarray(scale, update.dtype)
+            update if is_hole(update) else update * jnp.asarray(scale, update.dtype)
         ),
         updates,
         scales,
-        is_leaf=_is_masked,
+        is_leaf=is_hole,
     )

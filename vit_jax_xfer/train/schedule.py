@@ -13,6 +13,8 @@ class RunSchedule:
     warmup_steps: int
     eval_every: int  # 0 = at the end only
     save_every: int  # 0 = with the evaluations
+    cosine_steps: int | None = None  # after which the rate stays at its end; None = at the last
+    steps_per_epoch: float = 1.0
 
     def evaluates_at(self, step: int) -> bool:
         """Whether the state before `step` is evaluated."""
@@ -54,4 +56,12 @@ def make_run_schedule(config: ConfigDict, steps_per_epoch: float) -> RunSchedule
         )
     if c.log.every < 1:
         raise ValueError(f"log.every: expected 1 or more, got {c.log.every}")
-    return RunSchedule(total, warmup, c.eval.every, c.checkpoint.every)
+    cosine = None
+    if c.optim.cosine_epochs is not None:
+        cosine = round(c.optim.cosine_epochs * steps_per_epoch)
+        if not warmup < cosine <= total:
+            raise ValueError(
+                f"optim.cosine_epochs: {cosine} steps, expected more than the {warmup} of the "
+                f"warm-up and at most all {total}"
+            )
+    return RunSchedule(total, warmup, c.eval.every, c.checkpoint.every, cosine, steps_per_epoch)

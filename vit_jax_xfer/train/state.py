@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from optax.microbatching import reshape_batch_axis
 
 from vit_jax_xfer.tasks.task import Aux, Batch, Task, Variables
+from vit_jax_xfer.train.average_decay import ema_decay_at
 from vit_jax_xfer.train.sharding import param_shardings, replicated
 
 PyTree = Any
@@ -96,11 +97,13 @@ def make_train_step(
     accumulate: int,
     skip_nonfinite: bool = False,
     mix: Mixing | None = None,
+    ema_start: str = "fixed",
 ) -> Callable[[TrainState, Variables, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """A step (state, frozen, batch) → (state, metrics); all its randomness comes of (seed, step).
 
     frozen_params: a tree of bools, True for parameters that get no gradient. ema_decay: 0 keeps no
-    average. accumulate: the batch goes through in this many parts, whose gradients are averaged.
+    average; ema_start: how it begins, see `ema_decay_at`. accumulate: the batch goes through in
+    this many parts, whose gradients are averaged.
     skip_nonfinite: where a step would give a loss or a state that is not finite, the state stays as
     it is, but for its step, and the metric "skipped" is 1. mix: changes the whole batch before
     anything sees it.
@@ -135,7 +138,8 @@ def make_train_step(
         if ema_decay:
             averages = (ema, ema_collections)
             newest = (params, collections)
-            ema, ema_collections = optax.incremental_update(newest, averages, 1 - ema_decay)
+            decay = ema_decay_at(state.step + 1, ema_decay, ema_start)
+            ema, ema_collections = optax.incremental_update(newest, averages, 1 - decay)
         metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads), **aux.metrics}
         new = TrainState(state.step + 1, params, collections, opt_state, ema, ema_collections)
         if skip_nonfinite:

@@ -1,0 +1,68 @@
+"""The learning rate of each step: a warm-up, then half a cosine, by the rules of published code."""
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from vit_jax_xfer.train.schedule import RunSchedule, learning_rates
+
+COSINES = ("warmup", "start")
+MOVES = ("step", "epoch", "epoch_after_warmup")
+
+
+def learning_rate_of(config: ConfigDict, run_schedule: RunSchedule) -> optax.Schedule:
+    """The learning rate of a config, step → rate; ValueError naming the field that is amiss."""
+    optim = config.optim
+    for field, known in (("cosine_from", COSINES), ("moves", MOVES)):
+        if optim[field] not in known:
+            raise ValueError(
+                f"optim.{field}: got {optim[field]!r}, expected one of {', '.join(known)}"
+            )
+    if optim.warmup_from < 0:
+        raise ValueError(f"optim.warmup_from: got {optim.warmup_from}, expected 0 or more")
+    return learning_rate(
+        *learning_rates(config),
+        run_schedule.warmup_steps,
+        run_schedule.total_steps,
+        warmup_from=optim.warmup_from,
+        cosine_steps=run_schedule.cosine_steps,
+        cosine_from=optim.cosine_from,
+        moves=optim.moves,
+        steps_per_epoch=run_schedule.steps_per_epoch,
+    )
+
+
+def learning_rate(
+    peak: float,
+    end: float,
+    warmup_steps: int,
+    total_steps: int,
+    *,
+    warmup_from: float = 0.0,
+    cosine_steps: int | None = None,
+    cosine_from: str = "warmup",
+    moves: str = "step",
+    steps_per_epoch: float = 1.0,
+) -> optax.Schedule:
+    """Linear over the warm-up, then half a cosine down to `end`: by default at the last step.
+
+    warmup_from: the rate of the first step. cosine_steps: the step at which the cosine is down,
+    None = the last; `end` stays from then on. cosine_from: "start" counts it from step 0, as timm
+    and PyTorch do, so that the warm-up covers its first part; "warmup" from there, as MAE does.
+    moves: "step" with every step; "epoch" once an epoch of `steps_per_epoch`, as timm does;
+    "epoch_after_warmup" so too, but with every step of the warm-up, as FilterViT's authors do.
+    """
+    first = warmup_steps if cosine_from == "warmup" else 0
+    last = total_steps if cosine_steps is None else cosine_steps
+    cosine = optax.cosine_decay_schedule(peak, last - first, alpha=end / peak if peak else 0.0)
+    warmup = optax.linear_schedule(warmup_from, peak, max(warmup_steps, 1))
+
+    def rate(step: jax.typing.ArrayLike) -> jax.Array:
+        began = jnp.floor(jnp.asarray(step) / steps_per_epoch) * steps_per_epoch  # of its epoch
+        after = cosine((step if moves == "step" else began) - first)
+        if not warmup_steps:
+            return after
+        return jnp.where(step < warmup_steps, warmup(began if moves == "epoch" else step), after)
+
+    return rate
