@@ -3,9 +3,9 @@
     python -m vit_jax_xfer.main --config=configs/dropout_vit.py:xs,subset=1 --workdir=runs/dropout \
         --config.data.source=folder:/data/imagenet
 
-Full size: the published network and recipe (2410.22709) on 100 classes of ImageNet, subset 1 to 5
-(0 = all 1,000), 120 epochs. Its authors show no
-log of it. Not run here.
+Full size: the published network and recipe (2410.22709) on 100 classes of ImageNet, subset 1 to 5,
+120 epochs at 224 pixels; subset=0 is their training on all 1,000 classes, 250 epochs at 256. Its
+authors show no log of it. Not run here.
 Small variants: digits, fashion, cifar10, on a network of this project's own, 1,000 steps of 64 with
 all labels; docs/results.md has what they reach.
 Arguments: xs (the default), or a small variant; subset=N, labels=N a class (0 = all), seed=N.
@@ -16,7 +16,7 @@ does: once for a whole batch, at evaluation too.
 from ml_collections import ConfigDict
 
 from vit_jax_xfer.config import default_config
-from vit_jax_xfer.recipes import train_filter_vit
+from vit_jax_xfer.recipes import train_filter_vit, train_filter_vit_on_1k
 from vit_jax_xfer.variants import VARIANTS, parse_arg, use_filter_variant
 
 SIZES = ("xs",)
@@ -33,5 +33,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
         use_filter_variant(config, name, **numbers)
         return config
     config.seed, config.data.per_class = numbers["seed"], numbers["labels"]
-    config.data.classes = f"imagenet100/{subset}" if subset else ""
+    if not subset:
+        train_filter_vit_on_1k(config)
+    else:
+        config.data.classes = f"imagenet100/{subset}"
     return config

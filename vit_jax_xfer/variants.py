@@ -101,27 +101,43 @@ def use_data(config: ConfigDict, small: Variant) -> None:
     config.eval.pipeline = small.eval_pipeline
 
 
-def use_few_labels(config: ConfigDict, labels: int, seed: int, unlabeled: int = 0) -> None:
+def use_few_labels(
+    config: ConfigDict, labels: int, seed: int, unlabeled: int = 0, published: int = 0
+) -> None:
     """The small variants' training on `labels` images a class: a few hundred steps, no frills.
 
-    unlabeled: 1 adds all training images, without labels, as a second stream.
+    unlabeled: 1 adds all training images, without labels, as a second stream. published: 1 is a
+    ValueError, since it is of the full size alone.
     """
+    if published:
+        raise ValueError("config argument published=1: of the full size alone; leave one out")
     config.seed = seed
     config.data.per_class, config.data.subset_seed = labels, seed
     config.epochs, config.steps, config.batch_size = None, 800, 64
     config.eval.batch_size = 256  # padded, so that meshes divide it
     config.optim.lr, config.optim.lr_for_batch, config.optim.end_lr = 1e-3, 0, 0.0
     config.optim.warmup_epochs, config.optim.warmup_steps = None, 50
+    use_plain_adamw(config)
     config.optim.b2, config.optim.weight_decay = 0.999, 0.05
     config.optim.layer_decay, config.optim.ema = 1.0, 0.0
     config.eval.every = 0
     config.model.drop_path, config.model.dtype = None, None
+    config.data.repeats = 1
     config.mix.update({"mixup": 0.0, "cutmix": 0.0, "group": 0, "boxes": "timm"})
     if "label_smoothing" in config.task:
         config.task.label_smoothing = 0.0
+    if "loss" in config.task:
+        config.task.loss = "softmax"
     if unlabeled:
         config.unlabeled.source = config.data.source
         config.unlabeled.batch_size = config.batch_size
+
+
+def use_plain_adamw(config: ConfigDict) -> None:
+    """AdamW whose rate rises from 0 and then follows a cosine, a step at a time."""
+    config.optim.update({"name": "adamw", "clip_norm": 0.0, "layer_decay_to": "head"})
+    config.optim.update({"warmup_from": 0.0, "cosine_from": "warmup", "moves": "step"})
+    config.optim.cosine_epochs = None
 
 
 def use_filter_variant(config: ConfigDict, variant: str, **numbers: int) -> None:
@@ -138,6 +154,7 @@ def use_filter_variant(config: ConfigDict, variant: str, **numbers: int) -> None
     config.epochs, config.steps = None, 1000
     config.optim.lr, config.optim.end_lr = 1e-3, 1e-5
     config.optim.warmup_epochs, config.optim.warmup_steps = None, 100
+    use_plain_adamw(config)
     config.eval.every = 0
 
 

@@ -149,17 +149,21 @@ class RandomResizedCrop:
     """Cuts out a box of random area and aspect ratio and resizes it to `size` (timm's rule).
 
     area: range of the box's share of the image; ratio: range of width / height. The box is cut
-    before it is resized, so that the filter never looks outside.
+    before it is resized, so that the filter never looks outside. once: one draw, cut off where the
+    image is too small for it, instead of ten tries (BYOL's rule; MAE's linear probe).
     """
 
     size: int | tuple[int, int]
     area: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     interpolation: str = "bicubic"
+    once: bool = False
 
     def __post_init__(self):
         images.check_size(self.size)
         images.check_interpolation(self.interpolation)
+        if not isinstance(self.once, bool):
+            raise ValueError(f"once: got {self.once!r}, expected True or False")
         for name, bounds in (("area", self.area), ("ratio", self.ratio)):
             if not _is_range(bounds) or (name == "area" and bounds[1] > 1):
                 most = "1" if name == "area" else "1e6"
@@ -168,7 +172,8 @@ class RandomResizedCrop:
                 )
 
     def __call__(self, image: Any, rng: np.random.Generator) -> Any:
-        box = sample_box(*images.height_width(image), rng, self.area, self.ratio)
+        sample = sample_box_once if self.once else sample_box
+        box = sample(*images.height_width(image), rng, self.area, self.ratio)
         target = images.check_size(self.size)
         return images.resize(images.crop(image, *box), *target, self.interpolation)
 
@@ -194,6 +199,21 @@ def sample_box(
             left = int(rng.integers(width - box_w + 1))
             return top, left, box_h, box_w
     return fallback_box(height, width, ratio)
+
+
+def sample_box_once(
+    height: int,
+    width: int,
+    rng: np.random.Generator,
+    area: tuple[float, float],
+    ratio: tuple[float, float],
+) -> tuple[int, int, int, int]:
+    """Draws (top, left, height, width) without a second try; a side is the image's at most."""
+    share, log_ratio = rng.uniform(*area), rng.uniform(math.log(ratio[0]), math.log(ratio[1]))
+    box_h, box_w = box_size(height, width, share, log_ratio)
+    box_h, box_w = max(min(box_h, height), 1), max(min(box_w, width), 1)
+    top, left = int(rng.integers(height - box_h + 1)), int(rng.integers(width - box_w + 1))
+    return top, left, box_h, box_w
 
 
 def box_size(height: int, width: int, share: float, log_ratio: float) -> tuple[int, int]:
