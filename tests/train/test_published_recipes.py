@@ -4,15 +4,23 @@ Only the network, the images and the batch are small, and the arithmetic is floa
 that one could mistype stand in a table here, with where they are from.
 """
 
+import re
 from typing import NamedTuple
 
+import jax
+import numpy as np
+import optax
 import pytest
 
-from tests.runs import CONFIGS, load_config
-from vit_jax_xfer.tasks.build import build_model, task_settings
+import vit_jax_xfer as vjx
+from tests.runs import CONFIGS, load_config, one_device_mesh
+from vit_jax_xfer.tasks.build import build_model, build_task, task_settings
+from vit_jax_xfer.train.compile import trace_step
+from vit_jax_xfer.train.inputs import open_inputs
 from vit_jax_xfer.train.optimizer import DECAY_RULES
 from vit_jax_xfer.train.rules import Rules
 from vit_jax_xfer.train.schedule import learning_rates, make_run_schedule
+from vit_jax_xfer.train.sharding import frozen_shardings, make_mesh, place, to_device
 
 IMAGENET, A_HUNDREDTH = 1_281_167, 128_000
 # What trains nothing of its own, and LiFT's, whose published numbers tests/test_configs.py has.
