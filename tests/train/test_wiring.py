@@ -18,6 +18,7 @@ import pytest
 from tests.runs import CONFIGS, tiny_config
 from vit_jax_xfer import data
 from vit_jax_xfer.config import add_evaluation_set, field_names
+from vit_jax_xfer.data.finish import Finish
 from vit_jax_xfer.models.registry import create_model
 from vit_jax_xfer.tasks import configured_model
 from vit_jax_xfer.tasks.placeholder_teacher import zeros_of
@@ -325,6 +326,7 @@ class Noted:
                 batch = next(batches)
             shown = {key: digest(array) for key, array in batch.items()}
             self.note("evaluation", name, len(one.source), one.scored(inputs.num_classes), shown)
+            self.note("finish", name, one.finish)
         return {"loss": 1.0, "top1": 0.5}
 
     def _source(self, spec, split, **more):
@@ -406,7 +408,9 @@ def trace_by_sections(task, config, *given):
     """`trace_step`, which reads these sections alone: traced once for all runs that share them."""
     sections = ("model", "task", "optim", "mesh", "unlabeled", "mix", "seed")
     sections += ("batch_size", "steps")
-    key = config.epochs, given[-1]["image"].shape, *(repr(config[name]) for name in sections)
+    shapes = {name: (x.shape, x.dtype) for name, x in given[-1].items()}
+    key = config.epochs, shapes, Finish.of(config.data.pipeline)
+    key += tuple(repr(config[name]) for name in sections)
     known = trace_once(str((key, type(task.model), task.model)))
     if not known:
         known.append(compiling.trace_step(task, config, *given))

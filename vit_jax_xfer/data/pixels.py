@@ -46,6 +46,11 @@ class Normalize:
         if not (self._std > 0).all():
             raise ValueError(f"std: got {self.std!r}, expected numbers greater than 0")
 
+    @property
+    def levels(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """mean and std, one number or three each."""
+        return tuple(self._mean.tolist()), tuple(self._std.tolist())
+
     def __call__(self, image: Any, rng: np.random.Generator) -> np.ndarray:
         # Three plain float32 steps, because that is bit for bit what the references compute.
         pixels = to_float(image) - self._mean

@@ -1,5 +1,7 @@
 """Pipeline op random_erasing: boxes of a normalised image give way to noise or to the mean.
 
+In a run the boxes are drawn here and erased in the step (`finish.py`), with noise drawn there.
+
 Source: Random Erasing (1708.04896), as timm 1.0 does it.
 """
 
@@ -52,20 +54,31 @@ class RandomErasing:
 
     def __call__(self, image: Any, rng: np.random.Generator) -> np.ndarray:
         image = pixels.to_float(image)
-        if rng.random() >= self.probability:
-            return image
-        least, most = _least_and_most(self.count)
-        count = int(rng.integers(least, most + 1))
         height, width, channels = image.shape
+        boxes = self.boxes(height, width, rng)
+        if not boxes.any():
+            return image
         image = image.copy()
-        for _ in range(count):
-            box = self._box(height, width, count, rng)
-            if box is not None:
-                top, left, box_h, box_w = box
-                shape = {"pixel": (box_h, box_w, channels), "rand": (channels,), "const": ()}
-                noise = rng.standard_normal(shape[self.mode]) if self.mode != "const" else 0
-                image[top : top + box_h, left : left + box_w] = noise
+        for top, left, box_h, box_w in boxes:
+            shape = {"pixel": (box_h, box_w, channels), "rand": (channels,), "const": ()}
+            noise = rng.standard_normal(shape[self.mode]) if self.mode != "const" else 0
+            image[top : top + box_h, left : left + box_w] = noise
         return image
+
+    def boxes(self, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+        """What is erased of an image: int32 (most boxes, 4), top, left, height and width.
+
+        Zeros in the place of boxes that there are not.
+        """
+        least, most = _least_and_most(self.count)
+        found = np.zeros((most, 4), np.int32)
+        if rng.random() < self.probability:
+            count = int(rng.integers(least, most + 1))
+            for number in range(count):
+                box = self._box(height, width, count, rng)
+                if box is not None:
+                    found[number] = box
+        return found
 
     def _box(
         self, height: int, width: int, count: int, rng: np.random.Generator

@@ -18,7 +18,11 @@ from vit_jax_xfer.data.sources import Source
 from vit_jax_xfer.data.transforms import Pipeline
 
 _MOST_ATTEMPTS = 100
+FIRST = 100  # examples at most are tried for a first one that can be read
 _PAUSES = (1, 2, 4, 8, 16, 32)  # seconds
+
+
+ArrayShapes = dict[str, tuple[tuple[int, ...], np.dtype]]  # shape and type by name
 
 
 class PositionRng:
@@ -62,24 +66,29 @@ class MadeRows:
 class Rows:
     """Makes a group's rows: {"image", "label"} and, if masked, "mask".
 
-    masked: the mask is False on padding and on what can't be read, both zeros. Without it another
-    image, drawn by (seed, position), stands in the place of one that can't be read; so the rows
-    hang on the files alone. TooManyBroken where one group has more than max_broken of these.
+    arrays: shape and type of each array of a prepared example. masked: the mask is False on padding
+    and on what can't be read, both zeros. Without it another image, drawn by (seed, position),
+    stands in the place of one that can't be read; so the rows hang on the files alone.
+    TooManyBroken where one group has more than max_broken of these.
     """
 
     source: Source
     pipeline: Pipeline
     seed: int
-    image_shape: tuple[int, int, int]
+    arrays: ArrayShapes
     masked: bool
     max_broken: int
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(h, w, 3) of a prepared image."""
+        return self.arrays["image"][0]
+
     def empty(self, rows: int) -> dict[str, np.ndarray]:
         """Rows of zeros, as of padding alone."""
-        arrays = {
-            "image": np.zeros((rows, *self.image_shape), np.float32),
-            "label": np.zeros(rows, np.int32),
-        }
+        found = self.arrays.items()
+        arrays = {name: np.zeros((rows, *shape), kind) for name, (shape, kind) in found}
+        arrays["label"] = np.zeros(rows, np.int32)
         if self.masked:
             arrays["mask"] = np.zeros(rows, np.bool_)
         return arrays
@@ -101,7 +110,8 @@ class Rows:
                     f"{_name(self.source, index, example)}: end it with an op of fixed size, "
                     "resize((h, w)), center_crop(size) or random_resized_crop(size)"
                 )
-            made.arrays["image"][row] = example["image"]
+            for name in self.arrays:
+                made.arrays[name][row] = example[name]
             made.arrays["label"][row] = example["label"]
             if self.masked:
                 made.arrays["mask"][row] = True
@@ -149,6 +159,15 @@ def prepare(source: Source, pipeline: Pipeline, index: int, rng: np.random.Gener
 
 def _name(source: Source, index: int, example: dict) -> str:
     return example.get("name", f"{index} of {source.name}")
+
+
+def first_arrays(
+    source: Source, pipeline: Pipeline, indices: Sequence[int], rng: np.random.Generator
+) -> ArrayShapes:
+    """Shape and type of each array of a prepared example, by the first that can be read."""
+    example = readable_example(source, pipeline, indices, rng)
+    found = {name: value for name, value in example.items() if isinstance(value, np.ndarray)}
+    return {name: (value.shape, value.dtype) for name, value in found.items()}
 
 
 def readable_example(

@@ -12,12 +12,11 @@ from collections.abc import Iterator, Sequence
 from vit_jax_xfer.data.batch_layout import BatchLayout
 from vit_jax_xfer.data.prefetch import BatchStream, prefetch
 from vit_jax_xfer.data.repeated_order import RepeatedOrder
-from vit_jax_xfer.data.row_maker import PositionRng, RowGroup, Rows, readable_example
+from vit_jax_xfer.data.row_maker import FIRST, PositionRng, RowGroup, Rows, first_arrays
 from vit_jax_xfer.data.sources import Source
 from vit_jax_xfer.data.transforms import Pipeline, parse
 
 _EVAL_SEED = 0
-_TRIED = 100  # examples, for a first one that can be read
 
 
 def train_stream(
@@ -34,6 +33,7 @@ def train_stream(
     max_broken: int = 0,
     repeats: int = 1,
     parts: int = 1,
+    in_bytes: bool = False,
 ) -> BatchStream:
     """An endless stream of shuffled batches, from batch `start_step` on.
 
@@ -44,6 +44,8 @@ def train_stream(
     max_broken: so many images may be such that they can't be read (`stream.broken`); in the place
     of each comes another, which is a function of (seed, k) too; one more is TooManyBroken.
     repeats: each image so many times in a batch, dealt out among its `parts` (RepeatedOrder).
+    in_bytes: images are uint8, a quarter of the memory, as the pipeline leaves them to a
+    `finish.Finish` on the device, with its draws beside them.
     Raises ValueError: sizes that don't divide, an empty source, images of different sizes.
     """
     import grain
@@ -53,6 +55,7 @@ def train_stream(
     order = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
     if repeats != 1:
         order = RepeatedOrder(order, len(source), batch_size, repeats, parts)
+    pipeline = _parsed(pipeline, in_bytes)
     rows = _rows(source, pipeline, order, seed, masked=False, max_broken=max_broken)
     groups = _groups(layout, order, itertools.count(start_step * layout.groups_per_batch))
     return _stream(rows, groups, layout, workers, threads)
@@ -68,17 +71,19 @@ def eval_batches(
     workers: int = 0,
     threads: int = 2,
     max_broken: int = 0,
+    in_bytes: bool = False,
 ) -> BatchStream:
     """Each example once, in order; the last batch is padded with zeros.
 
     Yields {"image": float32 (b, h, w, 3), "label": int32 (b,), "mask": bool (b,)}; the mask is
     False on padding. Every process yields `num_eval_batches(len(source), batch_size)` batches.
     Random ops draw the same numbers each time. max_broken: as for `train_stream`, but an image that
-    can't be read is masked out. Raises ValueError as `train_stream` does.
+    can't be read is masked out. in_bytes: as there. Raises ValueError as `train_stream` does.
     """
     layout = BatchLayout(batch_size, process_index, process_count)
     _check(source, _EVAL_SEED, 0)
     order = range(len(source))
+    pipeline = _parsed(pipeline, in_bytes)
     rows = _rows(source, pipeline, order, _EVAL_SEED, masked=True, max_broken=max_broken)
     numbers = range(num_eval_batches(len(source), batch_size) * layout.groups_per_batch)
     groups = _groups(layout, order, iter(numbers), stop=len(source))
@@ -107,20 +112,24 @@ def _groups(
         yield RowGroup(positions, [int(order[i]) for i in range(positions.start, last)])
 
 
+def _parsed(pipeline: str | Pipeline, in_bytes: bool) -> Pipeline:
+    parsed = parse(pipeline) if isinstance(pipeline, str) else pipeline
+    return parsed.in_bytes() if in_bytes else parsed
+
+
 def _rows(
     source: Source,
-    pipeline: str | Pipeline,
+    pipeline: Pipeline,
     order: Sequence[int],
     seed: int,
     masked: bool,
     max_broken: int,
 ) -> Rows:
-    pipeline = parse(pipeline) if isinstance(pipeline, str) else pipeline
     # The stream's first example, on every process and at every start_step, fixes the image shape:
     # a pipeline that fails or gives changing sizes is found before the first step.
-    first = [int(order[i]) for i in range(min(len(source), _TRIED))]
-    shape = readable_example(source, pipeline, first, PositionRng(seed).at(0))["image"].shape
-    return Rows(source, pipeline, seed, shape, masked, max_broken)
+    first = [int(order[i]) for i in range(min(len(source), FIRST))]
+    arrays = first_arrays(source, pipeline, first, PositionRng(seed).at(0))
+    return Rows(source, pipeline, seed, arrays, masked, max_broken)
 
 
 def _check(source: Source, seed: int, start_step: int) -> None:

@@ -12,6 +12,7 @@ from vit_jax_xfer.data import (  # noqa: F401 - they register
     color_jitter,
     colour_operations,
     geometry,
+    images,
     pixels,
     rand_augment,
     random_erasing,
@@ -20,24 +21,50 @@ from vit_jax_xfer.data import (  # noqa: F401 - they register
 from vit_jax_xfer.data.operations import Op, build
 
 _LONGEST = 2000  # letters
+# Entries of an example beside its image: boxes to erase, and the key of the noise in them.
+ERASED, NOISE = "image_erased", "image_noise"
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Operations applied in order; picklable. `text` is the string it was parsed from."""
+    """Operations applied in order; picklable. `text` is the string it was parsed from.
+
+    left: its last ones, which are not applied but left to `finish.Finish`; () = it does all.
+    """
 
     text: str
     ops: tuple[Op, ...]
+    left: tuple[Op, ...] = ()
 
     def __call__(self, example: dict, rng: np.random.Generator) -> dict:
         """The example with its image prepared: float32 (h, w, 3), other entries unchanged.
 
-        An image that is still bytes after the last op is divided by 255, as by `to_float`.
+        An image that is still bytes after the last op is divided by 255, as by `to_float`. Where
+        ops are left it stays bytes, and what they draw are entries beside it; they are applied all
+        the same to one that an op before them has made floats of.
         """
         image = example["image"]
         for op in self.ops:
             image = op(image, rng)
-        return {**example, "image": pixels.to_float(image)}
+        image, drawn = images.as_array(image), {}
+        if not self.left or image.dtype != np.uint8:
+            for op in self.left:
+                image = op(image, rng)
+            return {**example, "image": pixels.to_float(image)}
+        for op in self.left:
+            if isinstance(op, random_erasing.RandomErasing):
+                drawn[ERASED] = op.boxes(*image.shape[:2], rng)
+                drawn[NOISE] = rng.integers(2**32, size=2, dtype=np.uint32)
+        return {**example, "image": image, **drawn}
+
+    def in_bytes(self) -> "Pipeline":
+        """The same as far as images are bytes: normalisation, and erasing after it, are left."""
+        ops, left = self.ops, ()
+        if ops and isinstance(ops[-1], random_erasing.RandomErasing):
+            ops, left = ops[:-1], ops[-1:]
+        while ops and isinstance(ops[-1], pixels.ToFloat | pixels.Normalize):
+            ops, left = ops[:-1], (ops[-1], *left)
+        return Pipeline(self.text, ops, (pixels.ToFloat(), *left))
 
 
 def parse(pipeline: str) -> Pipeline:

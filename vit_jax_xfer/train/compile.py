@@ -13,6 +13,7 @@ from vit_jax_xfer.tasks.task import Batch, Task, Variables
 from vit_jax_xfer.train.clock import format_duration
 from vit_jax_xfer.train.console import say
 from vit_jax_xfer.train.initial_state import Init, make_init
+from vit_jax_xfer.train.inputs import finishing
 from vit_jax_xfer.train.mixing import mixing_of
 from vit_jax_xfer.train.optimizer import Optimizer, optimizer_of
 from vit_jax_xfer.train.schedule import RunSchedule
@@ -74,8 +75,9 @@ def trace_step(
 ) -> Program:
     """Shapes before arrays, shardings before either exists, and the step on them.
 
-    batch_shapes: of the global batch, before its images are mixed. ValueError, naming the field,
-    for an optimizer or a mesh that the parameters do not go with, and for mixing that can't be.
+    batch_shapes: of the global batch, before its images are finished and mixed. ValueError, naming
+    the field, for an optimizer or a mesh that the parameters do not go with, and for mixing that
+    can't be.
     """
     small = config.mesh.fsdp_min_elements
     optimizer = optimizer_of(task, config, run_schedule)
@@ -85,6 +87,7 @@ def trace_step(
     shardings = state_shardings(shapes, optimizer.tx, mesh, small)
     frozen_shapes = jax.eval_shape(lambda tree: tree, task.frozen)
     frozen_places = frozen_shardings(frozen_shapes, mesh, config.mesh)
+    finished = finishing(config)
     step = make_train_step(
         task,
         optimizer.tx,
@@ -101,7 +104,7 @@ def trace_step(
         state: TrainState, frozen: Variables, batch: Batch
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         # Beside the others, so that a log waits for one read alone.
-        new, metrics = step(state, frozen, batch)
+        new, metrics = step(state, frozen, finished(batch))
         return new, {**metrics, "lr": optimizer.schedule(state.step)}
 
     jitted = jax.jit(

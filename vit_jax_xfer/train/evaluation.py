@@ -6,6 +6,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from vit_jax_xfer.data.finish import NOTHING, Finish
 from vit_jax_xfer.tasks.task import Batch, Task, Variables
 from vit_jax_xfer.train.console import say_anywhere
 from vit_jax_xfer.train.evaluation_sets import EvaluationSet
@@ -25,15 +26,19 @@ class Evaluator:
     def __init__(self, task: Task, mesh: Mesh, watched: Callable[[Batches], Batches] = iter):
         self._task, self._mesh, self._watched = task, mesh, watched
 
-        def sums(variables: Variables, frozen: Variables, batch: Batch) -> dict[str, jax.Array]:
-            return task.evaluate(variables, frozen, batch)
+        def sums(
+            variables: Variables, frozen: Variables, batch: Batch, finish: Finish
+        ) -> dict[str, jax.Array]:
+            return task.evaluate(variables, frozen, finish(batch))
 
-        self._sums = jax.jit(sums, out_shardings=replicated(mesh))
+        self._sums = jax.jit(sums, out_shardings=replicated(mesh), static_argnums=3)
 
-    def trace(self, variables: Variables, frozen: Variables, batch: Batch) -> jax.stages.Traced:
+    def trace(
+        self, variables: Variables, frozen: Variables, batch: Batch, finish: Finish = NOTHING
+    ) -> jax.stages.Traced:
         """The program for one batch, before any compiler saw it; shapes with shardings will do."""
         with jax.set_mesh(self._mesh):  # for models/transformer/batch_axes.py
-            return self._sums.trace(variables, frozen, batch)
+            return self._sums.trace(variables, frozen, batch, finish)
 
     def __call__(
         self,
@@ -45,10 +50,11 @@ class Evaluator:
         """Each sum divided by the number of images, as floats.
 
         batches: this process's rows, padded to one size, with "mask" false on padding. classes: the
-        set whose numbers the labels are; None = they are the model's. Of a set also "broken", how
+        set whose numbers the labels are and whose pipeline leaves the images to be finished; None =
+        labels are the model's, images finished. Of a set also "broken", how
         many of its images can't be read and are in no figure, where there are some.
         """
-        totals, scored = [], None
+        totals, scored, finish = [], None, NOTHING if classes is None else classes.finish
         if classes is not None and self._task.needs_labels:
             scored = classes.scored(self._task.model.num_classes)
             scored = None if scored is None else place(scored, replicated(self._mesh))
@@ -61,7 +67,7 @@ class Evaluator:
             if scored is not None:
                 placed = {**placed, "scored": scored}
             with jax.set_mesh(self._mesh):
-                totals.append(self._sums(variables, frozen, placed))
+                totals.append(self._sums(variables, frozen, placed, finish))
             # Two batches in flight keep the device busy; more would pile up in its memory.
             jax.block_until_ready(totals[-2:-1])
         # Batches are added up in float64: a float32 total loses digits over a large data set.

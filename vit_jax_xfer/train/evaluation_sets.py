@@ -9,11 +9,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from vit_jax_xfer import data
-from vit_jax_xfer.data.row_maker import readable_example
+from vit_jax_xfer.data.finish import Finish
+from vit_jax_xfer.data.row_maker import FIRST, readable_example
 from vit_jax_xfer.data.sources.class_match import ClassMatch, match_classes, rename_classes
 
 LOGITS = ("all", "present")
-_TRIED = 100  # images, for one that can be read
 
 
 @dataclasses.dataclass
@@ -54,6 +54,11 @@ class EvaluationSet:
     def scored(self, num_classes: int) -> np.ndarray | None:
         """(num_classes,) bool: the outputs that can be predicted; None for all."""
         return self.match.present(num_classes) if self.logits == "present" else None
+
+    @property
+    def finish(self) -> Finish:
+        """What its pipeline leaves to the device."""
+        return Finish.of(self.pipeline)
 
     def image_shape(self) -> tuple[int, int, int]:
         """(H, W, 3) of a prepared image."""
@@ -161,5 +166,5 @@ def prepared_shape(source: data.Source, pipeline: str, field: str) -> tuple[int,
 
 def first_readable(source: data.Source, pipeline: str = "to_float") -> dict[str, Any]:
     """The first of a source's examples that can be read, prepared. ValueError without one."""
-    first = range(min(len(source), _TRIED))
+    first = range(min(len(source), FIRST))
     return readable_example(source, data.parse_pipeline(pipeline), first, np.random.default_rng(0))

@@ -1,13 +1,16 @@
 """The data of a run as its config describes it: sources, their sizes, streams of batches."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from vit_jax_xfer import data
+from vit_jax_xfer.data.finish import Finish
+from vit_jax_xfer.data.row_maker import FIRST, ArrayShapes, first_arrays
+from vit_jax_xfer.tasks.task import Batch
 from vit_jax_xfer.train.console import say_anywhere
 from vit_jax_xfer.train.evaluation_sets import (
     EvaluationSet,
@@ -15,6 +18,8 @@ from vit_jax_xfer.train.evaluation_sets import (
     open_for,
     prepared_shape,
 )
+
+UNLABELED = "unlabeled"  # the second stream's images in a batch
 
 
 @dataclasses.dataclass
@@ -77,7 +82,12 @@ class Inputs:
 
     def batch_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
         """The global training batch."""
-        return batch_shapes(self.config, self.image_shape())
+        rows, sources = {}, (self.train, self.unlabeled)
+        for name, source in zip(_streams(self.config), sources, strict=False):
+            first, rng = range(min(len(source), FIRST)), np.random.default_rng(0)
+            pipeline = data.parse_pipeline(pipeline_of(self.config, name)).in_bytes()
+            rows[name] = first_arrays(source, pipeline, first, rng)
+        return _batch_shapes(self.config, rows)
 
     def train_stream(
         self, start_step: int, broken: Sequence[Mapping[str, str]] = ()
@@ -101,7 +111,7 @@ class Inputs:
             streams.append(
                 data.train_stream(
                     self.unlabeled,
-                    c.unlabeled.pipeline or c.data.pipeline,
+                    pipeline_of(c, UNLABELED),
                     batch_size=c.unlabeled.batch_size,
                     **_place(c, start_step, 1),
                 )
@@ -111,7 +121,8 @@ class Inputs:
     def eval_stream(self, name: str | None = None) -> "data.streams.BatchStream":
         """This process's rows of an evaluation set, None = the first: each image once, padded.
 
-        Labels are the set's own; `EvaluationSet.match` makes the model's of them.
+        Labels are the set's own; `EvaluationSet.match` makes the model's of them, and its `finish`
+        floats of the images.
         """
         chosen = self.eval_sets[next(iter(self.eval_sets)) if name is None else name]
         return data.eval_batches(
@@ -122,6 +133,7 @@ class Inputs:
             process_count=jax.process_count(),
             workers=self.config.data.workers,
             max_broken=self.config.data.max_broken,
+            in_bytes=True,
         )
 
     def overview(self, labelled: bool) -> str:
@@ -154,7 +166,8 @@ class TrainBatches:
     def __next__(self) -> dict[str, np.ndarray]:
         batch = dict(next(self._streams[0]))
         if len(self._streams) > 1:
-            batch["unlabeled"] = next(self._streams[1])["image"]
+            second = next(self._streams[1])
+            batch |= {_named(what, UNLABELED): second[what] for what in second if what != "label"}
         self._tell()
         return batch
 
@@ -185,15 +198,24 @@ class TrainBatches:
 def batch_shapes(
     config: ConfigDict, image_shape: tuple[int, int, int]
 ) -> dict[str, jax.ShapeDtypeStruct]:
-    """The global training batch of a config, for prepared images (H, W, 3)."""
-    size = config.batch_size
-    shapes = {
-        "image": jax.ShapeDtypeStruct((size, *image_shape), np.float32),
-        "label": jax.ShapeDtypeStruct((size,), np.int32),
-    }
-    if config.unlabeled.source:
-        rows = config.unlabeled.batch_size
-        shapes["unlabeled"] = jax.ShapeDtypeStruct((rows, *image_shape), np.float32)
+    """The global training batch of a config, for images prepared to (H, W, 3), without a source."""
+    rows, picture = {}, [{"image": np.zeros(image_shape, np.uint8)}]
+    for name in _streams(config):
+        left = data.parse_pipeline(pipeline_of(config, name)).in_bytes()
+        only_left = dataclasses.replace(left, ops=())
+        rows[name] = first_arrays(picture, only_left, [0], np.random.default_rng(0))
+    return _batch_shapes(config, rows)
+
+
+def _batch_shapes(
+    config: ConfigDict, rows: Mapping[str, ArrayShapes]
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """The global batch of rows with these arrays, by the name of their images."""
+    sizes = {"image": config.batch_size, UNLABELED: config.unlabeled.batch_size}
+    shapes = {"label": jax.ShapeDtypeStruct((config.batch_size,), np.int32)}
+    for name, arrays in rows.items():
+        for what, (shape, kind) in arrays.items():
+            shapes[_named(what, name)] = jax.ShapeDtypeStruct((sizes[name], *shape), kind)
     return shapes
 
 
@@ -243,4 +265,33 @@ def _place(c: ConfigDict, start_step: int, stream: int) -> dict[str, int]:
         "process_count": jax.process_count(),
         "workers": c.data.workers,
         "max_broken": c.data.max_broken,
+        "in_bytes": True,
     }
+
+
+def pipeline_of(config: ConfigDict, images: str) -> str:
+    """The pipeline of a batch's "image" or "unlabeled"."""
+    own = config.unlabeled.pipeline if images == UNLABELED else ""
+    return own or config.data.pipeline
+
+
+def _streams(config: ConfigDict) -> list[str]:
+    """The names of the images in a batch."""
+    return ["image", UNLABELED] if config.unlabeled.source else ["image"]
+
+
+def finishing(config: ConfigDict) -> Callable[[Batch], Batch]:
+    """What a step does first to a batch of a config: normalised floats of its bytes."""
+    left = {name: Finish.of(pipeline_of(config, name)) for name in _streams(config)}
+
+    def finished(batch: Batch) -> Batch:
+        for name, finish in left.items():
+            batch = finish(batch, name)
+        return batch
+
+    return finished
+
+
+def _named(what: str, images: str) -> str:
+    """The name in a batch of what stands beside an "image", for images of another name."""
+    return images + what.removeprefix("image")

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from vit_jax_xfer.data.finish import Finish
 from vit_jax_xfer.data.streams import eval_batches
 from vit_jax_xfer.evaluate.classification.hit_counts import hits
 from vit_jax_xfer.suites.imagenet_labels import (
@@ -65,13 +66,14 @@ def score_set(
     pipeline = _preparation(model, one).pipeline()
     sums: dict[str, float] = {}
     done = 0
-    with eval_batches(one.source, pipeline, batch_size=batch_size, threads=threads) as batches:
+    finish, reading = Finish.of(pipeline), {"batch_size": batch_size, "threads": threads}
+    with eval_batches(one.source, pipeline, in_bytes=True, **reading) as batches:
         for batch in batches:
             real = min(batch_size, len(targets) - done)
             right = np.full((batch_size, targets.shape[1]), -1, np.int32)
             right[:real] = targets[done : done + real]
             placed = (jax.device_put(one, rows) for one in (batch["image"], right))
-            for name, value in _counted(model, variables, scored, *placed).items():
+            for name, value in _counted(model, finish, variables, scored, *placed).items():
                 sums[name] = sums.get(name, 0.0) + float(value)
             done += real
             report(done)
@@ -91,11 +93,17 @@ def _preparation(model: Any, one: SuiteSet) -> Any:
 
 
 # One program for all sets of a network: ImageNet-C has 75.
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _counted(
-    model: Any, variables: Any, scored: jax.Array, images: jax.Array, right: jax.Array
+    model: Any,
+    finish: Finish,
+    variables: Any,
+    scored: jax.Array,
+    images: jax.Array,
+    right: jax.Array,
 ) -> dict[str, jax.Array]:
     """The sums of `hit_sums` over a batch of images."""
+    images = finish({"image": images})["image"]
     return hit_sums(model.apply(variables, images), right, scored)
 
 
