@@ -172,7 +172,7 @@ def test_evaluation_hangs_neither_on_the_batch_nor_on_the_devices(name, folder, 
 
 def test_images_are_numbered_over_all_processes(monkeypatch):
     evaluator = Evaluator(None, make_mesh(8, 1, 1))
-    monkeypatch.setattr(evaluator, "_sums", lambda variables, frozen, batch: {"count": 4})
+    monkeypatch.setattr(evaluator, "_sums", lambda variables, frozen, batch, finish: {"count": 4})
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     monkeypatch.setattr(jax, "process_index", lambda: 1)
     seen = []
