@@ -43,7 +43,7 @@ def start_from(source: Network, variables: Variables, model: Network) -> Variabl
 
 
 def _afresh(collection: Variables, model: Network) -> bool:
-    return set(collection) <= set(model.starts_afresh)
+    return bool(collection) and set(collection) <= set(model.starts_afresh)
 
 
 def _common(found: Variables, wanted: Variables, fresh: Sequence[str]) -> Variables:
