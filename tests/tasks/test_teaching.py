@@ -213,3 +213,8 @@ def test_a_scanned_students_step_is_as_long_for_any_depth(name):
         return str(program).count(" = ")
 
     assert equations(8) == equations(3)
+
+
+def test_a_student_of_a_teacher_is_no_probe():
+    with pytest.raises(ValueError, match="model.batch_norm: is for a probe"):
+        task_of("attention_distill", model__batch_norm=True)

@@ -76,6 +76,7 @@ RECIPES = {
     "masked_pretraining:huge,epochs=1600": Recipe(2.4e-3, 0.0, 500_456, 12_511, 0.05, **TOKENS),
     "linear_probe": Recipe(6.4, 0.0, 3910, 782, 0.0, **PLAIN),
     "linear_probe:base": Recipe(6.4, 0.0, 7038, 782, 0.0, **PLAIN),
+    "linear_probe:adamw": Recipe(1.6e-3, 0.0, 28_151, 3128, 0.0, **PLAIN),
     "linear_probe:huge": Recipe(6.4, 0.0, 3910, 782, 0.0, **PLAIN),
     "deit": Recipe(1e-3, 1e-5, 375_342, 6256, group=64, **DEIT),
     "deit:tiny": Recipe(1e-3, 1e-5, 375_342, 6256, group=256, **DEIT),
