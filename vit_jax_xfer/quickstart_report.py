@@ -10,7 +10,8 @@ import numpy as np
 
 from vit_jax_xfer import data
 from vit_jax_xfer.explain.attention_maps import jensen_shannon, received
-from vit_jax_xfer.explain.pictures import heat, sheet, to_pixels
+from vit_jax_xfer.explain.colour_scales import heat
+from vit_jax_xfer.explain.pictures import sheet, to_pixels
 from vit_jax_xfer.models.collections import give_attention, stack_layers
 from vit_jax_xfer.models.extract import Extracted, extract
 from vit_jax_xfer.models.vit import VisionTransformer

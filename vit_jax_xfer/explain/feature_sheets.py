@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
+from vit_jax_xfer.explain.colour_scales import heat
 from vit_jax_xfer.explain.feature_pictures import colour_basis, pca_colours, self_similarity
-from vit_jax_xfer.explain.pictures import heat, sheet
+from vit_jax_xfer.explain.overlay import mark_point
+from vit_jax_xfer.explain.pictures import sheet
 
 _TILE = 256  # pixels of a picture's longer side
-_MARK = (60, 255, 120)
 
 
 def write_feature_sheet(
@@ -52,9 +53,4 @@ def _marked(photo: np.ndarray, point: tuple[float, float]) -> np.ndarray:
     scale = _TILE / max(photo.shape[:2])
     height, width = (max(1, round(side * scale)) for side in photo.shape[:2])
     picture = Image.fromarray(photo).resize((width, height), Image.Resampling.LANCZOS)
-    draw = ImageDraw.Draw(picture)
-    x, y = point[0] * width, point[1] * height
-    for colour, thick in (((0, 0, 0), 5), (_MARK, 3)):
-        draw.line((x - 8, y, x + 8, y), fill=colour, width=thick)
-        draw.line((x, y - 8, x, y + 8), fill=colour, width=thick)
-    return np.asarray(picture)
+    return mark_point(np.asarray(picture), point[0] * width, point[1] * height)

@@ -9,23 +9,16 @@ import numpy as np
 from PIL import Image
 
 from vit_jax_xfer.explain.cells import Cells
+from vit_jax_xfer.explain.colour_scales import heat
 from vit_jax_xfer.explain.kept_tokens import StageMask
 from vit_jax_xfer.explain.network_view import seen_box
 from vit_jax_xfer.explain.overlay import paint_importance, paint_kept
-from vit_jax_xfer.explain.pictures import heat, sheet, to_pixels, write_png
+from vit_jax_xfer.explain.pictures import sheet, to_pixels, write_png
+from vit_jax_xfer.explain.seen_photos import Seen
 from vit_jax_xfer.models.preprocessing import Preprocessing
 
 _TILE, _LARGE_TILE = 448, 768  # a picture's longer side on a sheet, and an image's of many pixels
 _PIXELS_SHOW = 3.0  # enlarged more than this, an image is not smoothed
-
-
-@dataclasses.dataclass(frozen=True)
-class Seen:
-    """One image: the file, the photograph in it, and what the network was given (H, W, 3)."""
-
-    file: Path
-    photo: np.ndarray  # (H, W, 3) uint8
-    prepared: np.ndarray  # (h, w, 3) float32, normalised
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,10 +1,10 @@
 """Kept cells and importance laid over a picture: each of its pixels gets the cell it lies in."""
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter
 
 from vit_jax_xfer.explain.cells import Axis, Cells
-from vit_jax_xfer.explain.pictures import heat
+from vit_jax_xfer.explain.colour_scales import heat
 
 Box = tuple[float, float, float, float]  # top, left, bottom, right, in pixels of a picture
 
@@ -44,12 +44,39 @@ def paint_importance(
 
     low, high: what is darkest and lightest; None = the least and greatest there are. box: as above.
     """
+    return paint_colours(picture, heat(importance, low, high), cells, box)
+
+
+def paint_colours(
+    picture: np.ndarray,
+    colours: np.ndarray,
+    cells: Cells,
+    box: Box | None = None,
+    shown: np.ndarray | None = None,
+) -> np.ndarray:
+    """The picture (H, W, 3) uint8 in grey under the colours (h, w, 3) uint8 of its cells.
+
+    Darkest is what no cell covers. shown: (h, w) bool, which cells have a colour; None = all.
+    """
     size = picture.shape[:2]
-    over = spread(heat(importance, low, high), cells, size, box, 0)
+    over = spread(colours, cells, size, box, 0)
     seen = spread(np.ones(cells.shape, bool), cells, size, box, False)
-    under = Image.fromarray(_grey(picture, _UNDER))
-    mixed = np.asarray(Image.blend(under, Image.fromarray(over), _HEAT))
+    under = _grey(picture, _UNDER)
+    mixed = np.asarray(Image.blend(Image.fromarray(under), Image.fromarray(over), _HEAT))
+    if shown is not None:
+        mixed = np.where(spread(shown, cells, size, box, False)[..., None], mixed, under)
     return np.where(seen[..., None], mixed, _grey(picture, _UNSEEN))
+
+
+def mark_point(picture: np.ndarray, x: float, y: float) -> np.ndarray:
+    """The picture (H, W, 3) uint8 with a cross at a point in its pixels."""
+    marked = Image.fromarray(picture)
+    draw = ImageDraw.Draw(marked)
+    reach = max(6, min(picture.shape[:2]) // 30)
+    for colour, thick in (((0, 0, 0), 5), (tuple(MARK.tolist()), 3)):
+        draw.line((x - reach, y, x + reach, y), fill=colour, width=thick)
+        draw.line((x, y - reach, x, y + reach), fill=colour, width=thick)
+    return np.asarray(marked)
 
 
 def spread(

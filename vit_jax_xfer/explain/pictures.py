@@ -10,27 +10,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw, ImageFont
 
-# Anchors of a dark-to-light scale whose lightness grows evenly, close to matplotlib's inferno.
-_ANCHORS = np.array(
-    [(4, 4, 20), (70, 15, 105), (155, 40, 100), (225, 85, 50), (250, 165, 20), (252, 250, 165)],
-    np.float32,
-)
+from vit_jax_xfer.explain.colour_scales import Scale, end_texts
+
+_BAR = 14  # pixels of the width of a bar of colours
+_GAP = 8  # and between what stands side by side
 
 
 def to_pixels(image: np.ndarray, mean: ArrayLike = 0.5, std: ArrayLike = 0.5) -> np.ndarray:
     """A normalised image (h, w, 3) float → (h, w, 3) uint8. mean, std: one, or one a channel."""
     return np.clip(np.round((np.asarray(image) * std + mean) * 255), 0, 255).astype(np.uint8)
-
-
-def heat(values: np.ndarray, low: float | None = None, high: float | None = None) -> np.ndarray:
-    """Numbers (h, w) → colours (h, w, 3) uint8, dark for `low`, light for `high`."""
-    values = np.asarray(values, np.float32)
-    low = float(values.min()) if low is None else low
-    high = float(values.max()) if high is None else high
-    position = np.clip((values - low) / max(high - low, 1e-12), 0, 1) * (len(_ANCHORS) - 1)
-    left = np.minimum(position.astype(int), len(_ANCHORS) - 2)
-    share = (position - left)[..., None]
-    return np.round(_ANCHORS[left] * (1 - share) + _ANCHORS[left + 1] * share).astype(np.uint8)
 
 
 def sheet(
@@ -41,6 +29,7 @@ def sheet(
     cell: int | tuple[int, int] = 96,
     row_titles: Sequence[str] | None = None,
     captions: Sequence[Sequence[str]] | None = None,
+    bars: Sequence[Sequence[Scale]] | None = None,
     heading: str = "",
     font_size: int = 12,
 ) -> None:
@@ -48,11 +37,12 @@ def sheet(
 
     rows: None leaves a place empty. cell: pixels of a picture's side on the sheet, or (height,
     width); small pictures are enlarged without smoothing, so that each patch stays a square.
-    captions: a line below each picture. heading: a line above all, its middle cut out if too long.
-    Columns are as wide as their texts need.
+    captions: a line below each picture. bars: the scales of each row's colours, drawn at its right
+    end. heading: a line above all, its middle cut out if too long. Columns are as wide as their
+    texts need.
     """
     height, width = (cell, cell) if isinstance(cell, int) else cell
-    gap, line = 8, 2 * font_size
+    gap, line = _GAP, 2 * font_size
     font = ImageFont.load_default(size=font_size)
     titles = list(row_titles or [""] * len(rows))
     texts = [columns, *(captions or [])]
@@ -64,10 +54,12 @@ def sheet(
     lefts = [left + sum(widths[:i]) + i * gap for i in range(len(columns) + 1)]
     head = line * (2 if heading else 1)
     step = height + gap + (line - gap if captions else 0)
-    canvas = Image.new("RGB", (lefts[-1], head + len(rows) * step + gap), "white")
+    bar_widths = [sum(_bar_width(scale, font) for scale in scales) for scales in bars or ()]
+    total = lefts[-1] + max(bar_widths, default=0)
+    canvas = Image.new("RGB", (total, head + len(rows) * step + gap), "white")
     draw = ImageDraw.Draw(canvas)
     text = functools.partial(draw.text, fill="black", font=font)
-    text((gap, font_size + 2), shortened(heading, font, lefts[-1] - 2 * gap), anchor="lm")
+    text((gap, font_size + 2), shortened(heading, font, total - 2 * gap), anchor="lm")
     for column, title in enumerate(columns):
         text((lefts[column] + widths[column] / 2, head - font_size + 2), title, anchor="mm")
     for row, pictures in enumerate(rows):
@@ -81,7 +73,35 @@ def sheet(
             if captions:
                 middle = lefts[column] + widths[column] / 2
                 text((middle, y + height + font_size), captions[row][column], anchor="mm")
+        if bars:
+            _draw_bars(canvas, bars[row], (lefts[-1], y), height, font)
     write_png(canvas, path)
+
+
+def _bar_width(scale: Scale, font: ImageFont.FreeTypeFont) -> int:
+    """Pixels that a bar takes with its numbers and the gap after it."""
+    return _BAR + 4 + math.ceil(max(map(font.getlength, end_texts(scale)))) + _GAP
+
+
+def _draw_bars(
+    canvas: Image.Image,
+    scales: Sequence[Scale],
+    corner: tuple[int, int],
+    height: int,
+    font: ImageFont.FreeTypeFont,
+) -> None:
+    """Bars of colours side by side from a corner (x, y) on, with the numbers at their ends."""
+    draw = ImageDraw.Draw(canvas)
+    x, y = corner
+    for scale in scales:
+        canvas.paste(Image.fromarray(scale.bar(height, _BAR)), (x, y))
+        low, high = end_texts(scale)
+        numbers = [(y, high, "lt"), (y + height, low, "ls")]
+        if scale.signed:
+            numbers.append((y + height / 2, "0", "lm"))
+        for place, number, anchor in numbers:
+            draw.text((x + _BAR + 4, place), number, "black", font, anchor)
+        x += _bar_width(scale, font)
 
 
 def shortened(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
