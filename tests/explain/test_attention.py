@@ -14,12 +14,19 @@ SIZES = {"image_size": 16, "width": 16, "depth": 2, "num_heads": 2, "num_classes
 PREFIX = 3  # a class token and two registers
 
 
+def variables_of(model, seed):
+    """Numbers so large that attention is far from even."""
+    shapes = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 16, 16, 3), np.float32))
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda x: rng.standard_normal(x.shape).astype(x.dtype), shapes)
+
+
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """(path, model, variables) with registers; attention far from even."""
+    """(path, model, variables) with registers."""
     view = Preprocessing(*IMAGENET, size=16, crop=0.5)
     model = vjx.create_model("vit_micro_patch4", registers=2, preprocessing=view, **SIZES)
-    variables = jax.tree.map(lambda x: 4 * x, model.init_variables(jax.random.key(0)))
+    variables = variables_of(model, 0)
     path = tmp_path_factory.mktemp("saved") / "plain.safetensors"
     save_file(path, model, variables)
     return str(path), model, variables
@@ -87,10 +94,10 @@ def test_without_class_token_the_mean_over_patches_looks(photos, tmp_path):
         "vit_micro_patch4", class_token=False, pool="avg",
         preprocessing=Preprocessing(*IMAGENET, size=16), **SIZES,
     )  # fmt: skip
-    variables = jax.tree.map(lambda x: 4 * x, model.init_variables(jax.random.key(1)))
-    save_file(tmp_path / "x.npz", model, variables)
-    file = photos / "high.png"
-    given = [str(file), "--model", str(tmp_path / "x.npz"), "--out", str(tmp_path / "out")]
+    variables = variables_of(model, 1)
+    path, file = tmp_path / "x.safetensors", photos / "high.png"
+    save_file(path, model, variables)
+    given = [str(file), "--model", str(path), "--out", str(tmp_path / "out")]
     assert main(given) == 0
     maps = maps_of((None, model, variables), file)
     found = drawn(tmp_path / "out", "high")

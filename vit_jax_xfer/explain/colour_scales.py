@@ -20,8 +20,8 @@ _NOISE = 1e-4  # of the larger end: a smaller range is rounding, and has no colo
 class Scale:
     """What the ends of a colour table stand for. signed: 0 is its middle, and low is -high.
 
-    open: there are numbers beyond the ends, which a bar says with a "+". ValueError for an end that
-    is no number, and for low above high.
+    open: there are numbers beyond the ends, which a bar says by a "+" at the upper one. ValueError
+    for an end that is no number, and for low above high.
     """
 
     low: float
@@ -84,9 +84,8 @@ def heat(values: np.ndarray, low: float | None = None, high: float | None = None
 
 
 def end_texts(scale: Scale) -> tuple[str, str]:
-    """What stands at the lower and the upper end of a bar."""
-    low, high = number_text(scale.low), number_text(scale.high) + "+" * scale.open
-    return low + "-" * (scale.open and scale.signed), high
+    """What stands at the lower and the upper end of a bar: "0" and "0.0132+"."""
+    return number_text(scale.low), number_text(scale.high) + "+" * scale.open
 
 
 def number_text(value: float) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 from vit_jax_xfer.data.geometry import CenterCrop
 from vit_jax_xfer.data.transforms import parse
+from vit_jax_xfer.explain.cells import Cells, even_cells, pixels, stage_axes
 from vit_jax_xfer.explain.overlay import Box
 from vit_jax_xfer.models.preprocessing import INCEPTION, Preprocessing
 
@@ -39,3 +40,16 @@ def seen_box(preprocessing: Preprocessing, photo: tuple[int, int]) -> Box:
         for start, small, large, full in zip(starts, sides, resized, photo, strict=True)
     )
     return top, left, bottom, right
+
+
+def map_cells(model: Any, shape: tuple[int, int], image_size: tuple[int, int]) -> Cells:
+    """Where the cells of a map of `shape` lie on an image of (height, width) that a network sees.
+
+    Of a FilterViT those of the first of its maps that has this shape; else even ones, as patches.
+    """
+    if "filter" in model.collections:
+        sides = (stage_axes(model, pixels(number)) for number in image_size)
+        for stage, (rows, columns) in enumerate(zip(*sides, strict=True)):
+            if (len(rows), len(columns)) == shape:
+                return Cells(stage, image_size, rows, columns)
+    return even_cells(shape, image_size)
