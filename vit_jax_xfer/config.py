@@ -83,6 +83,12 @@ def default_config(task: str, model: str, *, settings: dict[str, Any], **fields:
     # are called NAME/top1 where there are several. See `add_evaluation_set`.
     config.eval.sets = ConfigDict()
     config.eval.every = 0  # steps between evaluations; 0 = at the end only
+    # Published suites (docs/suites.md), one or a tuple of their names, as ("imagenet", "a"), at the
+    # end and at evaluations whose step suites_every divides; metrics are a/top1, c/mce, …
+    config.eval.suites = FieldReference((), field_type=object)
+    config.eval.suites_root = ""  # the folder that holds them, or tfds:FOLDER
+    config.eval.suites_every = 0  # a multiple of `every`; 0 = at the end only
+    config.eval.suites_partial = False  # take sets that are not whole as they are
     # Dense benchmarks at every evaluation, one or a tuple of TASK:LAYOUT:PATH, such as
     # correspondence:willow:/data/willow.
     config.eval.benchmarks = FieldReference((), field_type=object)

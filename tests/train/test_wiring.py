@@ -20,15 +20,17 @@ from vit_jax_xfer import data
 from vit_jax_xfer.config import add_evaluation_set, field_names
 from vit_jax_xfer.data.finish import Finish
 from vit_jax_xfer.models.registry import create_model
+from vit_jax_xfer.suites.suite_set import SuiteSet
 from vit_jax_xfer.tasks import configured_model
 from vit_jax_xfer.tasks.placeholder_teacher import zeros_of
 from vit_jax_xfer.train import compile as compiling
-from vit_jax_xfer.train import dense_benchmarks, loop
+from vit_jax_xfer.train import dense_benchmarks, loop, suite_evaluation
 
 TEACHER = {"image_size": 8, "width": 16, "depth": 1, "num_heads": 2, "num_classes": 10}
 TEACHER |= {"registers": 1, "layer_scale": 0.1}
 LIKE_TEACHER = {"model.registers": 1, "model.layer_scale": 0.1}
 UNLABELED = {"unlabeled.source": "digits", "unlabeled.batch_size": 8}
+SUITES = {"eval.suites": "cifar10", "eval.suites_root": "/x"}
 WILLOW = {"eval.benchmarks": ("correspondence:willow:/x",)}
 NATIVE_16 = {"model.image_size": 16}  # of images of 8 pixels, so that tables are resized
 EVA = {"model.rotary": "eva02"}
@@ -65,6 +67,10 @@ SECOND: dict[str, tuple[Any, dict[str, Any]]] = {
     "eval.class_map": ("/nowhere", {}),
     "eval.logits": ("present", {"eval.classes": "1,2"}),
     "eval.sets": ({"other": {"split": "test[:40]"}}, {}),
+    "eval.suites": (("cifar10", "pets"), SUITES),
+    "eval.suites_root": ("/y", SUITES),
+    "eval.suites_every": (1, {**SUITES, "eval.every": 1}),
+    "eval.suites_partial": (True, SUITES),
     "eval.benchmarks": (WILLOW["eval.benchmarks"], {}),
     "eval.benchmark_size": (16, WILLOW),
     "eval.benchmark_limit": (3, WILLOW),
@@ -279,6 +285,9 @@ class Noted:
         patch.setattr(dense_benchmarks, "open_benchmark", self._benchmark)
         patch.setattr(dense_benchmarks.DenseBenchmarks, "_check", lambda opened: None)
         patch.setattr(dense_benchmarks.DenseBenchmarks, "__call__", lambda *given: {})
+        patch.setattr(suite_evaluation, "open_suite", self._suite)
+        patch.setattr(suite_evaluation, "incomplete", lambda *given: "")
+        patch.setattr(suite_evaluation.SuiteEvaluation, "figures", self._suite_figures)
         patch.setattr(data, "open_source", self._source)
         for name in ("train_stream", "eval_batches"):
             patch.setattr(data, name, self._without_workers(name, getattr(data, name)))
@@ -344,6 +353,14 @@ class Noted:
         self.note("weights", field, path, num_heads, family)
         model = create_model(path, **TEACHER, patch_size=2)
         return model, zeros_of(model)
+
+    def _suite(self, name, root, partial):
+        self.note("suite", name, root, partial)
+        return [SuiteSet(name, self._open("digits", "test"))]
+
+    def _suite_figures(self, *given):
+        self.note("suites")
+        return {}
 
     def _benchmark(self, spec, size, limit=None, *given, **more):
         self.note("benchmark", spec, size, limit)

@@ -8,7 +8,6 @@ from jax.sharding import Mesh
 
 from vit_jax_xfer.data.finish import NOTHING, Finish
 from vit_jax_xfer.tasks.task import Batch, Task, Variables
-from vit_jax_xfer.train.console import say_anywhere
 from vit_jax_xfer.train.evaluation_sets import EvaluationSet
 from vit_jax_xfer.train.inputs import Inputs
 from vit_jax_xfer.train.sharding import place, replicated, to_device
@@ -47,22 +46,41 @@ class Evaluator:
         batches: Batches,
         classes: EvaluationSet | None = None,
     ) -> dict[str, float]:
-        """Each sum divided by the number of images, as floats.
+        """Each sum of `sums` divided by the number of images, as floats.
+
+        Of a set also "broken", how many of its images can't be read and are in no figure, where
+        there are some.
+        """
+        added = self.sums(variables, frozen, batches, classes)
+        count = added.pop("count")
+        results = {name: value / count for name, value in added.items()}
+        if classes is not None and (broken := len(classes.source) - round(count)) > 0:
+            results["broken"] = broken
+        return results
+
+    def sums(
+        self,
+        variables: Variables,
+        frozen: Variables,
+        batches: Batches,
+        classes: EvaluationSet | None = None,
+    ) -> dict[str, float]:
+        """The task's sums over all images that can be read, and their number as "count".
 
         batches: this process's rows, padded to one size, with "mask" false on padding. classes: the
         set whose numbers the labels are and whose pipeline leaves the images to be finished; None =
-        labels are the model's, images finished. Of a set also "broken", how
-        many of its images can't be read and are in no figure, where there are some.
+        labels are the model's, images finished. ValueError without an image.
         """
         totals, scored, finish = [], None, NOTHING if classes is None else classes.finish
         if classes is not None and self._task.needs_labels:
             scored = classes.scored(self._task.model.num_classes)
             scored = None if scored is None else place(scored, replicated(self._mesh))
-            batches = ({**rows, "label": classes.labels(rows)} for rows in batches)
         for number, rows in enumerate(self._watched(batches)):
             local = len(rows["mask"])
             start = (number * jax.process_count() + jax.process_index()) * local
             rows = {**rows, "index": np.arange(start, start + local, dtype=np.int32)}
+            if classes is not None and self._task.needs_labels:
+                rows["label"] = classes.labels(rows)
             placed = to_device(rows, self._mesh)
             if scored is not None:
                 placed = {**placed, "scored": scored}
@@ -73,13 +91,9 @@ class Evaluator:
         # Batches are added up in float64: a float32 total loses digits over a large data set.
         host = [jax.device_get(sums) for sums in totals]
         added = {name: sum(float(sums[name]) for sums in host) for name in host[0]}
-        count = added.pop("count")
-        if not count:
+        if not added["count"]:
             raise ValueError("there is no image to evaluate that can be read")
-        results = {name: value / count for name, value in added.items()}
-        if classes is not None and (broken := len(classes.source) - round(count)) > 0:
-            results["broken"] = broken
-        return results
+        return added
 
 
 def evaluate_state(
@@ -103,8 +117,7 @@ def evaluate_sets(
     for name, chosen in inputs.eval_sets.items():
         with inputs.eval_stream(name) as batches:
             found = evaluator(variables, frozen, batches, chosen)
-            for image, reason in batches.broken.items():
-                say_anywhere(f"cannot read image {image}: {reason}; it is in no figure")
+            inputs.tell_broken(batches)
         results |= {f"{chosen.prefix}{which}{metric}": value for metric, value in found.items()}
     return results
 

@@ -119,12 +119,15 @@ class Inputs:
         return TrainBatches(streams, broken)
 
     def eval_stream(self, name: str | None = None) -> "data.streams.BatchStream":
-        """This process's rows of an evaluation set, None = the first: each image once, padded.
+        """This process's rows of an evaluation set by name, None = the first; see `stream_of`."""
+        return self.stream_of(self.eval_sets[next(iter(self.eval_sets)) if name is None else name])
+
+    def stream_of(self, chosen: EvaluationSet) -> "data.streams.BatchStream":
+        """This process's rows of an evaluation set: each image once, padded.
 
         Labels are the set's own; `EvaluationSet.match` makes the model's of them, and its `finish`
         floats of the images.
         """
-        chosen = self.eval_sets[next(iter(self.eval_sets)) if name is None else name]
         return data.eval_batches(
             chosen.source,
             chosen.pipeline,
@@ -135,6 +138,12 @@ class Inputs:
             max_broken=self.config.data.max_broken,
             in_bytes=True,
         )
+
+    @staticmethod
+    def tell_broken(batches: "data.streams.BatchStream") -> None:
+        """Names the images of an evaluation that can't be read."""
+        for image, reason in batches.broken.items():
+            say_anywhere(f"cannot read image {image}: {reason}; it is in no figure")
 
     def overview(self, labelled: bool) -> str:
         """Images and classes of each set, and what of it was left out and why.

@@ -39,6 +39,7 @@ from vit_jax_xfer.train.sharding import frozen_shardings, make_mesh, place, to_d
 from vit_jax_xfer.train.state import TrainState
 from vit_jax_xfer.train.step_log import StepLog
 from vit_jax_xfer.train.stopping import StoppedMidway, StopSignal, check_finite, check_state
+from vit_jax_xfer.train.suite_evaluation import SuiteEvaluation
 from vit_jax_xfer.train.workdir import check_workdir, claim_workdir, fingerprint, folder_of
 from vit_jax_xfer.train.workdir_lock import WorkdirLock
 
@@ -76,7 +77,8 @@ def _run(
     name_classes(task, config, inputs.class_names)
     say(inputs.overview(task.needs_labels))
     teacher = fingerprint(task.frozen)
-    check_same_files(inputs, teacher, task.initial)
+    suites = SuiteEvaluation(task, config, inputs, mesh, stop.watched)
+    check_same_files(inputs, teacher, task.initial, suites.sources())
     frozen = place(task.frozen, frozen_shardings(task.frozen, mesh, config.mesh))
     evaluator = Evaluator(task, mesh, stop.watched)
     benchmarks = DenseBenchmarks(task, config, inputs.eval_shape(), stop.leave_evaluation)
@@ -86,7 +88,7 @@ def _run(
     folder = check_workdir(workdir, config)
     if not task.trains:
         claim_workdir(folder, config)
-        return evaluate_only(task, frozen, evaluator, inputs, folder)
+        return evaluate_only(task, frozen, evaluator, suites, inputs, folder)
 
     # --- shapes, shardings and the step, compiled before anything is allocated -------------------
     checkpoints = Checkpoints(
@@ -170,6 +172,7 @@ def _run(
             if evaluating:
                 figures = evaluate_state(evaluator, state, frozen, inputs)
                 results = {**figures, **benchmarks(state.variables(), frozen)}
+                results |= suites(step, last, state, frozen)
                 writer.write(step, results, kind="eval")
                 say(f"step {step}/{run_schedule.total_steps} evaluation  {show(results)}")
                 check_finite(step, figures)
@@ -195,12 +198,19 @@ def _run(
 
 
 def evaluate_only(
-    task: Task, frozen: Variables, evaluator: Evaluator, inputs: Inputs, folder: pathlib.Path
+    task: Task,
+    frozen: Variables,
+    evaluator: Evaluator,
+    suites: SuiteEvaluation,
+    inputs: Inputs,
+    folder: pathlib.Path,
 ) -> Result:
     """A task without anything to train: its evaluation alone, from its start after a stop."""
     left = {"finished": False, "step": 0, "seconds": 0.0, "metrics": {}}
     try:
-        results = evaluate_sets(evaluator, task.init(jax.random.key(0)), frozen, inputs)
+        variables = task.init(jax.random.key(0))
+        results = evaluate_sets(evaluator, variables, frozen, inputs)
+        results |= suites.figures(variables, frozen)
     except StoppedMidway:
         return left
     with MetricWriter(folder, tensorboard=False, enabled=jax.process_index() == 0) as writer:

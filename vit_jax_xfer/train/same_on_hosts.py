@@ -9,6 +9,8 @@ import hashlib
 import importlib.metadata
 import json
 import pathlib
+import types
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -32,16 +34,23 @@ def check_same_arguments(config: ConfigDict) -> None:
         hosts.check_same(_code(), "install the same on every host")
 
 
-def check_same_files(inputs: Inputs, teacher: str, initial: Variables | None) -> None:
+def check_same_files(
+    inputs: Inputs,
+    teacher: str,
+    initial: Variables | None,
+    more: Mapping[str, data.Source] = types.MappingProxyType({}),
+) -> None:
     """As `check_same_arguments`, where the data differ, or weights that were loaded.
 
-    teacher: the fingerprint of the task's frozen arrays. initial: what `init_from` brought.
+    teacher: the fingerprint of the task's frozen arrays. initial: what `init_from` brought. more:
+    other sources, by what a message calls them.
     """
     if not hosts.several():
         return
     facts = {"task.teacher": f"weights {teacher}", "init_from": f"weights {fingerprint(initial)}"}
     sources = {"data.source": inputs.train, "unlabeled.source": inputs.unlabeled}
     sources |= {f"{one.field}.source": one.source for one in inputs.eval_sets.values()}
+    sources |= more
     for field, source in sources.items():
         if source is not None:
             facts |= {f"{field}{part}": text for part, text in _described(source).items()}

@@ -63,7 +63,7 @@ def score_set(
     rows = NamedSharding(mesh, PartitionSpec("data"))
     scored = np.ones(len(outputs), bool) if present is None else present
     batch_size = -(-batch_size // devices) * devices
-    pipeline = _preparation(model, one).pipeline()
+    pipeline = preparation(model, one).pipeline()
     sums: dict[str, float] = {}
     done = 0
     finish, reading = Finish.of(pipeline), {"batch_size": batch_size, "threads": threads}
@@ -80,7 +80,7 @@ def score_set(
     return shares(sums, one)
 
 
-def _preparation(model: Any, one: SuiteSet) -> Any:
+def preparation(model: Any, one: SuiteSet) -> Any:
     """How a set's images are prepared for a network. ValueError where that isn't known."""
     if model.preprocessing is None:
         raise ValueError(
