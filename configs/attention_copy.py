@@ -10,19 +10,22 @@ base rate of 1e-3 and a quarter of its peak (MAE's is 1e-6, `--config.optim.end_
 published=1 takes what the published code does of itself: `task.layers` the first 21 of 24 (here all
 24), `optim.layer_decay_to="last_block"` (here MAE's "head", under which all but the head learns
 1.33 times slower), float32 (here bfloat16). docs/attention_transfer.md has the list. Not run here.
-Variants: digits, fashion, cifar10; labels=N a class (0 = all), seed=N, published=1.
+inaturalist=2018 (2017, 2019, 2021) does the same on that set, `--config.data.source=` its folder:
+2411.09702 measures these, and its settings for them were not found; those here are ImageNet's.
+Variants: digits, fashion, cifar10; labels=N a class (0 = all), seed=N, published=1,
+inaturalist=YEAR.
 """
 
 from ml_collections import ConfigDict
 
 from vit_jax_xfer.config import default_config
-from vit_jax_xfer.recipes import as_the_published_code, fine_tune
+from vit_jax_xfer.recipes import as_the_published_code, fine_tune, use_inaturalist
 from vit_jax_xfer.variants import parse_arg, use_few_labels, use_variant
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """`arg`: a small variant with its numbers, "" for ImageNet."""
-    variant, numbers = parse_arg(arg, labels=5, seed=0, published=0)
+    variant, numbers = parse_arg(arg, labels=5, seed=0, published=0, inaturalist=0)
     config = default_config(
         "attention_transfer",
         "vit_large_patch16",
@@ -36,6 +39,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     fine_tune(config, epochs=100.0, batch_size=2048)
     config.optim.end_lr = 2e-3
     config.optim.ema = 0.9999
+    use_inaturalist(config, numbers["inaturalist"])
     config.seed = numbers["seed"]
     if numbers["published"]:
         as_the_published_code(config)

@@ -10,20 +10,22 @@ student's drop path, as published (`task.share_drop_path`; a whole teacher is Fa
 published=1 takes what the published code does of itself: `task.layers` the first 21 of 24, where
 its command asks for the first 18 (which are taken here), and float32 (here bfloat16).
 docs/attention_transfer.md has the list. Not run here.
-Variants: digits, fashion, cifar10; labels=N a class (0 = all), seed=N, published=1, unlabeled=1 to
-distil from the images without labels too.
+inaturalist=2018 (2017, 2019, 2021) does the same on that set, `--config.data.source=` its folder:
+2411.09702 measures these, and its settings for them were not found; those here are ImageNet's.
+Variants: digits, fashion, cifar10; labels=N a class (0 = all), seed=N, published=1,
+inaturalist=YEAR, unlabeled=1 to distil from the images without labels too.
 """
 
 from ml_collections import ConfigDict
 
 from vit_jax_xfer.config import default_config
-from vit_jax_xfer.recipes import as_the_published_code, train_from_scratch
+from vit_jax_xfer.recipes import as_the_published_code, train_from_scratch, use_inaturalist
 from vit_jax_xfer.variants import parse_arg, use_few_labels, use_variant
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """`arg`: a small variant with its numbers, "" for ImageNet."""
-    variant, numbers = parse_arg(arg, labels=5, seed=0, unlabeled=0, published=0)
+    variant, numbers = parse_arg(arg, labels=5, seed=0, unlabeled=0, published=0, inaturalist=0)
     config = default_config(
         "attention_transfer",
         "vit_large_patch16",
@@ -39,6 +41,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         dtype="bfloat16",
     )
     train_from_scratch(config, epochs=200.0, batch_size=2048, mixed=32, erasing=True)
+    use_inaturalist(config, numbers["inaturalist"])
     config.seed = numbers["seed"]
     if numbers["published"]:
         as_the_published_code(config)

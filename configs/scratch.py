@@ -6,14 +6,15 @@ Full size: ViT-L/16 on ImageNet, the scratch recipe of MAE's authors (batch 4096
 ViT-L reaches 82.6, that of 2411.09702 reaches 83.0), with RandAugment, mixup and CutMix, the latter
 two in groups of 64 images. base: ViT-B/16, stochastic depth 0.1 (82.3 in MAE's paper; 81.9 and 82.0
 in its issue 41). Not run here.
+inaturalist=2018 (2017, 2019, 2021) does the same on that set, `--config.data.source=` its folder.
 Arguments: base, large (the default), or a small variant (digits, fashion, cifar10); labels=N a
-class (0 = all), seed=N.
+class (0 = all), seed=N, inaturalist=YEAR.
 """
 
 from ml_collections import ConfigDict
 
 from vit_jax_xfer.config import default_config
-from vit_jax_xfer.recipes import train_from_scratch
+from vit_jax_xfer.recipes import train_from_scratch, use_inaturalist
 from vit_jax_xfer.variants import VARIANTS, parse_arg, use_few_labels, use_variant
 
 SIZES = {"base": 0.1, "large": 0.2}  # stochastic depth
@@ -21,7 +22,7 @@ SIZES = {"base": 0.1, "large": 0.2}  # stochastic depth
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """`arg`: a size or a small variant, with its numbers."""
-    name, numbers = parse_arg(arg, (*SIZES, *VARIANTS), labels=5, seed=0)
+    name, numbers = parse_arg(arg, (*SIZES, *VARIANTS), labels=5, seed=0, inaturalist=0)
     size = name if name in SIZES else "large"
     config = default_config(
         "classification",
@@ -32,6 +33,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         dtype="bfloat16",
     )
     train_from_scratch(config, epochs=300.0, batch_size=4096, mixed=64, erasing=False)
+    use_inaturalist(config, numbers["inaturalist"])
     config.seed = numbers["seed"]
     if name in VARIANTS:
         use_variant(config, name)

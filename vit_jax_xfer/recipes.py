@@ -2,6 +2,8 @@
 
 from ml_collections import ConfigDict
 
+from vit_jax_xfer.data.sources.inaturalist import YEARS
+
 
 def augment_strongly(config: ConfigDict, mixed: int, erasing: bool) -> None:
     """Images as MAE's authors train with labels (2111.06377), by timm's rules.
@@ -68,6 +70,22 @@ def as_the_published_code(config: ConfigDict) -> None:
     config.task.layers = tuple(range(21))
     config.optim.layer_decay_to = "last_block"
     config.model.dtype = "float32"
+
+
+def use_inaturalist(config: ConfigDict, year: int) -> None:
+    """iNaturalist's images of a year in place of ImageNet's; everything else stays. 0 = neither.
+
+    No recipe of its own is published: MAE takes its ImageNet settings for these sets and says that
+    rate and epochs were adjusted to each (2111.06377, appendix), not to what; 2411.09702 says
+    neither where this was built. So both are ImageNet's here, which is a choice: set `optim.lr` and
+    `epochs` for a set of another size. ValueError for a year without a set.
+    """
+    if not year:
+        return
+    if str(year) not in YEARS:
+        raise ValueError(f"config argument inaturalist={year}: expected one of {', '.join(YEARS)}")
+    config.data.source = f"inaturalist{year}:/data/inaturalist{year}"
+    config.eval.split = "val"
 
 
 def probe(config: ConfigDict, epochs: float) -> None:

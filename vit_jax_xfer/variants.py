@@ -102,15 +102,22 @@ def use_data(config: ConfigDict, small: Variant) -> None:
 
 
 def use_few_labels(
-    config: ConfigDict, labels: int, seed: int, unlabeled: int = 0, published: int = 0
+    config: ConfigDict,
+    labels: int,
+    seed: int,
+    unlabeled: int = 0,
+    published: int = 0,
+    inaturalist: int = 0,
 ) -> None:
     """The small variants' training on `labels` images a class: a few hundred steps, no frills.
 
-    unlabeled: 1 adds all training images, without labels, as a second stream. published: 1 is a
-    ValueError, since it is of the full size alone.
+    unlabeled: 1 adds all training images, without labels, as a second stream. published,
+    inaturalist: ValueError unless 0, since they are of the full size alone.
     """
-    if published:
-        raise ValueError("config argument published=1: of the full size alone; leave one out")
+    for name, value in {"published": published, "inaturalist": inaturalist}.items():
+        if value:
+            raise ValueError(f"config argument {name}={value}: of the full size alone; leave one "
+                             "out")  # fmt: skip
     config.seed = seed
     config.data.per_class, config.data.subset_seed = labels, seed
     config.epochs, config.steps, config.batch_size = None, 800, 64

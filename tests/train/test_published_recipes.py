@@ -23,6 +23,7 @@ from vit_jax_xfer.train.schedule import learning_rates, make_run_schedule
 from vit_jax_xfer.train.sharding import frozen_shardings, make_mesh, place, to_device
 
 IMAGENET, A_HUNDREDTH = 1_281_167, 128_000
+YEARS = {"2017": 579_184, "2018": 437_513}  # of 2019 only the sum with val is published
 # What trains nothing of its own, and LiFT's, whose published numbers tests/test_configs.py has.
 OTHERS = {"ensemble", "lift", "convex_lift"}
 
@@ -60,13 +61,18 @@ EVERYTHING |= {"decayed": ("stem/norm/scale", "stem/conv/bias", "head/bias")}
 # and README_revenge.md; FilterViT's scripts. Steps are epochs × images / batch.
 RECIPES = {
     "scratch": Recipe(1.6e-3, 1e-6, 93_835, 6256, 0.3, 0.2, 64, erasing=False),
+    "scratch:inaturalist=2018": Recipe(1.6e-3, 1e-6, 32_044, 2136, 0.3, 0.2, 64, erasing=False),
     "scratch:base": Recipe(1.6e-3, 1e-6, 93_835, 6256, 0.3, 0.1, 64, erasing=False),
     "finetune": Recipe(4e-3, 1e-6, 62_557, 6256, 0.05, 0.2),
     "finetune:base": Recipe(2e-3, 1e-6, 125_114, 6256, 0.05, 0.1),
+    "finetune:inaturalist=2018": Recipe(4e-3, 1e-6, 21_363, 2136, 0.05, 0.2),
+    "finetune:base,inaturalist=2017": Recipe(2e-3, 1e-6, 56_561, 2828, 0.05, 0.1),
     "finetune:huge": Recipe(4e-3, 1e-6, 62_557, 6256, 0.05, 0.3, 16),
     "attention_copy": Recipe(8e-3, 2e-3, 62_557, 3128, 0.05),
+    "attention_copy:inaturalist=2017": Recipe(8e-3, 2e-3, 28_280, 1414, 0.05),
     "attention_copy:published=1": Recipe(8e-3, 2e-3, 62_557, 3128, 0.05),
     "attention_distill": Recipe(8e-4, 1e-6, 125_114, 12_511, 0.3, 0.2),
+    "attention_distill:inaturalist=2018": Recipe(8e-4, 1e-6, 42_726, 4273, 0.3, 0.2),
     "attention_distill:published=1": Recipe(8e-4, 1e-6, 125_114, 12_511, 0.3, 0.2),
     "finetuned_teacher": Recipe(8e-4, 1e-6, 125_114, 12_511, 0.3, 0.2),
     "feature_distill": Recipe(8e-4, 1e-6, 125_114, 12_511, 0.3, 0.2),
@@ -98,6 +104,7 @@ RECIPES = {
 # What of a recipe neither changes the program nor the numbers in it is not run again.
 SAME_STEPS = {"deit:tiny", "deit:small", "deit3:huge", "deit3:large224", "deit3:huge224"}
 SAME_STEPS |= {"linear_probe:base", "linear_probe:huge", "masked_pretraining:huge,epochs=1600"}
+SAME_STEPS |= {recipe for recipe in RECIPES if "inaturalist" in recipe}
 SAME_STEPS |= {"finetune:huge", "finetuned_teacher", "scratch:base"}
 
 
@@ -114,6 +121,7 @@ def test_every_config_has_its_published_numbers_here():
 def test_the_numbers_are_the_published_ones(recipe):
     config, wanted = config_of(recipe), RECIPES[recipe]
     images = A_HUNDREDTH if config.data.classes else IMAGENET
+    images = YEARS.get(config.data.source.partition(":")[0].removeprefix("inaturalist"), images)
     run_schedule = make_run_schedule(config, images / config.batch_size)
     assert learning_rates(config) == pytest.approx((wanted.peak, wanted.end), rel=1e-6)
     assert (run_schedule.total_steps, run_schedule.warmup_steps) == (wanted.steps, wanted.warmup)
@@ -165,6 +173,17 @@ def test_what_the_published_code_does_of_itself_is_asked_for_by_name():
         assert (ours.model.dtype, theirs.model.dtype) == ("bfloat16", "float32")
         with pytest.raises(ValueError, match="published=1: of the full size alone"):
             load_config(name, "digits,published=1")
+
+
+def test_a_year_of_inaturalist():
+    for name in ("scratch", "finetune", "attention_copy", "attention_distill"):
+        config = load_config(name, "inaturalist=2019")
+        assert config.data.source == "inaturalist2019:/data/inaturalist2019"
+        assert config.eval.split == "val" and config.model.num_classes is None
+        with pytest.raises(ValueError, match="inaturalist=2020: expected one of 2017, 2018, 2019,"):
+            load_config(name, "inaturalist=2020")
+        with pytest.raises(ValueError, match="inaturalist=2018: of the full size alone"):
+            load_config(name, "digits,inaturalist=2018")
 
 
 def test_what_sets_the_probe_and_deit3_apart():
