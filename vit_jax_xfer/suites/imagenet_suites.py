@@ -4,6 +4,8 @@ import dataclasses
 import json
 import pathlib
 import re
+from collections.abc import Sequence
+from typing import Any
 
 from vit_jax_xfer.data.sources.class_match import RenamedClasses
 from vit_jax_xfer.data.sources.named_files import read_text
@@ -92,13 +94,8 @@ def open_real(
         raise ValueError(f"{name}: no real.json beside {place}; it is in google-research/reassessed"
                          "-imagenet")  # fmt: skip
     right = _right_classes(name, found)
-    scored = sum(map(bool, right))
-    if not partial and (len(right), scored) != (suite.images, _REAL_SCORED):
-        raise ValueError(
-            f"{name}: {found} is about {len(right):,} images, of which {scored:,} are scored, and "
-            f"the published one about {suite.images:,}, {_REAL_SCORED:,}; --partial takes it as it "
-            "is"
-        )
+    if not partial:
+        check_scored(name, str(found), right)
     truths = []
     for file in source.files:  # type: ignore[attr-defined]
         number = validation_number(file)
@@ -106,6 +103,16 @@ def open_real(
             raise ValueError(f"{name}: {file} is not called ILSVRC2012_val_00000001.JPEG or so")
         truths.append(tuple(synsets()[label] for label in dict.fromkeys(right[number - 1])))
     return [SuiteSet(name, source, tuple(truths))]
+
+
+def check_scored(name: str, found: str, right: Sequence[Sequence[Any]]) -> None:
+    """ValueError unless as many images have right classes as in the published list of ReaL's."""
+    scored = sum(map(bool, right))
+    if scored != _REAL_SCORED:
+        raise ValueError(
+            f"{name}: {found} is about {len(right):,} images, of which {scored:,} are scored, and "
+            f"the published one scores {_REAL_SCORED:,}; --partial takes it as it is"
+        )
 
 
 def _right_classes(name: str, path: pathlib.Path) -> list[list[int]]:

@@ -12,6 +12,7 @@ from vit_jax_xfer.local_paths import local_path
 from vit_jax_xfer.suites.corrupted_sets import corruptions_of, open_corrupted
 from vit_jax_xfer.suites.imagenet_labels import CORRUPTIONS, SEVERITIES
 from vit_jax_xfer.suites.imagenet_suites import (
+    check_scored,
     open_imagenet_c,
     open_numbered,
     open_real,
@@ -42,6 +43,8 @@ def open_suite(name: str, root: str | os.PathLike[str], partial: bool = False) -
     if os.fspath(root).startswith(TFDS):
         one = open_tfds_suite(name, os.fspath(root).removeprefix(TFDS))
         suite.check_whole(one.source, one.classes_with_images(), partial)
+        if name == "real" and not partial:
+            check_scored(name, one.source.name, one.truths or ())
         return [one]
     folder = local_path(root, "suites")
     place = find_place(folder, suite.places)
