@@ -14,12 +14,39 @@ _WHERE = {
     "METHODS": "vit_jax_xfer.explain.attribution",
     "Attribution": "vit_jax_xfer.explain.attribution",
     "attribute": "vit_jax_xfer.explain.attribution",
+    "abpc": "vit_jax_xfer.evaluate.faithfulness.perturbation",
+    "blurred": "vit_jax_xfer.evaluate.faithfulness.perturbation",
     "class_attention": "vit_jax_xfer.explain.class_token_maps",
+    "energy": "vit_jax_xfer.evaluate.faithfulness.localisation",
+    "even_steps": "vit_jax_xfer.evaluate.faithfulness.perturbation",
+    "localise": "vit_jax_xfer.evaluate.faithfulness.localisation",
+    "perturb": "vit_jax_xfer.evaluate.faithfulness.perturbation",
+    "saco": "vit_jax_xfer.evaluate.faithfulness.perturbation",
 }
 
-__all__ = ["METHODS", "Attribution", "attribute", "class_attention"]
+__all__ = [
+    "METHODS",
+    "Attribution",
+    "abpc",
+    "attribute",
+    "blurred",
+    "class_attention",
+    "energy",
+    "even_steps",
+    "localise",
+    "perturb",
+    "saco",
+]
 
 if TYPE_CHECKING:
+    from vit_jax_xfer.evaluate.faithfulness.localisation import energy, localise
+    from vit_jax_xfer.evaluate.faithfulness.perturbation import (
+        abpc,
+        blurred,
+        even_steps,
+        perturb,
+        saco,
+    )
     from vit_jax_xfer.explain.attribution import METHODS, Attribution, attribute
     from vit_jax_xfer.explain.class_token_maps import class_attention
 

@@ -1,0 +1,1 @@
+"""Whether a map shows what an answer rests on: images perturbed by it, and objects found by it."""

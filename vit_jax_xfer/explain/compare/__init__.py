@@ -1,0 +1,1 @@
+"""The command that measures methods of attribution beside each other."""
