@@ -89,6 +89,8 @@ def default_config(task: str, model: str, *, settings: dict[str, Any], **fields:
     config.eval.suites_root = ""  # the folder that holds them, or tfds:FOLDER
     config.eval.suites_every = 0  # a multiple of `every`; 0 = at the end only
     config.eval.suites_partial = False  # take sets that are not whole as they are
+    # From the suites' class names to the model's, as eval.class_map; "" = the same names.
+    config.eval.suites_class_map = ""
     # Dense benchmarks at every evaluation, one or a tuple of TASK:LAYOUT:PATH, such as
     # correspondence:willow:/data/willow.
     config.eval.benchmarks = FieldReference((), field_type=object)

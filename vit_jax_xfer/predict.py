@@ -53,6 +53,10 @@ def predict(
     from vit_jax_xfer.suites.imagenet_labels import class_names_of
 
     names = class_names_of(model)
+    if model.preprocessing is None:
+        raise ValueError(
+            "the network doesn't say how its images are prepared; save it with a Preprocessing"
+        )
     probabilities = jax.jit(
         lambda variables, images: jax.nn.softmax(
             model.apply(variables, images).astype(jnp.float32), axis=-1
@@ -65,7 +69,7 @@ def predict(
             try:
                 prepared.append((str(file), preprocess(model, file)[0]))
             except (ValueError, OSError) as error:
-                if broken is None or model.preprocessing is None:
+                if broken is None:
                     raise
                 broken(str(error))
         if prepared:

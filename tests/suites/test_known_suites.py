@@ -195,6 +195,22 @@ def test_a_corrupted_set_of_ones_own(tmp_path):
         open_suite("corrupted", tmp_path)
 
 
+def test_a_network_that_calls_classes_otherwise(tree, tmp_path):
+    """By a map from the set's names to the model's, of those that are predicted as well."""
+    words = {name: f"word {number}" for number, name in enumerate(synsets())}
+    outputs = tuple(words[name] for name in OUTPUTS)
+    (tmp_path / "map.json").write_text(json.dumps(words))
+    for name in ("real", "a", "v2"):
+        (usual,) = open_suite(name, tree, True)
+        (one,) = open_suite(name, tree, True, str(tmp_path / "map.json"))
+        np.testing.assert_array_equal(one.targets(outputs), usual.targets(OUTPUTS))
+        np.testing.assert_array_equal(one.predictable(outputs), usual.predictable(OUTPUTS))
+    with pytest.raises(ValueError, match="its class 'n.*' is none of the model's 1000"):
+        usual.targets(outputs)
+    with pytest.raises(ValueError, match="class_map: it renames 'x', …, and none of these is a cl"):
+        open_suite("a", tree, True, {"x": "y"})
+
+
 def test_real_json_of_other_images(tree, tmp_path, monkeypatch):
     shutil.copytree(tree / "imagenet", tmp_path / "imagenet")
     monkeypatch.setitem(SUITES, "real", SUITES["real"].__class__(

@@ -71,6 +71,7 @@ SECOND: dict[str, tuple[Any, dict[str, Any]]] = {
     "eval.suites_root": ("/y", SUITES),
     "eval.suites_every": (1, {**SUITES, "eval.every": 1}),
     "eval.suites_partial": (True, SUITES),
+    "eval.suites_class_map": ("/x", SUITES),
     "eval.benchmarks": (WILLOW["eval.benchmarks"], {}),
     "eval.benchmark_size": (16, WILLOW),
     "eval.benchmark_limit": (3, WILLOW),
@@ -354,8 +355,8 @@ class Noted:
         model = create_model(path, **TEACHER, patch_size=2)
         return model, zeros_of(model)
 
-    def _suite(self, name, root, partial):
-        self.note("suite", name, root, partial)
+    def _suite(self, name, *given):
+        self.note("suite", name, given)
         return [SuiteSet(name, self._open("digits", "test"))]
 
     def _suite_figures(self, *given):

@@ -6,7 +6,9 @@ Sources: ImageNet (1409.0575), ReaL (2006.07159), A (1907.07174), R (2006.16241)
 
 import os
 import pathlib
+from collections.abc import Mapping
 
+from vit_jax_xfer.data.sources.class_match import read_class_map
 from vit_jax_xfer.data.sources.inaturalist import YEARS, open_inaturalist
 from vit_jax_xfer.local_paths import local_path
 from vit_jax_xfer.suites.corrupted_sets import corruptions_of, open_corrupted
@@ -31,12 +33,23 @@ _VALIDATION = (
 )
 
 
-def open_suite(name: str, root: str | os.PathLike[str], partial: bool = False) -> list[SuiteSet]:
+def open_suite(
+    name: str,
+    root: str | os.PathLike[str],
+    partial: bool = False,
+    class_map: str | Mapping[str, str] = "",
+) -> list[SuiteSet]:
     """The sets of a suite below a folder, or of tfds.
 
     root: a folder, "tfds:" or "tfds:FOLDER" of prepared sets. partial: a part of the suite will do.
-    ValueError naming the suite where it is unknown, not there, or not whole.
+    class_map: from the set's class names to the model's, as `read_class_map` reads it. ValueError
+    naming the suite where it is unknown, not there, or not whole.
     """
+    renamed = read_class_map(class_map) if class_map else {}
+    return [one.with_class_map(renamed) for one in _open(name, root, partial)]
+
+
+def _open(name: str, root: str | os.PathLike[str], partial: bool) -> list[SuiteSet]:
     if name not in SUITES:
         raise ValueError(f"suites: {name!r} is none of {', '.join(SUITES)}")
     suite = SUITES[name]

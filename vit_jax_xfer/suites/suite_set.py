@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -18,7 +18,7 @@ class SuiteSet:
     it isn't scored; None = the source's own label. scored: the classes that can be predicted; None
     = all of the model's. crop_only: whether images are at the network's size but for a crop.
     numbered: whether published networks have its classes by number, so that outputs without names
-    are these (iNaturalist's categories).
+    are these (iNaturalist's categories). renamed: what the model calls some of the classes.
     """
 
     name: str
@@ -27,6 +27,7 @@ class SuiteSet:
     scored: tuple[str, ...] | None = None
     crop_only: bool = False
     numbered: bool = False
+    renamed: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def targets(self, outputs: Sequence[str]) -> np.ndarray:
         """The numbers of the outputs that are right for each image, int32 (N, M), -1 where fewer.
@@ -67,9 +68,24 @@ class SuiteSet:
         labels = np.unique(self.source.labels())
         return len({self.source.class_names[label] for label in labels[labels >= 0]})
 
+    def with_class_map(self, class_map: Mapping[str, str]) -> "SuiteSet":
+        """The set for a model that calls some of its classes otherwise.
+
+        class_map: from the set's names to the model's. ValueError where it renames none.
+        """
+        own = {name for right in self.truths or () for name in right}
+        own |= {*(self.scored or ()), *self.source.class_names}
+        if class_map and not own & set(class_map):
+            raise ValueError(
+                f"class_map: it renames {', '.join(map(repr, list(class_map)[:3]))}, …, and none "
+                f"of these is a class of {self.name}; it goes from the set's names to the model's"
+            )
+        return dataclasses.replace(self, renamed=dict(class_map))
+
     def _match(self, names: Sequence[str], outputs: Sequence[str]) -> np.ndarray:
+        called = [self.renamed.get(name, name) for name in names]
         try:
-            table = match_classes(names, outputs).table
+            table = match_classes(called, outputs).table
         except ValueError as error:
             raise ValueError(f"{self.name}: {self.source.name}: {error}") from None
         strange = [] if self.scored is None else sorted(set(names) - set(self.scored))

@@ -96,12 +96,11 @@ class SuiteEvaluation:
         self._suites: dict[str, list[SuiteImages]] = {}
         for name in names:
             try:
-                sets = open_suite(name, config.eval.suites_root, config.eval.suites_partial)
+                how = config.eval.suites_partial, config.eval.suites_class_map
+                sets = open_suite(name, config.eval.suites_root, *how)
                 self._suites[name] = [self._prepared(task, config, one) for one in sets]
             except (ValueError, OSError) as error:
-                text = str(error).removeprefix("suites: ")
-                text = text.replace("--partial takes", "eval.suites_partial=True takes")
-                raise ValueError(f"eval.suites: {text}") from None
+                raise ValueError(_by_field(str(error))) from None
             self._tell(name, sets)
 
     def _prepared(self, task: Task, config: ConfigDict, one: SuiteSet) -> SuiteImages:
@@ -167,6 +166,14 @@ def _names(config: ConfigDict) -> tuple[str, ...]:
     given = config.eval.suites
     listed = given.split(",") if isinstance(given, str) else given
     return tuple(name for one in listed if (name := str(one).strip()))
+
+
+def _by_field(text: str) -> str:
+    """An error of a suite, with the config's fields in place of the command's flags."""
+    text = text.replace("--partial takes", "eval.suites_partial=True takes")
+    kind, colon, rest = text.partition(":")
+    field = {"suites": "eval.suites", "class_map": "eval.suites_class_map"}.get(kind)
+    return f"{field}:{rest}" if field else f"eval.suites: {text}"
 
 
 def _check_fields(names: tuple[str, ...], task: Task, config: ConfigDict) -> None:

@@ -45,7 +45,7 @@ def _measure(options: argparse.Namespace) -> None:
     suites = {}
     with naming_flag("--suites", options):
         for name in options.suites:
-            suites[name] = open_suite(name, options.data, options.partial)
+            suites[name] = open_suite(name, options.data, options.partial, options.class_map)
     rows: suite_table.Rows = {}
     sets: dict[str, Any] = {}
     for name, source in networks.items():
@@ -136,6 +136,9 @@ def _parser() -> argparse.ArgumentParser:
         help="the folder that holds the suites' folders or archives (docs/suites.md), or "
         "tfds:FOLDER, where tfds has prepared them (tfds: = its own)")  # fmt: skip
     add("--relative-to", metavar="NAME", help="the network whose figures others are compared with")
+    add("--class-map", default="", metavar="FILE",
+        help="from a set's class names to the networks', where they differ: a .json file of an "
+        "object, or two names a line with a tab between")  # fmt: skip
     add("--partial", action="store_true", help="take sets that are not whole as they are")
     add("--batch-size", type=positive, default=64, metavar="N", help="images at once (default 64)")
     add("--threads", type=positive, default=2, metavar="N",
