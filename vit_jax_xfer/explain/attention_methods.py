@@ -129,10 +129,7 @@ def _from_joint(
     pooled: jax.Array | None,
     seen: Watched,
 ) -> Parts:
-    if pooled is not None:
-        joint_rows = products.pad_prefix(network, images, pooled) @ joint
-        return {"tokens": joint_rows[:, 0], "joint": joint, "target": seen.target}
-    tokens = products.read_rows(network, images, joint)
+    tokens = products.read_joint(network, images, joint, pooled)
     return {"tokens": tokens, "joint": joint, "target": seen.target}
 
 

@@ -75,6 +75,18 @@ def read_rows(network: WatchedNetwork, images: jax.Array, matrix: jax.Array) -> 
     return jnp.einsum("t,bts->bs", weights.astype(matrix.dtype), matrix)
 
 
+def read_joint(
+    network: WatchedNetwork, images: jax.Array, joint: jax.Array, pooled: jax.Array | None
+) -> jax.Array:
+    """What the head takes of each token, (B, T), through all blocks' joint matrix (B, T, T).
+
+    pooled: the row (B, 1, S) of attention pooling, where there is one.
+    """
+    if pooled is None:
+        return read_rows(network, images, joint)
+    return (pad_prefix(network, images, pooled) @ joint)[:, 0]
+
+
 def pad_prefix(network: WatchedNetwork, images: jax.Array, row: jax.Array) -> jax.Array:
     """A row (B, 1, S) of attention pooling with zeros for prefix tokens that it doesn't see."""
     missing = network.model.num_tokens(images.shape) - row.shape[-1]

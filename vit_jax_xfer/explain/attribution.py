@@ -18,6 +18,8 @@ from vit_jax_xfer.explain import (
     baselines,
     class_activation,
     input_gradients,
+    legrad,
+    relevance_methods,
 )
 from vit_jax_xfer.explain.patch_sums import sum_cells
 from vit_jax_xfer.explain.watched_network import WatchedNetwork, open_network
@@ -43,11 +45,13 @@ class Method:
     """function (network, images, target, **options) → parts of an Attribution.
 
     of_class: whether it explains a class, which needs a head. signed: as Attribution's.
+    of_any: whether it takes any flax module, not only this project's networks.
     """
 
     function: Callable[..., dict[str, Any]]
     of_class: bool = True
     signed: bool = False
+    of_any: bool = False
 
     @property
     def options(self) -> dict[str, inspect.Parameter]:
@@ -56,22 +60,31 @@ class Method:
         return {name: one for name, one in given.items() if one.kind is one.KEYWORD_ONLY}
 
 
+def _of_any(function: Callable[..., dict[str, Any]], **fields: bool) -> Method:
+    return Method(function, of_any=True, **fields)
+
+
 TABLE: dict[str, Method] = {
     "attention_gradcam": Method(attention_methods.attention_gradcam),
-    "edges": Method(baselines.edges, of_class=False),
+    "attn_lrp": Method(relevance_methods.attn_lrp, signed=True),
+    "cp_lrp": Method(relevance_methods.cp_lrp, signed=True),
+    "edges": _of_any(baselines.edges, of_class=False),
     "generic_attention": Method(attention_methods.generic_attention),
-    "gradcam": Method(class_activation.gradcam, signed=True),
-    "gradcam_plus_plus": Method(class_activation.gradcam_plus_plus, signed=True),
+    "gradcam": _of_any(class_activation.gradcam, signed=True),
+    "gradcam_plus_plus": _of_any(class_activation.gradcam_plus_plus, signed=True),
     "gradient_rollout": Method(attention_methods.gradient_rollout),
-    "hirescam": Method(class_activation.hirescam, signed=True),
-    "input_x_gradient": Method(input_gradients.input_x_gradient, signed=True),
-    "integrated_gradients": Method(input_gradients.integrated_gradients, signed=True),
-    "layercam": Method(class_activation.layercam, signed=True),
-    "random": Method(baselines.random, of_class=False),
+    "hirescam": _of_any(class_activation.hirescam, signed=True),
+    "input_x_gradient": _of_any(input_gradients.input_x_gradient, signed=True),
+    "integrated_gradients": _of_any(input_gradients.integrated_gradients, signed=True),
+    "layercam": _of_any(class_activation.layercam, signed=True),
+    "legrad": Method(legrad.legrad),
+    "partial_lrp": Method(relevance_methods.partial_lrp),
+    "random": _of_any(baselines.random, of_class=False),
     "raw_attention": Method(attention_methods.raw_attention, of_class=False),
     "rollout": Method(attention_methods.rollout, of_class=False),
-    "smoothgrad": Method(input_gradients.smoothgrad),
-    "xgradcam": Method(class_activation.xgradcam, signed=True),
+    "smoothgrad": _of_any(input_gradients.smoothgrad),
+    "transformer_attribution": Method(relevance_methods.transformer_attribution),
+    "xgradcam": _of_any(class_activation.xgradcam, signed=True),
 }
 METHODS: tuple[str, ...] = tuple(sorted(TABLE))
 
@@ -123,6 +136,11 @@ def _explain(
         raise ValueError(
             f"{method}: explains a class, and this network has no head (num_classes=0); use "
             "rollout or raw_attention, or give it a head"
+        )
+    if not (chosen.of_any or network.is_transformer or network.is_filter):
+        raise ValueError(
+            f"{method}: looks into this project's networks, not into a {type(model).__name__}; "
+            "use gradcam or a method of pixels"
         )
     images = images.astype(jnp.promote_types(images.dtype, jnp.float32))
     parts = chosen.function(network, images, target, **dict(options))

@@ -77,11 +77,5 @@ def _gradients(
     network: WatchedNetwork, images: jax.Array, target: Any
 ) -> tuple[jax.Array, jax.Array]:
     """The explained classes (B,), and their logits' derivatives by the images (B, H, W, C)."""
-
-    def score(images: jax.Array) -> tuple[jax.Array, jax.Array]:
-        logits = network.logits(images)
-        chosen = network.chosen(logits, target)
-        return network.scores(logits, chosen).sum(), chosen
-
-    gradients, chosen = jax.grad(score, has_aux=True)(images)
-    return chosen, gradients
+    seen = network.watch(images, target, maps=False, inputs=True)
+    return seen.target, seen.inputs

@@ -35,6 +35,7 @@ class Watched:
 
     values: trees of arrays by module, "map" (B, H, T, S) for attention and "value" for places.
     gradients: of the sum of the explained classes' logits, in the same trees; {} where unasked.
+    inputs: the derivative by the images, (B, H, W, C), None where unasked.
     kept: what filter stages chose, (B, K) by stage.
     """
 
@@ -42,6 +43,7 @@ class Watched:
     target: jax.Array | None
     values: Tree
     gradients: Tree
+    inputs: jax.Array | None = None
     kept: Mapping[str, jax.Array] = flax.struct.field(default_factory=dict)
 
 
@@ -64,7 +66,7 @@ class WatchedNetwork:
 
     def logits(self, images: jax.Array, interceptors: Sequence[Interceptor] = ()) -> Any:
         """(B, K) float32, None for a network without a head."""
-        return self._run(images, {}, interceptors, maps=False)[0]
+        return self.run(images, {}, interceptors)[0]
 
     def chosen(self, logits: jax.Array | None, target: jax.Array | None) -> jax.Array | None:
         """The classes (B,) that are explained: those asked for, else those predicted."""
@@ -86,51 +88,64 @@ class WatchedNetwork:
         maps: bool = True,
         place: Place | None = None,
         gradients: bool = True,
+        inputs: bool = False,
         interceptors: Sequence[Interceptor] = (),
     ) -> Watched:
         """A pass with all maps noted, and the outputs of `place`; then the score's derivatives.
 
+        inputs: also the derivative by the images.
         interceptors: stand inside those that note, so that derivatives are those which they make.
         """
-        around = (*interceptors, _note(maps, place))
+        around = (*interceptors, note(maps, place))
+        show = ("attention",) if maps or interceptors else ()  # rules stand at maps too
 
-        def run(offsets: Tree) -> tuple[jax.Array | None, Tree]:
-            return self._run(images, offsets, around, maps)
+        def run(offsets: Tree, images: jax.Array) -> tuple[jax.Array | None, Tree]:
+            return self.run(images, offsets, around, show)
 
         if not gradients:
-            logits, found = run({})
-            return _watched(logits, self.chosen(logits, target), found, {})
+            logits, found = run({}, images)
+            return _watched(logits, self.chosen(logits, target), found, {}, None)
 
-        def score(offsets: Tree) -> tuple[jax.Array, Any]:
-            logits, found = run(offsets)
+        def score(offsets: Tree, images: jax.Array) -> tuple[jax.Array, Any]:
+            logits, found = run(offsets, images)
             chosen = self.chosen(logits, target)
             return self.scores(logits, chosen).sum(), (logits, chosen, found)
 
-        _, shapes = jax.eval_shape(run, {})
-        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes.get("watched", {}))
-        slopes, seen = jax.grad(score, has_aux=True)(_offsets(zeros))
-        return _watched(*seen, _offsets(slopes, back=True))
+        _, shapes = jax.eval_shape(run, {}, images)
+        zeros = as_offsets(shapes.get("watched", {}))
+        by = (0, 1) if inputs else (0,)
+        (slopes, *rest), seen = jax.grad(score, by, has_aux=True)(zeros, images)
+        return _watched(*seen, as_values(slopes), rest[0] if inputs else None)
 
-    def _run(
-        self, images: jax.Array, offsets: Tree, interceptors: Sequence[Interceptor], maps: bool
+    def run(
+        self,
+        inputs: jax.Array,
+        offsets: Tree,
+        interceptors: Sequence[Interceptor],
+        show: Sequence[str] = (),
+        method: str = "forward",
     ) -> tuple[jax.Array | None, Tree]:
+        """Logits, and the collections that were written, `watched` and those of `show`."""
         variables = dict(self.variables)
         if offsets:
             variables["given"] = _merge(variables.get("given", {}), offsets)
-        # With maps to show a block builds them; a filter network shown its choices runs as one.
-        mutable = ["watched", *(["attention", "filter"] if maps or self.is_filter else [])]
-        method = "forward" if isinstance(self.model, Network) else None
+        # A filter network that shows its choices runs as one, not part after part of the batch.
+        mutable = ["watched", *show, *(["filter"] if self.is_filter else [])]
+        ours = isinstance(self.model, Network)
         with contextlib.ExitStack() as stack:
             for interceptor in reversed(interceptors):
                 stack.enter_context(nn.intercept_methods(interceptor))
-            out, found = self.model.apply(variables, images, mutable=mutable, method=method)
-        logits = out.logits if method else out
-        return logits, found
+            out, found = self.model.apply(
+                variables, inputs, mutable=mutable, method=method if ours else None
+            )
+        return (out.logits if ours else out), found
 
 
-def _watched(logits: Any, target: Any, found: Tree, gradients: Tree) -> Watched:
+def _watched(
+    logits: Any, target: Any, found: Tree, gradients: Tree, inputs: jax.Array | None
+) -> Watched:
     kept = {name: stage["kept"] for name, stage in found.get("filter", {}).items()}
-    return Watched(logits, target, found.get("watched", {}), gradients, kept)
+    return Watched(logits, target, found.get("watched", {}), gradients, inputs, kept)
 
 
 def open_network(model: nn.Module, variables: Any) -> WatchedNetwork:
@@ -169,7 +184,7 @@ def leaves(tree: Tree, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, 
             yield (*path, name), value
 
 
-def _note(maps: bool, place: Place | None) -> Interceptor:
+def note(maps: bool, place: Place | None) -> Interceptor:
     """Notes maps and the outputs of a place, each with what `given` adds to it."""
 
     def interceptor(next_fun: Any, args: Any, kwargs: Any, context: Any) -> Any:
@@ -188,14 +203,22 @@ def _noted(module: nn.Module, name: str, value: jax.Array) -> jax.Array:
     return value if offset is None else value + offset
 
 
-def _offsets(tree: Tree, back: bool = False) -> dict[str, Any]:
-    """The tree with arrays under the names by which they are added, or back under their own."""
+def as_offsets(tree: Tree) -> dict[str, Any]:
+    """Zeros of the shapes of what was noted, by the names under which they are added to it."""
+    return _renamed(tree, lambda name: f"{name}_offset", lambda x: jnp.zeros(x.shape, x.dtype))
+
+
+def as_values(tree: Tree) -> dict[str, Any]:
+    """The derivatives by offsets, by the names of what they were added to."""
+    return _renamed(tree, lambda name: name.removesuffix("_offset"), lambda x: x)
+
+
+def _renamed(tree: Tree, rename: Callable[[str], str], change: Callable[[Any], Any]) -> Any:
     return {
-        name: _offsets(value, back) for name, value in tree.items() if isinstance(value, Mapping)
-    } | {
-        (name.removesuffix("_offset") if back else f"{name}_offset"): value
+        name if isinstance(value, Mapping) else rename(name): _renamed(value, rename, change)
+        if isinstance(value, Mapping)
+        else change(value)
         for name, value in tree.items()
-        if not isinstance(value, Mapping)
     }
 
 

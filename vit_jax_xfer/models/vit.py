@@ -426,14 +426,13 @@ class VisionTransformer(Network):
             pooled = tokens[:, self.prefix_tokens :].max(axis=1)
         else:
             patches = tokens if self.pool == "avg_all" else tokens[:, self.prefix_tokens :]
-            # A mean over thousands of tokens needs more digits than bf16 has.
-            pooled = patches.astype(jnp.float32).mean(axis=1).astype(tokens.dtype)
+            pooled = self.mean(patches)
             if self.pool == "cls_avg":
                 pooled = jnp.concatenate([tokens[:, 0], pooled], axis=-1)
             elif self.pool == "avg_max":
-                pooled = 0.5 * (patches.max(axis=1) + pooled)
+                pooled = self.average(patches.max(axis=1), pooled)
         pooled = self.head_norm(pooled) if self.norm_after_pool else pooled
-        return jnp.tanh(self.representation(pooled)) if self.pre_logits else pooled
+        return self.activate(self.representation(pooled)) if self.pre_logits else pooled
 
     def _classify(self, tokens: jax.Array, pooled: jax.Array, train: bool) -> jax.Array:
         """Logits (B, K), at least float32; DeiT's are the mean of its two heads'."""
@@ -441,8 +440,22 @@ class VisionTransformer(Network):
         logits = self.head(seen)
         if self.has_distillation_head:
             second = self.distillation_classifier(tokens[:, int(self.class_token)])
-            logits = (logits + second) / 2
+            logits = self.average(logits, second)
         return logits
+
+    # As methods, which an onlooker can replace (collections.py).
+
+    def mean(self, tokens: jax.Array) -> jax.Array:
+        """The mean of tokens (B, T, C): over thousands of them it takes more than bf16's digits."""
+        return tokens.astype(jnp.float32).mean(axis=1).astype(tokens.dtype)
+
+    def average(self, first: jax.Array, second: jax.Array) -> jax.Array:
+        """The mean of two."""
+        return (first + second) / 2
+
+    def activate(self, x: jax.Array) -> jax.Array:
+        """The activation before the head, of each number alone."""
+        return jnp.tanh(x)
 
     def _check_fields(self) -> None:
         for field, allowed in _CHOICES.items():

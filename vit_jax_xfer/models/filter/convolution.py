@@ -85,12 +85,16 @@ class InvertedResidual(nn.Module):
         y = x
         if self.expand != 1:
             y = self._pointwise(hidden, "widen")(y)
-            y = nn.silu(BatchNorm(dtype=self.dtype, name="widen_norm")(y, train))
+            y = self.activate(BatchNorm(dtype=self.dtype, name="widen_norm")(y, train))
         y = Depthwise(self.stride, self.dtype, name="depthwise")(y)
-        y = nn.silu(BatchNorm(dtype=self.dtype, name="depthwise_norm")(y, train))
+        y = self.activate(BatchNorm(dtype=self.dtype, name="depthwise_norm")(y, train))
         y = self._pointwise(self.width, "project")(y)
         y = BatchNorm(dtype=self.dtype, name="project_norm")(y, train)
         return x + y if y.shape == x.shape and self.stride == 1 else y
+
+    def activate(self, x: jax.Array) -> jax.Array:
+        """The activation; a method, which an onlooker can replace (collections.py)."""
+        return nn.silu(x)
 
     def _pointwise(self, width: int, name: str) -> nn.Dense:
         return nn.Dense(
@@ -118,7 +122,11 @@ class Stem(nn.Module):
             dtype=self.dtype,
             name="conv",
         )(images)
-        return nn.leaky_relu(BatchNorm(dtype=self.dtype, name="norm")(x, train), 0.1)
+        return self.activate(BatchNorm(dtype=self.dtype, name="norm")(x, train))
+
+    def activate(self, x: jax.Array) -> jax.Array:
+        """The activation; a method, which an onlooker can replace (collections.py)."""
+        return nn.leaky_relu(x, 0.1)
 
 
 @functools.partial(jax.jit, static_argnums=1)  # under its own name, as shifted_sum

@@ -151,14 +151,17 @@ class FilterAttention(nn.Module):
             if kept is None:
                 scores = jax.lax.stop_gradient(importance).reshape(batch, -1)
                 kept = selection.best(scores, number, self.approximate)
-            x = x * self._factor(importance)[..., None].astype(x.dtype)
+            x = x * self.factor(importance)[..., None].astype(x.dtype)
         elif kept is None:
             kept = self._draw(batch, height * width, number, train)
         collections.emit(self, "filter", kept=kept)
         return x, kept
 
-    def _factor(self, importance: jax.Array) -> jax.Array:
-        """What the map is multiplied by; straight through, one with the importance's gradient."""
+    def factor(self, importance: jax.Array) -> jax.Array:
+        """What the map is multiplied by; straight through, one with the importance's gradient.
+
+        A method, which an onlooker can replace (collections.py).
+        """
         if not self.straight_through:
             return importance
         return 1 + (importance - jax.lax.stop_gradient(importance))

@@ -298,11 +298,15 @@ class FilterViT(Network):
         x = pooled
         if self.head_width:
             x = x.astype(self.dtype)
-            x = nn.gelu(self._dense(self.head_width, "head_hidden", x)(x), approximate=False)
+            x = self.activate(self._dense(self.head_width, "head_hidden", x)(x))
             x = nn.Dropout(self.head_dropout, deterministic=not train)(x)
         # Logits are float32 at least, as the vision transformer's.
         x = x.astype(jnp.promote_types(jnp.float32, x.dtype))
         return self._dense(self.num_classes, "head", x)(x)
+
+    def activate(self, x: jax.Array) -> jax.Array:
+        """The head's activation; a method, which an onlooker can replace (collections.py)."""
+        return nn.gelu(x, approximate=False)
 
     def _dense(self, width: int, name: str, x: jax.Array) -> nn.Dense:
         return nn.Dense(

@@ -1,0 +1,232 @@
+"""Every method on every family: where it is defined, what it says of what isn't seen."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import vit_jax_xfer as vjx
+from tests.native import NATIVE, draw
+from vit_jax_xfer.explain.attribution import TABLE
+
+SIZES = {"image_size": 16, "patch_size": 4, "width": 16, "depth": 2, "num_heads": 2}
+SIZES = {**SIZES, "num_classes": 3, "mlp_dim": 16}
+FAMILIES = {
+    **NATIVE,
+    "average_pooling": {"pool": "avg"},
+    "mean_of_all": {"pool": "avg_all"},
+    "class_and_mean": {"pool": "cls_avg"},
+    "maximum_and_mean": {"pool": "avg_max"},
+    "patches_pooled": {"pool": "map_patches", "registers": 1, "class_token": False},
+    "geglu": {"mlp": "geglu"},
+    "pre_logits": {"pre_logits": True},
+    "overlapping": {"patch_stride": 2},
+    "scanned": {"scan": True, "remat": "full", "layer_scale": 0.2},
+}
+FAMILIES["swiglu"] = {"mlp": "swiglu", "mlp_norm": True}
+SUMS = ("gradcam_plus_plus", "xgradcam")  # for features whose channels have sums of one sign
+QUICK = {"integrated_gradients": {"steps": 2}, "smoothgrad": {"samples": 2}}
+IMAGES = np.random.default_rng(0).standard_normal((2, 16, 16, 3)).astype(np.float32)
+
+
+def build(**fields):
+    model = vjx.VisionTransformer(**{**SIZES, **fields})
+    return model, draw(model, 0)
+
+
+def explain_all(model, variables, images, methods, target=None):
+    """{method: its attribution}, in one program."""
+
+    @jax.jit
+    def run(variables, images):
+        return {
+            method: vjx.explain.attribute(
+                model, variables, images, method, target, **QUICK.get(method, {})
+            )
+            for method in methods
+        }
+
+    return run(variables, images)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_method_gives_a_map(family):
+    model, variables = build(**FAMILIES[family])
+    grid, number = model.grid_in(IMAGES.shape), model.num_tokens(IMAGES.shape)
+    methods = [name for name in vjx.explain.METHODS if name not in SUMS]
+    for name, out in explain_all(model, variables, IMAGES, methods, target=1).items():
+        assert out.map.shape == (2, *grid), name
+        assert out.map.dtype == jnp.float32, name
+        assert np.isfinite(out.map).all(), name
+        assert np.asarray(out.map).std() > 0, name
+        if out.tokens is not None:
+            assert out.tokens.shape == (2, number), name
+        if not out.signed:
+            assert (np.asarray(out.map) >= 0).all(), name
+
+
+UNSEEN = 5  # a patch
+CLASS_POOLED = [
+    name
+    for name, fields in FAMILIES.items()
+    if "pool" not in fields and "rotary" not in fields and name != "overlapping"
+]
+LOCAL = [name for name in vjx.explain.METHODS if name not in (*SUMS, "gradcam", "legrad")]
+LOCAL = [name for name in LOCAL if name not in ("random", "edges")]
+
+
+@pytest.mark.parametrize("family", CLASS_POOLED)
+def test_a_patch_that_no_token_looks_at_has_no_part(family):
+    model, variables = build(**FAMILIES[family])
+    number, place = model.num_tokens(IMAGES.shape), model.prefix_tokens + UNSEEN
+    # Its key is masked for all others.
+    bias = jnp.zeros((model.num_heads, number, number)).at[:, :, place].set(-1e9)
+    bias = bias.at[:, place, place].set(0.0)
+    given = {f"blocks_{i}": {"attention": {"bias": bias}} for i in range(model.depth)}
+    if model.scan:
+        given = {"blocks": {"attention": {"bias": jnp.stack([bias] * model.depth)}}}
+    found = explain_all(model, {**variables, "given": given}, IMAGES, LOCAL, target=1)
+    for name, out in found.items():
+        cells = np.asarray(out.map).reshape(2, -1)
+        assert (cells[:, UNSEEN] == 0).all(), name
+        assert (np.abs(cells).max(axis=1) > 0).all(), name
+
+
+def test_a_patch_without_values_has_no_part_in_slopes_alone():
+    """LeGrad and Grad-CAM also weigh what has no attention, so there its values must be zero."""
+    model, variables = build(position="none", depth=1)
+    params = jax.tree.map(lambda x: x, variables["params"])
+    params["patch_embed"]["bias"] *= 0
+    params["blocks_0"]["norm1"]["bias"] *= 0
+    params["blocks_0"]["attention"]["qkv"]["bias"] *= 0
+    images = IMAGES.copy()
+    images[:, 4:8, 4:8] = 0.0
+    for name, out in explain_all(model, {"params": params}, images, ["gradcam", "legrad"]).items():
+        cells = np.asarray(out.map).reshape(2, -1)
+        np.testing.assert_allclose(cells[:, UNSEEN], 0, atol=1e-6 * np.abs(cells).max())
+        assert (np.abs(cells).max(axis=1) > 0).all(), name
+
+
+def test_maps_move_with_the_image():
+    model, variables = build(position="none")
+    methods = [name for name in vjx.explain.METHODS if name not in (*SUMS, "random", "edges")]
+    methods.remove("smoothgrad")  # whose noise stays
+    shift = {"axis": (1, 2), "shift": (4, 8)}
+    images = np.concatenate([IMAGES, np.roll(IMAGES, **shift)])
+    for name, out in explain_all(model, variables, images, methods, target=1).items():
+        still, moved = np.split(np.asarray(out.map), 2)
+        expected = np.roll(still, (1, 2), axis=(1, 2))
+        np.testing.assert_allclose(moved, expected, atol=2e-3 * np.abs(still).max(), err_msg=name)
+
+
+def test_relevance_of_a_linear_network_is_input_times_weight():
+    """Blocks that add nothing, one norm whose width is a constant to the rules."""
+    model, variables = build(pool="avg", patch_bias=False)
+    params = jax.tree.map(np.array, variables["params"])
+    for i in range(model.depth):
+        params[f"blocks_{i}"]["attention"]["proj"] = jax.tree.map(
+            np.zeros_like, params[f"blocks_{i}"]["attention"]["proj"]
+        )
+        params[f"blocks_{i}"]["mlp"]["fc2"] = jax.tree.map(
+            np.zeros_like, params[f"blocks_{i}"]["mlp"]["fc2"]
+        )
+    found = explain_all(model, {"params": params}, IMAGES, ["attn_lrp", "cp_lrp"], target=1)
+    tokens = vjx.extract(model.clone(depth=0), {"params": params}, IMAGES).tokens[:, 1:]
+    tokens = np.asarray(tokens, np.float64)
+    mean = tokens.mean(axis=1)
+    width = np.sqrt(mean.var(axis=1, keepdims=True) + model.norm_eps)
+    weight = params["head_norm"]["scale"] * params["head"]["kernel"][:, 1] / width
+    weight = (weight - weight.mean(axis=1, keepdims=True)) / tokens.shape[1]
+    expected = (tokens * weight[:, None]).sum(-1)
+    for name, out in found.items():
+        np.testing.assert_allclose(out.tokens[:, 1:], expected, rtol=1e-4, atol=1e-6, err_msg=name)
+        pixels = np.asarray(out.pixels)  # positions have a share of the tokens', not of these
+        linear = pixels.sum((1, 2)) + params_of_positions(params, weight)
+        np.testing.assert_allclose(linear, expected.sum(1), rtol=1e-4, atol=1e-6)
+
+
+def params_of_positions(params, weight):
+    """What the positions of the patches add to a logit."""
+    return (params["pos_embed"][0, 1:] @ weight.T).sum(0)
+
+
+def test_relevance_is_conserved_without_biases():
+    model, variables = build(mlp="geglu", layer_scale=0.5, position="none")
+    params = jax.tree_util.tree_map_with_path(
+        lambda path, x: jnp.zeros_like(x) if path[-1].key == "bias" else x, variables["params"]
+    )
+    out = explain_all(model, {"params": params}, IMAGES, ["cp_lrp"], target=1)["cp_lrp"]
+    logits = model.apply({"params": params}, IMAGES)[:, 1]
+    np.testing.assert_allclose(out.tokens.sum(axis=1), logits, rtol=1e-4)
+
+
+def test_sixteen_bits_are_explained_in_thirty_two():
+    model, variables = build()
+    low = model.clone(dtype=jnp.bfloat16)
+    methods = ["generic_attention", "gradcam"]
+    ours, theirs = (explain_all(one, variables, IMAGES, methods, target=1) for one in (model, low))
+    for name in methods:
+        np.testing.assert_array_equal(ours[name].map, theirs[name].map)
+
+
+def test_a_copied_student_shows_the_teachers_maps():
+    teacher, teacher_variables = build()
+    student, variables = build(layer_scale=0.3)
+    maps = vjx.extract(teacher, teacher_variables, IMAGES, attention=True).attention
+    given = {f"blocks_{i}": {"attention": {"map": maps[i]}} for i in range(student.depth)}
+    methods = ["rollout", "generic_attention", "attn_lrp", "legrad", "transformer_attribution"]
+    found = explain_all(student, {**variables, "given": given}, IMAGES, methods, target=1)
+    theirs = vjx.explain.attribute(teacher, teacher_variables, IMAGES, "rollout")
+    np.testing.assert_allclose(found["rollout"].joint, theirs.joint, rtol=1e-4, atol=1e-6)
+    assert all(np.isfinite(out.map).all() for out in found.values())
+
+
+FILTER = {
+    name: vjx.create_model(f"{name}_vit_micro", num_classes=3) for name in ("filter", "dropout")
+}
+ON_FILTERS = ("attn_lrp", "cp_lrp", "edges", "generic_attention", "gradcam", "gradcam_plus_plus")
+ON_FILTERS += ("gradient_rollout", "hirescam", "input_x_gradient", "integrated_gradients")
+ON_FILTERS += ("layercam", "random", "raw_attention", "rollout", "smoothgrad", "xgradcam")
+
+
+def filter_variables(model):
+    shapes = jax.eval_shape(model.init_variables, jax.random.key(0))
+    rng = np.random.default_rng(0)
+    return jax.tree_util.tree_map_with_path(
+        lambda path, x: jnp.asarray(
+            1 + 0.1 * rng.random(x.shape)
+            if path[-1].key == "var"
+            else 0.3 * rng.standard_normal(x.shape),
+            x.dtype,
+        ),
+        shapes,
+    )
+
+
+@pytest.mark.parametrize("kind", FILTER)
+def test_filter_networks(kind):
+    model = FILTER[kind]
+    variables = filter_variables(model)
+    images = np.random.default_rng(1).standard_normal((2, 32, 32, 3)).astype(np.float32)
+    found = explain_all(model, variables, images, ON_FILTERS, target=1)
+    for name, out in found.items():
+        assert np.isfinite(out.map).all(), name
+        assert np.asarray(out.map).std() > 0, name
+    # A rollout moves the head's look about, of which nothing is lost.
+    assert found["rollout"].map.shape == (2, 14, 14)
+    np.testing.assert_allclose(found["rollout"].map.sum((1, 2)), 1, rtol=1e-5)
+    np.testing.assert_allclose(found["gradient_rollout"].map.sum((1, 2)), 1, rtol=1e-5)
+    for name in set(TABLE) - set(ON_FILTERS):
+        with pytest.raises(ValueError, match=f"{name}: .*use "):
+            vjx.explain.attribute(model, variables, images, name)
+
+
+def test_attention_of_a_filter_lands_where_its_pixels_were():
+    model = FILTER["dropout"]
+    variables = filter_variables(model)
+    images = np.random.default_rng(1).standard_normal((1, 32, 32, 3)).astype(np.float32)
+    kept = vjx.extract(model, variables, images).filters[0].kept
+    out = vjx.explain.attribute(model, variables, images, "raw_attention", layer=1)
+    seen = np.flatnonzero(np.asarray(out.map[0]).ravel())
+    np.testing.assert_array_equal(seen, kept[0])
+    np.testing.assert_allclose(out.map.sum(), 1, rtol=1e-5)

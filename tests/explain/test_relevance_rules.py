@@ -1,0 +1,75 @@
+"""Rules keep the total of what arrives, where their papers say so."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vit_jax_xfer.explain import relevance_rules as rules
+from vit_jax_xfer.models.transformer.rotary import make_rotation, rotate
+
+
+def draw(seed, *shape):
+    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), jnp.float32)
+
+
+@jax.jit
+def totals():
+    """By rule: relevance that arrives, and what goes to all inputs, summed."""
+    x, kernel, arrives = draw(0, 2, 3, 4), draw(1, 4, 5), draw(2, 2, 3, 5)
+    a, b, total = draw(3, 2, 3, 4), draw(4, 2, 3, 4), draw(5, 2, 3, 4)
+    q, k, v = (draw(6 + i, 2, 3, 2, 4) for i in range(3))
+    weights = jax.nn.softmax(draw(9, 2, 2, 3, 3))
+    out, rotation = draw(10, 2, 3, 2, 4), make_rotation("dinov3", (1, 2), (1, 2), 4, 100.0, 1)
+    pooled = draw(11, 2, 4)
+    looked = jnp.einsum("bhts,bshd->bthd", weights, v)
+    found = {
+        "linear": (arrives, rules.positive_linear(arrives, x @ kernel, x, kernel)[:1]),
+        "add": (total, rules.add(total, a + b, a, b)),
+        "add_apart": (total, rules.add_apart(total, a + b, a, b)),
+        "multiply": (total, rules.multiply(total, a * b, a, b)),
+        "mean": (pooled, rules.mean(pooled, a.mean(axis=1), a)),
+        "turn": (out, rules.turn(out, rotate(q, rotation), q, rotation)[:1]),
+        "look": (out, rules.look(out, looked, weights, v)),
+        "scores": (weights, rules.scores(weights, weights, q, k)),
+    }
+    by_image = {
+        name: (arrived.reshape(2, -1).sum(1), sum(x.reshape(2, -1).sum(1) for x in sent))
+        for name, (arrived, sent) in found.items()
+    }
+    # A slope times its value is relevance: of gamma's, without a bias.
+    value = x @ kernel
+    slope, *_ = rules.gamma_linear(arrives, value, x, kernel, jnp.zeros(5), gamma=0.3)
+    before, after = (slope * x).sum((1, 2)), (arrives * value).sum((1, 2))
+    plain, *_ = rules.gamma_linear(arrives, value, x, kernel, jnp.zeros(5), gamma=0.0)
+    return {**by_image, "gamma": (after, before)}, (plain, arrives @ kernel.T)
+
+
+def test_relevance_is_kept():
+    by_rule, (plain, linear) = totals()
+    for name, (arrived, sent) in by_rule.items():
+        np.testing.assert_allclose(sent, arrived, rtol=2e-4, atol=2e-5, err_msg=name)
+    # Without gamma it is the ordinary derivative.
+    np.testing.assert_allclose(plain, linear, rtol=1e-3, atol=1e-4)
+
+
+def test_where_it_goes():
+    """Numbers that can be checked by hand."""
+    one = jnp.ones((1, 1))
+    to_x, _ = rules.positive_linear(
+        one, one, jnp.array([[1.0, -1.0, 2.0]]), jnp.array([[1.0, 1.0, -1.0]]).T
+    )
+    np.testing.assert_allclose(to_x, [[1, 0, 0]], atol=1e-6)
+    # Positive and negative parts apart: 1 · 1 of the first kind, −2 · −1 of the second.
+    to_x, _ = rules.positive_linear_apart(
+        one, one, jnp.array([[1.0, -2.0, 2.0]]), jnp.array([[1.0, -1.0, -1.0]]).T
+    )
+    np.testing.assert_allclose(to_x, [[1, 1, 0]], atol=1e-6)
+    a, b = rules.add(one, one, jnp.array([[3.0]]), jnp.array([[1.0]]))
+    np.testing.assert_allclose([a[0, 0], b[0, 0]], [0.75, 0.25], atol=1e-6)
+    value = rules.pass_on(jnp.array(5.0), jnp.array(2.0))
+    assert value == 5.0
+    slope = jax.grad(lambda x: rules.pass_on(x**2, x))(3.0)
+    assert slope == 1.0
+    assert jax.grad(lambda x: rules.halve(x) * 6)(1.0) == 3.0
+    ratio = jax.grad(lambda x: rules.ruled(rules.ratio, jnp.tanh(x), x))(2.0)
+    np.testing.assert_allclose(ratio, np.tanh(2.0) / 2, rtol=1e-6)

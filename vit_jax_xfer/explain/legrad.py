@@ -1,0 +1,100 @@
+"""LeGrad (2404.03214): the slopes of attention maps alone, each of a score of its own layer.
+
+The score of block l is the class's logit if the mean of the tokens that leave the block stood for
+all tokens at the network's end; its slope is taken by the map of block l alone. A network that ends
+in attention pooling gets its scores from that, and slopes by its map.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from vit_jax_xfer.explain.attention_products import pad_prefix
+from vit_jax_xfer.explain.watched_network import (
+    Tree,
+    WatchedNetwork,
+    as_offsets,
+    as_values,
+    block_maps,
+    note,
+    pool_map,
+)
+from vit_jax_xfer.models import collections
+from vit_jax_xfer.models.extract import resolve_layers
+from vit_jax_xfer.models.transformer.block import Block
+
+Parts = dict[str, Any]
+
+
+def legrad(
+    network: WatchedNetwork, images: jax.Array, target: Any, *, start_layer: int = 0
+) -> Parts:
+    """Mean over blocks, heads and queries of relu(slope of the block's score by its map).
+
+    start_layer: the first block that counts; negative counts from the end. The published code's
+    default is −2, the last two.
+    """
+    if not network.is_transformer:
+        raise ValueError(
+            "legrad: scores the tokens of each block, which a FilterViT's stages are too unlike "
+            "for; use generic_attention or attn_lrp"
+        )
+    (first,) = resolve_layers([start_layer], network.model.depth)
+    layers = range(first, network.model.depth)
+    if network.model.pool in ("map", "map_patches"):
+        return _of_pooling(network, images, target, layers)
+
+    def run(offsets: Any) -> Any:
+        around = (_cut_before_blocks, note(True, None))
+        return network.run(images, offsets, around, show=("attention", "residual"))
+
+    def score(offsets: Any) -> tuple[jax.Array, jax.Array]:
+        logits, found = run(offsets)
+        chosen = network.chosen(logits, target)
+        means = jnp.concatenate([stream.mean(axis=1) for stream in _streams(found, layers)])
+        scores = network.scores(_classify(network, means), jnp.tile(chosen, len(layers)))
+        return scores.sum(), chosen
+
+    _, shapes = jax.eval_shape(run, {})
+    slopes, chosen = jax.grad(score, has_aux=True)(as_offsets(shapes["watched"]))
+    slopes = block_maps(as_values(slopes), network.model.depth)[first:]
+    tokens = jnp.stack([jax.nn.relu(slope).mean(axis=(1, 2)) for slope in slopes]).mean(axis=0)
+    return {"tokens": tokens, "target": chosen}
+
+
+def _of_pooling(network: WatchedNetwork, images: jax.Array, target: Any, layers: range) -> Parts:
+    """LeGrad by attention pooling's map, of the tokens that leave each block."""
+    logits, found = network.run(images, {}, (), show=("residual",))
+    chosen = network.chosen(logits, target)
+    streams = jnp.concatenate(_streams(found, layers))
+
+    def run(offsets: Any) -> Any:
+        return network.run(streams, offsets, (note(True, None),), method="after_blocks")
+
+    def score(offsets: Any) -> jax.Array:
+        return network.scores(run(offsets)[0], jnp.tile(chosen, len(layers))).sum()
+
+    _, shapes = jax.eval_shape(run, {})
+    slopes = pool_map(as_values(jax.grad(score)(as_offsets(shapes["watched"]))))
+    row = jax.nn.relu(slopes).mean(axis=1).reshape(len(layers), len(images), 1, -1).mean(axis=0)
+    return {"tokens": pad_prefix(network, images, row)[:, 0], "target": chosen}
+
+
+def _classify(network: WatchedNetwork, means: jax.Array) -> jax.Array:
+    """Logits (B, K) of a network whose tokens all are these (B, C) after its last block."""
+    number = network.model.prefix_tokens + 1
+    tokens = jnp.broadcast_to(means[:, None], (len(means), number, means.shape[-1]))
+    return network.model.apply(network.variables, tokens, method="after_blocks").logits
+
+
+def _cut_before_blocks(next_fun: Any, args: Any, kwargs: Any, context: Any) -> Any:
+    """Interceptor: nothing goes back from a block into the one before."""
+    if isinstance(context.module, Block) and context.method_name == "__call__":
+        args = (jax.lax.stop_gradient(args[0]), *args[1:])
+    return next_fun(*args, **kwargs)
+
+
+def _streams(found: Tree, layers: range) -> list[jax.Array]:
+    """The tokens that leave each block, (B, T, C)."""
+    return collections.layer_values(found["residual"], ("stream",), layers)
