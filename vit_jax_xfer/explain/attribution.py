@@ -11,6 +11,7 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from vit_jax_xfer.compiler import compiler_options
 from vit_jax_xfer.explain import (
@@ -195,8 +196,8 @@ def _checked_target(target: Any, network: WatchedNetwork, batch: int) -> jax.Arr
     """Classes (B,), or None for those predicted. ValueError for others than the head's."""
     if target is None or isinstance(target, jax.core.Tracer):
         return target
-    target = jnp.asarray(target)
-    if target.shape not in ((), (batch,)) or not jnp.issubdtype(target.dtype, jnp.integer):
+    target = np.asarray(target)
+    if target.shape not in ((), (batch,)) or target.dtype.kind not in "iu":
         raise ValueError(
             f"target: expected a class, or one for each of {batch} images; got {target.dtype} "
             f"{tuple(target.shape)}"
@@ -204,4 +205,4 @@ def _checked_target(target: Any, network: WatchedNetwork, batch: int) -> jax.Arr
     classes = getattr(network.model, "num_classes", 0)
     if classes and target.size and (target.min() < 0 or target.max() >= classes):
         raise ValueError(f"target: this network's classes are 0 … {classes - 1}, got {target}")
-    return jnp.broadcast_to(target.astype(jnp.int32), (batch,))
+    return jnp.asarray(np.broadcast_to(target.astype(np.int32), (batch,)))
