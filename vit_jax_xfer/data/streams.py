@@ -13,6 +13,7 @@ from vit_jax_xfer.data.batch_layout import BatchLayout
 from vit_jax_xfer.data.prefetch import BatchStream, prefetch
 from vit_jax_xfer.data.repeated_order import RepeatedOrder
 from vit_jax_xfer.data.row_maker import FIRST, PositionRng, RowGroup, Rows, first_arrays
+from vit_jax_xfer.data.shuffled_order import ShuffledOrder
 from vit_jax_xfer.data.sources import Source
 from vit_jax_xfer.data.transforms import Pipeline, parse
 
@@ -48,11 +49,9 @@ def train_stream(
     `finish.Finish` on the device, with its draws beside them.
     Raises ValueError: sizes that don't divide, an empty source, images of different sizes.
     """
-    import grain
-
     layout = BatchLayout(batch_size, process_index, process_count)
     _check(source, seed, start_step)
-    order = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
+    order = ShuffledOrder(len(source), seed)
     if repeats != 1:
         order = RepeatedOrder(order, len(source), batch_size, repeats, parts)
     pipeline = _parsed(pipeline, in_bytes)
