@@ -101,6 +101,41 @@ MUTANTS = [
         "return optim.lr * scale, optim.end_lr * scale",
         "test_configs.py",
     ),
+    Mutant(
+        "repeats ignored",
+        "train/inputs.py",
+        "repeats=c.data.repeats",
+        "repeats=1",
+        WIRING + "data.repeats",
+    ),
+    Mutant(
+        "copies of an image are mixed together",
+        "data/repeated_order.py",
+        "place * self._parts + part",
+        "row",
+        "data/test_repeated_order.py",
+    ),
+    Mutant(
+        "the rate moves with every step",
+        "train/learning_rate.py",
+        "moves=optim.moves",
+        'moves="step"',
+        WIRING + "optim.moves",
+    ),
+    Mutant(
+        "averages begin at once",
+        "train/compile.py",
+        "ema_start=config.optim.ema_start",
+        'ema_start="fixed"',
+        WIRING + "optim.ema_start",
+    ),
+    Mutant(
+        "one trust ratio for a whole stack",
+        "train/trust_ratio.py",
+        "(jax.vmap(scaled) if stacked else scaled)(update, param)",
+        "scaled(update, param)",
+        "train/test_trust_ratio.py",
+    ),
     # --- losses ---
     Mutant(
         "weighted mean → mean",

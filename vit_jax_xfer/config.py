@@ -107,7 +107,8 @@ def default_config(task: str, model: str, *, settings: dict[str, Any], **fields:
     config.optim.warmup_from = 0.0  # the rate of the first step, where there is a warm-up
     config.optim.cosine_from = "warmup"  # its end (MAE) | start: the cosine runs under it (timm)
     config.optim.cosine_epochs = placeholder(float)  # then end_lr stays; None = the whole run
-    config.optim.moves = "step"  # the rate: step | epoch (timm) | epoch_after_warmup (FilterViT)
+    # When the rate moves: step | epoch (timm) | epoch_late (DeiT) | epoch_after_warmup (FilterViT)
+    config.optim.moves = "step"
     config.optim.weight_decay = 0.05
     config.optim.b1 = 0.9  # of AdamW and LAMB, as b2
     config.optim.b2 = 0.999

@@ -122,17 +122,18 @@ def step_as_timm(config: ConfigDict) -> None:
     """timm 0.3.2's cosine, by DeiT's defaults: 5 epochs of warm-up from 1e-6, down to 1e-5.
 
     The rate moves once an epoch, and the cosine is counted from the first one, under the warm-up.
+    Their code steps the schedule after an epoch with that epoch's number, so that all comes an
+    epoch late; `optim.moves="epoch"` has it in time.
     """
     config.optim.warmup_epochs, config.optim.warmup_from, config.optim.end_lr = 5.0, 1e-6, 1e-5
-    config.optim.cosine_from, config.optim.moves = "start", "epoch"
+    config.optim.cosine_from, config.optim.moves = "start", "epoch_late"
 
 
 def train_deit(config: ConfigDict, mixed: int) -> None:
     """DeiT's training (2012.12877; README_deit.md, main.py): 300 epochs of batches of 1,024.
 
     AdamW at 5e-4 for 512 images, decay 0.05, each image three times in a batch, everything that
-    `augment_strongly` does. mixed: images on each of the published run's GPUs. Their code steps its
-    schedule after an epoch with that epoch's number, so its rates come an epoch later than here.
+    `augment_strongly` does. mixed: images on each of the published run's GPUs.
     """
     augment_strongly(config, mixed, erasing=True)
     config.data.repeats = 3

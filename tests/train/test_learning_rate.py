@@ -56,15 +56,22 @@ def filter_vit(step):
     return 5e-5 + (5e-4 - 5e-5) / 2 * (1 + math.cos(math.pi * epoch / 100))
 
 
-def test_warmup_under_the_cosine():
+@pytest.mark.parametrize(("moves", "late"), [("epoch", 0), ("epoch_late", 1)])
+def test_warmup_under_the_cosine(moves, late):
+    a_epoch = 10.07  # steps, so that the warm-up of five epochs is rounded
     rate = jax.vmap(
         learning_rate(
-            1e-3, 1e-5, 50, 3000, warmup_from=1e-6, cosine_from="start", moves="epoch",
-            steps_per_epoch=10.0,
+            1e-3, 1e-5, 50, 3021, warmup_from=1e-6, cosine_from="start", moves=moves,
+            steps_per_epoch=a_epoch,
         )
     )  # fmt: skip
-    got = rate(np.arange(3000))
-    np.testing.assert_allclose(got, [deit(step // 10) for step in range(3000)], rtol=2e-5)
+    steps = [step for step in range(3021) if 0.01 < step % a_epoch < a_epoch - 0.01]
+    wanted = [deit(max(int(step / a_epoch) - late, 0)) for step in steps]
+    np.testing.assert_allclose(rate(np.array(steps)), wanted, rtol=1e-2)  # of a rounded warm-up
+    after = [i for i, step in enumerate(steps) if step > 70]
+    np.testing.assert_allclose(
+        rate(np.array(steps))[np.array(after)], np.array(wanted)[after], rtol=2e-5
+    )
 
 
 def test_a_cosine_shorter_than_the_run():
@@ -104,7 +111,7 @@ def test_the_fields_of_a_config():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"moves": "day"}, "optim.moves: got 'day', expected one of step, epoch, epoch_after"),
+        ({"moves": "day"}, "optim.moves: got 'day', expected one of step, epoch, epoch_late"),
         ({"cosine_from": "end"}, "optim.cosine_from: got 'end', expected one of warmup, start"),
         ({"warmup_from": -1.0}, "optim.warmup_from: got -1.0, expected 0 or more"),
         ({"cosine_epochs": 5.0}, "optim.cosine_epochs: 25 steps, expected more than the 0 of"),

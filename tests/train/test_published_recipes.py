@@ -105,7 +105,9 @@ RECIPES = {
 SAME_STEPS = {"deit:tiny", "deit:small", "deit3:huge", "deit3:large224", "deit3:huge224"}
 SAME_STEPS |= {"linear_probe:base", "linear_probe:huge", "masked_pretraining:huge,epochs=1600"}
 SAME_STEPS |= {recipe for recipe in RECIPES if "inaturalist" in recipe}
-SAME_STEPS |= {"finetune:huge", "finetuned_teacher", "scratch:base"}
+SAME_STEPS |= {"finetune:base", "finetune:huge", "finetuned_teacher", "scratch:base"}
+SAME_STEPS |= {"deit3:small,epochs=400", "deit3:base224", "dropout_vit:subset=0"}
+SAME_STEPS |= {"masked_pretraining:base,epochs=400"}
 
 
 def config_of(recipe):
@@ -231,11 +233,11 @@ def shrunken(recipe, file_of):
     config, wanted = config_of(recipe), RECIPES[recipe]
     name = recipe.partition(":")[0]
     side = SIDE.get(name, 16)
-    depth = build_model(config.model, (wanted.pixels,) * 2 + (3,), 10).depth
+    depth = 24 if name in TEACHERS else 2  # published layers are some of 24
     if name in SIDE:
         config.model.name = f"{name}_micro"
     else:
-        config.model.update({**SMALL, "scan": True})
+        config.model.update({**SMALL, "depth": depth, "scan": True})
     if name == "masked_pretraining":
         config.model.update(DECODER)
     config.model.dtype = "float32"

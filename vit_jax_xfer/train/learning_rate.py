@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from vit_jax_xfer.train.schedule import RunSchedule, learning_rates
 
 COSINES = ("warmup", "start")
-MOVES = ("step", "epoch", "epoch_after_warmup")
+MOVES = ("step", "epoch", "epoch_late", "epoch_after_warmup")
 
 
 def learning_rate_of(config: ConfigDict, run_schedule: RunSchedule) -> optax.Schedule:
@@ -51,6 +51,7 @@ def learning_rate(
     None = the last; `end` stays from then on. cosine_from: "start" counts it from step 0, as timm
     and PyTorch do, so that the warm-up covers its first part; "warmup" from there, as MAE does.
     moves: "step" with every step; "epoch" once an epoch of `steps_per_epoch`, as timm does;
+    "epoch_late" so too, to what the epoch before should have had, as DeiT's authors step it;
     "epoch_after_warmup" so too, but with every step of the warm-up, as FilterViT's authors do.
     """
     first = warmup_steps if cosine_from == "warmup" else 0
@@ -59,10 +60,14 @@ def learning_rate(
     warmup = optax.linear_schedule(warmup_from, peak, max(warmup_steps, 1))
 
     def rate(step: jax.typing.ArrayLike) -> jax.Array:
-        began = jnp.floor(jnp.asarray(step) / steps_per_epoch) * steps_per_epoch  # of its epoch
+        epoch = jnp.floor(jnp.asarray(step) / steps_per_epoch)
+        began = jnp.maximum(epoch - (moves == "epoch_late"), 0) * steps_per_epoch
         after = cosine((step if moves == "step" else began) - first)
         if not warmup_steps:
             return after
-        return jnp.where(step < warmup_steps, warmup(began if moves == "epoch" else step), after)
+        if moves in ("step", "epoch_after_warmup"):
+            return jnp.where(step < warmup_steps, warmup(step), after)
+        # A warm-up of whole epochs, in steps, is rounded.
+        return jnp.where(began + 0.5 < warmup_steps, warmup(began), after)
 
     return rate
