@@ -87,6 +87,28 @@ def tiny_config(name: str, arg: str = "digits", **fields: Any):
     return config
 
 
+def save_teacher(folder: Any, seed: int = 0) -> str:
+    """The model folder of a tiny masked autoencoder that was drawn, far from uniform maps.
+
+    Networks, preprocessing and files are those that a run of configs/masked_pretraining.py leaves,
+    without its programs to trace. Returns the path, `folder`/model.
+    """
+    from vit_jax_xfer.pretrained.description import describe
+    from vit_jax_xfer.storage.checkpoints import save_model
+    from vit_jax_xfer.tasks.build import build_task
+    from vit_jax_xfer.train.preparation import with_preparation
+
+    config = tiny_config("masked_pretraining")
+    task = build_task(config, (8, 8, 3), 10)
+    model = with_preparation(task.model, config.eval.pipeline, (8, 8, 3))
+    shapes = jax.eval_shape(task.init, jax.random.key(0))
+    rng = np.random.default_rng(seed)
+    drawn = jax.tree.map(lambda x: (0.3 * rng.standard_normal(x.shape)).astype(x.dtype), shapes)
+    path = pathlib.Path(folder) / "model"
+    save_model(path, drawn, describe(model))
+    return str(path)
+
+
 def command(name: str, workdir: Any, arg: str = "digits", **fields: Any) -> list[str]:
     """The command line of a tiny run."""
     flags = [f"--config.{key}={value}" for key, value in tiny_fields(name, **fields).items()]

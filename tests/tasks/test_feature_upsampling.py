@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import vit_jax_xfer as vjx
-from tests.runs import assert_same_bits, checkpoint_arrays, rows, tiny_config
+from tests.runs import assert_same_bits, checkpoint_arrays, rows, save_teacher, tiny_config
 from vit_jax_xfer import data
 from vit_jax_xfer.features.open_extractors import load_backbone, load_upsampler
 from vit_jax_xfer.models.lifting.lift import double
@@ -23,9 +23,7 @@ SHAPE = (8, 8, 3)
 @pytest.fixture(scope="module")
 def backbone(tmp_path_factory):
     """The model folder of a tiny masked autoencoder."""
-    folder = tmp_path_factory.mktemp("mae")
-    run(tiny_config("masked_pretraining", optim__lr=0.03), folder)
-    return str(folder / "model")
+    return save_teacher(tmp_path_factory.mktemp("mae"))
 
 
 def config_of(backbone, name="lift", **fields):
@@ -142,9 +140,9 @@ def test_resumes_bit_for_bit_and_only_with_its_backbone(backbone, tmp_path):
     # The doubling network alone is in them.
     assert any("merge_1" in n for n in straight) and any("batch_stats" in n for n in straight)
     assert not any("attention" in name or "patch_embed" in name for name in straight)
-    run(tiny_config("masked_pretraining", seed=1), tmp_path / "other")
+    other = save_teacher(tmp_path / "other", seed=1)
     with pytest.raises(ValueError, match="task.backbone: it is not the one with which this run"):
-        run(config_of(str(tmp_path / "other/model"), steps=6), tmp_path / "parts")
+        run(config_of(other, steps=6), tmp_path / "parts")
 
 
 def test_backbone_and_sizes_of_the_task(backbone):

@@ -9,7 +9,7 @@ import pytest
 import scipy.io
 from PIL import Image
 
-from tests.runs import rows, tiny_config
+from tests.runs import rows, save_teacher, tiny_config
 from vit_jax_xfer.evaluate.correspondence import correspondence_benchmark
 from vit_jax_xfer.evaluate.open_benchmark import open_benchmark
 from vit_jax_xfer.features.feature_extractor import FeatureExtractor
@@ -36,9 +36,7 @@ def spec(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def backbone(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("mae")
-    run(tiny_config("masked_pretraining"), folder)
-    return str(folder / "model")
+    return save_teacher(tmp_path_factory.mktemp("mae"))
 
 
 def test_figures_of_doubled_features_are_metrics(spec, backbone, tmp_path):

@@ -24,6 +24,7 @@ from tests.runs import (
     losses,
     one_device_mesh,
     rows,
+    save_teacher,
     tiny_config,
 )
 from vit_jax_xfer import data
@@ -55,8 +56,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def teacher(folder):
-    loop.run(tiny_config("masked_pretraining", optim__lr=0.03), folder / "mae")
-    return str(folder / "mae" / "model")
+    return save_teacher(folder / "mae")
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.runs import file_hashes, rows, tiny_config
+from tests.runs import file_hashes, rows, save_teacher, tiny_config
 from vit_jax_xfer import main
 from vit_jax_xfer.train import loop
 
@@ -15,9 +15,7 @@ PIPELINE = "resize(8)|center_crop(8)|normalize(0.5, 0.5)"
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("teacher")
-    loop.run(tiny_config("masked_pretraining", steps=2), folder)
-    return str(folder / "model")
+    return save_teacher(tmp_path_factory.mktemp("teacher"))
 
 
 @pytest.fixture

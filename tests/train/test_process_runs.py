@@ -18,6 +18,7 @@ from tests.runs import (
     one_device_mesh,
     pair_of,
     rows,
+    save_teacher,
     tiny_config,
 )
 from vit_jax_xfer.train import loop
@@ -30,7 +31,7 @@ MESH = {"mesh__data": 2, "mesh__fsdp": 2, "mesh__fsdp_min_elements": 64}
 def folder(tmp_path_factory):
     """A teacher, and each run on one device."""
     folder = tmp_path_factory.mktemp("runs")
-    loop.run(tiny_config("masked_pretraining", optim__lr=0.03), folder / "mae")
+    save_teacher(folder / "mae")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "make_mesh", one_device_mesh)
         for name in TRANSFERS:

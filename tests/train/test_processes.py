@@ -14,6 +14,7 @@ from tests.runs import (
     losses,
     one_device_mesh,
     pair_of,
+    save_teacher,
     start,
     tiny_config,
 )
@@ -36,9 +37,7 @@ FIELDS = {
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
     """{the field of the teacher: the model folder of a tiny masked autoencoder}."""
-    folder = tmp_path_factory.mktemp("mae")
-    loop.run(tiny_config("masked_pretraining", optim__lr=0.03), folder)
-    return {"task__teacher": str(folder / "model")}
+    return {"task__teacher": save_teacher(tmp_path_factory.mktemp("mae"))}
 
 
 def both(workdir, name=NAME, **fields):

@@ -1,5 +1,6 @@
 """Stopped, killed, gone on with: the end is the straight run's, bit for bit."""
 
+import pathlib
 import random
 import shutil
 import signal
@@ -17,6 +18,7 @@ from tests.runs import (
     losses,
     one_device_mesh,
     rows,
+    save_teacher,
     start,
     tiny_config,
 )
@@ -97,9 +99,7 @@ SHORT = {"optim__warmup_steps": 1, "checkpoint__keep_last": 9}
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("teacher")
-    loop.run(tiny_config("masked_pretraining"), folder)
-    return folder / "model"
+    return pathlib.Path(save_teacher(tmp_path_factory.mktemp("teacher")))
 
 
 @pytest.fixture(scope="module")
@@ -166,12 +166,11 @@ def test_a_run_with_other_settings_is_refused_and_nothing_touched(
 
 
 def test_another_teacher_under_the_same_name_is_refused(workdir, teacher, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("other")
-    loop.run(tiny_config("masked_pretraining", seed=9), folder)
+    other = save_teacher(tmp_path_factory.mktemp("other"), seed=9)
     kept = teacher.rename(teacher.with_name("kept"))
     before = file_hashes(workdir)
     try:
-        shutil.copytree(folder / "model", teacher)
+        shutil.copytree(other, teacher)
         with pytest.raises(ValueError, match="task.teacher: it is not the one with which"):
             loop.run(short(teacher, log__every=2), workdir)
     finally:

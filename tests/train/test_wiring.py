@@ -4,6 +4,7 @@ The loop itself is run, with nothing compiled and nothing computed: what it trac
 is built with is noted. A field that stands in no table here fails, and so does one without effect.
 """
 
+import contextlib
 import functools
 import hashlib
 import re
@@ -262,11 +263,21 @@ NETWORKS = {"mae": "mae", "filter": "filter", "dropout": "filter", "lift": "lift
 NETWORKS["convex"] = "convex"
 
 
-class Noted:
-    """What a run does, in order; everything that would compute is put out of the way."""
+class Different(BaseException):
+    """Ends a run that has done something else than the one it is compared with."""
 
-    def __init__(self, patch: pytest.MonkeyPatch, trace: Callable[..., Any]):
+
+class Noted:
+    """What a run does, in order; everything that would compute is put out of the way.
+
+    usual: what another run did, None = nothing to compare. At the first difference the run ends.
+    """
+
+    def __init__(
+        self, patch: pytest.MonkeyPatch, trace: Callable[..., Any], usual: list[Any] | None
+    ):
         self.found: list[Any] = []
+        self._usual = usual
         self._trace, self._open = trace, data.open_source
         patch.setattr(loop, "SaveTimer", self.watched("SaveTimer", loop.SaveTimer))
         patch.setattr(loop, "check_state", lambda *given: None)
@@ -295,6 +306,9 @@ class Noted:
 
     def note(self, what: str, *values: Any) -> None:
         self.found.append((what, re.sub(r"0x[0-9a-f]+", "", repr(values))))
+        at = len(self.found)
+        if self._usual is not None and self.found[at - 1 :] != self._usual[at - 1 : at]:
+            raise Different
 
     def watched(self, what, function):
         def call(*given, **more):
@@ -310,6 +324,8 @@ class Noted:
         return Silent(functools.partial(self.note, name))
 
     def _step(self, task, config, *given, **more):
+        # A tenth of the step's trace, and most fields of a network show in it.
+        self.note("variables", jax.eval_shape(task.init, jax.random.key(0)))
         program = self._trace(task, config, *given, **more)
         traced = program.traced.jaxpr
         self.note("program", str(traced), *map(digest, traced.consts))
@@ -435,10 +451,13 @@ def trace_by_sections(task, config, *given):
     return known[0]
 
 
-def noted(config, folder) -> Noted:
-    """What the loop does with a config, or how it refuses it."""
-    with pytest.MonkeyPatch.context() as patch:
-        run = Noted(patch, trace_by_sections)
+def noted(config, folder, usual=None) -> Noted:
+    """What the loop does with a config, up to its first difference from what is usual, if given.
+
+    A refusal is noted as such.
+    """
+    with pytest.MonkeyPatch.context() as patch, contextlib.suppress(Different):
+        run = Noted(patch, trace_by_sections, usual)
         try:
             loop.run(config, folder)
         except ValueError as error:
@@ -466,7 +485,7 @@ def test_a_field_changes_what_a_run_does(field, usual, tmp_path):
     before = usual(config_of(field, given))
     if field not in REFUSED:
         assert before.found[-1][0] != "refused", before.found[-1]
-    after = noted(config_of(field, given, value), tmp_path / "run")
+    after = noted(config_of(field, given, value), tmp_path / "run", before.found)
     assert after.found != before.found or after.starts() != before.starts()
 
 
