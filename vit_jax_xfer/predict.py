@@ -1,7 +1,8 @@
 """Classes of your images: python -m vit_jax_xfer.predict MODEL IMAGE…
 
-Prints for each image the likeliest classes and their probabilities. MODEL is a run's model folder,
-one of its checkpoints, a published checkpoint with a head, or hf:ORG/NAME; IMAGE are files and
+Prints for each image the likeliest classes and their probabilities. MODEL is a run's model folder
+(of attention copy the run's own), one of its checkpoints, a published checkpoint with a head, or
+hf:ORG/NAME; IMAGE are files and
 folders. Images are prepared as the network says. 1,000 outputs without names are taken for
 ImageNet's in their order, others without names go by their numbers. Files that can't be read are
 left out, named, and make the exit code 1.
@@ -101,10 +102,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _predict_all(options: argparse.Namespace, broken: list[str]) -> None:
     # Imported late, so that --help answers at once.
+    from vit_jax_xfer.evaluate.classification.open_classifier import open_classifier
     from vit_jax_xfer.explain.image_files import find_images
     from vit_jax_xfer.explain.progress import Progress
     from vit_jax_xfer.features.command import out_path, write_out
-    from vit_jax_xfer.pretrained.file_to_model import load_pretrained
 
     path = out_path(options)
     if path is not None and path.suffix not in _ENDINGS:
@@ -112,7 +113,7 @@ def _predict_all(options: argparse.Namespace, broken: list[str]) -> None:
     files = find_images(options.images, path or Path("predictions"))
     with naming_flag("MODEL", options):
         fields = {"num_heads": options.num_heads} if options.num_heads else {}
-        model, variables = load_pretrained(options.model, options.family, **fields)
+        model, variables = open_classifier(options.model, options.family, **fields)
         with Progress(len(files)) as progress:
             found = predict(
                 model,

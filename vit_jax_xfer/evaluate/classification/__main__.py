@@ -6,9 +6,9 @@
 
 Prints a row a network: top-1 and top-5 in percent, for ImageNet-A and -R over their 200 classes
 (and over all, beside it), for ImageNet-C the mean corruption error, for a corrupted set of your own
-that over the errors of --relative-to. A set that is not whole is refused, unless --partial says
-that a part will do. Classes are matched by name; 1,000 outputs without names are taken for
-ImageNet's in their order. Images are prepared as each network says.
+that over the errors of --relative-to; then the errors by corruption. A set that is not whole is
+refused, unless --partial says that a part will do. Classes are matched by name; 1,000 outputs
+without names are taken for ImageNet's in their order. Images are prepared as each network says.
 """
 
 import argparse
@@ -55,6 +55,10 @@ def _measure(options: argparse.Namespace) -> None:
     for name, found in suites.items():
         _tell(name, found, incomplete(name, found))
     show(suite_table.as_markdown(rows, relative_to))
+    for name, opened in suites.items():
+        if "/" in opened[0].name:
+            errors = {one: suite_scores.corruption_errors(sets[one], name) for one in networks}
+            show(f"\n{suite_table.corruptions_as_markdown(name, errors, relative_to)}")
     if path is not None:
         text = (
             suite_table.as_json(rows, relative_to, partial=options.partial, sets=sets)
@@ -90,12 +94,12 @@ def _figures(
     name: str, source: str, suites: dict[str, list[Any]], options: argparse.Namespace
 ) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
     """A network's figures of each suite, and of each of their sets."""
+    from vit_jax_xfer.evaluate.classification.open_classifier import open_classifier
     from vit_jax_xfer.evaluate.classification.suite_scores import score_set, summary
     from vit_jax_xfer.explain.progress import Progress
-    from vit_jax_xfer.pretrained.file_to_model import load_pretrained
 
     try:
-        model, variables = load_pretrained(source)
+        model, variables = open_classifier(source)
         found, every = {}, {}
         for suite, sets in suites.items():
             figures = {}
@@ -128,7 +132,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("models", nargs="+", metavar="MODEL",
-        help="PATH or NAME=PATH: a run's model folder, a checkpoint, or hf:ORG/NAME")  # fmt: skip
+        help="PATH or NAME=PATH: a run's model folder (of attention copy the run's own, which has "
+        "the teacher too), a checkpoint, or hf:ORG/NAME")  # fmt: skip
     add("--suites", type=_suites, required=True, metavar="NAME,…",
         help="imagenet, real, a, r, sketch, v2, c, cifar10, cifar100, flowers, pets, "
         "inaturalist2017 (2018, 2019, 2021), corrupted")  # fmt: skip

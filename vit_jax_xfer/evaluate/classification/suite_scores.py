@@ -158,6 +158,15 @@ def errors_of(figures: Mapping[str, Figures]) -> dict[str, float]:
     return {name.split("/", 1)[1]: 1 - found["top1"] for name, found in sorted(figures.items())}
 
 
+def corruption_errors(figures: Mapping[str, Figures], suite: str) -> dict[str, float]:
+    """{"fog": mean share of errors over severities}, of a suite's figures {"c/fog/3": …}."""
+    own: dict[str, list[float]] = {}
+    for name, found in figures.items():
+        if name.startswith(f"{suite}/"):
+            own.setdefault(name.split("/")[1], []).append(1 - found["top1"])
+    return {corruption: float(np.mean(errors)) for corruption, errors in own.items()}
+
+
 def summary(sets: Sequence[SuiteSet], figures: Mapping[str, Figures]) -> Figures:
     """A suite's figures, of those of its sets by name: means of several, and ImageNet-C's mCE.
 

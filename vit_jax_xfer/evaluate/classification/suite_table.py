@@ -21,15 +21,35 @@ def as_markdown(rows: Rows, relative_to: str | None = None) -> str:
     titles = [f"{suite} {_TITLES[figure]}" for suite, figure in columns]
     lines = [f"| network | {' | '.join(titles)} |", "|---" * (len(columns) + 1) + "|"]
     for name, suites in rows.items():
-        cells = []
-        for suite, figure in columns:
-            cell = f"{100 * suites[suite][figure]:.1f}"
-            if relative_to not in (None, name):
-                gap = suites[suite][figure] - rows[relative_to][suite][figure]
-                cell += f" ({100 * gap:+.1f})"
-            cells.append(cell)
+        reference = None if relative_to in (None, name) else rows[relative_to]
+        cells = [
+            _cell(suites[suite][figure], reference and reference[suite][figure])
+            for suite, figure in columns
+        ]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def corruptions_as_markdown(
+    suite: str, errors: dict[str, dict[str, float]], relative_to: str | None = None
+) -> str:
+    """A row a network: errors by corruption in percent; behind each the difference as above.
+
+    errors: network → corruption → share of errors.
+    """
+    corruptions = list(next(iter(errors.values())))
+    lines = [f"| {suite}: errors | {' | '.join(corruptions)} |"]
+    lines.append("|---" * (len(corruptions) + 1) + "|")
+    for name, found in errors.items():
+        reference = None if relative_to in (None, name) else errors[relative_to]
+        cells = [_cell(found[one], reference and reference[one]) for one in corruptions]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(value: float, reference: float | None) -> str:
+    gap = "" if reference is None else f" ({100 * (value - reference):+.1f})"
+    return f"{100 * value:.1f}{gap}"
 
 
 def as_json(rows: Rows, relative_to: str | None, **more: Any) -> str:

@@ -1,0 +1,70 @@
+"""A classifier of a file, a model folder or a run: as its run evaluated it, or refused."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from vit_jax_xfer.pretrained.file_to_model import load_pretrained
+from vit_jax_xfer.tasks.ensemble import load_member
+from vit_jax_xfer.transfer.spec import Transfer
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class CopyingStudent:
+    """A student with the teacher whose attention it computes with: one classifier.
+
+    The fields and `apply` are those that predictions ask of a network.
+    """
+
+    class_names: tuple[str, ...] | None
+    num_classes: int
+    preprocessing: Any
+    predict: Callable[[Any, jax.Array], jax.Array]
+
+    def apply(self, variables: Any, images: jax.Array) -> jax.Array:
+        """Logits (B, K) of images (B, H, W, 3)."""
+        return self.predict(variables, images)
+
+
+def open_classifier(source: str, family: str | None = None, **fields: Any) -> tuple[Any, Any]:
+    """A network and its variables: what `load_pretrained` reads, or the folder of a run.
+
+    Of a run of attention copy the folder gives the student with its teacher, as the run evaluated
+    it. ValueError for such a student's model alone, which is another network.
+    """
+    folder = pathlib.Path(source).expanduser()
+    # A run's own folder, one of its models, or one of its checkpoints.
+    near = (folder, *folder.absolute().parents[:2]) if folder.exists() else ()
+    run = next((one for one in near if _copies(one)), None)
+    if run is None:
+        return load_pretrained(source, family, **fields)
+    if run != folder:
+        raise ValueError(
+            f"{source} computes with its teacher's attention, which isn't in it; give its run's "
+            f"folder, {run}"
+        )
+    student, _ = load_pretrained(str(folder / "model"))
+    size = student.preprocessing.size if student.preprocessing else student.image_size
+    height, width = size if isinstance(size, tuple) else (size, size)
+    shape = (height, width, student.in_channels)
+    member = load_member(str(folder), shape, student.num_classes)
+    copying = CopyingStudent(
+        student.class_names, student.num_classes, student.preprocessing, member.predict
+    )
+    return copying, member.variables
+
+
+def _copies(folder: pathlib.Path) -> bool:
+    """Whether a folder is that of a run whose student computes with its teacher's attention."""
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError):
+        return False
+    task = config.get("task") if isinstance(config, dict) else None
+    if not isinstance(task, dict) or task.get("name") != "attention_transfer":
+        return False
+    return Transfer(task.get("mode", "distill")).copies
