@@ -11,6 +11,7 @@ config.data.source takes: digits, folder:PATH, npz:FILE, tfds:NAME.
 """
 
 import argparse
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -23,6 +24,8 @@ from vit_jax_xfer.terminal import show
 def main(arguments: Sequence[str] | None = None) -> int:
     """Writes the report; 0, or 1 with one line on stderr for what is wrong."""
     options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    options.command = shlex.join(["python", "-m", "vit_jax_xfer.analysis", *given])
     return run_command(lambda: _analyse(options))
 
 
@@ -119,6 +122,7 @@ def _about(
         "images": f"{found.images} of {source.name}, {options.batch_size} at once",
         "made": f"{datetime.date.today()}, vit_jax_xfer {__version__}, jax {jax.__version__} on "
         f"{jax.default_backend()}",
+        "by": f"`{options.command}`",
         "layers and heads": "counted from 0",
     }
     return about

@@ -54,7 +54,9 @@ class FaithfulnessProtocol:
     """What is measured, and how finely.
 
     parts: steps of the curves of deletion, insertion and of the area between them. patches: whether
-    a map's own cells are ranked, in place of pixels of the map enlarged (bilinear). groups: SaCo's.
+    a map's own cells are ranked, in place of pixels of the map enlarged (bilinear); maps of pixels
+    are ranked by their cells' sums as well, since pixels one by one beat cells by their grain
+    alone, even at random. groups: SaCo's.
     black: what positive and negative perturbation put, a pixel of 0 before it is normalised, three
     numbers. ValueError for figures that there aren't.
     """
@@ -125,12 +127,14 @@ def score_methods(
                 attribute, model, variables, images, name, target, **(options or {}).get(name, {})
             )
             found = _timed(call, one, size)
-            maps = np.asarray(found.map if protocol.patches else on_pixels(found, images.shape))
+            large = np.asarray(enlarged(found.map, images.shape))
+            maps = np.asarray(found.map) if protocol.patches else large
             for figure, values in _figures(whole, maps, protocol).items():
                 one.values.setdefault(figure, []).extend(values[:number].tolist())
             if batch.masks is not None:
-                large = np.asarray(on_pixels(found, images.shape))[:number]
-                one.counts += [count(*pair) for pair in zip(large, batch.masks, strict=True)]
+                own = large if found.pixels is None else np.asarray(found.pixels)
+                pairs = zip(own[:number], batch.masks, strict=True)
+                one.counts += [count(*pair) for pair in pairs]
             done += number
             report(done)
     return scores
@@ -212,12 +216,10 @@ def _figures(
     return {name: found[name] for name in FIGURES if name in wanted}
 
 
-def on_pixels(found: Attribution, image_shape: Sequence[int]) -> jax.Array:
-    """A map of pixels (B, H, W): the method's own, or its cells enlarged, bilinear."""
-    if found.pixels is not None:
-        return found.pixels
-    shape = (len(found.map), *image_shape[1:3])
-    return jax.image.resize(found.map.astype(jnp.float32), shape, "bilinear")
+def enlarged(cells: jax.Array, image_shape: Sequence[int]) -> jax.Array:
+    """A map of cells (B, h, w) on an image's pixels, (B, H, W) float32, bilinear."""
+    shape = (len(cells), *image_shape[1:3])
+    return jax.image.resize(cells.astype(jnp.float32), shape, "bilinear")
 
 
 def defined_methods(

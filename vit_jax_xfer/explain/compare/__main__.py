@@ -4,7 +4,8 @@ Prints a row a method, with random and edges, which know nothing of the network,
 and insertion (area under the probability as pixels go or come, the most relevant first), positive
 and negative perturbation (area under top-1 in percent as a tenth to nine tenths turn black, at most
 80), ABPC (the area between the curves of the least and the most relevant first), SaCo, and maps a
-second. Of masks or boxes of objects also where the maps lie. An arrow says which way is better.
+second. Every map is ranked at the network's own grain, also those of pixels, enlarged. Of masks or
+boxes of objects also where the maps lie. An arrow says which way is better.
 
 --data: what config.data.source takes (folder:PATH, npz:FILE, tfds:NAME, …). --masks instead:
 imagenet:FILE.mat, voc:PATH, coco128:PATH, masks:IMAGES:MASKS; --boxes: voc:PATH[:SPLIT] or
