@@ -1,5 +1,7 @@
 """The report of two networks: its tables and numbers, copied students, and what is refused."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -106,3 +108,13 @@ def test_the_command_says_what_is_wrong(folder, capsys, arguments, message):
     said = capsys.readouterr().err
     assert message in said
     assert said.count("\n") == 1
+
+
+def test_a_copied_student_alone_is_refused(folder, capsys):
+    config = {"task": {"name": "attention_transfer", "mode": "copy"}}
+    (folder / "run").mkdir()
+    (folder / "run" / "config.json").write_text(json.dumps(config))
+    assert run(folder, f"{folder}/teacher.npz", f"student={folder}/run") == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: B: ")
+    assert "is a student that attends by its teacher's maps; give the teacher as A" in said

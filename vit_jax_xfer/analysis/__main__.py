@@ -73,13 +73,20 @@ def _analyse(options: argparse.Namespace) -> None:
 
 def _network(text: str, name: str, options: argparse.Namespace) -> Any:
     from vit_jax_xfer.analysis.network_pair import AnalysedNetwork
+    from vit_jax_xfer.evaluate.classification.open_classifier import copying_run
     from vit_jax_xfer.pretrained.file_to_model import load_pretrained
 
     given, equals, source = text.partition("=")
     named = bool(equals and given and "/" not in given)
+    source = source if named else text
     with naming_flag(name, options):
+        if copying_run(source) and (name == "A" or not options.copied):
+            raise ValueError(
+                f"{source} is a student that attends by its teacher's maps; give the teacher as A, "
+                "the student as B, and --copied"
+            )
         fields = {"num_heads": options.num_heads} if options.num_heads else {}
-        model, variables = load_pretrained(source if named else text, options.family, **fields)
+        model, variables = load_pretrained(source, options.family, **fields)
         return AnalysedNetwork(given if named else f"{name}: {text}", model, variables)
 
 

@@ -37,9 +37,7 @@ def open_classifier(source: str, family: str | None = None, **fields: Any) -> tu
     it. ValueError for such a student's model alone, which is another network.
     """
     folder = pathlib.Path(source).expanduser()
-    # A run's own folder, one of its models, or one of its checkpoints.
-    near = (folder, *folder.absolute().parents[:2]) if folder.exists() else ()
-    run = next((one for one in near if _copies(one)), None)
+    run = copying_run(source)
     if run is None:
         return load_pretrained(source, family, **fields)
     if run != folder:
@@ -56,6 +54,13 @@ def open_classifier(source: str, family: str | None = None, **fields: Any) -> tu
         student.class_names, student.num_classes, student.preprocessing, member.predict
     )
     return copying, member.variables
+
+
+def copying_run(source: str) -> pathlib.Path | None:
+    """The run of attention copy whose folder, model or checkpoint a path is; None of others."""
+    folder = pathlib.Path(source).expanduser()
+    near = (folder, *folder.absolute().parents[:2]) if folder.exists() else ()
+    return next((one for one in near if _copies(one)), None)
 
 
 def _copies(folder: pathlib.Path) -> bool:

@@ -33,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _compare(options: argparse.Namespace) -> None:
     # Imported late, so that --help answers at once.
+    from vit_jax_xfer.evaluate.classification.open_classifier import copying_run
     from vit_jax_xfer.evaluate.faithfulness import method_table
     from vit_jax_xfer.evaluate.faithfulness.method_scores import score_methods
     from vit_jax_xfer.explain.progress import Progress
@@ -42,6 +43,11 @@ def _compare(options: argparse.Namespace) -> None:
     settings = _method_options(options.set)
     _check_flags(options, settings)
     with naming_flag("--model", options):
+        if copying_run(options.model):
+            raise ValueError(
+                f"{options.model} is a student that computes with its teacher's attention, which "
+                "isn't in it; explain it in Python, with the teacher's maps as `given`"
+            )
         fields = {"num_heads": options.num_heads} if options.num_heads else {}
         model, variables = load_pretrained(options.model, options.family, **fields)
         preprocessing = _preparation(model, options)
