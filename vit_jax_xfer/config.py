@@ -45,6 +45,10 @@ def default_config(task: str, model: str, *, settings: dict[str, Any], **fields:
     # shows that part of the images. DeiT and DeiT III have 3, one on each of as many GPUs.
     config.data.repeats = 1
     config.data.workers = 0  # processes that decode and augment; 0 = threads of this one
+    config.data.threads = 2  # of each of these processes, or of this one; 0 = none beside its own
+    # Whether JPEGs of training are decoded at 1/2, 1/4 or 1/8 of their size where the box of a
+    # random_resized_crop still has the pixels that it is resized to. Published runs never do.
+    config.data.draft = False
     # Images that can't be read, of each stream: so many are skipped, by name and counted; one more
     # ends the run, with a checkpoint. What is found before the first step is refused.
     config.data.max_broken = 10

@@ -7,8 +7,9 @@ import PIL
 import pytest
 from PIL import Image
 
-from vit_jax_xfer.data import geometry, images, parse_pipeline
+from vit_jax_xfer.data import geometry, images, open_source, parse_pipeline, train_stream
 from vit_jax_xfer.data.pixels import Normalize
+from vit_jax_xfer.data.row_maker import PositionRng
 
 RNG = np.random.default_rng(0)
 # Other versions of Pillow run the two resize passes in another order: a level or so of difference.
@@ -163,3 +164,50 @@ def test_flip_half_the_time():
     picture = Image.fromarray(image)
     outputs = {np.asarray(geometry.Flip()(picture, rng)).tobytes() for _ in range(20)}
     assert outputs == {image.tobytes(), image[:, ::-1].tobytes()}
+
+
+@pytest.fixture(scope="module")
+def photograph(tmp_path_factory):
+    """A JPEG of 640x480 with large and small features, and its folder as a source."""
+    folder = tmp_path_factory.mktemp("photograph")
+    y, x = np.mgrid[:480, :640]
+    waves = [np.sin(x / 40) + np.cos(y / 25), np.sin((x + y) / 30), np.cos(x * y / 9000)]
+    pixels = (np.stack(waves, -1) * 50 + 128).clip(0, 255).astype(np.uint8)
+    Image.fromarray(pixels).save(folder / "a.jpg", quality=95)
+    return open_source(f"folder:{folder}")
+
+
+def rows(source, pipeline, **more):
+    with train_stream(source, pipeline, batch_size=16, seed=1, in_bytes=True, **more) as stream:
+        return next(stream)["image"]
+
+
+def test_a_file_is_prepared_as_its_pixels_are(photograph):
+    pipeline = "random_resized_crop(64)|flip|rand_augment"
+    found, whole = rows(photograph, pipeline), photograph[0]
+    prepared, numbers = parse_pipeline(pipeline).in_bytes(), PositionRng(1)
+    for position, image in enumerate(found):
+        expected = prepared(whole, numbers.at(position))["image"]
+        np.testing.assert_array_equal(image, expected)
+
+
+@pytest.mark.parametrize("draft", [False, True])
+def test_draft_decodes_as_small_as_the_box_allows(photograph, draft, monkeypatch):
+    sizes, load = [], Image.Image.crop
+    monkeypatch.setattr(
+        Image.Image, "crop", lambda im, box: (sizes.append((im.size, box)), load(im, box))[1]
+    )
+    found = rows(photograph, "random_resized_crop(64)", draft=draft)
+    shrunk = {size[0] for size, _ in sizes}
+    assert shrunk == ({640, 320, 160} if draft else {640})
+    assert all(box[2] - box[0] >= 64 and box[3] - box[1] >= 64 for _, box in sizes)
+    if draft:
+        exact = rows(photograph, "random_resized_crop(64)")
+        difference = np.abs(found.astype(float) - exact)
+        assert difference.any() and difference.mean() < 2  # where a box lies is the same
+
+
+def test_draft_changes_nothing_else(photograph):
+    for pipeline in ("resize(64)|random_crop(48)", "random_resized_crop(300)"):
+        exact, found = rows(photograph, pipeline), rows(photograph, pipeline, draft=True)
+        np.testing.assert_array_equal(exact, found)

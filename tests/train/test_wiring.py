@@ -53,6 +53,8 @@ SECOND: dict[str, tuple[Any, dict[str, Any]]] = {
     "data.pipeline": ("normalize(0.5, 0.5)", {}),
     "data.repeats": (3, {}),
     "data.workers": (2, {}),
+    "data.threads": (1, {}),
+    "data.draft": (True, {}),
     "data.max_broken": (3, {}),
     "data.tfds_dir": ("/x", {}),
     "unlabeled.source": ("folder:/x", UNLABELED),
@@ -361,7 +363,7 @@ class Noted:
 
     def _without_workers(self, name, function):
         def call(*given, workers=0, **more):
-            self.note(name, workers, more["max_broken"])
+            self.note(name, workers, more["max_broken"], more["threads"], more.get("draft"))
             return function(*given, **more)
 
         return call

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -27,6 +27,7 @@ class Resize:
     size: int | tuple[int, int]
     interpolation: str = "bicubic"
     fit: str = "stretch"
+    takes_pictures: ClassVar = True
 
     def __post_init__(self):
         images.check_size(self.size)
@@ -158,6 +159,7 @@ class RandomResizedCrop:
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     interpolation: str = "bicubic"
     once: bool = False
+    takes_pictures: ClassVar = True
 
     def __post_init__(self):
         images.check_size(self.size)
@@ -175,7 +177,7 @@ class RandomResizedCrop:
         sample = sample_box_once if self.once else sample_box
         box = sample(*images.height_width(image), rng, self.area, self.ratio)
         target = images.check_size(self.size)
-        return images.resize(images.crop(image, *box), *target, self.interpolation)
+        return images.crop_resized(image, *box, target, self.interpolation)
 
 
 def sample_box(
@@ -238,7 +240,7 @@ class Flip:
     """Mirrors left and right with probability 1/2."""
 
     def __call__(self, image: Any, rng: np.random.Generator) -> Any:
-        return images.as_array(image)[:, ::-1] if rng.random() < 0.5 else image
+        return images.flipped(image) if rng.random() < 0.5 else image
 
 
 def _is_range(bounds: Any) -> bool:
@@ -268,5 +270,5 @@ def crop_resize(
             f"top, left, height, width: got {(top, left, height, width)}, expected a box inside of "
             f"{full_h}x{full_w}"
         )
-    box = images.crop(image, top, left, height, width)
-    return images.as_array(images.resize(box, *images.check_size(size), interpolation))
+    target, box = images.check_size(size), (top, left, height, width)
+    return images.as_array(images.crop_resized(image, *box, target, interpolation))

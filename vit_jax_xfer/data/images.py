@@ -1,8 +1,14 @@
-"""The two forms an image has inside a pipeline, PIL and array, and what both can do."""
+"""The forms an image has inside a pipeline, array, PIL and Picture, and what all can do.
 
+A Picture is a file that isn't decoded yet (`sources/decode.py`).
+"""
+
+import math
 from typing import Any
 
 import numpy as np
+
+from vit_jax_xfer.data.sources.decode import Picture
 
 # Of what an op makes: more is a slip of the pipeline, or a picture of one row of pixels that a
 # resize of its short side would blow up. As floats they are 0.8 GB.
@@ -12,13 +18,15 @@ INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 
 def as_array(image: Any) -> np.ndarray:
     """The image as an array (h, w, 3), not copied where it is one."""
-    return np.asarray(image)
+    return np.asarray(image.rgb() if isinstance(image, Picture) else image)
 
 
 def as_pil(image: Any) -> Any:
     """The image as a PIL image. Raises ValueError for floats, which PIL would round to bytes."""
     from PIL import Image
 
+    if isinstance(image, Picture):
+        return image.rgb()
     if isinstance(image, Image.Image):
         return image
     if image.dtype != np.uint8:
@@ -30,17 +38,48 @@ def as_pil(image: Any) -> Any:
 
 
 def height_width(image: Any) -> tuple[int, int]:
-    """(height, width) in pixels of either form."""
-    if isinstance(image, np.ndarray):
+    """(height, width) in pixels of any form."""
+    if isinstance(image, np.ndarray | Picture):
         return image.shape[0], image.shape[1]
     return image.height, image.width
 
 
 def crop(image: Any, top: int, left: int, height: int, width: int) -> Any:
-    """The box of the image in its own form; the box must lie inside."""
+    """The box of the image, an array of an array; the box must lie inside."""
     if isinstance(image, np.ndarray):
         return image[top : top + height, left : left + width]
-    return image.crop((left, top, left + width, top + height))
+    return as_pil(image).crop((left, top, left + width, top + height))
+
+
+def crop_resized(
+    image: Any,
+    top: int,
+    left: int,
+    height: int,
+    width: int,
+    target: tuple[int, int],
+    interpolation: str,
+) -> Any:
+    """The box of the image, resized to the target's (height, width); gives a PIL image.
+
+    It is cut before it is resized, so that the filter never looks outside.
+    """
+    if not isinstance(image, Picture) or not image.draft:
+        return resize(crop(image, top, left, height, width), *target, interpolation)
+    whole, box = image.region(top, left, height, width, target)
+    edges = (math.floor(box[0]), math.floor(box[1]), math.ceil(box[2]), math.ceil(box[3]))
+    part = whole.crop(edges)
+    inside = (box[0] - edges[0], box[1] - edges[1], box[2] - edges[0], box[3] - edges[1])
+    return resize(part, *target, interpolation, inside)
+
+
+def flipped(image: Any) -> Any:
+    """The image mirrored, left and right."""
+    if isinstance(image, np.ndarray):
+        return image[:, ::-1]
+    from PIL import Image
+
+    return as_pil(image).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
 
 
 def pad(
@@ -63,12 +102,21 @@ def pad(
     return padded
 
 
-def resize(image: Any, height: int, width: int, interpolation: str) -> Any:
-    """Resizes with PIL's antialiased filters to exactly (height, width); gives a PIL image."""
+def resize(
+    image: Any,
+    height: int,
+    width: int,
+    interpolation: str,
+    box: tuple[float, float, float, float] | None = None,
+) -> Any:
+    """Resizes with PIL's antialiased filters to exactly (height, width); gives a PIL image.
+
+    box: of the image, left, top, right and bottom; None = all of it.
+    """
     from PIL import Image
 
     check_pixels(height, width)
-    return as_pil(image).resize((width, height), Image.Resampling[interpolation.upper()])
+    return as_pil(image).resize((width, height), Image.Resampling[interpolation.upper()], box)
 
 
 def check_size(size: Any) -> tuple[int, int]:

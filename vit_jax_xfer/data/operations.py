@@ -17,7 +17,8 @@ def register(name: str) -> Callable[[type], type]:
 
     An instance is called with (image, rng) and returns an image: a PIL image or an array
     (h, w, 3), uint8 or, after `to_float` or `normalize`, float32. All randomness must come from
-    `rng`. Instances must pickle. A constructor raises ValueError for a bad argument.
+    `rng`. Instances must pickle. A constructor raises ValueError for a bad argument. A class with
+    `takes_pictures = True` may get a Picture, a file that isn't decoded yet, as its first image.
     """
 
     def enter(op: type) -> type:

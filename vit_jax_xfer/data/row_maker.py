@@ -15,6 +15,7 @@ from vit_jax_xfer.data.broken_images import (
     check_broken,
 )
 from vit_jax_xfer.data.sources import Source
+from vit_jax_xfer.data.sources.decode import undecoded
 from vit_jax_xfer.data.transforms import Pipeline
 
 _MOST_ATTEMPTS = 100
@@ -69,7 +70,7 @@ class Rows:
     arrays: shape and type of each array of a prepared example. masked: the mask is False on padding
     and on what can't be read, both zeros. Without it another image, drawn by (seed, position),
     stands in the place of one that can't be read; so the rows hang on the files alone.
-    TooManyBroken where one group has more than max_broken of these.
+    TooManyBroken where one group has more than max_broken of these. draft: see `train_stream`.
     """
 
     source: Source
@@ -78,6 +79,7 @@ class Rows:
     arrays: ArrayShapes
     masked: bool
     max_broken: int
+    draft: bool = False
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -126,7 +128,7 @@ class Rows:
             if attempt:
                 index = int(numbers.integers(len(self.source)))
             try:
-                return prepare(self.source, self.pipeline, index, numbers)
+                return prepare(self.source, self.pipeline, index, numbers, self.draft)
             except BrokenImage as error:
                 broken[error.name] = error.reason
                 check_broken(broken, self.max_broken)
@@ -148,11 +150,23 @@ def make_patiently(rows: Rows, group: RowGroup, closing: threading.Event) -> Mad
     return rows(group, closing)
 
 
-def prepare(source: Source, pipeline: Pipeline, index: int, rng: np.random.Generator) -> dict:
-    """One example of the source, through the pipeline. BrokenImage, naming it, for none."""
-    example = source[index]
+def prepare(
+    source: Source,
+    pipeline: Pipeline,
+    index: int,
+    rng: np.random.Generator,
+    draft: bool = False,
+) -> dict:
+    """One example of the source, through the pipeline. BrokenImage, naming it, for none.
+
+    draft: see `train_stream`.
+    """
+    with undecoded(draft):
+        example = source[index]
     try:
         return pipeline(example, rng)
+    except BrokenImage:
+        raise
     except ValueError as error:
         raise UnfitImage(_name(source, index, example), str(error)) from error
 

@@ -35,6 +35,7 @@ def train_stream(
     repeats: int = 1,
     parts: int = 1,
     in_bytes: bool = False,
+    draft: bool = False,
 ) -> BatchStream:
     """An endless stream of shuffled batches, from batch `start_step` on.
 
@@ -47,6 +48,9 @@ def train_stream(
     repeats: each image so many times in a batch, dealt out among its `parts` (RepeatedOrder).
     in_bytes: images are uint8, a quarter of the memory, as the pipeline leaves them to a
     `finish.Finish` on the device, with its draws beside them.
+    draft: JPEGs are decoded at a half, quarter or eighth of their size where the box of a
+    random_resized_crop that comes first still has as many pixels as it is resized to. Faster, and
+    not the same pixels.
     Raises ValueError: sizes that don't divide, an empty source, images of different sizes.
     """
     layout = BatchLayout(batch_size, process_index, process_count)
@@ -55,7 +59,7 @@ def train_stream(
     if repeats != 1:
         order = RepeatedOrder(order, len(source), batch_size, repeats, parts)
     pipeline = _parsed(pipeline, in_bytes)
-    rows = _rows(source, pipeline, order, seed, masked=False, max_broken=max_broken)
+    rows = _rows(source, pipeline, order, seed, masked=False, max_broken=max_broken, draft=draft)
     groups = _groups(layout, order, itertools.count(start_step * layout.groups_per_batch))
     return _stream(rows, groups, layout, workers, threads)
 
@@ -123,12 +127,13 @@ def _rows(
     seed: int,
     masked: bool,
     max_broken: int,
+    draft: bool = False,
 ) -> Rows:
     # The stream's first example, on every process and at every start_step, fixes the image shape:
     # a pipeline that fails or gives changing sizes is found before the first step.
     first = [int(order[i]) for i in range(min(len(source), FIRST))]
     arrays = first_arrays(source, pipeline, first, PositionRng(seed).at(0))
-    return Rows(source, pipeline, seed, arrays, masked, max_broken)
+    return Rows(source, pipeline, seed, arrays, masked, max_broken, draft)
 
 
 def _check(source: Source, seed: int, start_step: int) -> None:

@@ -44,6 +44,8 @@ class Pipeline:
         the same to one that an op before them has made floats of.
         """
         image = example["image"]
+        if not getattr((*self.ops, None)[0], "takes_pictures", False):
+            image = images.as_array(image)
         for op in self.ops:
             image = op(image, rng)
         image, drawn = images.as_array(image), {}

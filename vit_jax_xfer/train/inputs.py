@@ -135,6 +135,7 @@ class Inputs:
             process_index=jax.process_index(),
             process_count=jax.process_count(),
             workers=self.config.data.workers,
+            threads=self.config.data.threads,
             max_broken=self.config.data.max_broken,
             in_bytes=True,
         )
@@ -273,6 +274,8 @@ def _place(c: ConfigDict, start_step: int, stream: int) -> dict[str, int]:
         "process_index": jax.process_index(),
         "process_count": jax.process_count(),
         "workers": c.data.workers,
+        "threads": c.data.threads,
+        "draft": c.data.draft,
         "max_broken": c.data.max_broken,
         "in_bytes": True,
     }

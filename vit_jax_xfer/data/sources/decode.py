@@ -1,9 +1,12 @@
 """From an encoded image to uint8 RGB, whatever mode it was stored in."""
 
+import contextlib
 import errno
 import functools
 import io
 import pathlib
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -26,7 +29,7 @@ _RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
 def decode_image(data: bytes | str | pathlib.Path, name: str) -> np.ndarray:
-    """Decodes a file's path or bytes to uint8 (h, w, 3).
+    """Decodes a file's path or bytes to uint8 (h, w, 3); within `undecoded`, to a Picture.
 
     Grey, palette, alpha and CMYK images become RGB as `PIL.Image.convert` does it (alpha is
     dropped); EXIF rotation is not applied, as in torchvision and timm. Raises BrokenImage, a
@@ -34,11 +37,72 @@ def decode_image(data: bytes | str | pathlib.Path, name: str) -> np.ndarray:
     would clip, or larger than MAX_PIXELS; ImageOutOfReach, an OSError, where a disk or network
     folder doesn't answer; OSError where memory or files are used up.
     """
+    draft = getattr(_THREAD, "draft", None)
+    picture = Picture(data, name, bool(draft))
+    return picture if draft is not None else np.asarray(picture.rgb())
+
+
+_THREAD = threading.local()
+
+
+@contextlib.contextmanager
+def undecoded(draft: bool) -> Iterator[None]:
+    """Within it this thread's `decode_image` gives Pictures, which pipelines take as images too.
+
+    draft: whether these may be decoded at a part of their size.
+    """
+    _THREAD.draft = draft
     try:
-        with open_picture(data) as image:
-            if image.mode in ("I", "F") or image.mode.startswith("I;"):
-                raise ValueError(f"mode {image.mode}, expected 8 bits per channel")
-            return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+        yield
+    finally:
+        _THREAD.draft = None
+
+
+class Picture:
+    """An image file whose header is read: what of it is wanted can be known before it is decoded.
+
+    shape: (h, w, 3) of the whole, of which `rgb` makes a PIL image. draft: whether `region` may
+    take a JPEG's pixels at a half, a quarter or an eighth of its size. Errors as of `decode_image`.
+    """
+
+    def __init__(self, data: bytes | str | pathlib.Path, name: str, draft: bool = False):
+        self._data, self._name, self.draft = data, name, draft
+        with _naming(data, name):
+            self._image = open_picture(data)
+            mode = self._image.mode
+            if mode in ("I", "F") or mode.startswith("I;"):
+                self._image.close()
+                raise ValueError(f"mode {mode}, expected 8 bits per channel")
+        self.shape = (self._image.height, self._image.width, 3)
+
+    def rgb(self) -> Any:
+        """The whole as a PIL image in RGB."""
+        with _naming(self._data, self._name), self._image as image:
+            image.load()
+            return image if image.mode == "RGB" else image.convert("RGB")
+
+    def region(
+        self, top: int, left: int, height: int, width: int, least: tuple[int, int]
+    ) -> tuple[Any, tuple[float, float, float, float]]:
+        """Decoded as small as leaves a box of the whole `least` (height, width) pixels at least.
+
+        → a PIL image in RGB, and the box in it: left, top, right, bottom.
+        """
+        most = max(min(height // least[0], width // least[1]), 1)
+        shrink = max(n for n in (1, 2, 4, 8) if n <= most)
+        with _naming(self._data, self._name):
+            if shrink > 1:  # what is no JPEG stays as it is
+                self._image.draft(None, (self.shape[1] // shrink, self.shape[0] // shrink))
+        image = self.rgb()
+        across, down = image.width / self.shape[1], image.height / self.shape[0]
+        return image, (left * across, top * down, (left + width) * across, (top + height) * down)
+
+
+@contextlib.contextmanager
+def _naming(data: bytes | str | pathlib.Path, name: str) -> Iterator[None]:
+    """What Pillow raises within it becomes what `decode_image` raises."""
+    try:
+        yield
     except MemoryError as error:
         raise OSError(f"no memory left to decode image {name}") from error
     # Pillow's plugins raise nearly anything on broken data: OSError, SyntaxError, struct.error, …
