@@ -114,6 +114,8 @@ def test_when_they_run(root, monkeypatch):
     ("fields", "message"),
     [
         ({"eval__suites_root": ""}, "eval.suites_root: none given"),
+        ({"eval__suites_root": "/nowhere"}, "eval.suites_root: /nowhere is no folder"),
+        ({"eval__suites_class_map": '{"x": "y"}'}, "eval.suites_class_map: it renames 'x', …, and"),
         ({"suites": "b"}, "eval.suites: 'b' is none of imagenet, real"),
         ({"suites": "v2, v2"}, "eval.suites: 'v2' is there twice"),
         (

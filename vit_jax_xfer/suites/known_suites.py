@@ -59,7 +59,9 @@ def _open(name: str, root: str | os.PathLike[str], partial: bool) -> list[SuiteS
         if name == "real" and not partial:
             check_scored(name, one.source.name, one.truths or ())
         return [one]
-    folder = local_path(root, "suites")
+    folder = local_path(root, "data")
+    if not folder.is_dir():
+        raise ValueError(f"data: {folder} is no folder")
     place = find_place(folder, suite.places)
     if place is None:
         packed = packed_place(folder, suite.places)

@@ -172,7 +172,11 @@ def _by_field(text: str) -> str:
     """An error of a suite, with the config's fields in place of the command's flags."""
     text = text.replace("--partial takes", "eval.suites_partial=True takes")
     kind, colon, rest = text.partition(":")
-    field = {"suites": "eval.suites", "class_map": "eval.suites_class_map"}.get(kind)
+    field = {
+        "suites": "eval.suites",
+        "data": "eval.suites_root",
+        "class_map": "eval.suites_class_map",
+    }.get(kind)
     return f"{field}:{rest}" if field else f"eval.suites: {text}"
 
 

@@ -190,6 +190,8 @@ def test_the_command(tree, tmp_path, network, capsys):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (["--data", "/nowhere"], "--data: /nowhere is no folder"),
+        (["--class-map", "/nowhere.json"], "--class-map: got '/nowhere.json', expected a .json"),
         (["--suites", "b"], "--suites: 'b' is none of imagenet, real"),
         (["--suites", "imagenet"], "--suites: imagenet: .* has 12 images"),
         (["--relative-to", "other"], "--relative-to: 'other' is none of x.safetensors"),

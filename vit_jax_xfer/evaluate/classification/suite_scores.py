@@ -52,6 +52,8 @@ def score_set(
 ) -> Figures:
     """top1, top5 and images of one set; top1_all as well where only some classes are predicted.
 
+    No top5 where there are five outputs or fewer.
+
     model: a classifier with `preprocessing`; it runs on all devices, the batch split among them.
     Shares are of the images that are scored. report: called with how many images are done.
     ValueError for classes that are none of the model's, and images that can't be read.
@@ -118,8 +120,9 @@ def hit_sums(logits: jax.Array, right: jax.Array, scored: jax.Array) -> dict[str
     taken = among.any(axis=-1)
     targets = among / jnp.maximum(among.sum(axis=-1, keepdims=True), 1)
     taking_part = jnp.where(scored, logits, -jnp.inf)
-    found = {"top1": hits(taking_part, targets, 1), "top5": hits(taking_part, targets, 5)}
-    found["top1_all"] = hits(logits, targets, 1)
+    found = {"top1": hits(taking_part, targets, 1), "top1_all": hits(logits, targets, 1)}
+    if logits.shape[-1] > 5:  # else every image is one
+        found["top5"] = hits(taking_part, targets, 5)
     sums = {name: (each & taken).sum() for name, each in found.items()}
     return {**sums, "images": taken.sum()}
 
@@ -176,7 +179,7 @@ def summary(sets: Sequence[SuiteSet], figures: Mapping[str, Figures]) -> Figures
         return figures[sets[0].name]
     own = {one.name: figures[one.name] for one in sets}
     found = {"images": sum(one["images"] for one in own.values())}
-    for figure in ("top1", "top5"):
+    for figure in [one for one in ("top1", "top5") if one in next(iter(own.values()))]:
         found[figure] = float(np.mean([one[figure] for one in own.values()]))
     if all(name.startswith("c/") for name in own):
         found["mce"] = mean_corruption_error(errors_of(own), _alexnet())

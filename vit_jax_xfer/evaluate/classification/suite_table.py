@@ -11,19 +11,22 @@ _TITLES = {"top1": "top-1", "top5": "top-5", "top1_all": "top-1 of all classes",
 
 
 def as_markdown(rows: Rows, relative_to: str | None = None) -> str:
-    """A row a network, in percent; behind each figure its difference to those of `relative_to`."""
+    """A row a network, in percent; behind each figure its difference to those of `relative_to`.
+
+    A network of five outputs or fewer has no top-5, and an empty place there.
+    """
     columns = [
         (suite, figure)
-        for suite, figures in next(iter(rows.values())).items()
+        for suite in next(iter(rows.values()))
         for figure in _TITLES
-        if figure in figures
+        if any(figure in suites[suite] for suites in rows.values())
     ]
     titles = [f"{suite} {_TITLES[figure]}" for suite, figure in columns]
     lines = [f"| network | {' | '.join(titles)} |", "|---" * (len(columns) + 1) + "|"]
     for name, suites in rows.items():
-        reference = None if relative_to in (None, name) else rows[relative_to]
+        reference = {} if relative_to in (None, name) else rows[relative_to]
         cells = [
-            _cell(suites[suite][figure], reference and reference[suite][figure])
+            _cell(suites[suite].get(figure), reference.get(suite, {}).get(figure))
             for suite, figure in columns
         ]
         lines.append(f"| {name} | {' | '.join(cells)} |")
@@ -47,7 +50,9 @@ def corruptions_as_markdown(
     return "\n".join(lines)
 
 
-def _cell(value: float, reference: float | None) -> str:
+def _cell(value: float | None, reference: float | None) -> str:
+    if value is None:
+        return ""
     gap = "" if reference is None else f" ({100 * (value - reference):+.1f})"
     return f"{100 * value:.1f}{gap}"
 
@@ -79,7 +84,7 @@ def _gaps(rows: Rows, name: str, relative_to: str) -> dict[str, dict[str, float]
         suite: {
             figure: value - rows[relative_to][suite][figure]
             for figure, value in figures.items()
-            if figure in _TITLES
+            if figure in _TITLES and figure in rows[relative_to][suite]
         }
         for suite, figures in rows[name].items()
     }
