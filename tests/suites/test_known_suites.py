@@ -186,6 +186,9 @@ def test_a_corrupted_set_of_ones_own(tmp_path):
         for severity in (1, 3):
             for name in ("cat", "dog"):
                 save(tmp_path / "corrupted" / corruption / str(severity) / name / "x.png", severity)
+                save(tmp_path / "plain" / name / "x.png", 1)
+    (plain,) = open_suite("plain", tmp_path)
+    assert plain.targets(("eel", "dog", "cat")).tolist() == [[2], [1]]
     sets = open_suite("corrupted", tmp_path)
     names = ["corrupted/blur/1", "corrupted/blur/3", "corrupted/haze/1", "corrupted/haze/3"]
     assert [one.name for one in sets] == names

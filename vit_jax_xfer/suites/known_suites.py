@@ -175,6 +175,7 @@ _ALL = (
     _of_folders("flowers", "Oxford Flowers-102", 6_149, 102),
     _of_folders("pets", "Oxford-IIIT Pets", 3_669, 37),
     *map(_of_year, YEARS),
+    Suite("plain", "a set of your own, a folder for each class", ("plain",), 0, 0, _plain),
     Suite(
         "corrupted",
         "a set of your own, as ImageNet-C is laid out",

@@ -136,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
         "the teacher too), a checkpoint, or hf:ORG/NAME")  # fmt: skip
     add("--suites", type=_suites, required=True, metavar="NAME,…",
         help="imagenet, real, a, r, sketch, v2, c, cifar10, cifar100, flowers, pets, "
-        "inaturalist2017 (2018, 2019, 2021), corrupted")  # fmt: skip
+        "inaturalist2017 (2018, 2019, 2021), plain, corrupted")  # fmt: skip
     add("--data", required=True, metavar="ROOT",
         help="the folder that holds the suites' folders or archives (docs/suites.md), or "
         "tfds:FOLDER, where tfds has prepared them (tfds: = its own)")  # fmt: skip
