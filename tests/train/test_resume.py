@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 
+from tests import runs
 from tests.runs import (
     assert_same_bits,
     checkpoint_arrays,
@@ -194,3 +195,30 @@ def test_a_finished_run_again_changes_no_figure(workdir, teacher):
     again = loop.run(short(teacher), workdir)
     assert again["finished"] and again["metrics"] == first["metrics"]
     assert again["seconds"] >= first["seconds"] * 0.5
+
+
+def test_momentum_statistics_and_repeats_go_on_bit_for_bit(tmp_path):
+    """What no other run here has: LARS, a probe's batch norm, repeated images, a rising average."""
+    fields = {
+        "steps": 4,
+        "checkpoint__every": 2,
+        "checkpoint__keep_last": 9,
+        "optim__name": "lars",
+        "optim__ema": 0.9,
+        "optim__ema_start": "tensorflow",
+        "optim__cosine_from": "start",
+        "model__batch_norm": True,
+        "data__repeats": 3,
+        "mix__mixup": 0.8,
+        "mix__group": 4,
+        "task__loss": "binary",
+    }
+    straight = tmp_path / "straight"
+    loop.run(tiny_config("scratch", **fields), straight)
+    stopped = runs.half_way(straight, tmp_path / "stopped", 2)
+    loop.run(tiny_config("scratch", **fields), stopped)
+    arrays = checkpoint_arrays(straight, 4)
+    assert any("trace" in name for name in arrays)
+    assert any("head_batch_norm/mean" in name for name in arrays)
+    assert_same_bits(checkpoint_arrays(stopped, 4), arrays)
+    assert rows(stopped) == rows(straight)
