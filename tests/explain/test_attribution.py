@@ -76,11 +76,16 @@ def test_the_attentions_gradcam(case, target):
 
 @pytest.mark.parametrize("run", RUNS)
 @pytest.mark.parametrize("target", [3, 7])
-def test_class_activation(case, target, run):
+@pytest.mark.parametrize("method", ["gradcam", "hirescam", "layercam"])
+def test_class_activation(case, method, target, run):
     explain, arrays = case("gradcam_vit", **RUNS[run])
-    for method in ("gradcam", "hirescam", "layercam"):
-        close(explain(method, target=target).map, arrays[f"{method}_c{target}"])
-    close(explain("gradcam", target=target, layer=0).map, arrays[f"gradcam_block0_c{target}"])
+    close(explain(method, target=target).map, arrays[f"{method}_c{target}"])
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_class_activation_of_the_first_block(case, run):
+    explain, arrays = case("gradcam_vit", **RUNS[run])
+    close(explain("gradcam", target=3, layer=0).map, arrays["gradcam_block0_c3"])
 
 
 class Convolutions(nn.Module):

@@ -15,7 +15,7 @@ def draw(seed, *shape):
 @jax.jit
 def totals():
     """By rule: relevance that arrives, and what goes to all inputs, summed."""
-    x, kernel, arrives = draw(0, 2, 3, 4), draw(1, 4, 5), draw(2, 2, 3, 5)
+    x, kernel, arrives = draw(0, 2, 3, 24), draw(1, 24, 5), draw(2, 2, 3, 5)
     a, b, total = draw(3, 2, 3, 4), draw(4, 2, 3, 4), draw(5, 2, 3, 4)
     q, k, v = (draw(6 + i, 2, 3, 2, 4) for i in range(3))
     weights = jax.nn.softmax(draw(9, 2, 2, 3, 3))
