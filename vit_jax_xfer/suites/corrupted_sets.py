@@ -8,7 +8,7 @@ from vit_jax_xfer.data.sources.source import Source
 from vit_jax_xfer.data.sources.tar import tar_images
 from vit_jax_xfer.suites.imagenet_labels import SEVERITIES
 from vit_jax_xfer.suites.suite_places import inner_folder, visible_folders
-from vit_jax_xfer.suites.suite_set import SuiteSet
+from vit_jax_xfer.suites.suite_set import Opening, SuiteSet
 
 _SHOWN = 3
 
@@ -31,7 +31,7 @@ def open_corrupted(
     place: pathlib.Path,
     corruptions: Sequence[str],
     severities: Sequence[int],
-    partial: bool,
+    how: Opening,
     open_one: Opener,
     crop_only: bool,
 ) -> list[SuiteSet]:
@@ -39,7 +39,7 @@ def open_corrupted(
 
     They are folders CORRUPTION/SEVERITY of a place, perhaps in one more, as the authors' archives
     are called (noise, blur, weather, digital), or lie in such archives. ValueError where one is
-    missing; partial: those that are there will do.
+    missing, unless a part will do.
     """
     archives = {archive: _pairs(archive) for archive in sorted(place.glob("*.tar"))}
     found, lacking = {}, []
@@ -51,16 +51,18 @@ def open_corrupted(
                 lacking.append(inside)
             else:
                 found[inside] = where
-    if lacking and not (partial and found):
+    if lacking and not (how.partial and found):
         shown = ", ".join(lacking[:_SHOWN]) + (", …" if len(lacking) > _SHOWN else "")
         raise ValueError(
             f"{name}: {place} lacks {shown} ({len(lacking)} of "
             f"{len(lacking) + len(found)} sets)" + ("; --partial takes the others" if found else "")
         )
-    return [
-        SuiteSet(f"{name}/{inside}", open_one(f"{name}/{inside}", *where), crop_only=crop_only)
-        for inside, where in found.items()
-    ]
+    sets = []
+    for inside, where in found.items():
+        source = open_one(f"{name}/{inside}", *where)
+        sets.append(SuiteSet(f"{name}/{inside}", source, crop_only=crop_only))
+        how.report(len(sets), len(found))
+    return sets
 
 
 def _folder(place: pathlib.Path, inside: str) -> tuple[pathlib.Path, str] | None:

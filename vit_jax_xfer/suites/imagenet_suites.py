@@ -13,7 +13,7 @@ from vit_jax_xfer.data.sources.source import Source
 from vit_jax_xfer.suites.corrupted_sets import open_corrupted
 from vit_jax_xfer.suites.imagenet_labels import CORRUPTIONS, SEVERITIES, synsets, synsets_of
 from vit_jax_xfer.suites.suite_places import open_images
-from vit_jax_xfer.suites.suite_set import Suite, SuiteSet
+from vit_jax_xfer.suites.suite_set import Opening, Suite, SuiteSet
 from vit_jax_xfer.suites.validation_list import (
     is_flat,
     label_by_list,
@@ -31,39 +31,31 @@ def _by_wordnet(source: Source) -> Source:
     return RenamedClasses(source, tuple(name[1] if name else one for name, one in own))
 
 
-def open_validation(
-    suite: Suite, place: pathlib.Path, root: pathlib.Path, partial: bool
-) -> list[SuiteSet]:
+def open_validation(suite: Suite, place: pathlib.Path, how: Opening) -> list[SuiteSet]:
     """ImageNet's validation images, by folders or as published, by a list."""
     if is_flat(place):
-        source = label_by_list(suite.name, open_flat(place), place, root)
+        source = label_by_list(suite.name, open_flat(place), place, how.root)
     else:
         source = _by_wordnet(open_images(suite.name, place))
     one = SuiteSet(suite.name, source)
-    suite.check_whole(source, one.classes_with_images(), partial)
+    suite.check_whole(source, one.classes_with_images(), how.partial)
     return [one]
 
 
-def open_wordnet_folders(
-    suite: Suite, place: pathlib.Path, root: pathlib.Path, partial: bool
-) -> list[SuiteSet]:
+def open_wordnet_folders(suite: Suite, place: pathlib.Path, how: Opening) -> list[SuiteSet]:
     """A set with a folder for each of ImageNet's classes."""
     one = SuiteSet(suite.name, _by_wordnet(open_images(suite.name, place)))
-    suite.check_whole(one.source, one.classes_with_images(), partial)
+    suite.check_whole(one.source, one.classes_with_images(), how.partial)
     return [one]
 
 
-def open_some_classes(
-    suite: Suite, place: pathlib.Path, root: pathlib.Path, partial: bool
-) -> list[SuiteSet]:
+def open_some_classes(suite: Suite, place: pathlib.Path, how: Opening) -> list[SuiteSet]:
     """A set whose other classes can't be predicted."""
-    (one,) = open_wordnet_folders(suite, place, root, partial)
+    (one,) = open_wordnet_folders(suite, place, how)
     return [dataclasses.replace(one, scored=synsets_of(suite.name))]
 
 
-def open_numbered(
-    suite: Suite, place: pathlib.Path, root: pathlib.Path, partial: bool
-) -> list[SuiteSet]:
+def open_numbered(suite: Suite, place: pathlib.Path, how: Opening) -> list[SuiteSet]:
     """V2, whose folders are numbers: sorted as text they are in another order."""
     source = open_images(suite.name, place)
     wrong = [one for one in source.class_names if not one.isdecimal() or int(one) >= 1000]
@@ -75,26 +67,24 @@ def open_numbered(
         suite.name,
         RenamedClasses(source, tuple(synsets()[int(one)] for one in source.class_names)),
     )
-    suite.check_whole(source, one.classes_with_images(), partial)
+    suite.check_whole(source, one.classes_with_images(), how.partial)
     return [one]
 
 
-def open_real(
-    suite: Suite, place: pathlib.Path, root: pathlib.Path, partial: bool
-) -> list[SuiteSet]:
+def open_real(suite: Suite, place: pathlib.Path, how: Opening) -> list[SuiteSet]:
     """ReaL: several right classes for some images, none for others, by the images' numbers."""
     name = suite.name
     flat = is_flat(place)
     source = open_flat(place) if flat else open_images(name, place)
     classes = suite.classes if flat else source.num_classes  # its own list names them
-    suite.check_whole(source, classes, partial)
-    near = dict.fromkeys((place, *place.parents[:2], root))
+    suite.check_whole(source, classes, how.partial)
+    near = dict.fromkeys((place, *place.parents[:2], how.root))
     found = next((one / "real.json" for one in near if (one / "real.json").is_file()), None)
     if found is None:
         raise ValueError(f"{name}: no real.json beside {place}; it is in google-research/reassessed"
                          "-imagenet")  # fmt: skip
     right = _right_classes(name, found)
-    if not partial:
+    if not how.partial:
         check_scored(name, str(found), right)
     truths = []
     for file in source.files:  # type: ignore[attr-defined]
@@ -127,16 +117,12 @@ def _right_classes(name: str, path: pathlib.Path) -> list[list[int]]:
     return found
 
 
-def open_imagenet_c(
-    suite: Suite, place: pathlib.Path, root: pathlib.Path, partial: bool
-) -> list[SuiteSet]:
+def open_imagenet_c(suite: Suite, place: pathlib.Path, how: Opening) -> list[SuiteSet]:
     """C: its images are cropped already, and four corruptions more than are counted."""
 
     def open_one(name: str, where: pathlib.Path, inside: str) -> Source:
         source = _by_wordnet(open_images(name, where, inside))
-        dataclasses.replace(suite, name=name).check_whole(source, source.num_classes, partial)
+        dataclasses.replace(suite, name=name).check_whole(source, source.num_classes, how.partial)
         return source
 
-    return open_corrupted(
-        suite.name, place, CORRUPTIONS, SEVERITIES, partial, open_one, crop_only=True
-    )
+    return open_corrupted(suite.name, place, CORRUPTIONS, SEVERITIES, how, open_one, crop_only=True)

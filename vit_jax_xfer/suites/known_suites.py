@@ -6,7 +6,7 @@ Sources: ImageNet (1409.0575), ReaL (2006.07159), A (1907.07174), R (2006.16241)
 
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from vit_jax_xfer.data.sources.class_match import read_class_map
 from vit_jax_xfer.data.sources.inaturalist import YEARS, open_inaturalist
@@ -23,7 +23,7 @@ from vit_jax_xfer.suites.imagenet_suites import (
     open_wordnet_folders,
 )
 from vit_jax_xfer.suites.suite_places import find_place, inner_folder, open_images, packed_place
-from vit_jax_xfer.suites.suite_set import Suite, SuiteSet
+from vit_jax_xfer.suites.suite_set import Opening, Suite, SuiteSet
 from vit_jax_xfer.suites.tfds_suites import TFDS, open_tfds_suite
 
 _VALIDATION = (
@@ -38,18 +38,25 @@ def open_suite(
     root: str | os.PathLike[str],
     partial: bool = False,
     class_map: str | Mapping[str, str] = "",
+    report: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[SuiteSet]:
     """The sets of a suite below a folder, or of tfds.
 
     root: a folder, "tfds:" or "tfds:FOLDER" of prepared sets. partial: a part of the suite will do.
-    class_map: from the set's class names to the model's, as `read_class_map` reads it. ValueError
-    naming the suite where it is unknown, not there, or not whole.
+    class_map: from the set's class names to the model's, as `read_class_map` reads it. report:
+    called with how many of its sets are open, and how many there are, where there are several.
+    ValueError naming the suite where it is unknown, not there, or not whole.
     """
     renamed = read_class_map(class_map) if class_map else {}
-    return [one.with_class_map(renamed) for one in _open(name, root, partial)]
+    return [one.with_class_map(renamed) for one in _open(name, root, partial, report)]
 
 
-def _open(name: str, root: str | os.PathLike[str], partial: bool) -> list[SuiteSet]:
+def _open(
+    name: str,
+    root: str | os.PathLike[str],
+    partial: bool,
+    report: Callable[[int, int], None],
+) -> list[SuiteSet]:
     if name not in SUITES:
         raise ValueError(f"suites: {name!r} is none of {', '.join(SUITES)}")
     suite = SUITES[name]
@@ -70,7 +77,7 @@ def _open(name: str, root: str | os.PathLike[str], partial: bool) -> list[SuiteS
             f"{name}: not below {folder}; looked for {', '.join(suite.places)} ({suite.about})"
             + more
         )
-    return suite.open(suite, place, folder, partial)
+    return suite.open(suite, place, Opening(folder, partial, report))
 
 
 def incomplete(name: str, sets: list[SuiteSet]) -> str:
@@ -84,23 +91,22 @@ def incomplete(name: str, sets: list[SuiteSet]) -> str:
     if not suite.images:
         return ""
     (one,) = sets
-    # ReaL's classes stand in its own list.
-    classes = one.classes_with_images() if one.truths is None else suite.classes
-    found = len(one.source), classes
-    if found == (suite.images, suite.classes):
+    images, text = len(one.source), f"{len(one.source):,} of {suite.images:,} images"
+    if one.truths is not None:  # ReaL's classes stand in its own list
+        return "" if images == suite.images else text
+    classes = one.classes_with_images()
+    if (images, classes) == (suite.images, suite.classes):
         return ""
-    return f"{found[0]:,} of {suite.images:,} images, {found[1]:,} of {suite.classes:,} classes"
+    return f"{text}, {classes:,} of {suite.classes:,} classes"
 
 
-def _plain(suite: Suite, place: pathlib.Path, root: pathlib.Path, partial: bool) -> list[SuiteSet]:
+def _plain(suite: Suite, place: pathlib.Path, how: Opening) -> list[SuiteSet]:
     one = SuiteSet(suite.name, open_images(suite.name, place))
-    suite.check_whole(one.source, one.classes_with_images(), partial)
+    suite.check_whole(one.source, one.classes_with_images(), how.partial)
     return [one]
 
 
-def _own_corruptions(
-    suite: Suite, place: pathlib.Path, root: pathlib.Path, partial: bool
-) -> list[SuiteSet]:
+def _own_corruptions(suite: Suite, place: pathlib.Path, how: Opening) -> list[SuiteSet]:
     """A set that is laid out like C, of any corruptions, severities and classes."""
     place = inner_folder(place) if not corruptions_of(place) else place
     corruptions = corruptions_of(place)
@@ -112,20 +118,18 @@ def _own_corruptions(
         if any((place / one / str(severity)).is_dir() for one in corruptions)
     ]
     return open_corrupted(
-        suite.name, place, corruptions, severities, partial, open_images, crop_only=False
+        suite.name, place, corruptions, severities, how, open_images, crop_only=False
     )
 
 
-def _inaturalist(
-    suite: Suite, place: pathlib.Path, root: pathlib.Path, partial: bool
-) -> list[SuiteSet]:
+def _inaturalist(suite: Suite, place: pathlib.Path, how: Opening) -> list[SuiteSet]:
     """A year's validation images; outputs without names are its categories by number."""
     year = suite.name.removeprefix("inaturalist")
     try:
-        source = open_inaturalist(str(place), "val", year, whole=not partial)
+        source = open_inaturalist(str(place), "val", year, whole=not how.partial)
     except (ValueError, OSError) as error:
         text = f"{suite.name}: {str(error).removeprefix('spec: ')}"
-        raise ValueError(text + ("" if partial else "; --partial takes a part")) from None
+        raise ValueError(text + ("" if how.partial else "; --partial takes a part")) from None
     return [SuiteSet(suite.name, source, numbered=True)]
 
 

@@ -98,12 +98,25 @@ class SuiteSet:
 
 
 @dataclasses.dataclass(frozen=True)
+class Opening:
+    """How a suite is opened.
+
+    root: the folder that all suites lie in. partial: a part will do. report: called with how many
+    of its sets are open and how many there are.
+    """
+
+    root: pathlib.Path
+    partial: bool
+    report: Callable[[int, int], None]
+
+
+@dataclasses.dataclass(frozen=True)
 class Suite:
     """A published set.
 
     about: a few words. places: its folders or archives below the root, the first that is there is
-    taken. images, classes: of the whole set, 0 = not published. open: its sets, from (this, one of
-    the places, the root, whether a part will do).
+    taken. images, classes: of the whole set, 0 = not published. open: its sets, from one of the
+    places.
     """
 
     name: str
@@ -111,7 +124,7 @@ class Suite:
     places: tuple[str, ...]
     images: int
     classes: int
-    open: Callable[["Suite", pathlib.Path, pathlib.Path, bool], list[SuiteSet]]
+    open: Callable[["Suite", pathlib.Path, Opening], list[SuiteSet]]
 
     def check_whole(self, source: Source, classes: int, partial: bool) -> None:
         """ValueError where its images, or classes with images, aren't all there and must be."""

@@ -11,6 +11,7 @@ import pytest
 
 import vit_jax_xfer as vjx
 from tests.suites.imagenet_tree import make_tree, picture, save
+from vit_jax_xfer.evaluate.classification import suite_scores
 from vit_jax_xfer.evaluate.classification.__main__ import main
 from vit_jax_xfer.evaluate.classification.suite_scores import output_names, score_set, summary
 from vit_jax_xfer.models.preprocessing import Preprocessing
@@ -185,6 +186,20 @@ def test_the_command(tree, tmp_path, network, capsys):
     assert {line["network"] for line in lines} == {"first", "second"}
     top1 = [line for line in lines if (line["suite"], line["figure"]) == ("a", "top1")]
     assert [float(line["gap"]) for line in top1] == pytest.approx([0.0, second - first])
+
+
+def test_classes_of_all_suites_are_checked_before_any_is_scored(
+    tree, tmp_path, network, capsys, monkeypatch
+):
+    vjx.save(tmp_path / "x.safetensors", *network)
+    root = shutil.copytree(tree[0] / "imagenet-a", tmp_path / "data/imagenet-a").parent
+    shutil.copytree(tree[0] / "sketch", root / "sketch")
+    next((root / "sketch").iterdir()).rename(root / "sketch/n00000000")
+    scored = []
+    monkeypatch.setattr(suite_scores, "score_set", lambda *given: scored.append(given))
+    flags = ["--suites", "a,sketch", "--data", str(root), "--partial"]
+    assert main([str(tmp_path / "x.safetensors"), *flags]) == 1 and not scored
+    assert "its class 'n00000000' is none of the model's 1000" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

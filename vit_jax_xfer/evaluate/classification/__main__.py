@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _measure(options: argparse.Namespace) -> None:
     # Imported late, so that --help answers at once.
     from vit_jax_xfer.evaluate.classification import suite_scores, suite_table
-    from vit_jax_xfer.suites.known_suites import incomplete, open_suite
+    from vit_jax_xfer.suites.known_suites import incomplete
 
     path = out_path(options)
     if path is not None and path.suffix not in _ENDINGS:
@@ -45,7 +45,7 @@ def _measure(options: argparse.Namespace) -> None:
     suites = {}
     with naming_flag("--suites", options):
         for name in options.suites:
-            suites[name] = open_suite(name, options.data, options.partial, options.class_map)
+            suites[name] = _opened(name, options)
     rows: suite_table.Rows = {}
     sets: dict[str, Any] = {}
     for name, source in networks.items():
@@ -66,6 +66,20 @@ def _measure(options: argparse.Namespace) -> None:
             else suite_table.as_csv(rows, relative_to)
         )
         write_out(path, text)
+
+
+def _opened(name: str, options: argparse.Namespace) -> list[Any]:
+    """A suite's sets; of ImageNet-C there are 75, with 50,000 files each."""
+    from vit_jax_xfer.explain.progress import Progress
+    from vit_jax_xfer.suites.known_suites import open_suite
+
+    with Progress(0, f"sets of {name} opened") as progress:
+
+        def report(done: int, total: int) -> None:
+            progress.total = total
+            progress.report(done)
+
+        return open_suite(name, options.data, options.partial, options.class_map, report)
 
 
 def _tell(name: str, sets: Sequence[Any], lacking: str) -> None:
@@ -95,24 +109,29 @@ def _figures(
 ) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
     """A network's figures of each suite, and of each of their sets."""
     from vit_jax_xfer.evaluate.classification.open_classifier import open_classifier
-    from vit_jax_xfer.evaluate.classification.suite_scores import score_set, summary
+    from vit_jax_xfer.evaluate.classification.suite_scores import output_names, score_set, summary
     from vit_jax_xfer.explain.progress import Progress
 
+    opened = [one for sets in suites.values() for one in sets]
+    done, every = 0, {}
     try:
         model, variables = open_classifier(source)
-        found, every = {}, {}
-        for suite, sets in suites.items():
-            figures = {}
-            for one in sets:
-                with Progress(len(one.source)) as progress:
-                    figures[one.name] = score_set(
-                        model, variables, one, options.batch_size, options.threads, progress.report
-                    )
-            found[suite] = summary(sets, figures)
-            every |= figures
+        for one in opened:  # before hours of others
+            one.targets(output_names(model, one))
+        with Progress(sum(len(one.source) for one in opened)) as progress:
+            for one in opened:
+                every[one.name] = score_set(
+                    model,
+                    variables,
+                    one,
+                    options.batch_size,
+                    options.threads,
+                    lambda number, before=done: progress.report(before + number),
+                )
+                done += len(one.source)
+        return {name: summary(sets, every) for name, sets in suites.items()}, every
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
-    return found, every
 
 
 def _suites(text: str) -> tuple[str, ...]:
