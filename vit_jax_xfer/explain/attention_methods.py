@@ -55,7 +55,7 @@ def rollout(
     fused = products.fused_maps(network, seen.values, head_fusion)
     keep = network.model.class_token
     fused = [products.discard_smallest(one, discard, keep) if discard else one for one in fused]
-    joint = products.roll_out(fused, products.start(network, start_layer))
+    joint = products.roll_out(fused, network.layer("start_layer", start_layer))
     pooled = products.fused_pool(seen.values, head_fusion)
     return _from_joint(network, images, joint, pooled, seen)
 

@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 
 from vit_jax_xfer.explain.watched_network import Tree, WatchedNetwork, block_maps, pool_map
-from vit_jax_xfer.models.extract import resolve_layers
 
 _FUSIONS = {"mean": jnp.mean, "max": jnp.max, "min": jnp.min}
 
@@ -120,16 +119,6 @@ def _identity(like: jax.Array) -> jax.Array:
     return jnp.broadcast_to(jnp.eye(like.shape[-1], dtype=like.dtype), like.shape)
 
 
-def start(network: WatchedNetwork, start_layer: int) -> int:
-    """`start_layer`, checked: the first block that counts."""
-    depth = network.model.depth
-    if not 0 <= start_layer < depth:
-        raise ValueError(
-            f"start_layer: {start_layer} is none of the {depth} blocks, 0 … {depth - 1}"
-        )
-    return start_layer
-
-
 def fused_maps(network: WatchedNetwork, values: Tree, head_fusion: str) -> list[jax.Array]:
     """Every block's map, (B, T, T)."""
     return [fuse_heads(one, head_fusion) for one in block_maps(values, network.model.depth)]
@@ -146,5 +135,4 @@ def last_map(network: WatchedNetwork, tree: Tree, layer: int = -1) -> jax.Array:
     pooled = pool_map(tree)
     if layer == -1 and pooled is not None:
         return pooled
-    (layer,) = resolve_layers([layer], network.model.depth)
-    return block_maps(tree, network.model.depth)[layer]
+    return block_maps(tree, network.model.depth)[network.layer("layer", layer)]

@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 
 from vit_jax_xfer.explain.watched_network import Place, WatchedNetwork, leaves
-from vit_jax_xfer.models.extract import resolve_layers
 
 Parts = dict[str, Any]
 _SPACE = (1, 2)
@@ -123,11 +122,11 @@ def _place(network: WatchedNetwork, layer: int | str) -> tuple[Place, int | None
     if isinstance(layer, str):
         path = tuple(layer.split("/"))
     elif network.is_transformer:
-        (layer,) = resolve_layers([layer], model.depth)
+        layer = network.layer("layer", layer)
         path = ("blocks" if model.scan else f"blocks_{layer}", "norm1")
         index = layer if model.scan else None
     elif network.is_filter:
-        (layer,) = resolve_layers([layer], model.depth)
+        layer = network.layer("layer", layer)
         path = (f"stage_{layer}",)
     else:
         raise ValueError(

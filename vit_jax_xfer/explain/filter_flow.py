@@ -59,11 +59,8 @@ def raw(
     network: WatchedNetwork, seen: Watched, images: jax.Array, layer: int, head_fusion: str
 ) -> Parts:
     """How a stage's tokens look at each pixel of its map, the mean over queries and layers."""
-    stages = network.model.stages
-    if not -len(stages) <= layer < len(stages):
-        raise ValueError(f"layer: {layer} is none of this network's {len(stages)} stages")
-    layer %= len(stages)
     _check(network)
+    layer = network.layer("layer", layer)
     shape = _shapes(network, images)[layer]
     maps, _ = _stage_maps(seen, layer)
     row = jnp.stack([fuse_heads(one, head_fusion).mean(axis=1) for one in maps]).mean(axis=0)

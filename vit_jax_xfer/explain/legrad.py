@@ -7,10 +7,12 @@ in attention pooling gets its scores from that, and slopes by its map.
 
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from vit_jax_xfer.explain.attention_products import pad_prefix
+from vit_jax_xfer.explain.relevance_rules import ruled
 from vit_jax_xfer.explain.watched_network import (
     Tree,
     WatchedNetwork,
@@ -21,7 +23,6 @@ from vit_jax_xfer.explain.watched_network import (
     pool_map,
 )
 from vit_jax_xfer.models import collections
-from vit_jax_xfer.models.extract import resolve_layers
 from vit_jax_xfer.models.transformer.block import Block
 
 Parts = dict[str, Any]
@@ -40,13 +41,13 @@ def legrad(
             "legrad: scores the tokens of each block, which a FilterViT's stages are too unlike "
             "for; use generic_attention or attn_lrp"
         )
-    (first,) = resolve_layers([start_layer], network.model.depth)
+    first = network.layer("start_layer", start_layer)
     layers = range(first, network.model.depth)
     if network.model.pool in ("map", "map_patches"):
         return _of_pooling(network, images, target, layers)
 
     def run(offsets: Any) -> Any:
-        around = (_cut_before_blocks, note(True, None))
+        around = (_of_one_block, note(True, None))
         return network.run(images, offsets, around, show=("attention", "residual"))
 
     def score(offsets: Any) -> tuple[jax.Array, jax.Array]:
@@ -88,11 +89,29 @@ def _classify(network: WatchedNetwork, means: jax.Array) -> jax.Array:
     return network.model.apply(network.variables, tokens, method="after_blocks").logits
 
 
-def _cut_before_blocks(next_fun: Any, args: Any, kwargs: Any, context: Any) -> Any:
-    """Interceptor: nothing goes back from a block into the one before."""
-    if isinstance(context.module, Block) and context.method_name == "__call__":
-        args = (jax.lax.stop_gradient(args[0]), *args[1:])
+def _of_one_block(next_fun: Any, args: Any, kwargs: Any, context: Any) -> Any:
+    """Interceptor: nothing goes back from a block into the one before.
+
+    The score sees the mean of a block's tokens, so that what arrives at the last layer of its MLP
+    is alike for all of them; it goes back through that layer once an image.
+    """
+    module = context.module
+    if context.method_name != "__call__":
+        return next_fun(*args, **kwargs)
+    if isinstance(module, Block):
+        return next_fun(jax.lax.stop_gradient(args[0]), *args[1:], **kwargs)
+    if isinstance(module, nn.Dense) and module.path[-2:] == ("mlp", "fc2"):
+        kernel = module.get_variable("params", "kernel")
+        return ruled(_alike, next_fun(*args), args[0], kernel)
     return next_fun(*args, **kwargs)
+
+
+def _alike(
+    slope: jax.Array, value: jax.Array, x: jax.Array, kernel: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Back through x (B, T, C) @ kernel (C, D), of slopes that are alike for all tokens."""
+    once = slope[:, :1] @ kernel.T.astype(slope.dtype)
+    return jnp.broadcast_to(once, x.shape), jnp.zeros_like(kernel)
 
 
 def _streams(found: Tree, layers: range) -> list[jax.Array]:

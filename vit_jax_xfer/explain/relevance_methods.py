@@ -53,7 +53,7 @@ def transformer_attribution(
     _check(network, "transformer_attribution")
     if rules not in ("scaled", "simple"):
         raise ValueError(f"rules: {rules!r} is none of scaled, simple")
-    first = products.start(network, start_layer)
+    first = network.layer("start_layer", start_layer)
     seen = network.watch(images, target)
     around = (propagate.relevance(apart=rules == "simple"),)
     found = network.watch(images, seen.target, interceptors=around)

@@ -64,6 +64,13 @@ class WatchedNetwork:
         """Whether its blocks attend on maps of several sizes."""
         return isinstance(self.model, FilterViT)
 
+    def layer(self, option: str, layer: int) -> int:
+        """A block or stage by its number, of which negatives count from the end."""
+        depth = self.model.depth
+        if not -depth <= layer < depth:
+            raise ValueError(f"{option}: {layer} is not a layer of a network of depth {depth}")
+        return layer % depth
+
     def logits(self, images: jax.Array, interceptors: Sequence[Interceptor] = ()) -> Any:
         """(B, K) float32, None for a network without a head."""
         return self.run(images, {}, interceptors)[0]
