@@ -59,6 +59,7 @@ OWN = {
     "patch_stride": 3,
     "kernel_init": "xavier_uniform",
     "head_init_std": 1.0,
+    "batch_norm": True,
     "dtype": jnp.bfloat16,
     "attention": "blockwise",
     "blockwise_above": 3,
