@@ -1,7 +1,7 @@
 """Pipeline ops that move pixels: resize, crops, flip. Rules as in torchvision's PIL path."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -108,9 +108,10 @@ class RandomCrop:
     size: int | tuple[int, int]
     padding: int = 0
     reflect: bool = False
+    _target: tuple[int, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self):
-        images.check_size(self.size)
+        object.__setattr__(self, "_target", images.check_size(self.size))
         if not isinstance(self.padding, int) or self.padding < 0:
             raise ValueError(f"padding: got {self.padding!r}, expected an int of 0 or more")
         if not isinstance(self.reflect, bool):
@@ -118,7 +119,7 @@ class RandomCrop:
         images.check_pixels(2 * self.padding, 2 * self.padding)
 
     def __call__(self, image: Any, rng: np.random.Generator) -> Any:
-        crop_h, crop_w = images.check_size(self.size)
+        crop_h, crop_w = self._target
         if self.padding:
             image = self._padded(image)
         height, width = images.height_width(image)

@@ -14,6 +14,7 @@ from vit_jax_xfer.data.row_maker import MadeRows, RowGroup, Rows, make_patiently
 from vit_jax_xfer.data.worker_processes import WorkerProcesses
 
 Batch = dict[str, np.ndarray]
+_JOINED = 2  # batches that lie ready, so that one that took longer is made up for
 
 
 class BatchStream(Iterator[Batch]):
@@ -29,24 +30,28 @@ class BatchStream(Iterator[Batch]):
         self.broken: dict[str, str] = {}
         self._max_broken = rows.max_broken
         self._batches = _batches(rows, made, groups_per_batch)
-        # The next batch is joined while the caller uses this one.
+        # The next batches are joined while the caller uses this one.
         self._pool = ThreadPoolExecutor(1)
-        self._pending = self._pool.submit(next, self._batches, None)
+        self._pending = collections.deque(self._following() for _ in range(_JOINED))
         # Runs at interpreter exit too.
         self._finalizer = weakref.finalize(self, _close, self._pool, made)
 
     def __next__(self) -> Batch:
         if not self._finalizer.alive:
             raise ValueError("stream: it is closed")
-        joined = self._pending.result()
+        joined = self._pending[0].result()
         if joined is None:
             raise StopIteration
         batch, broken = joined
         known = self.broken | broken
         check_broken(known, self._max_broken)
         self.broken = known
-        self._pending = self._pool.submit(next, self._batches, None)
+        self._pending.popleft()
+        self._pending.append(self._following())
         return batch
+
+    def _following(self) -> "Future[tuple[Batch, dict[str, str]] | None]":
+        return self._pool.submit(next, self._batches, None)
 
     def close(self) -> None:
         """Ends threads and worker processes; a second call does nothing."""
