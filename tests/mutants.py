@@ -314,6 +314,56 @@ MUTANTS = [
         'return {**sums, "count": mask.size}',
         "evaluate/classification/test_hit_counts.py train/test_devices.py",
     ),
+    # --- published sets ---
+    Mutant(
+        "suite: categories sorted as text",
+        "data/sources/inaturalist.py",
+        "for number in sorted(numbers)",
+        "for number in sorted(numbers, key=str)",
+        "data/sources/test_inaturalist.py",
+    ),
+    Mutant(
+        "suite: V2's folders in the order of their names",
+        "suites/imagenet_suites.py",
+        "tuple(synsets()[int(one)] for one in source.class_names)",
+        "synsets()[: source.num_classes]",
+        "evaluate/classification/test_suites.py -k figures",
+    ),
+    Mutant(
+        "suite: the development kit's numbers are taken for outputs",
+        "suites/validation_list.py",
+        "entries = _of_the_kit(name, found, entries)",
+        "pass",
+        "suites/test_known_suites.py",
+    ),
+    Mutant(
+        "suite: all outputs of A can be predicted",
+        "suites/imagenet_suites.py",
+        "dataclasses.replace(one, scored=synsets_of(suite.name))",
+        "one",
+        "suites/test_known_suites.py evaluate/classification/test_suites.py",
+    ),
+    Mutant(
+        "suite: ImageNet-C is resized",
+        "suites/imagenet_suites.py",
+        "open_one, crop_only=True",
+        "open_one, crop_only=False",
+        "evaluate/classification/test_suites.py",
+    ),
+    Mutant(
+        "suite: padding is scored in a run",
+        "train/suite_evaluation.py",
+        'np.where(rows["mask"][:, None], right, -1)',
+        "right",
+        "train/test_suite_evaluation.py",
+    ),
+    Mutant(
+        "suite: at every evaluation",
+        "train/suite_evaluation.py",
+        "if not last and (not self._every or step % self._every):",
+        "if False:",
+        "train/test_suite_evaluation.py -k when",
+    ),
 ]
 
 

@@ -14,8 +14,8 @@ from vit_jax_xfer import data
 from vit_jax_xfer.evaluate.classification.suite_scores import (
     Figures,
     hit_sums,
-    preparation,
     shares,
+    suite_pipeline,
     summary,
 )
 from vit_jax_xfer.suites.known_suites import incomplete, open_suite
@@ -110,7 +110,7 @@ class SuiteEvaluation:
             "eval.suites",
             f"{one.name}/",
             one.source,
-            preparation(model, one).pipeline(),
+            suite_pipeline(model, one),
             config.eval.batch_size or config.batch_size,
             "all",
             inputs.class_names,

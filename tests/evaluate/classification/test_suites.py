@@ -8,12 +8,19 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 import vit_jax_xfer as vjx
 from tests.suites.imagenet_tree import make_tree, picture, save
+from vit_jax_xfer import data
 from vit_jax_xfer.evaluate.classification import suite_scores
 from vit_jax_xfer.evaluate.classification.__main__ import main
-from vit_jax_xfer.evaluate.classification.suite_scores import output_names, score_set, summary
+from vit_jax_xfer.evaluate.classification.suite_scores import (
+    output_names,
+    score_set,
+    suite_pipeline,
+    summary,
+)
 from vit_jax_xfer.models.preprocessing import Preprocessing
 from vit_jax_xfer.suites.imagenet_labels import alexnet_errors, synsets, synsets_of
 from vit_jax_xfer.suites.known_suites import SUITES, open_suite
@@ -102,6 +109,27 @@ def test_mean_corruption_error(tree, network):
     relative = [5 * 0.75 / sum(alexnet_errors(one.name.split("/")[1])) for one in sets[::5]]
     relative[0] -= 0.75 / sum(alexnet_errors(sets[0].name.split("/")[1]))
     assert summary(sets, every)["mce"] == pytest.approx(np.mean(relative))
+
+
+def test_corrupted_images_are_cropped_and_never_shrunk(tree, network, tmp_path):
+    """As their authors' script does: the middle of an image that is larger than the network's."""
+    root, truths = tree
+    name = "c/gaussian_noise/1"
+    ((seed, (synset,)),) = truths[name]
+    for side in (24, 16, 12):
+        file = tmp_path / str(side) / f"imagenet-{name}" / synset / "x.JPEG"
+        save(file, seed, side)
+        (one,) = open_suite("c", tmp_path / str(side), partial=True)
+        (image,) = (batch["image"] for batch in data.eval_batches(
+            one.source, suite_pipeline(network[0], one), batch_size=1
+        ))  # fmt: skip
+        whole = np.asarray(picture(seed, side))
+        inset = (side - 16) // 2
+        if side >= 16:
+            cropped = whole[inset : inset + 16, inset : inset + 16]
+        else:
+            cropped = np.asarray(picture(seed, side).resize((16, 16), Image.Resampling.BILINEAR))
+        np.testing.assert_allclose(image[0], (cropped / 255 - 0.5) / 0.25, atol=1e-6)
 
 
 def test_classes_by_number_are_imagenets(tree):

@@ -65,7 +65,7 @@ def score_set(
     rows = NamedSharding(mesh, PartitionSpec("data"))
     scored = np.ones(len(outputs), bool) if present is None else present
     batch_size = -(-batch_size // devices) * devices
-    pipeline = preparation(model, one).pipeline()
+    pipeline = suite_pipeline(model, one)
     sums: dict[str, float] = {}
     done = 0
     finish, reading = Finish.of(pipeline), {"batch_size": batch_size, "threads": threads}
@@ -82,16 +82,27 @@ def score_set(
     return shares(sums, one)
 
 
-def preparation(model: Any, one: SuiteSet) -> Any:
-    """How a set's images are prepared for a network. ValueError where that isn't known."""
-    if model.preprocessing is None:
+def suite_pipeline(model: Any, one: SuiteSet) -> str:
+    """How a set's images are prepared for a network. ValueError where that isn't known.
+
+    Images that were cropped when the set was made are cropped to the network's size, and enlarged
+    only where they are smaller than that (1903.12261 crops, and never resizes).
+    """
+    preprocessing = model.preprocessing
+    if preprocessing is None:
         raise ValueError(
             "the network doesn't say how its images are prepared; save it with a Preprocessing"
         )
     if not one.crop_only:
-        return model.preprocessing
-    # At their own size, which is the usual one, no resize is left.
-    return dataclasses.replace(model.preprocessing, crop=1.0)
+        return preprocessing.pipeline()
+    enlarged = dataclasses.replace(preprocessing, crop=1.0).pipeline()
+    height, width = preprocessing.height_width
+    image = one.source[0]["image"]
+    if image.shape[0] < height or image.shape[1] < width:
+        return enlarged
+    rounding = ", round_down=True" if preprocessing.crop_rounds_down else ""
+    normalize = enlarged.rpartition("|")[2]
+    return f"center_crop(({height}, {width}){rounding})|{normalize}"
 
 
 # One program for all sets of a network: ImageNet-C has 75.
