@@ -37,6 +37,10 @@ def test_an_even_look_has_the_mean_distance_and_the_most_entropy():
     own = vjx.analysis.attention_distance(maps, grid, prefix, renormalize=False)
     close(own, np.full((1, 1, 1), mean * 6 / 8))
     close(vjx.analysis.attention_entropy(maps), np.full((1, 1, 1), np.log(8)))
+    # All look at the second patch of the first row.
+    second = jnp.zeros((1, 1, 1, 8, 8)).at[..., prefix + 1].set(1.0)
+    wanted = np.linalg.norm(places - [0, 1], axis=-1).mean()
+    close(vjx.analysis.attention_distance(second, grid, prefix), np.full((1, 1, 1), wanted))
     # Who looks at itself alone looks nowhere, and is sure of it.
     for found in (
         vjx.analysis.attention_distance(jnp.eye(8)[None, None, None], grid, prefix),

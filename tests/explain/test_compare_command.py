@@ -93,6 +93,8 @@ def test_masks_and_whole_patches(folder, capsys):
         (["--figures", "deletions"], "--figures: 'deletions' is none of deletion"),
         (["--set", "rollout=3"], "--set: got 'rollout=3', expected METHOD.OPTION=VALUE"),
         (["--size", "9"], "--size: "),
+        (["--steps", "2"], "--steps: got 2, expected 3 or more"),
+        (["--methods", "rollout", "--set", "smoothgrad.seed=1"], "--set: smoothgrad is none of"),
     ],
 )
 def test_the_command_says_what_is_wrong(folder, capsys, arguments, message):

@@ -210,6 +210,8 @@ def _methods(
 
     asked = METHODS if options.methods is None else options.methods
     others = [name for name in asked if name not in BASELINES]
+    if unused := [name for name in settings if name not in (*BASELINES, *others)]:
+        raise ValueError(f"--set: {unused[0]} is none of --methods; leave it out")
     with naming_flag("--set", options):
         there, lacking = defined_methods(model, variables, shape, (*BASELINES, *others), settings)
     for name, why in lacking.items():
