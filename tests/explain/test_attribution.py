@@ -88,6 +88,15 @@ def test_class_activation_of_the_first_block(case, run):
     close(explain("gradcam", target=3, layer=0).map, arrays["gradcam_block0_c3"])
 
 
+def test_class_activation_of_a_rematerialised_block(case):
+    # Whose method Flax calls twice, once within the other.
+    maps = []
+    for fields in ({}, {"remat": "full"}):
+        explain, _ = case("gradcam_vit", **fields)
+        maps.append(explain("gradcam", target=3, layer="blocks_1").map)
+    close(maps[1], np.asarray(maps[0]))
+
+
 class Convolutions(nn.Module):
     """The convolutional network of the reference, whose batch norms are in its kernels."""
 
@@ -203,6 +212,7 @@ TINY = {"image_size": 8, "patch_size": 4, "width": 8, "depth": 1, "num_heads": 2
         ({}, ("legrad", {"start_layer": -2}), "start_layer: -2 is not a layer of a network"),
         ({}, ("hirescam", {"layer": 1}), "layer: 1 is not a layer of a network of depth 1"),
         ({}, ("raw_attention", {"layer": -3}), "layer: -3 is not a layer of a network of depth 1"),
+        ({"scan": True}, ("gradcam", {"layer": "blocks/norm1"}), "layer: .* in all scanned blocks"),
         ({}, ("xgradcam", {}), "xgradcam: divides by the channels' sums"),
         ({}, ("gradcam", {"target": 10}), r"target: this network's classes are 0 … 9, got 10"),
         ({}, ("gradcam", {"target": [1, 2, 3]}), "target: expected a class, or one for each of 2"),

@@ -121,6 +121,8 @@ def _place(network: WatchedNetwork, layer: int | str) -> tuple[Place, int | None
     model, index = network.model, None
     if isinstance(layer, str):
         path = tuple(layer.split("/"))
+        if path[0] == "blocks":
+            raise ValueError(f"layer: {layer!r} is in all scanned blocks; take a block's number")
     elif network.is_transformer:
         layer = network.layer("layer", layer)
         path = ("blocks" if model.scan else f"blocks_{layer}", "norm1")

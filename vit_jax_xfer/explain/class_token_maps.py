@@ -1,11 +1,12 @@
 """How the class token looks at the patches, head by head, as DINO shows it (2104.14294)."""
 
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from vit_jax_xfer.explain.watched_network import block_maps, open_network, pool_map
+from vit_jax_xfer.explain.watched_network import WatchedNetwork, block_maps, open_network, pool_map
 from vit_jax_xfer.models.protocol import Network
 
 
@@ -23,19 +24,24 @@ def class_attention(
     if not network.is_transformer:
         raise ValueError("model: a FilterViT has no class token; its choices are extract's filters")
     model, images = network.model, jnp.asarray(images)
-    seen = network.watch(images, gradients=False)
-    pooled = pool_map(seen.values)
-    if model.class_token:
-        row = block_maps(seen.values, model.depth)[-1][:, :, 0]
-    elif pooled is not None:
-        row = pooled[:, :, 0]
-    else:
+    if not model.class_token and model.pool not in ("map", "map_patches"):
         raise ValueError(
             f"model: no class token and pool={model.pool!r}; use explain.attribute's raw_attention"
         )
+    with jax.default_matmul_precision("highest"):
+        row = _row(model, network.variables, images)
     height, width = model.grid_in(images.shape)
     maps = row[..., -height * width :].reshape(*row.shape[:2], height, width)
     return maps if keep_mass is None else mass_masks(maps, keep_mass)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _row(model: Network, variables: Any, images: jax.Array) -> jax.Array:
+    """The class token's attention to all tokens in the last block, or the pooling's, (B, H, T)."""
+    seen = WatchedNetwork(model, variables).watch(images, gradients=False)
+    if model.class_token:
+        return block_maps(seen.values, model.depth)[-1][:, :, 0]
+    return pool_map(seen.values)[:, :, 0]
 
 
 def mass_masks(maps: jax.Array, keep_mass: float) -> jax.Array:
