@@ -95,6 +95,9 @@ def test_one_folder_with_any_list(flat, tree):
             savemat(root / "meta.mat", {"synsets": np.array(rows, kinds)})
         assert found(root) == wanted, name
         (root / name).unlink()
+    (root / "README.txt").write_text("of the authors, with words")
+    (root / "some name.csv").write_text(lists(classes)["val_map.txt"].replace("\t", ","))
+    assert found(root) == wanted
     (root / "val_map.txt").write_text("other.JPEG n01440764")
     with pytest.raises(ValueError, match="val_map.txt has no class of ILSVRC2012_val_00000001"):
         open_suite("imagenet", root, partial=True)

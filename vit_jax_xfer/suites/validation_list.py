@@ -59,12 +59,18 @@ def label_by_list(name: str, source: Source, place: pathlib.Path, root: pathlib.
     lists = (folder / inner / one for folder in near for inner in _FOLDERS for one in _LISTS)
     found = next((one for one in lists if one.is_file()), None)
     if found is None:
+        kinds = [sorted(folder.glob(kind)) for folder in near for kind in ("*.txt", "*.csv")]
+        others = (one for listed in kinds for one in listed)
+        files = source.files  # type: ignore[attr-defined]
+        found = next((one for one in others if _names_all(one, files)), None)
+    if found is None:
         raise ValueError(
             f"{name}: {place} has no folders of classes, and no list of them near it "
-            f"({', '.join(_LISTS)})"
+            f"({', '.join(_LISTS)}, or a .txt or .csv of files and classes)"
         )
     classes = _classes(name, found, source.files)  # type: ignore[attr-defined]
     used = sorted(set(classes))
+    source.name += f", classes by {found.name}"
     source.class_names = tuple(used)  # type: ignore[attr-defined]
     places = {one: number for number, one in enumerate(used)}
     source.all_labels = np.array([places[one] for one in classes], np.int64)  # type: ignore[attr-defined]
@@ -74,12 +80,9 @@ def label_by_list(name: str, source: Source, place: pathlib.Path, root: pathlib.
 def _classes(name: str, found: pathlib.Path, files: list[str]) -> list[str]:
     """The WordNet name of each file's class."""
     try:
-        lines = [line.strip() for line in read_text(found).splitlines() if line.strip()]
+        rows = _rows(found)
     except (OSError, ValueError) as error:
         raise ValueError(f"{name}: {found} can't be read ({error})") from None
-    if lines and lines[0].startswith("ImageId"):
-        lines = lines[1:]
-    rows = [re.split(r"[\s,]+", line) for line in lines]
     if all(len(row) == 1 for row in rows):
         return _in_order(name, found, [row[0] for row in rows], files)
     by_file = {_stem(row[0]): row[1] for row in rows if len(row) > 1}
@@ -87,6 +90,23 @@ def _classes(name: str, found: pathlib.Path, files: list[str]) -> list[str]:
     if lacking:
         raise ValueError(f"{name}: {found} has no class of {lacking[0]}")
     return [_wordnet(name, found, by_file[_stem(file)]) for file in files]
+
+
+def _rows(found: pathlib.Path) -> list[list[str]]:
+    """The words of each line. Raises as `read_text`."""
+    lines = [line.strip() for line in read_text(found).splitlines() if line.strip()]
+    if lines and lines[0].startswith("ImageId"):
+        lines = lines[1:]
+    return [re.split(r"[\s,]+", line) for line in lines]
+
+
+def _names_all(found: pathlib.Path, files: list[str]) -> bool:
+    """Whether a file of any name has a line for each image."""
+    try:
+        named = {_stem(row[0]) for row in _rows(found) if len(row) > 1}
+    except (OSError, ValueError):
+        return False
+    return named.issuperset(map(_stem, files))
 
 
 def _stem(file: str) -> str:
