@@ -109,6 +109,16 @@ def test_one_folder_with_any_list(flat, tree):
     assert found(root, "real") == found(tree, "real")
 
 
+def test_files_that_begin_with_their_class(tmp_path):
+    for name in synsets()[5:8]:
+        save(tmp_path / "val" / f"{name}_some_words.jpg", 1)
+    right = {f"{name}_some_words.jpg": {name} for name in synsets()[5:8]}
+    assert found(tmp_path) == right
+    save(tmp_path / "val/other.jpg", 1)
+    with pytest.raises(ValueError, match="has no folders of classes, and no list of them"):
+        open_suite("imagenet", tmp_path, partial=True)
+
+
 def test_the_archive_of_the_validation_images(flat, tree):
     root, classes = flat
     with tarfile.open(root / "ILSVRC2012_img_val.tar", "w") as archive:

@@ -20,7 +20,7 @@ _LISTS = (
     "ILSVRC2012_validation_ground_truth.txt",
 )
 _FOLDERS = (".", "data", "devkit/data", "ILSVRC2012_devkit_t12/data", "imagenet")
-_WORDNET = re.compile(r"n\d{8}")
+_WORDNET = re.compile(r"n\d{8}(?!\d)")
 
 
 def validation_number(file: str) -> int | None:
@@ -51,26 +51,33 @@ def open_flat(place: pathlib.Path) -> Source:
 
 
 def label_by_list(name: str, source: Source, place: pathlib.Path, root: pathlib.Path) -> Source:
-    """Labels the images of `open_flat` by the list that lies near them; classes are WordNet's.
+    """Labels the images of `open_flat` by WordNet's names.
 
-    ValueError where there is none, and for an image that it doesn't name.
+    They are those that all files begin with, as n01440764_10026.JPEG, or those of the list that
+    lies near them. ValueError where there is neither, and for an image that the list doesn't name.
     """
+    files = source.files  # type: ignore[attr-defined]
+    own = [_WORDNET.match(pathlib.PurePosixPath(file).name) for file in files]
+    if all(match and match[0] in _known() for match in own):
+        return _labelled(source, [match[0] for match in own if match])
     near = [place, *place.parents[:2], root] if place.is_dir() else [*place.parents[:2], root]
     lists = (folder / inner / one for folder in near for inner in _FOLDERS for one in _LISTS)
     found = next((one for one in lists if one.is_file()), None)
     if found is None:
         kinds = [sorted(folder.glob(kind)) for folder in near for kind in ("*.txt", "*.csv")]
         others = (one for listed in kinds for one in listed)
-        files = source.files  # type: ignore[attr-defined]
         found = next((one for one in others if _names_all(one, files)), None)
     if found is None:
         raise ValueError(
             f"{name}: {place} has no folders of classes, and no list of them near it "
             f"({', '.join(_LISTS)}, or a .txt or .csv of files and classes)"
         )
-    classes = _classes(name, found, source.files)  # type: ignore[attr-defined]
-    used = sorted(set(classes))
     source.name += f", classes by {found.name}"
+    return _labelled(source, _classes(name, found, files))
+
+
+def _labelled(source: Source, classes: list[str]) -> Source:
+    used = sorted(set(classes))
     source.class_names = tuple(used)  # type: ignore[attr-defined]
     places = {one: number for number, one in enumerate(used)}
     source.all_labels = np.array([places[one] for one in classes], np.int64)  # type: ignore[attr-defined]
