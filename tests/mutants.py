@@ -181,7 +181,7 @@ MUTANTS = [
     ),
     Mutant(
         "a mean over groups of heads is a sum",
-        "transfer/losses.py",
+        "transfer/averaging.py",
         "*maps.shape[2:]).mean(axis=2)",
         "*maps.shape[2:]).sum(axis=2)",
         "transfer/test_matching.py",
