@@ -52,24 +52,33 @@ def test_relevance_is_kept():
     np.testing.assert_allclose(plain, linear, rtol=1e-3, atol=1e-4)
 
 
-def test_where_it_goes():
-    """Numbers that can be checked by hand."""
+@jax.jit
+def by_hand():
+    """Of one number, where it goes, and the values or slopes of functions with a rule."""
     one = jnp.ones((1, 1))
-    to_x, _ = rules.positive_linear(
-        one, one, jnp.array([[1.0, -1.0, 2.0]]), jnp.array([[1.0, 1.0, -1.0]]).T
-    )
-    np.testing.assert_allclose(to_x, [[1, 0, 0]], atol=1e-6)
-    # Positive and negative parts apart: 1 · 1 of the first kind, −2 · −1 of the second.
-    to_x, _ = rules.positive_linear_apart(
-        one, one, jnp.array([[1.0, -2.0, 2.0]]), jnp.array([[1.0, -1.0, -1.0]]).T
-    )
-    np.testing.assert_allclose(to_x, [[1, 1, 0]], atol=1e-6)
-    a, b = rules.add(one, one, jnp.array([[3.0]]), jnp.array([[1.0]]))
-    np.testing.assert_allclose([a[0, 0], b[0, 0]], [0.75, 0.25], atol=1e-6)
-    value = rules.pass_on(jnp.array(5.0), jnp.array(2.0))
-    assert value == 5.0
-    slope = jax.grad(lambda x: rules.pass_on(x**2, x))(3.0)
-    assert slope == 1.0
-    assert jax.grad(lambda x: rules.halve(x) * 6)(1.0) == 3.0
-    ratio = jax.grad(lambda x: rules.ruled(rules.ratio, jnp.tanh(x), x))(2.0)
-    np.testing.assert_allclose(ratio, np.tanh(2.0) / 2, rtol=1e-6)
+    x, kernel = jnp.array([[1.0, -1.0, 2.0]]), jnp.array([[1.0, 1.0, -1.0]]).T
+    other, weights = jnp.array([[1.0, -2.0, 2.0]]), jnp.array([[1.0, -1.0, -1.0]]).T
+    return {
+        "linear": rules.positive_linear(one, one, x, kernel)[0],
+        "apart": rules.positive_linear_apart(one, one, other, weights)[0],
+        "add": jnp.stack(rules.add(one, one, jnp.array([[3.0]]), jnp.array([[1.0]]))),
+        "value": rules.pass_on(jnp.array(5.0), jnp.array(2.0)),
+        "passed": jax.grad(lambda x: rules.pass_on(x**2, x))(3.0),
+        "halved": jax.grad(lambda x: rules.halve(x) * 6)(1.0),
+        "ratio": jax.grad(lambda x: rules.ruled(rules.ratio, jnp.tanh(x), x))(2.0),
+    }
+
+
+def test_where_it_goes():
+    expected = {
+        "linear": [[1, 0, 0]],  # of 1 · 1, −1 · 1 and 2 · −1
+        "apart": [[1, 1, 0]],  # 1 · 1 of the first kind, −2 · −1 of the second, each all of it
+        "add": [[[0.75]], [[0.25]]],
+        "value": 5.0,
+        "passed": 1.0,
+        "halved": 3.0,
+        "ratio": np.tanh(2.0) / 2,
+    }
+    found = by_hand()
+    for name, numbers in expected.items():
+        np.testing.assert_allclose(found[name], numbers, rtol=1e-6, atol=1e-6, err_msg=name)
