@@ -327,7 +327,7 @@ MUTANTS = [
         "suites/imagenet_suites.py",
         "tuple(synsets()[int(one)] for one in source.class_names)",
         "synsets()[: source.num_classes]",
-        "evaluate/classification/test_suites.py -k figures",
+        "suites/test_known_suites.py",
     ),
     Mutant(
         "suite: the development kit's numbers are taken for outputs",

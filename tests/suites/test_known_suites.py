@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from tests.suites.imagenet_tree import make_tree, save
+from tests.suites.imagenet_tree import make_tree, picture, save
 from vit_jax_xfer.suites.imagenet_labels import CORRUPTIONS, SEVERITIES, synsets, synsets_of
 from vit_jax_xfer.suites.known_suites import SUITES, incomplete, open_suite
 
@@ -17,10 +17,26 @@ OUTPUTS = tuple(np.random.default_rng(3).permutation(synsets()).tolist())
 
 
 @pytest.fixture(scope="module")
-def tree(tmp_path_factory):
+def written(tmp_path_factory):
+    """The tree, and {suite: [(seed of an image, its right classes)]}."""
     root = tmp_path_factory.mktemp("tree")
-    make_tree(root, 6)
-    return root
+    return root, make_tree(root, 6)
+
+
+@pytest.fixture(scope="module")
+def tree(written):
+    return written[0]
+
+
+@pytest.mark.parametrize("name", ["imagenet", "real", "a", "r", "sketch", "v2"])
+def test_each_image_has_its_own_classes(name, written):
+    root, truths = written
+    right = {picture(seed).tobytes(): set(names) for seed, names in truths[name]}
+    (one,) = open_suite(name, root, partial=True)
+    for i, row in enumerate(one.targets(OUTPUTS)):
+        outputs = {OUTPUTS[number] for number in row if number >= 0}
+        assert outputs == right.pop(one.source[i]["image"].tobytes())
+    assert not right
 
 
 def found(root, name="imagenet"):
