@@ -101,6 +101,17 @@ def default_config(task: str, model: str, *, settings: dict[str, Any], **fields:
     config.eval.benchmark_size = 0  # pixels of their square images; 0 = as eval.pipeline's
     config.eval.benchmark_limit = 0  # only so many of each one's items; 0 = all
 
+    # Pictures of what the network attends to on some fixed images, into the run's folder and
+    # TensorBoard; with a teacher its attention beside, and how far apart the two are as metrics.
+    config.explain = ConfigDict()
+    config.explain.every = 0  # steps between pictures; 0 = none
+    # So many images of the first evaluation set, at even steps through it; or a tuple of numbers of
+    # its images; or files and folders, one or a tuple.
+    config.explain.images = FieldReference(8, field_type=object)
+    # Of vjx.explain.METHODS, one or a tuple, with options as in rollout:discard=0.9. () = the last
+    # block's attention; of a FilterViT Grad-CAM, beside what it keeps.
+    config.explain.methods = FieldReference((), field_type=object)
+
     config.optim = ConfigDict()
     config.optim.name = "adamw"  # adamw | lamb | lars
     config.optim.lr = 1e-3  # the peak

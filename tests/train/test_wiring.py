@@ -25,7 +25,7 @@ from vit_jax_xfer.suites.suite_set import SuiteSet
 from vit_jax_xfer.tasks import configured_model
 from vit_jax_xfer.tasks.placeholder_teacher import zeros_of
 from vit_jax_xfer.train import compile as compiling
-from vit_jax_xfer.train import dense_benchmarks, loop, suite_evaluation
+from vit_jax_xfer.train import dense_benchmarks, loop, suite_evaluation, training_pictures
 
 TEACHER = {"image_size": 8, "width": 16, "depth": 1, "num_heads": 2, "num_classes": 10}
 TEACHER |= {"registers": 1, "layer_scale": 0.1}
@@ -78,6 +78,9 @@ SECOND: dict[str, tuple[Any, dict[str, Any]]] = {
     "eval.benchmarks": (WILLOW["eval.benchmarks"], {}),
     "eval.benchmark_size": (16, WILLOW),
     "eval.benchmark_limit": (3, WILLOW),
+    "explain.every": (2, {}),
+    "explain.images": (3, {"explain.every": 1}),
+    "explain.methods": ("rollout", {"explain.every": 1}),
     "mix.mixup": (0.8, {}),
     "mix.cutmix": (1.0, {}),
     "mix.probability": (0.5, {"mix.mixup": 0.8}),
@@ -302,6 +305,10 @@ class Noted:
         patch.setattr(suite_evaluation, "open_suite", self._suite)
         patch.setattr(suite_evaluation, "incomplete", lambda *given: "")
         patch.setattr(suite_evaluation.SuiteEvaluation, "figures", self._suite_figures)
+        patch.setattr(training_pictures.TrainingPictures, "_check", lambda opened, task: None)
+        patch.setattr(
+            training_pictures.TrainingPictures, "draw", lambda one, *given: self._draw(one, *given)
+        )
         patch.setattr(data, "open_source", self._source)
         for name in ("train_stream", "eval_batches"):
             patch.setattr(data, name, self._without_workers(name, getattr(data, name)))
@@ -356,6 +363,10 @@ class Noted:
             self.note("evaluation", name, len(one.source), one.scored(inputs.num_classes), shown)
             self.note("finish", name, one.finish)
         return {"loss": 1.0, "top1": 0.5}
+
+    def _draw(self, pictures, step, *given):
+        self.note("picture", step, digest(pictures._images.prepared), pictures._methods)
+        return {}
 
     def _source(self, spec, split, **more):
         self.note("source", spec, split, more)

@@ -1,8 +1,9 @@
 """What one query looks at in every block and head of a network: arrays, of any batch."""
 
+import copy
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -59,6 +60,12 @@ class AttentionViews:
         self._look = jax.jit(
             self._filter_looks if self._filters else self._looks, static_argnames="clicked"
         )
+
+    def with_variables(self, variables: Any) -> Self:
+        """The same with other weights of the encoder; what is compiled is shared."""
+        other = copy.copy(self)
+        other._variables = variables
+        return other
 
     def _all_blocks(self) -> list[tuple[str, int, int]]:
         """Of each layer: its name, which filter stage it is of, counted from 0, its heads."""

@@ -1,8 +1,9 @@
 """Photographs explained by several methods: predictions, maps, and a FilterViT's own masks."""
 
+import copy
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -97,6 +98,7 @@ class Explainer:
         heads: bool = False,
     ) -> None:
         self._model, self._variables = encoder_of(model, variables)
+        self._own_variables = model.encoder_variables
         self.methods, self._target = tuple(methods), target
         self._views = AttentionViews(model, variables, [-1]) if heads else None
         chooses = "filter" in self._model.collections and self._model.filter_stages
@@ -112,6 +114,16 @@ class Explainer:
     def filter_stages(self) -> list[int]:
         """The numbers of the stages that choose pixels; none in other networks."""
         return [] if self._kept is None else list(self._model.filter_stages)
+
+    def with_variables(self, variables: Any) -> Self:
+        """The same with other weights; what is compiled is shared."""
+        other = copy.copy(self)
+        other._variables = self._own_variables(variables)
+        if self._kept is not None:
+            other._kept = self._kept.with_variables(other._variables)
+        if self._views is not None:
+            other._views = self._views.with_variables(other._variables)
+        return other
 
     def __call__(self, images: np.ndarray) -> list[Explained]:
         size, number = images.shape[1:3], len(images)

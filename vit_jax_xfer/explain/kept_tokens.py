@@ -1,7 +1,8 @@
 """What each filter stage of a FilterViT or DropoutViT kept, and where on the image: arrays."""
 
+import copy
 import dataclasses
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -47,6 +48,12 @@ class KeptTokens:
         self.seed = seed
         self._variables = variables
         self._choose = jax.jit(self._choices)
+
+    def with_variables(self, variables: Any) -> Self:
+        """The same with other weights; what is compiled is shared."""
+        other = copy.copy(self)
+        other._variables = variables
+        return other
 
     def __call__(self, images: np.ndarray) -> list[tuple[StageMask, ...]]:
         cells = stage_cells(self.model, images.shape[1:3])

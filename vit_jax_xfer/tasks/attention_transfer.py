@@ -5,9 +5,13 @@ from typing import ClassVar
 
 import jax
 
-from vit_jax_xfer.tasks.task import Batch, Variables
+from vit_jax_xfer.tasks.task import Batch, Shown, Variables
 from vit_jax_xfer.tasks.teaching import TeacherSettings, TeachingTask
-from vit_jax_xfer.transfer.forward import check_shared_depth, paired_forward
+from vit_jax_xfer.transfer.forward import (
+    check_shared_depth,
+    copied_attention,
+    paired_forward,
+)
 from vit_jax_xfer.transfer.spec import Transfer
 
 
@@ -60,6 +64,23 @@ class AttentionTransfer(TeachingTask):
             return super().predict(variables, frozen, images)
         # A student that computes with its teacher's attention needs the teacher for good.
         return self.teach(variables, frozen, images, False, None)[0]
+
+    def networks_shown(self) -> dict[str, Shown]:
+        shown = super().networks_shown()
+        if not self.settings.transfer.copies:
+            return shown
+
+        def students(
+            variables: Variables, frozen: Variables, images: jax.Array
+        ) -> tuple[Variables, jax.Array]:
+            given = copied_attention(
+                *(self.settings.transfer, self.model, self.teacher, frozen),
+                images,
+                self.view(images),
+            )
+            return {**variables, "given": given}, images
+
+        return {**shown, "model": Shown(self.model, students)}
 
     def check_unlabeled(self) -> None:
         if self.settings.transfer.copies:

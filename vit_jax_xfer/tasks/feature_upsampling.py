@@ -19,7 +19,7 @@ from vit_jax_xfer.models.lifting.lift_loss import (
 )
 from vit_jax_xfer.models.registry import create_model
 from vit_jax_xfer.tasks.configured_model import check_predicts, given_fields, initial_variables
-from vit_jax_xfer.tasks.task import Aux, Batch, Task, Variables
+from vit_jax_xfer.tasks.task import Aux, Batch, Shown, Task, Variables
 from vit_jax_xfer.tasks.teacher_view import View, view_between
 from vit_jax_xfer.tasks.teachers import Loader, backbone_in, load_backbone_of
 from vit_jax_xfer.transfer.views import Normalisation
@@ -112,6 +112,9 @@ class FeatureUpsampling(Task):
         self, variables: Variables, frozen: Variables, mean_std: Any
     ) -> FeatureExtractor:
         return FeatureExtractor("doubled", self.backbone, (frozen, variables), self.model)
+
+    def networks_shown(self) -> dict[str, Shown]:
+        raise ValueError("a network that doubles features attends to nothing that could be shown")
 
     def check(self, image_shape: tuple[int, ...]) -> None:
         for field, allowed in (("loss", DISTANCES), ("shrink", SHRINKS)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import flax.struct
 import jax
@@ -33,6 +33,16 @@ class Aux:
 
     metrics: dict[str, jax.Array]
     updates: Variables = flax.struct.field(default_factory=dict)
+
+
+class Shown(NamedTuple):
+    """A network of a task, and what it is applied to.
+
+    applied: (variables, frozen, images (B, H, W, 3)) → its own variables, and its images.
+    """
+
+    network: Network
+    applied: Callable[[Variables, Variables, jax.Array], tuple[Variables, jax.Array]]
 
 
 class Task(abc.ABC):
@@ -109,6 +119,13 @@ class Task(abc.ABC):
         """
         backbone, own = backbone_of(self.model, variables, "the model", mean_std=mean_std)
         return FeatureExtractor("the model", backbone, (own, {}))
+
+    def networks_shown(self) -> dict[str, Shown]:
+        """The networks that pictures of a run show: the trained "model", and perhaps a "teacher".
+
+        ValueError where there is none that could be explained.
+        """
+        return {"model": Shown(self.model, lambda variables, frozen, images: (variables, images))}
 
     def networks_of_same_classes(self) -> dict[str, Network]:
         """Networks whose logits go together with the run's, by what a message calls them."""

@@ -15,6 +15,7 @@ from vit_jax_xfer.tasks.supervised import top1
 from vit_jax_xfer.tasks.task import (
     Aux,
     Batch,
+    Shown,
     Task,
     Variables,
     smoothed_cross_entropy,
@@ -137,6 +138,14 @@ class TeachingTask(Task):
 
     def predict(self, variables: Variables, frozen: Variables, images: jax.Array) -> jax.Array:
         return self.model.apply(variables, images)
+
+    def networks_shown(self) -> dict[str, Shown]:
+        def teachers(
+            variables: Variables, frozen: Variables, images: jax.Array
+        ) -> tuple[Variables, jax.Array]:
+            return frozen, self.view(images)
+
+        return {**super().networks_shown(), "teacher": Shown(self.teacher, teachers)}
 
     def check_unlabeled(self) -> None:
         """They are what the teacher's loss is for."""

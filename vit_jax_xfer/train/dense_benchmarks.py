@@ -1,7 +1,6 @@
 """Dense benchmarks while training: what the features are worth at every evaluation."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
@@ -13,6 +12,7 @@ from vit_jax_xfer.evaluate.open_benchmark import open_benchmark
 from vit_jax_xfer.features.feature_extractor import FeatureExtractor
 from vit_jax_xfer.tasks.task import Task, Variables
 from vit_jax_xfer.train.console import say
+from vit_jax_xfer.train.sharding import whole_on_host
 
 
 class DenseBenchmarks:
@@ -47,7 +47,7 @@ class DenseBenchmarks:
         if not self._benchmarks:
             return {}
         weights = self._task.feature_extractor(
-            _on_host(variables), _on_host(frozen), self._mean_std
+            whole_on_host(variables), whole_on_host(frozen), self._mean_std
         ).variables
         # To the device once, or they go there with every photograph.
         extractor = self._extractor.with_variables(jax.device_put(weights, jax.local_devices()[0]))
@@ -103,10 +103,3 @@ def _open(specs: Sequence[str] | str, size: int, limit: int) -> list[Benchmark]:
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"eval.benchmarks: two are called {twice}, which would be one metric")
     return found
-
-
-def _on_host(tree: Any) -> Any:
-    """Whole arrays on every process, wherever the mesh has their parts."""
-    if jax.process_count() == 1:
-        return jax.device_get(tree)
-    return multihost_utils.process_allgather(tree, tiled=True)

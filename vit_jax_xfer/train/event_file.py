@@ -41,6 +41,16 @@ class EventFile:
         if time.monotonic() - self._flushed > _FLUSH_SECONDS:
             self.flush()
 
+    def add_picture(self, step: int, tag: str, png: bytes, size: tuple[int, int]) -> None:
+        """A picture of a step, of (height, width) pixels, as a PNG file's bytes."""
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        image = Summary.Image(height=size[0], width=size[1], colorspace=3, encoded_image_string=png)
+        summary = Summary(value=[Summary.Value(tag=tag, image=image)])
+        self._file.write_event(Event(wall_time=time.time(), step=step, summary=summary))
+        self.flush()
+
     def flush(self) -> None:
         """Writes what is still in memory."""
         self._flushed = time.monotonic()

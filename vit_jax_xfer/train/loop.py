@@ -40,6 +40,7 @@ from vit_jax_xfer.train.state import TrainState
 from vit_jax_xfer.train.step_log import StepLog
 from vit_jax_xfer.train.stopping import StoppedMidway, StopSignal, check_finite, check_state
 from vit_jax_xfer.train.suite_evaluation import SuiteEvaluation
+from vit_jax_xfer.train.training_pictures import TrainingPictures
 from vit_jax_xfer.train.workdir import check_workdir, claim_workdir, fingerprint, folder_of
 from vit_jax_xfer.train.workdir_lock import WorkdirLock
 
@@ -82,6 +83,7 @@ def _run(
     frozen = place(task.frozen, frozen_shardings(task.frozen, mesh, config.mesh))
     evaluator = Evaluator(task, mesh, stop.watched)
     benchmarks = DenseBenchmarks(task, config, inputs.eval_shape(), stop.leave_evaluation)
+    pictures = TrainingPictures(task, config, inputs)
 
     # --- the folder: of no other run, and the same for all hosts ---------------------------------
     lock.take(folder_of(workdir))
@@ -165,19 +167,23 @@ def _run(
             due = run_schedule.saves_at(step) or stop.save_due()
             saving = stopping or (due and step > start)
             evaluating = run_schedule.evaluates_at(step) and not stopping
-            if saving or evaluating:
+            picturing = pictures.due(step) and not stopping
+            if saving or evaluating or picturing:
                 log.flush()
             if saving:
                 save(step, state)
+            shown = pictures.draw(step, state, frozen, folder, writer) if picturing else {}
             if evaluating:
                 figures = evaluate_state(evaluator, state, frozen, inputs)
                 results = {**figures, **benchmarks(state.variables(), frozen)}
                 results |= suites(step, last, state, frozen)
-                writer.write(step, results, kind="eval")
+                writer.write(step, {**results, **shown}, kind="eval")
                 say(f"step {step}/{run_schedule.total_steps} evaluation  {show(results)}")
                 check_finite(step, figures)
                 if saving or step == start:
                     checkpoints.rate(step, results)
+            elif shown:
+                writer.write(step, shown, kind="eval")
             if last or stopping:
                 finished = not stopping
                 break

@@ -90,6 +90,15 @@ class MetricWriter:
         except OSError as error:  # which does not say of which file
             raise OSError(error.errno, error.strerror, self._file.name) from error
 
+    def picture(self, step: int, tag: str, png: bytes, size: tuple[int, int]) -> None:
+        """Shows a PNG of (height, width) pixels in TensorBoard, where there is one."""
+        if self._events is None:
+            return
+        try:
+            self._events.add_picture(step, tag, png, size)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, "tensorboard") from error
+
     def close(self) -> None:
         """Closes both files; `write` after that does nothing."""
         sinks, self._file, self._events = (self._events, self._file), None, None

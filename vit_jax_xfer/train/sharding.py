@@ -179,3 +179,12 @@ def sharding_table(shapes: PyTree, shardings: PyTree) -> str:
         f"  {name:<{width}}  {f'{number} ×' if number > 1 else '':>5} {shape:<16} {where}"
         for (name, shape, where), number in groups.items()
     )
+
+
+def whole_on_host(tree: PyTree) -> PyTree:
+    """Whole arrays on every process, wherever the mesh has their parts. All processes call it."""
+    if jax.process_count() == 1:
+        return jax.device_get(tree)
+    from jax.experimental import multihost_utils
+
+    return multihost_utils.process_allgather(tree, tiled=True)

@@ -12,7 +12,7 @@ from vit_jax_xfer.models.transformer.patches import check_images
 from vit_jax_xfer.models.vit import VisionTransformer
 from vit_jax_xfer.transfer.averaging import Average
 from vit_jax_xfer.transfer.in_step import forward_in_step, plan_steps
-from vit_jax_xfer.transfer.in_turn import forward_in_turn
+from vit_jax_xfer.transfer.in_turn import forward_in_turn, given_by_teacher
 from vit_jax_xfer.transfer.matching import MatchHeads, MatchLayers
 from vit_jax_xfer.transfer.pair import Pair
 from vit_jax_xfer.transfer.spec import Mode, Transfer
@@ -117,6 +117,24 @@ def paired_forward(
     if student.scan and teacher.scan and (steps := plan_steps(pairing)):
         return forward_in_step(pair, steps, images, teacher_images, train, rngs, teacher_rngs)
     return forward_in_turn(pair, images, teacher_images, train, rngs, teacher_rngs)
+
+
+def copied_attention(
+    transfer: Transfer,
+    student: nn.Module,
+    teacher: nn.Module,
+    teacher_variables: Variables,
+    images: jax.Array,
+    teacher_images: jax.Array,
+) -> dict[str, Any]:
+    """The collection `given` with which a copying student computes on images (B, H, W, 3).
+
+    teacher_images: as in `transfer_forward`. With it among its variables the student is a network
+    by itself, for these images: what it attends to can be looked at.
+    """
+    pairing = transfer.pair(student, teacher, images.shape, teacher_images.shape)
+    pair = Pair(transfer, pairing, student, {}, teacher, teacher_variables)
+    return given_by_teacher(pair, teacher_images)
 
 
 def check_views(

@@ -25,22 +25,30 @@ def forward_in_turn(
     teacher_rngs: where the teacher drops branches. Two scanned networks' losses, or what is copied,
     come from stacks of tensors in one loop, so that here too the program is as long for any depth.
     """
-    teacher, teacher_variables = pair.teacher, pair.teacher_variables
-    if teacher_rngs is None:
-        # Under a scan the compiler can't tell that nobody asks for the later blocks.
-        needed = max(pair.pairing.teacher_layers) + 1
-        teacher, teacher_variables = first_blocks(teacher, teacher_variables, needed)
-    dropping = teacher_rngs is not None
-    _, out = teacher.apply(
-        teacher_variables, teacher_images, dropping, rngs=teacher_rngs, mutable=["qkv"]
-    )
+    theirs = _teachers(pair, teacher_images, teacher_rngs)
     student, variables = pair.student, pair.student_variables
     if pair.transfer.copies:
-        variables = {**variables, "given": _given(pair, out["qkv"])}
+        variables = {**variables, "given": _given(pair, theirs)}
         logits = student.apply(variables, images, train, rngs=rngs)
         return logits, jnp.zeros(images.shape[0])
     logits, own = student.apply(variables, images, train, rngs=rngs, mutable=["qkv"])
-    return logits, _loss(pair, own["qkv"], out["qkv"])
+    return logits, _loss(pair, own["qkv"], theirs)
+
+
+def given_by_teacher(pair: Pair, teacher_images: jax.Array) -> dict[str, Any]:
+    """The collection `given` of a student that copies, for its teacher's view of some images."""
+    return _given(pair, _teachers(pair, teacher_images, None))
+
+
+def _teachers(pair: Pair, images: jax.Array, rngs: Rngs) -> Any:
+    """What the teacher's blocks write into `qkv`. rngs: where it drops branches."""
+    teacher, variables = pair.teacher, pair.teacher_variables
+    if rngs is None:
+        # Under a scan the compiler can't tell that nobody asks for the later blocks.
+        needed = max(pair.pairing.teacher_layers) + 1
+        teacher, variables = first_blocks(teacher, variables, needed)
+    _, out = teacher.apply(variables, images, rngs is not None, rngs=rngs, mutable=["qkv"])
+    return out["qkv"]
 
 
 def _loss(pair: Pair, own: Any, theirs: Any) -> jax.Array:
