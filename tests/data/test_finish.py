@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from vit_jax_xfer.data import eval_batches, open_source, parse_pipeline, train_stream
-from vit_jax_xfer.data.finish import Finish, erase_boxes
+from vit_jax_xfer.data.finish import Finish, erase_boxes, normal_noise
 from vit_jax_xfer.data.operations import register
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (12, 9, 3), dtype=np.uint8)
@@ -94,3 +94,20 @@ def test_modes_of_erasing():
     for box in (found["rand"][0, 1:4, 2:4], found["rand"][0, 4:, :2], found["rand"][1, 0, :4]):
         assert (box == box.reshape(-1, 3)[0]).all()
     assert len(np.unique(found["rand"][inside], axis=0)) == 3
+
+
+def test_noise_is_normal_and_of_its_key_alone():
+    keys = np.array([[0, 0], [0, 1], [1, 0], [7, 9]], np.uint32)
+    noise = np.asarray(
+        jax.jit(lambda keys: jax.vmap(lambda k: normal_noise(k, (50, 40, 3)))(keys))(keys)
+    )
+    flat = noise.reshape(4, -1)
+    assert np.isfinite(flat).all() and len(np.unique(flat[0])) > 0.99 * flat.shape[1]
+    levels = np.array([-2, -1, 0, 1, 2])
+    below = (flat[..., None] < levels).mean(1)
+    np.testing.assert_allclose(
+        below, np.tile([0.0228, 0.1587, 0.5, 0.8413, 0.9772], (4, 1)), atol=0.02
+    )
+    assert np.abs(np.corrcoef(flat) - np.eye(4)).max() < 0.05
+    for shift in (1, 3, 120):  # neighbours of a pixel in a channel, a row and a column
+        assert abs(np.corrcoef(flat[3, shift:], flat[3, :-shift])[0, 1]) < 0.05

@@ -4,6 +4,7 @@ So images travel as uint8, a quarter of what floats take in workers, queues and 
 those of `pixels.py` in float32, but for a device's rounding of a division.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -66,8 +67,7 @@ def erase_boxes(images: jax.Array, boxes: jax.Array, keys: jax.Array, mode: str)
 
     def one(image: jax.Array, boxes: jax.Array, key: jax.Array) -> jax.Array:
         shape = {"pixel": image.shape, "rand": (len(boxes), channels), "const": (channels,)}[mode]
-        key = jax.random.wrap_key_data(key, impl="threefry2x32")
-        noise = jnp.zeros(shape) if mode == "const" else jax.random.normal(key, shape)
+        noise = jnp.zeros(shape) if mode == "const" else normal_noise(key, shape)
         for number, (top, left, box_height, box_width) in enumerate(boxes):
             inside = (rows >= top) & (rows < top + box_height)
             inside &= (columns >= left) & (columns < left + box_width)
@@ -75,3 +75,22 @@ def erase_boxes(images: jax.Array, boxes: jax.Array, keys: jax.Array, mode: str)
         return image
 
     return jax.vmap(one)(images, boxes, keys)
+
+
+def normal_noise(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Standard normal float32 numbers, each a function of its place and the key, (2,) uint32.
+
+    A hash of 32 bits (C. Wellons' lowbias32), once with each half of the key. An image of 224
+    pixels takes a CPU a tenth of what `jax.random` does, whose numbers are better than this needs.
+    """
+
+    def hashed(values: jax.Array) -> jax.Array:
+        values = (values ^ values >> 16) * jnp.uint32(0x7FEB352D)
+        values = (values ^ values >> 15) * jnp.uint32(0x846CA68B)
+        return values ^ values >> 16
+
+    places = jnp.arange(math.prod(shape), dtype=jnp.uint32).reshape(shape)
+    bits = hashed(hashed(places + key[0]) ^ key[1]) >> 8
+    # The middles of 2**24 equal parts of (-1, 1): never an end, where the result is infinite.
+    uniform = bits.astype(jnp.float32) * 2.0**-23 + (2.0**-24 - 1)
+    return math.sqrt(2) * jax.lax.erf_inv(uniform)
