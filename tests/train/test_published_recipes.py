@@ -211,19 +211,18 @@ BATCH, SIDE = 64, {"filter_vit": 24, "dropout_vit": 24}  # else 16 pixels
 
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory):
-    """Files of small ViTs by (depth, classes), made when they are asked for."""
+    """Files of small ViTs by (depth, classes, name), made when they are asked for."""
     folder, made = tmp_path_factory.mktemp("pretrained"), {}
 
-    def file_of(depth, classes):
-        if (depth, classes) not in made:
+    def file_of(depth, classes, name="vit_large_patch16"):
+        if (depth, classes, name) not in made:
             fields = {**SMALL, "depth": depth, "num_classes": classes, "image_size": 16}
-            model = vjx.create_model(
-                "vit_large_patch16", pool="avg" if classes else "cls", **fields
-            )
-            path = folder / f"{depth}_{classes}.safetensors"
+            fields["pool"] = "avg" if classes else "cls"
+            model = vjx.create_model(name, **fields)
+            path = folder / f"{depth}_{classes}_{name}.safetensors"
             vjx.save(path, model, model.init_variables(jax.random.key(classes)))
-            made[depth, classes] = str(path)
-        return made[depth, classes]
+            made[depth, classes, name] = str(path)
+        return made[depth, classes, name]
 
     return file_of
 
@@ -256,7 +255,7 @@ def shrunken(recipe, file_of):
     if name in TEACHERS:
         config.task.teacher = file_of(depth, 10 if name == "logit_distill" else 0)
     if config.init_from:
-        config.init_from = file_of(depth, 0)
+        config.init_from = file_of(depth, 0, config.model.name)
     return config
 
 
