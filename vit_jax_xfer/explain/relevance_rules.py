@@ -21,9 +21,14 @@ Rule = Callable[..., tuple[Any, ...]]
 _TINY = 1e-9  # of denominators, as 2012.09838's code has it
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
 def ruled(rule: Rule, value: jax.Array, *inputs: Any) -> jax.Array:
-    """The value; what arrives at it goes to the inputs by the rule. The rule closes over none."""
+    """The value; what arrives at it goes to the inputs by the rule, which closes over no array."""
+    # Cut off, lest zeros go back through what computed it, at the cost of its derivative.
+    return _ruled(rule, jax.lax.stop_gradient(value), *inputs)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _ruled(rule: Rule, value: jax.Array, *inputs: Any) -> jax.Array:
     return value
 
 
@@ -36,7 +41,7 @@ def _send(rule: Rule, kept: Any, arrived: jax.Array) -> tuple[Any, ...]:
     return jnp.zeros_like(value), *rule(arrived, value, *inputs)
 
 
-ruled.defvjp(_keep, _send)
+_ruled.defvjp(_keep, _send)
 
 
 def pass_on(value: jax.Array, x: jax.Array) -> jax.Array:
