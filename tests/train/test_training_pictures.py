@@ -107,7 +107,7 @@ def test_two_processes_draw_what_one_does(teacher, tmp_path):
         return [*arguments, f"--coordinator={address}", "--processes=2", f"--process={index}"]
 
     with pair_of(of) as pair:
-        ended = [finish(process) for process in pair]
+        ended = [finish(process, timeout=400) for process in pair]
     assert [one.code for one in ended] == [0, 0], [one.err for one in ended]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "make_mesh", one_device_mesh)
