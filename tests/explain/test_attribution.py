@@ -89,7 +89,6 @@ def test_class_activation_of_the_first_block(case, run):
 
 
 def test_class_activation_of_a_rematerialised_block(case):
-    # Whose method Flax calls twice, once within the other.
     maps = []
     for fields in ({}, {"remat": "full"}):
         explain, _ = case("gradcam_vit", **fields)

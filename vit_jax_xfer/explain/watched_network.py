@@ -193,19 +193,13 @@ def leaves(tree: Tree, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, 
 
 def note(maps: bool, place: Place | None) -> Interceptor:
     """Notes maps and the outputs of a place, each with what `given` adds to it."""
-    inside: set[tuple[str, ...]] = set()
 
     def interceptor(next_fun: Any, args: Any, kwargs: Any, context: Any) -> Any:
         module, method = context.module, context.method_name
         if maps and method == "apply_map":
             return next_fun(_noted(module, "map", args[0]), *args[1:])
-        # A rematerialised module calls its method once more within.
-        if not place or not place(module, method) or module.path in inside:
-            return next_fun(*args, **kwargs)
-        inside.add(module.path)
         out = next_fun(*args, **kwargs)
-        inside.remove(module.path)
-        return _noted(module, "value", out)
+        return _noted(module, "value", out) if place and place(module, method) else out
 
     return interceptor
 
