@@ -1,6 +1,8 @@
 """A copying student is measured with its teacher, and never without."""
 
 import json
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -48,6 +50,15 @@ def test_a_runs_folder_gives_the_student_with_its_teacher(run):
     assert np.abs(student.apply(variables, images) - wanted).max() > 0.1
     assert (model.class_names, model.num_classes) == (NAMES, 10)
     assert model.preprocessing == student.preprocessing
+
+
+def test_a_process_that_reads_no_config_opens_it(run):
+    # Tasks are known by their names once they are imported, as a config does.
+    code = (
+        "import sys; from vit_jax_xfer.evaluate.classification.open_classifier import "
+        "open_classifier; open_classifier(sys.argv[1])"
+    )
+    subprocess.run([sys.executable, "-c", code, str(run[0])], check=True, timeout=300)
 
 
 def test_the_student_alone_is_refused(run):

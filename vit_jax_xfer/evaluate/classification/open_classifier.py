@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from vit_jax_xfer.pretrained.file_to_model import load_pretrained
-from vit_jax_xfer.tasks.ensemble import load_member
+from vit_jax_xfer.tasks.build import load_member
 from vit_jax_xfer.transfer.spec import Transfer
 
 
