@@ -47,6 +47,7 @@ def batches(
     import torch
     from torch.utils.data import DataLoader
 
+    torch.set_num_threads(1)  # in this process too, as it is in workers
     device = "cuda" if torch.cuda.is_available() else "cpu"
     loader = DataLoader(
         Files(files, transforms(library, size)),
