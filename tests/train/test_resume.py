@@ -197,7 +197,7 @@ def test_a_finished_run_again_changes_no_figure(workdir, teacher):
     assert again["seconds"] >= first["seconds"] * 0.5
 
 
-def test_momentum_statistics_and_repeats_go_on_bit_for_bit(tmp_path):
+def test_momentum_statistics_and_repeats_go_on_bit_for_bit(tmp_path, monkeypatch):
     """What no other run here has: LARS, a probe's batch norm, repeated images, a rising average."""
     fields = {
         "steps": 4,
@@ -213,6 +213,7 @@ def test_momentum_statistics_and_repeats_go_on_bit_for_bit(tmp_path):
         "mix__group": 4,
         "task__loss": "binary",
     }
+    monkeypatch.setattr(loop, "make_mesh", one_device_mesh)
     straight = tmp_path / "straight"
     loop.run(tiny_config("scratch", **fields), straight)
     stopped = runs.half_way(straight, tmp_path / "stopped", 2)
