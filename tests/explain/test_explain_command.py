@@ -105,10 +105,14 @@ def test_a_filter_networks_maps_are_held_to_its_mask(photos, tmp_path, capsys):
     save_file(path, FILTER, variables_of(FILTER, 32))
     out = tmp_path / "out"
     given = [str(photos), "--model", str(path), "--out", str(out), "--rows", "1"]
-    assert main([*given, "--methods", "gradcam", "raw_attention"]) == 0
+    assert main([*given, "--heads", "--methods", "gradcam", "raw_attention"]) == 0
     assert "inside what stage 0 keeps: image " in capsys.readouterr().out
     names = {x.name for x in out.iterdir()}
     assert {"sheet_1.png", "sheet_2.png", "kept_shares.json"} < names
+    with np.load(out / "wide.npz") as found:
+        # Kept pixels look at kept pixels, and lie where they came from.
+        np.testing.assert_allclose(found["heads"].sum((1, 2)), 1, atol=1e-5)
+        assert not found["heads"][:, ~found["stage0_kept"]].any()
     shares = json.loads((out / "kept_shares.json").read_text())
     assert set(shares) == {str(photos / f"{name}.png") for name in ("wide", "high")}
     for one in shares.values():

@@ -151,9 +151,12 @@ def test_images_are_the_sets_or_files(tmp_path):
     assert some.names[0] == f"image 10, {source.class_names[source[10]['label']]}"
     one = fixed_images((7,), chosen)
     np.testing.assert_array_equal(one.prepared[0], expected(7))
-    Image.fromarray(np.full((9, 9, 3), 200, np.uint8)).save(tmp_path / "x.png")
+    Image.fromarray(np.full((8, 8, 3), 200, np.uint8)).save(tmp_path / "x.png")
     given = fixed_images(str(tmp_path), chosen)
     assert given.names == ("x.png",) and given.prepared.shape[1:] == expected(0).shape
+    Image.fromarray(np.full((9, 9, 3), 200, np.uint8)).save(tmp_path / "y.png")
+    with pytest.raises(ValueError, match=r"explain.images: y.png: eval.pipeline makes \(9, 9, 3\)"):
+        fixed_images(str(tmp_path), chosen)
 
 
 @pytest.mark.parametrize(

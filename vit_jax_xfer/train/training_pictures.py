@@ -166,7 +166,7 @@ def fixed_images(asked: Any, chosen: Any) -> FixedImages:
     ValueError, naming the field, for what is no number of images, none of the set's, or no file.
     """
     prepare = data.parse_pipeline(chosen.pipeline)
-    source, found, names = chosen.source, [], []
+    source, shape, found, names = chosen.source, chosen.image_shape(), [], []
     for one in _listed(asked, len(source)):
         try:
             if isinstance(one, int):
@@ -178,10 +178,14 @@ def fixed_images(asked: Any, chosen: Any) -> FixedImages:
                 example, name = {"image": decode_image(one, str(one))}, one.name
         except ValueError as error:
             raise ValueError(f"explain.images: {error}") from None
-        found.append(prepare(example, np.random.default_rng(0))["image"])
+        image = prepare(example, np.random.default_rng(0))["image"]
+        if image.shape != shape:
+            raise ValueError(
+                f"explain.images: {name}: {chosen.field}.pipeline makes {image.shape} of it and "
+                f"{shape} of the set's; give one of their size, or resize there"
+            )
+        found.append(image)
         names.append(name)
-    if len({image.shape for image in found}) > 1:
-        raise ValueError(f"{chosen.field}.pipeline: gives images of several sizes; crop them")
     return FixedImages(np.stack(found).astype(np.float32), tuple(names))
 
 
