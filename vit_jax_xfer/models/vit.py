@@ -423,14 +423,14 @@ class VisionTransformer(Network):
             seen = tokens if self.pool == "map" else tokens[:, self.prefix_tokens :]
             pooled = self.attention_pool(seen)
         elif self.pool == "max_patches":
-            pooled = tokens[:, self.prefix_tokens :].max(axis=1)
+            pooled = _maximum(tokens[:, self.prefix_tokens :])
         else:
             patches = tokens if self.pool == "avg_all" else tokens[:, self.prefix_tokens :]
             pooled = self.mean(patches)
             if self.pool == "cls_avg":
                 pooled = jnp.concatenate([tokens[:, 0], pooled], axis=-1)
             elif self.pool == "avg_max":
-                pooled = self.average(patches.max(axis=1), pooled)
+                pooled = self.average(_maximum(patches), pooled)
         pooled = self.head_norm(pooled) if self.norm_after_pool else pooled
         return self.activate(self.representation(pooled)) if self.pre_logits else pooled
 
@@ -478,3 +478,12 @@ class VisionTransformer(Network):
             raise ValueError("pool='none' goes with num_classes=0 and without pool_norm")
         if self.distillation_head and not (self.distillation_token and self.num_classes):
             raise ValueError("distillation_head: needs distillation_token and num_classes")
+
+
+def _maximum(tokens: jax.Array) -> jax.Array:
+    """The channels' maxima over tokens (B, T, C), (B, C).
+
+    Taken by index: max's own derivative asks which number equals the maximum, which none does where
+    a compiler has rounded them differently, and is then no number.
+    """
+    return jnp.take_along_axis(tokens, tokens.argmax(axis=1)[:, None], axis=1)[:, 0]
