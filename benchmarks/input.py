@@ -7,9 +7,9 @@ the step. FOLDER: one of JPEGs, or an .npz of them, the bytes "jpeg" end to end 
 Contenders, each in a process of its own, by turns: ours and PyTorch with timm's transforms and with
 torchvision's (v2), by worker processes and threads of each; ours with data.draft; and ours that
 hands over floats, as before bytes travelled. Where torchvision or timm is not installed the row
-says so. The first two batches are not timed: workers start with them. "CPU ms" is the processor's
-time of all processes an image, which a busy machine changes least. Then the stages of one thread,
-in milliseconds of the processor an image. Prints JSON lines and tables.
+says so. Six batches come before the timed ones: workers start, and what they made ahead is used up.
+"CPU ms" is the processor's time of all processes an image, which a busy machine changes least. Then
+the stages of one thread, in milliseconds of the processor an image. Prints JSON lines and tables.
 """
 
 import argparse
@@ -35,6 +35,7 @@ CONTENDERS = (
 )
 COLUMNS = ("loader", "processes", "threads", "images/s", "least", "most", "CPU ms")
 TIMED_STAGES = 200  # images
+WARM_UP = 6  # batches: those that lay ready while the first was compiled for are used up
 NEEDS = {"timm": ("torch", "torchvision", "timm"), "v2": ("torch", "torchvision")}
 
 
@@ -114,7 +115,7 @@ def measure(
         found = batches(files, name, arguments.size, arguments.batch, int(workers))
     else:
         found = ours(name, int(workers), int(threads), arguments)
-    for _ in range(2):
+    for _ in range(WARM_UP):
         next(found)
     begin, busy = time.perf_counter(), processor_seconds()
     for _ in range(arguments.batches):
