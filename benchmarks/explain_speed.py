@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.filter_forward import prepare
 from benchmarks.filter_rounds import alternate, machine, markdown, summary
-from vit_jax_xfer.explain.attribution import attribute
+from vit_jax_xfer.explain.methods.attribution import attribute
 from vit_jax_xfer.models.registry import create_model
 
 TOLERANCE = 1e-3

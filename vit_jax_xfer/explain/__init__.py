@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from vit_jax_xfer.lazy_names import lazy_names
 
 _WHERE = {
-    "METHODS": "vit_jax_xfer.explain.attribution",
-    "Attribution": "vit_jax_xfer.explain.attribution",
-    "attribute": "vit_jax_xfer.explain.attribution",
+    "METHODS": "vit_jax_xfer.explain.methods.attribution",
+    "Attribution": "vit_jax_xfer.explain.methods.attribution",
+    "attribute": "vit_jax_xfer.explain.methods.attribution",
     "abpc": "vit_jax_xfer.evaluate.faithfulness.perturbation",
     "blurred": "vit_jax_xfer.evaluate.faithfulness.perturbation",
-    "class_attention": "vit_jax_xfer.explain.class_token_maps",
+    "class_attention": "vit_jax_xfer.explain.methods.class_token_maps",
     "energy": "vit_jax_xfer.evaluate.faithfulness.localisation",
     "even_steps": "vit_jax_xfer.evaluate.faithfulness.perturbation",
     "localise": "vit_jax_xfer.evaluate.faithfulness.localisation",
@@ -47,8 +47,8 @@ if TYPE_CHECKING:
         perturb,
         saco,
     )
-    from vit_jax_xfer.explain.attribution import METHODS, Attribution, attribute
-    from vit_jax_xfer.explain.class_token_maps import class_attention
+    from vit_jax_xfer.explain.methods.attribution import METHODS, Attribution, attribute
+    from vit_jax_xfer.explain.methods.class_token_maps import class_attention
 
 
 __getattr__, __dir__ = lazy_names(__name__, _WHERE)

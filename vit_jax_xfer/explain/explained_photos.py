@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from vit_jax_xfer.explain.attention_views import AttentionViews
-from vit_jax_xfer.explain.attribution import attribute
 from vit_jax_xfer.explain.cells import Cells
 from vit_jax_xfer.explain.kept_share import kept_area, kept_share
 from vit_jax_xfer.explain.kept_tokens import KeptTokens, StageMask
+from vit_jax_xfer.explain.methods.attribution import attribute
 from vit_jax_xfer.explain.network_view import map_cells
 from vit_jax_xfer.models.extract import encoder_of
 from vit_jax_xfer.suites.imagenet_labels import class_names_of

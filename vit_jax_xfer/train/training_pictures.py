@@ -13,10 +13,10 @@ from ml_collections import ConfigDict
 from vit_jax_xfer import data
 from vit_jax_xfer.data.sources.decode import decode_image
 from vit_jax_xfer.data.transforms import normalisation_of
-from vit_jax_xfer.explain.attribution import TABLE, attribute
 from vit_jax_xfer.explain.attribution_sheets import AttributionSheet
 from vit_jax_xfer.explain.explained_photos import Asked, Explained, Explainer, asked_method
 from vit_jax_xfer.explain.image_files import find_images
+from vit_jax_xfer.explain.methods.attribution import TABLE, attribute
 from vit_jax_xfer.explain.pictures import to_pixels
 from vit_jax_xfer.models.protocol import Network
 from vit_jax_xfer.tasks.task import Shown, Task, Variables

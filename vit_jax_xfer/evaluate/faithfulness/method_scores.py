@@ -25,7 +25,7 @@ from vit_jax_xfer.evaluate.faithfulness.perturbation import (
     predicted,
     saco,
 )
-from vit_jax_xfer.explain.attribution import METHODS, Attribution, attribute
+from vit_jax_xfer.explain.methods.attribution import METHODS, Attribution, attribute
 
 # Figure: whether more is better.
 FIGURES: dict[str, bool] = {

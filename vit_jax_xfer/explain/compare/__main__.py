@@ -82,7 +82,7 @@ def _given(options: argparse.Namespace) -> list[str]:
 def _check_flags(options: argparse.Namespace, settings: dict[str, dict[str, Any]]) -> None:
     """ValueError naming a flag that is wrong by itself, before anything is loaded."""
     from vit_jax_xfer.evaluate.faithfulness.method_scores import FIGURES
-    from vit_jax_xfer.explain.attribution import METHODS
+    from vit_jax_xfer.explain.methods.attribution import METHODS
 
     if len(_given(options)) != 1:
         raise ValueError("--data, --masks, --boxes: give one of them")
@@ -206,7 +206,7 @@ def _methods(
 ) -> list[str]:
     """The methods that are measured, baselines first; says which aren't defined here, and why."""
     from vit_jax_xfer.evaluate.faithfulness.method_scores import BASELINES, defined_methods
-    from vit_jax_xfer.explain.attribution import METHODS
+    from vit_jax_xfer.explain.methods.attribution import METHODS
 
     asked = METHODS if options.methods is None else options.methods
     others = [name for name in asked if name not in BASELINES]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import vit_jax_xfer as vjx
-from tests.explain.numpy_vit import NumpyVit, slopes
+from tests.explain.methods.numpy_vit import NumpyVit, slopes
 from tests.native import draw
 
 TARGET = 2

@@ -12,7 +12,7 @@ and the attention's Grad-CAM 2103.15679.
 import jax
 import jax.numpy as jnp
 
-from vit_jax_xfer.explain.watched_network import Tree, WatchedNetwork, block_maps, pool_map
+from vit_jax_xfer.explain.methods.watched_network import Tree, WatchedNetwork, block_maps, pool_map
 
 _FUSIONS = {"mean": jnp.mean, "max": jnp.max, "min": jnp.min}
 

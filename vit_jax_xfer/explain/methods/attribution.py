@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vit_jax_xfer.compiler import compiler_options
-from vit_jax_xfer.explain import (
+from vit_jax_xfer.explain.methods import (
     attention_methods,
     baselines,
     class_activation,
@@ -22,8 +22,8 @@ from vit_jax_xfer.explain import (
     legrad,
     relevance_methods,
 )
-from vit_jax_xfer.explain.patch_sums import sum_cells
-from vit_jax_xfer.explain.watched_network import WatchedNetwork, open_network
+from vit_jax_xfer.explain.methods.patch_sums import sum_cells
+from vit_jax_xfer.explain.methods.watched_network import WatchedNetwork, open_network
 
 
 @flax.struct.dataclass

@@ -8,9 +8,14 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from vit_jax_xfer.explain import attention_products as products
-from vit_jax_xfer.explain import propagate
-from vit_jax_xfer.explain.watched_network import Interceptor, WatchedNetwork, block_maps, pool_map
+from vit_jax_xfer.explain.methods import attention_products as products
+from vit_jax_xfer.explain.methods import propagate
+from vit_jax_xfer.explain.methods.watched_network import (
+    Interceptor,
+    WatchedNetwork,
+    block_maps,
+    pool_map,
+)
 
 Parts = dict[str, Any]
 

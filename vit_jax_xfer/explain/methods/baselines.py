@@ -5,8 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from vit_jax_xfer.explain.patch_sums import map_shape
-from vit_jax_xfer.explain.watched_network import WatchedNetwork
+from vit_jax_xfer.explain.methods.patch_sums import map_shape
+from vit_jax_xfer.explain.methods.watched_network import WatchedNetwork
 
 Parts = dict[str, Any]
 

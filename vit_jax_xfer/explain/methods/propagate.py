@@ -7,8 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vit_jax_xfer.explain import relevance_rules as rules
-from vit_jax_xfer.explain.watched_network import Interceptor
+from vit_jax_xfer.explain.methods import relevance_rules as rules
+from vit_jax_xfer.explain.methods.watched_network import Interceptor
 from vit_jax_xfer.models.attention.self_attention import QueryKeyValue
 
 _LINEAR = (nn.Dense, nn.DenseGeneral, QueryKeyValue)

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vit_jax_xfer.explain.watched_network import Place, WatchedNetwork, leaves
+from vit_jax_xfer.explain.methods.watched_network import Place, WatchedNetwork, leaves
 
 Parts = dict[str, Any]
 _SPACE = (1, 2)

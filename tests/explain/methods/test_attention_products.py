@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import vit_jax_xfer as vjx
-from vit_jax_xfer.explain import attention_products as products
-from vit_jax_xfer.explain.watched_network import WatchedNetwork
+from vit_jax_xfer.explain.methods import attention_products as products
+from vit_jax_xfer.explain.methods.watched_network import WatchedNetwork
 
 IMAGES = np.zeros((1, 4, 4, 3), np.float32)
 # Fields of a network of two by two patches, and how much its head reads of each token.

@@ -6,7 +6,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from vit_jax_xfer.explain.watched_network import WatchedNetwork, block_maps, open_network, pool_map
+from vit_jax_xfer.explain.methods.watched_network import (
+    WatchedNetwork,
+    block_maps,
+    open_network,
+    pool_map,
+)
 from vit_jax_xfer.models.protocol import Network
 
 

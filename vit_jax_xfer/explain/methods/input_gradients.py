@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from vit_jax_xfer.explain.watched_network import WatchedNetwork
+from vit_jax_xfer.explain.methods.watched_network import WatchedNetwork
 
 Parts = dict[str, Any]
 

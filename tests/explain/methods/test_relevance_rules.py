@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vit_jax_xfer.explain import relevance_rules as rules
+from vit_jax_xfer.explain.methods import relevance_rules as rules
 from vit_jax_xfer.models.transformer.rotary import make_rotation, rotate
 
 

@@ -15,9 +15,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from vit_jax_xfer.explain.attention_products import accumulate, fuse_heads, positive_part, roll_out
 from vit_jax_xfer.explain.cells import pixels, stage_axes
-from vit_jax_xfer.explain.watched_network import Watched, WatchedNetwork
+from vit_jax_xfer.explain.methods.attention_products import (
+    accumulate,
+    fuse_heads,
+    positive_part,
+    roll_out,
+)
+from vit_jax_xfer.explain.methods.watched_network import Watched, WatchedNetwork
 from vit_jax_xfer.models.filter.convolution import adaptive_pool
 from vit_jax_xfer.models.filter.filter_blocks import Stage
 

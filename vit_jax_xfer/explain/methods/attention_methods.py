@@ -7,9 +7,14 @@ from typing import Any
 
 import jax
 
-from vit_jax_xfer.explain import attention_products as products
-from vit_jax_xfer.explain import filter_flow
-from vit_jax_xfer.explain.watched_network import Watched, WatchedNetwork, block_maps, pool_map
+from vit_jax_xfer.explain.methods import attention_products as products
+from vit_jax_xfer.explain.methods import filter_flow
+from vit_jax_xfer.explain.methods.watched_network import (
+    Watched,
+    WatchedNetwork,
+    block_maps,
+    pool_map,
+)
 
 Parts = dict[str, Any]
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vit_jax_xfer.explain.cells import pixels, stage_axes
-from vit_jax_xfer.explain.watched_network import WatchedNetwork
+from vit_jax_xfer.explain.methods.watched_network import WatchedNetwork
 
 
 def map_shape(network: WatchedNetwork, images: jax.Array) -> tuple[int, int]:

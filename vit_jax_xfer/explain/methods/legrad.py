@@ -11,9 +11,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vit_jax_xfer.explain.attention_products import pad_prefix
-from vit_jax_xfer.explain.relevance_rules import ruled
-from vit_jax_xfer.explain.watched_network import (
+from vit_jax_xfer.explain.methods.attention_products import pad_prefix
+from vit_jax_xfer.explain.methods.relevance_rules import ruled
+from vit_jax_xfer.explain.methods.watched_network import (
     Tree,
     WatchedNetwork,
     as_offsets,

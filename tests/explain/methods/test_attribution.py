@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import vit_jax_xfer as vjx
-from vit_jax_xfer.explain.attribution import TABLE
+from vit_jax_xfer.explain.methods.attribution import TABLE
 
 
 def close(ours, reference, tolerance=1e-4):
