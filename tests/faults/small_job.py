@@ -20,7 +20,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
-import grain  # noqa: F401 - what a run imports when it needs it, before the fork
 import jax
 import jax.numpy as jnp
 import numpy as np
