@@ -296,8 +296,8 @@ MUTANTS = [
     Mutant(
         "label smoothing ignored",
         "tasks/supervised.py",
-        'batch["label"], self.settings.label_smoothing)',
-        'batch["label"], 0.0)',
+        "smoothing = self.settings.label_smoothing",
+        "smoothing = 0.0",
         WIRING + "classification.label_smoothing",
     ),
     Mutant(
