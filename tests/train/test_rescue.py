@@ -169,8 +169,12 @@ def test_a_state_that_is_no_good_says_what_is_left(left, told):
     assert kept.discarded == [7]
 
 
+# Images that something follows normalisation of travel as floats, of which one may be no number.
+FLOATS = {"data__pipeline": "normalize(0.5, 0.5)|flip"}
+
+
 def spoiled(monkeypatch, when):
-    """The state before step `when` holds a NaN, although no loss shows it."""
+    """The state before step `when` holds a NaN, although no loss shows it; with FLOATS."""
     dispatch = loop.to_device
 
     def to_device(batch, mesh):
@@ -191,7 +195,7 @@ def test_a_state_that_is_not_finite_replaces_none(when, tmp_path, monkeypatch):
     with pytest.raises(
         NonFiniteLoss, match=f"is not finite at step {when}.*before step {when - 1}"
     ):
-        loop.run(config(checkpoint__every=1), tmp_path)
+        loop.run(config(checkpoint__every=1, **FLOATS), tmp_path)
     assert kept(tmp_path)[-1] == when - 1
     for name, array in checkpoint_arrays(tmp_path, when - 1).items():
         assert np.isfinite(array).all(), name
@@ -242,7 +246,7 @@ timer_class = loop.SaveTimer
 def test_a_run_that_met_a_bad_batch_goes_on_without_it_and_counts_across_a_resume(
     tmp_path, monkeypatch
 ):
-    given = {"steps": 6, "checkpoint__every": 2}
+    given = {"steps": 6, "checkpoint__every": 2, **FLOATS}
     spoiled(monkeypatch, 4)
     with pytest.raises(NonFiniteLoss, match="loss is nan at step 3.*before step 2 is intact"):
         loop.run(tiny_config("scratch", **given), tmp_path)
