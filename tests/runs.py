@@ -172,8 +172,8 @@ def one_device_mesh(*sizes: int) -> jax.sharding.Mesh:
 def shared_program() -> Iterator[None]:
     """Within it, runs that differ in nothing that is in the step trace and compile it once.
 
-    Of the config only `optim.ema` and `optim.skip_nonfinite` may differ between the runs, beside
-    what the loop alone reads.
+    Of the config only `optim.ema`, `optim.skip_nonfinite` and `data.pipeline` may differ between
+    the runs, beside what the loop alone reads.
     """
     from vit_jax_xfer.train import loop
     from vit_jax_xfer.train.compile import Program
@@ -181,7 +181,7 @@ def shared_program() -> Iterator[None]:
     trace, compile_step, made = loop.trace_step, Program.compile, {}
 
     def traced(task: Any, config: Any, *given: Any) -> Program:
-        key = config.optim.ema, config.optim.skip_nonfinite
+        key = config.optim.ema, config.optim.skip_nonfinite, config.data.pipeline
         if key not in made:
             program = trace(task, config, *given)
             made[key] = program, compile_step(program)

@@ -111,3 +111,10 @@ def test_noise_is_normal_and_of_its_key_alone():
     assert np.abs(np.corrcoef(flat) - np.eye(4)).max() < 0.05
     for shift in (1, 3, 120):  # neighbours of a pixel in a channel, a row and a column
         assert abs(np.corrcoef(flat[3, shift:], flat[3, :-shift])[0, 1]) < 0.05
+
+
+@pytest.mark.parametrize("pipeline", ["flip", "flip|normalize", "normalize|flip", "to_float|flip"])
+def test_the_kind_is_that_of_what_travels(pipeline):
+    left = parse_pipeline(pipeline).in_bytes()
+    image = left({"image": np.zeros((4, 4, 3), np.uint8)}, np.random.default_rng(0))["image"]
+    assert image.dtype == left.kind

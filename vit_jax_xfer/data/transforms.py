@@ -68,6 +68,12 @@ class Pipeline:
             ops, left = ops[:-1], (ops[-1], *left)
         return Pipeline(self.text, ops, (pixels.ToFloat(), *left))
 
+    @property
+    def kind(self) -> type[np.generic]:
+        """Of what its ops make of bytes: float32 where one of them normalises, else bytes."""
+        floats = any(isinstance(op, pixels.ToFloat | pixels.Normalize) for op in self.ops)
+        return np.float32 if floats else np.uint8
+
 
 def parse(pipeline: str) -> Pipeline:
     """Reads ops separated by |, each a name with optional arguments: "resize(64)|flip|normalize".

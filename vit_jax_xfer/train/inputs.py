@@ -209,9 +209,10 @@ def batch_shapes(
     config: ConfigDict, image_shape: tuple[int, int, int]
 ) -> dict[str, jax.ShapeDtypeStruct]:
     """The global training batch of a config, for images prepared to (H, W, 3), without a source."""
-    rows, picture = {}, [{"image": np.zeros(image_shape, np.uint8)}]
+    rows = {}
     for name in _streams(config):
         left = data.parse_pipeline(pipeline_of(config, name)).in_bytes()
+        picture = [{"image": np.zeros(image_shape, left.kind)}]
         only_left = dataclasses.replace(left, ops=())
         rows[name] = first_arrays(picture, only_left, [0], np.random.default_rng(0))
     return _batch_shapes(config, rows)
