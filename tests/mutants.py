@@ -246,8 +246,8 @@ MUTANTS = [
     Mutant(
         "benchmarks on fresh weights",
         "train/dense_benchmarks.py",
-        "_on_host(variables), _on_host(frozen)",
-        "_on_host(self._task.init(jax.random.key(0))), _on_host(frozen)",
+        "whole_on_host(variables), whole_on_host(frozen)",
+        "whole_on_host(self._task.init(jax.random.key(0))), whole_on_host(frozen)",
         "train/test_loop_order.py train/test_dense_benchmarks.py",
     ),
     # --- networks and figures ---
