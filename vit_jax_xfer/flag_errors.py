@@ -33,6 +33,19 @@ def run_command(action: Callable[[], None]) -> int:
     return 0
 
 
+def run_on_files(action: Callable[[list[str]], None]) -> int:
+    """`run_command` for an action on many files, which goes on past those that can't be read.
+
+    action: puts a line for each of them into the list that it gets. They are told at the end, and
+    make the exit status 1.
+    """
+    broken: list[str] = []
+    code = run_command(lambda: action(broken))
+    for line in broken:
+        show(f"error: {line}", name="stderr")
+    return 1 if broken else code
+
+
 def positive(text: str) -> int:
     """A flag's whole number of 1 or more."""
     if not text.isdecimal() or int(text) < 1:

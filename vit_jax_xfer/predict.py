@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vit_jax_xfer.flag_errors import naming_flag, positive, run_command
+from vit_jax_xfer.flag_errors import naming_flag, positive, run_on_files
 from vit_jax_xfer.terminal import show
 
 _ENDINGS = (".json", ".csv")
@@ -93,11 +93,7 @@ def _likeliest(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the predictions; 0, or 1 with a line for each thing that is wrong."""
     options = _parser().parse_args(arguments)
-    broken: list[str] = []
-    code = run_command(lambda: _predict_all(options, broken))
-    for line in broken:
-        show(f"error: {line}", name="stderr")
-    return 1 if broken else code
+    return run_on_files(lambda broken: _predict_all(options, broken))
 
 
 def _predict_all(options: argparse.Namespace, broken: list[str]) -> None:

@@ -130,10 +130,7 @@ def _stages(model: Network, variables: Any, images: jax.Array) -> list[jax.Array
 @functools.partial(jax.jit, static_argnames="unbiased")
 def _kernel(x: jax.Array, unbiased: bool) -> jax.Array:
     """Products of centred rows, (n, n); unbiased: without the diagonal."""
-    x = x.astype(jnp.float32)
-    size = jnp.sqrt(jnp.square(x).mean())
-    x = x - x.mean(0)
-    x = jnp.where(jnp.sqrt(jnp.square(x).mean()) > 1e-6 * size, x, 0.0)
+    x = cka.centred(x)
     kernel = jnp.matmul(x, x.T, precision="highest")
     return jnp.where(jnp.eye(len(x), dtype=bool), 0.0, kernel) if unbiased else kernel
 
@@ -151,8 +148,7 @@ def _terms(first: jax.Array, second: jax.Array, unbiased: bool) -> tuple[jax.Arr
         ones = layout.replace("ij", "")
         totals = jnp.einsum(ones, k.sum((1, 2)), other.sum((1, 2)))
         across = jnp.einsum(rows, k.sum(1), other.sum(1), precision="highest")
-        whole = product + totals / ((n - 1) * (n - 2)) - 2 / (n - 2) * across
-        return whole / (n * (n - 3))
+        return cka.hsic_1(product, totals, across, n)
 
     return (
         hsic(first, second, "aij,bij->ab"),

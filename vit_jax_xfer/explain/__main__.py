@@ -35,7 +35,7 @@ from vit_jax_xfer.explain.seen_photos import (
     readable,
     view_of_flags,
 )
-from vit_jax_xfer.flag_errors import naming_flag, positive, run_command
+from vit_jax_xfer.flag_errors import naming_flag, positive, run_on_files
 from vit_jax_xfer.terminal import show
 
 _USUAL = ("rollout", "generic_attention", "legrad", "attn_lrp")
@@ -46,11 +46,7 @@ _PIXELS = 4 * 224**2  # in one batch, unless --batch-size says otherwise
 def main(arguments: Sequence[str] | None = None) -> int:
     """Explains; 0 when all images are drawn, 1 with one line on stderr for what is wrong."""
     options = _parser().parse_args(arguments)
-    broken: list[str] = []
-    code = run_command(lambda: _explain_all(options, broken))
-    for line in broken:
-        show(f"error: {line}", name="stderr")
-    return 1 if broken else code
+    return run_on_files(lambda broken: _explain_all(options, broken))
 
 
 def _explain_all(options: argparse.Namespace, broken: list[str]) -> None:

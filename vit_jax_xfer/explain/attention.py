@@ -30,7 +30,7 @@ from vit_jax_xfer.explain.seen_photos import (
     readable,
     view_of_flags,
 )
-from vit_jax_xfer.flag_errors import naming_flag, run_command
+from vit_jax_xfer.flag_errors import naming_flag, run_on_files
 from vit_jax_xfer.terminal import show
 
 _BYTES = 2**29  # of attention maps in one batch, unless --batch-size says otherwise
@@ -39,11 +39,7 @@ _BYTES = 2**29  # of attention maps in one batch, unless --batch-size says other
 def main(arguments: Sequence[str] | None = None) -> int:
     """Draws; 0 when all images are drawn, 1 with one line on stderr for what is wrong."""
     options = _parser().parse_args(arguments)
-    broken: list[str] = []
-    code = run_command(lambda: _draw_all(options, broken))
-    for line in broken:
-        show(f"error: {line}", name="stderr")
-    return 1 if broken else code
+    return run_on_files(lambda broken: _draw_all(options, broken))
 
 
 def _draw_all(options: argparse.Namespace, broken: list[str]) -> None:

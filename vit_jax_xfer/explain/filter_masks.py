@@ -26,7 +26,7 @@ from vit_jax_xfer.explain.seen_photos import (
     readable,
     view_of_flags,
 )
-from vit_jax_xfer.flag_errors import naming_flag, positive, run_command
+from vit_jax_xfer.flag_errors import naming_flag, positive, run_on_files
 from vit_jax_xfer.terminal import show
 
 _PIXELS = 8 * 224**2  # in one batch, unless --batch-size says otherwise
@@ -35,15 +35,11 @@ _PIXELS = 8 * 224**2  # in one batch, unless --batch-size says otherwise
 def main(arguments: Sequence[str] | None = None) -> int:
     """Draws; 0 when all images are drawn, 1 with one line on stderr for what is wrong."""
     options = _parser().parse_args(arguments)
-    broken: list[str] = []
-    code = run_command(lambda: broken.extend(draw_all(options)))
-    for line in broken:
-        show(f"error: {line}", name="stderr")
-    return 1 if broken else code
+    return run_on_files(lambda broken: _draw_all(options, broken))
 
 
-def draw_all(options: argparse.Namespace) -> list[str]:
-    """Writes the pictures of all images; returns a line for each that can't be read."""
+def _draw_all(options: argparse.Namespace, broken: list[str]) -> None:
+    """Writes the pictures of all images; a line for each that can't be read goes to `broken`."""
     from vit_jax_xfer.explain.image_files import find_images, picture_names
     from vit_jax_xfer.explain.progress import Progress
 
@@ -55,7 +51,6 @@ def draw_all(options: argparse.Namespace) -> list[str]:
     out.mkdir(parents=True, exist_ok=True)
     size = options.batch_size or _PIXELS // math.prod(sheets.preprocessing.height_width)
     size = max(1, min(size, len(files)))
-    broken: list[str] = []
     drawn = 0
     with Progress(len(files)) as progress:
         for batch in batches(readable(files, paths, sheets.preprocessing, broken), size):
@@ -64,7 +59,6 @@ def draw_all(options: argparse.Namespace) -> list[str]:
                 drawn += 1
                 progress.report(drawn + len(broken))
     show(f"wrote {drawn} {'sheet' if drawn == 1 else 'sheets'} to {out}")
-    return broken
 
 
 def _load(options: argparse.Namespace) -> tuple[Any, Any]:

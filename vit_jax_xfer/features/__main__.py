@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from vit_jax_xfer.features.command import add_backbone_flags, backbone_from
-from vit_jax_xfer.flag_errors import naming_flag, positive, run_command
+from vit_jax_xfer.flag_errors import naming_flag, positive, run_on_files
 from vit_jax_xfer.local_paths import local_path
 from vit_jax_xfer.terminal import show
 
@@ -29,11 +29,7 @@ _TILE = 384  # pixels of a picture's longer side
 def main(arguments: Sequence[str] | None = None) -> int:
     """Writes the features; 0 when all images are done, 1 with a line for what is wrong."""
     options = _parser().parse_args(arguments)
-    broken: list[str] = []
-    code = run_command(lambda: _write_all(options, broken))
-    for line in broken:
-        show(f"error: {line}", name="stderr")
-    return 1 if broken else code
+    return run_on_files(lambda broken: _write_all(options, broken))
 
 
 def _write_all(options: argparse.Namespace, broken: list[str]) -> None:

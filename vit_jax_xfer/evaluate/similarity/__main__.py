@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vit_jax_xfer.features.command import comparison_parser, extractors_from
-from vit_jax_xfer.flag_errors import run_command
+from vit_jax_xfer.flag_errors import run_on_files
 from vit_jax_xfer.local_paths import local_path
 from vit_jax_xfer.terminal import show
 
@@ -22,11 +22,7 @@ from vit_jax_xfer.terminal import show
 def main(arguments: Sequence[str] | None = None) -> int:
     """Draws; 0 when all images are drawn, 1 with a line for what is wrong."""
     options = _parser().parse_args(arguments)
-    broken: list[str] = []
-    code = run_command(lambda: _draw_all(options, broken))
-    for line in broken:
-        show(f"error: {line}", name="stderr")
-    return 1 if broken else code
+    return run_on_files(lambda broken: _draw_all(options, broken))
 
 
 def _draw_all(options: argparse.Namespace, broken: list[str]) -> None:

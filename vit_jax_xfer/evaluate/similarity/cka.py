@@ -114,7 +114,7 @@ def _checked(x: jax.Array, y: jax.Array, least: int) -> tuple[jax.Array, jax.Arr
 @jax.jit
 def _gaussian_terms(x: jax.Array, y: jax.Array) -> jax.Array:
     """The three terms of the centred Gaussian kernels, biased and without a common factor."""
-    kernels = [_gaussian_kernel(_centred(z, scaled=True)) for z in (x, y)]
+    kernels = [_gaussian_kernel(centred(z, scaled=True)) for z in (x, y)]
     first, second = (k - k.mean(0) - k.mean(1)[:, None] + k.mean() for k in kernels)
     return jnp.stack([(first * second).sum(), jnp.square(first).sum(), jnp.square(second).sum()])
 
@@ -133,13 +133,16 @@ def _gaussian_kernel(x: jax.Array) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnames=("unbiased", "scaled"))
 def _terms(x: jax.Array, y: jax.Array, unbiased: bool, scaled: bool) -> jax.Array:
-    x, y = _centred(x, scaled), _centred(y, scaled)
+    x, y = centred(x, scaled), centred(y, scaled)
     hsic = _unbiased_hsic if unbiased else _biased_hsic
     return jnp.stack([hsic(x, y), hsic(x, x), hsic(y, y)])
 
 
-def _centred(x: jax.Array, scaled: bool) -> jax.Array:
-    """x (n, p) less its mean row; exactly 0 where it only differs by rounding."""
+def centred(x: jax.Array, scaled: bool = False) -> jax.Array:
+    """x (n, p) less its mean row, float32; exactly 0 where it only differs by rounding.
+
+    scaled: over its root mean square.
+    """
     x = x.astype(jnp.float32)
     size = jnp.sqrt(jnp.square(x).mean())
     x = x - x.mean(0)
@@ -162,8 +165,16 @@ def _unbiased_hsic(x: jax.Array, y: jax.Array) -> jax.Array:
     """
     n = float(x.shape[0])
     k, l_ = jnp.square(x).sum(1), jnp.square(y).sum(1)
-    product = _product_of_kernels(x, y) - k @ l_
-    total = product + k.sum() * l_.sum() / ((n - 1) * (n - 2)) - 2 / (n - 2) * (k @ l_)
+    return hsic_1(_product_of_kernels(x, y) - k @ l_, k.sum() * l_.sum(), k @ l_, n)
+
+
+def hsic_1(product: jax.Array, totals: jax.Array, across: jax.Array, n: float) -> jax.Array:
+    """Song's estimate without bias, of sums over two kernels (n, n) without their diagonals.
+
+    product: of their entries' products; totals: the product of the sums of all entries; across: the
+    product of the sums of rows, summed. All of one shape. Source: Song et al., JMLR 2012.
+    """
+    total = product + totals / ((n - 1) * (n - 2)) - 2 / (n - 2) * across
     return total / (n * (n - 3))
 
 
