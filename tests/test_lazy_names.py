@@ -7,7 +7,7 @@ import pytest
 
 import vit_jax_xfer as vjx
 
-NAMESPACES = ("analysis", "augment", "dense", "explain")
+NAMESPACES = ("analysis", "augment", "dense", "detection", "explain")
 
 
 @pytest.mark.parametrize("name", NAMESPACES)

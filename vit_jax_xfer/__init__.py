@@ -35,7 +35,7 @@ _WHERE = {
     "transfer_forward": "vit_jax_xfer.transfer.forward",
 }
 # Namespaces, reached as vjx.NAME.
-_MODULES = ("analysis", "augment", "dense", "explain")
+_MODULES = ("analysis", "augment", "dense", "detection", "explain")
 
 __all__ = [
     "FAMILIES",
@@ -49,6 +49,7 @@ __all__ = [
     "compiler_options",
     "create_model",
     "dense",
+    "detection",
     "explain",
     "extract",
     "list_models",
@@ -61,7 +62,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from vit_jax_xfer import analysis, augment, dense, explain
+    from vit_jax_xfer import analysis, augment, dense, detection, explain
     from vit_jax_xfer.compiler import compiler_options
     from vit_jax_xfer.data.prepare import preprocess
     from vit_jax_xfer.models.extract import Extracted, extract

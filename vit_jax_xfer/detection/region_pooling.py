@@ -1,0 +1,131 @@
+"""ROIAlign (1703.06870): the features of a box, from one map or from the level of its size.
+
+A box's samples are gathered from all maps laid end to end, so that only its own level is read. The
+border is the compiled kernel's of detectron2 and torchvision: 0 beyond a pixel outside the map,
+the border's value up to there.
+"""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from vit_jax_xfer.detection.box_overlap import area, as_boxes
+
+# A box of this many pixels a side belongs to the level of stride 16 (1612.03144).
+CANONICAL_SIZE = 224
+CANONICAL_STRIDE = 16
+
+
+@functools.partial(jax.jit, static_argnames=("size", "scale", "sampling_ratio", "aligned"))
+def roi_align(
+    features: jax.Array,
+    boxes: jax.Array,
+    size: int,
+    scale: float,
+    sampling_ratio: int = 2,
+    aligned: bool = True,
+) -> jax.Array:
+    """The features (h, w, C) under boxes (N, 4), pixels: (N, size, size, C), of features' type.
+
+    scale: cells a pixel. sampling_ratio: samples each way in a bin, whose mean it is. aligned:
+    cells' middles lie half a cell in; False is the older rule, with boxes of a cell at least. A
+    box that is not finite has zeros. Boxes get no gradient.
+    """
+    features = jnp.asarray(features)
+    if features.ndim != 3:
+        raise ValueError(f"features: expected (h, w, C), got {tuple(features.shape)}")
+    boxes = as_boxes("boxes", boxes)
+    return _pool([features], [scale], boxes, None, size, sampling_ratio, aligned)
+
+
+@functools.partial(jax.jit, static_argnames=("size", "strides", "sampling_ratio"))
+def roi_align_levels(
+    levels: Sequence[jax.Array],
+    boxes: jax.Array,
+    size: int,
+    strides: tuple[float, ...],
+    sampling_ratio: int = 2,
+) -> jax.Array:
+    """`roi_align` of each box from the level of its size (see `roi_levels`).
+
+    levels: maps (h, w, C), fine to coarse. boxes: (N, 4). strides: pixels a cell of each level.
+    """
+    boxes = as_boxes("boxes", boxes)
+    which = roi_levels(boxes, strides)
+    scales = [1 / stride for stride in strides]
+    return _pool(levels, scales, boxes, which, size, sampling_ratio, True)
+
+
+def roi_levels(boxes: jax.Array, strides: Sequence[float] = (4, 8, 16, 32)) -> jax.Array:
+    """The level of each box (…, 4) by its size: (…,) int32, 0 = the first of `strides`.
+
+    A box of 224 pixels a side goes to stride 16 and each doubling one level on, as the rule
+    ⌊4 + log₂(√area / 224)⌋ of 1612.03144, written without a logarithm, which rounds at its steps.
+    """
+    edges = [CANONICAL_SIZE * stride / CANONICAL_STRIDE for stride in strides[1:]]
+    steps = [area(boxes) >= edge * edge for edge in edges]
+    zero = jnp.zeros(jnp.shape(boxes)[:-1], jnp.int32)
+    return sum((step.astype(jnp.int32) for step in steps), zero)
+
+
+def _pool(
+    levels: Sequence[jax.Array],
+    scales: Sequence[float],
+    boxes: jax.Array,
+    which: jax.Array | None,
+    size: int,
+    sampling_ratio: int,
+    aligned: bool,
+) -> jax.Array:
+    if size < 1 or sampling_ratio < 1:
+        raise ValueError(
+            f"size, sampling_ratio: expected 1 or more, got {size}, {sampling_ratio}; samples are "
+            "a fixed number, so that shapes are static"
+        )
+    boxes = jax.lax.stop_gradient(boxes)
+    channels = levels[0].shape[-1]
+    flat = jnp.concatenate([level.reshape(-1, channels) for level in levels])
+    ends = [0]
+    for level in levels:
+        ends.append(ends[-1] + level.shape[0] * level.shape[1])
+    which = jnp.zeros(len(boxes), jnp.int32) if which is None else which
+    height, width = (jnp.asarray([x.shape[i] for x in levels])[which] for i in (0, 1))
+    start = jnp.asarray(ends[:-1])[which]
+    scaled = boxes * jnp.asarray(scales, jnp.float32)[which][:, None] - (0.5 if aligned else 0.0)
+    sides = scaled[:, 2:] - scaled[:, :2]
+    if not aligned:
+        sides = jnp.maximum(sides, 1.0)
+    rows = _taps(scaled[:, 1], sides[:, 1], height, size, sampling_ratio)
+    columns = _taps(scaled[:, 0], sides[:, 0], width, size, sampling_ratio)
+    total = 0.0
+    # The mean of bilinear samples on a grid is a product of a row's taps and a column's; one pair
+    # after the other, so that nothing of all taps at once is kept.
+    for row, row_weight in rows:
+        for column, column_weight in columns:
+            index = start[:, None, None] + (row * width[:, None])[:, :, None] + column[:, None, :]
+            weight = row_weight[:, :, None] * column_weight[:, None, :]
+            total += flat[index] * weight[..., None].astype(flat.dtype)
+    return total
+
+
+def _taps(
+    start: jax.Array, side: jax.Array, cells: jax.Array, size: int, sampling_ratio: int
+) -> list[tuple[jax.Array, jax.Array]]:
+    """The cells that bins read along one axis, and their weights: pairs of (N, size) arrays.
+
+    start, side: of the boxes, in cells. cells: how many the map has.
+    """
+    found = []
+    last = (cells - 1)[:, None]
+    for i in range(sampling_ratio):
+        steps = jnp.arange(size) + (i + 0.5) / sampling_ratio
+        place = start[:, None] + steps * (side / size)[:, None]
+        inside = (place >= -1) & (place <= last + 1)  # False for NaN
+        place = jnp.where(inside, jnp.clip(place, 0, last), 0.0)
+        low = jnp.minimum(place.astype(jnp.int32), last)
+        share = place - low
+        for cell, weight in ((low, 1 - share), (jnp.minimum(low + 1, last), share)):
+            found.append((cell, jnp.where(inside, weight, 0.0) / sampling_ratio))
+    return found
