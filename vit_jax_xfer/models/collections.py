@@ -79,6 +79,20 @@ def layer_values(
     return [_descend(collection[f"blocks_{i}"], path) for i in layers]
 
 
+def resolve_layers(layers: Sequence[int] | None, depth: int) -> tuple[int, ...]:
+    """Layer indices 0 … depth-1 from None (all) or a list whose negatives count from the end."""
+    if layers is None:
+        return tuple(range(depth))
+    resolved = []
+    for layer in layers:
+        if not -depth <= layer < depth:
+            raise ValueError(f"layers: {layer} is not a layer of a network of depth {depth}")
+        resolved.append(layer % depth)
+    if not resolved or len(set(resolved)) < len(resolved):
+        raise ValueError(f"layers: expected distinct layers, at least one; got {tuple(layers)}")
+    return tuple(resolved)
+
+
 def block_values(collection: Mapping[str, Any], layer: int) -> Mapping[str, Any]:
     """What one block wrote into a collection, scanned or not."""
     if "blocks" in collection:

@@ -7,7 +7,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from vit_jax_xfer.models.collections import stack_layers
+from vit_jax_xfer.models.collections import resolve_layers, stack_layers
 from vit_jax_xfer.models.filter.network import FilterViT
 from vit_jax_xfer.models.protocol import Network
 from vit_jax_xfer.models.vit import VisionTransformer
@@ -149,17 +149,3 @@ def first_blocks(
         params["blocks"] = jax.tree.map(lambda x: x[:depth], params["blocks"])
         variables = {**variables, "params": params}
     return model.clone(depth=depth), variables
-
-
-def resolve_layers(layers: Sequence[int] | None, depth: int) -> tuple[int, ...]:
-    """Layer indices 0 … depth-1 from None (all) or a list whose negatives count from the end."""
-    if layers is None:
-        return tuple(range(depth))
-    resolved = []
-    for layer in layers:
-        if not -depth <= layer < depth:
-            raise ValueError(f"layers: {layer} is not a layer of a network of depth {depth}")
-        resolved.append(layer % depth)
-    if not resolved or len(set(resolved)) < len(resolved):
-        raise ValueError(f"layers: expected distinct layers, at least one; got {tuple(layers)}")
-    return tuple(resolved)

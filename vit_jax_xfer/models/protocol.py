@@ -6,7 +6,7 @@ on disk, its start from other weights, its multiply-adds, and what can be done w
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import flax.linen as nn
@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from vit_jax_xfer.models.transformer.patches import ImageSize, sides_of
 
 Shapes = tuple[jax.ShapeDtypeStruct, ...]
+Layers = Sequence[int] | None
 
 
 class Network(nn.Module):
@@ -34,6 +35,11 @@ class Network(nn.Module):
     # may start afresh where other weights lack them or have them in another shape.
     heads = ("head",)
     starts_afresh = ("head",)
+
+    # Of the feature maps that it gives, fine to coarse: pixels from one cell to the next, and
+    # channels. () = it gives none.
+    map_strides = ()
+    map_widths = ()
 
     # Fields of those networks that have them.
     depth = 0  # layers that layer decay counts
@@ -74,6 +80,28 @@ class Network(nn.Module):
     def num_tokens(self, image_shape: tuple[int, ...]) -> int:
         """How many tokens an image (…, H, W, 3) becomes. ValueError for one that doesn't fit."""
         raise TypeError(f"a {type(self).__name__} does not say what an image becomes")
+
+    @nn.nowrap
+    def map_layout(self, layers: Layers = None) -> tuple[tuple[int, int], ...]:
+        """(stride, width) of each map that `feature_maps` gives for these layers."""
+        if layers is not None:
+            raise ValueError(f"layers: a {type(self).__name__} gives no maps of single layers")
+        return tuple(zip(self.map_strides, self.map_widths, strict=True))
+
+    def feature_maps(
+        self, images: jax.Array, train: bool = False, layers: Layers = None
+    ) -> tuple[jax.Array, ...]:
+        """Maps (B, h, w, C) of images (B, H, W, 3), for heads that look at places.
+
+        layers: whose outputs, in this order; negative counts from the end; None = those whose
+        strides and widths are `map_strides` and `map_widths`.
+        """
+        raise TypeError(f"a {type(self).__name__} gives no feature maps")
+
+    @nn.nowrap
+    def headless(self) -> Self:
+        """The same network without classes, as the encoder of another one."""
+        return self.with_fields(num_classes=0, class_names=None)
 
     @nn.nowrap
     def with_fields(self, **fields: Any) -> Self:

@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 
 from vit_jax_xfer.models.batch_norm import BatchNorm
+from vit_jax_xfer.models.collections import resolve_layers
 from vit_jax_xfer.models.preprocessing import Preprocessing
-from vit_jax_xfer.models.protocol import Network
+from vit_jax_xfer.models.protocol import Layers, Network
 from vit_jax_xfer.models.transformer.block_design import CHOICES, BlockDesign, layer_norm
 from vit_jax_xfer.models.transformer.drop_path import branch_factors
 from vit_jax_xfer.models.transformer.patches import (
@@ -29,7 +30,12 @@ from vit_jax_xfer.models.transformer.position_tables import fit_tables
 from vit_jax_xfer.models.transformer.positions import RESIZES, fit_positions, sincos_2d
 from vit_jax_xfer.models.transformer.relative_positions import gather_bias, resize_table, table_rows
 from vit_jax_xfer.models.transformer.rotary import make_rotation
-from vit_jax_xfer.models.transformer.stack import REMAT_POLICIES, make_blocks, run_blocks
+from vit_jax_xfer.models.transformer.stack import (
+    REMAT_POLICIES,
+    make_blocks,
+    run_and_watch,
+    run_blocks,
+)
 from vit_jax_xfer.models.transformer.token_positions import TokenPositions
 
 _CHOICES: dict[str, tuple[str, ...]] = {
@@ -43,6 +49,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
         "avg_max",
         "map",
         "map_patches",
+        "grid",
         "none",
     ),
     "position": ("learned", "sincos", "none"),
@@ -59,7 +66,8 @@ class ViTOutput:
     """What one forward pass gives.
 
     tokens (B, T, C) after the final norm, prefix tokens first; pooled (B, C), what the head sees,
-    None with pool="none"; logits (B, K), None without a head.
+    the patches' map (B, h, w, C) with pool="grid", None with "none"; logits (B, K), None without a
+    head.
     """
 
     tokens: jax.Array
@@ -280,6 +288,31 @@ class VisionTransformer(Network):
         return self.class_tokens if self.class_position else 0
 
     @property
+    def map_strides(self) -> tuple[int, ...]:
+        return (self.patch_stride or self.patch_size,)
+
+    @property
+    def map_widths(self) -> tuple[int, ...]:
+        return (self.width,)
+
+    @nn.nowrap
+    def map_layout(self, layers: Layers = None) -> tuple[tuple[int, int], ...]:
+        number = 1 if layers is None else len(resolve_layers(layers, self.depth))
+        return tuple(zip(self.map_strides, self.map_widths, strict=True)) * number
+
+    @nn.nowrap
+    def headless(self) -> "VisionTransformer":
+        return self.clone(
+            num_classes=0,
+            class_names=None,
+            pool="grid",
+            pool_norm=None,
+            pre_logits=False,
+            batch_norm=False,
+            distillation_head=None,
+        )
+
+    @property
     def norm_after_pool(self) -> bool:
         """Whether the last norm sits after the pooling rather than before it."""
         return self.pool == "avg" if self.pool_norm is None else self.pool_norm
@@ -311,7 +344,23 @@ class VisionTransformer(Network):
         mask: (B, N) bool, patches that the mask token stands for (needs mask_token=True).
         """
         tokens, keep, place = self.before_blocks(images, train, mask)
-        return self.after_blocks(run_blocks(self.blocks, tokens, self.depth, keep, place), train)
+        tokens = run_blocks(self.blocks, tokens, self.depth, keep, place)
+        return self.after_blocks(tokens, train, self.grid_in(images.shape))
+
+    def feature_maps(
+        self, images: jax.Array, train: bool = False, layers: Layers = None
+    ) -> tuple[jax.Array, ...]:
+        """The patch tokens after each of `layers` (None = the last), normed as the last are."""
+        chosen = resolve_layers((-1,) if layers is None else layers, self.depth)
+        tokens, keep, place = self.before_blocks(images, train)
+        _, streams = run_and_watch(self.blocks, tokens, self.depth, keep, place, chosen)
+        grid = self.grid_in(images.shape)
+        return tuple(self._map(self._leave(stream), grid) for stream in streams)
+
+    def _map(self, tokens: jax.Array, grid: tuple[int, int]) -> jax.Array:
+        """The patches of tokens (B, T, C) where they sit, (B, h, w, C)."""
+        patches = tokens[:, self.prefix_tokens :]
+        return patches.reshape(patches.shape[0], *grid, patches.shape[-1])
 
     def before_blocks(
         self, images: jax.Array, train: bool = False, mask: jax.Array | None = None
@@ -320,10 +369,15 @@ class VisionTransformer(Network):
         tokens, keep = self._enter(self.embed(images, mask), train)
         return tokens, keep, self.placement(self.grid_in(images.shape))
 
-    def after_blocks(self, tokens: jax.Array, train: bool = False) -> ViTOutput:
-        """What the network makes of the tokens that come out of its blocks, (B, T, C)."""
+    def after_blocks(
+        self, tokens: jax.Array, train: bool = False, grid: tuple[int, int] | None = None
+    ) -> ViTOutput:
+        """What the network makes of the tokens that come out of its blocks, (B, T, C).
+
+        grid: of the patches, None = the native one.
+        """
         tokens = self._leave(tokens)
-        pooled = self._pool(tokens)
+        pooled = self._map(tokens, grid or self.grid) if self.pool == "grid" else self._pool(tokens)
         logits = None
         if self.num_classes:
             logits = self._classify(tokens, pooled, train)
@@ -413,7 +467,7 @@ class VisionTransformer(Network):
         cls: the class token. avg: the mean of the patch tokens. avg_all: of all tokens (FLIP).
         cls_avg: both, (B, 2C) (DINOv2's linear heads). max_patches: the patch tokens' maximum;
         avg_max: half of that and half of their mean (timm). map: attention pooling (SigLIP);
-        map_patches: of the patch tokens alone (timm's so150m).
+        map_patches: of the patch tokens alone (timm's so150m). grid: the patches' map, no pooling.
         """
         if self.pool == "none":
             return None
@@ -474,8 +528,8 @@ class VisionTransformer(Network):
             raise ValueError("register_position: needs registers")
         if self.batch_norm and (self.distillation_token or not self.num_classes):
             raise ValueError("batch_norm: stands before a head, and before that one alone")
-        if self.pool == "none" and (self.num_classes or self.norm_after_pool):
-            raise ValueError("pool='none' goes with num_classes=0 and without pool_norm")
+        if self.pool in ("grid", "none") and (self.num_classes or self.norm_after_pool):
+            raise ValueError(f"pool={self.pool!r} goes with num_classes=0 and without pool_norm")
         if self.distillation_head and not (self.distillation_token and self.num_classes):
             raise ValueError("distillation_head: needs distillation_token and num_classes")
 

@@ -160,10 +160,20 @@ LEAVES: tuple[Row, ...] = (
         (f"features_norm/{_NORM}", VECTOR),
         ("distance", OFFSETS),
     ),
+    # Pyramids of feature maps, between an encoder and its head.
+    *_rows(
+        "end",
+        r"pyramid/(p\d+/)?",
+        (r"(up|depthwise)_\d+/kernel", CONVOLUTION),
+        (r"up_\d+/bias", VECTOR),
+        (r"(lateral|output)(_\d+)?/kernel", CONVOLUTION),
+        (rf"((lateral|output)(_\d+)?_norm|up_norm_\d+)/{_NORM}", VECTOR),
+    ),
 )
 
-# Before a leaf's own name may stand whose variables they are, the collection, and "encoder".
-_BEFORE = r"((.*/)?(params|batch_stats)/)?(encoder/)?"
+# Before a leaf's own name may stand whose variables they are, the collection, and which network
+# inside has it.
+_BEFORE = r"((.*/)?(params|batch_stats)/)?((encoder|lift)/)?"
 _ANY_BLOCK = r"(_\d+)?"
 
 

@@ -101,7 +101,8 @@ def forward_in_step(
     tokens, loss = _together(pair, steps, student, teacher, tokens, other)
     if end < pair.student.depth:
         tokens = student.run(tokens, student.part(end))
-    out = pair.student.apply(pair.student_variables, tokens, method="after_blocks")
+    grid = pair.student.grid_in(images.shape)
+    out = pair.student.apply(pair.student_variables, tokens, grid=grid, method="after_blocks")
     return out.result, loss
 
 

@@ -1,5 +1,7 @@
 """FilterViT and DropoutViT: the whole network, and the published ones."""
 
+import itertools
+import operator
 from typing import Any
 
 import flax.linen as nn
@@ -8,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from vit_jax_xfer.models.attention.kernel_choice import platform
+from vit_jax_xfer.models.collections import resolve_layers
 from vit_jax_xfer.models.filter.convolution import (
     InvertedResidual,
     Stem,
@@ -21,7 +24,7 @@ from vit_jax_xfer.models.filter.filter_blocks import (
 )
 from vit_jax_xfer.models.filter.patterns import PATTERNS
 from vit_jax_xfer.models.preprocessing import INCEPTION, Preprocessing
-from vit_jax_xfer.models.protocol import Network
+from vit_jax_xfer.models.protocol import Layers, Network
 from vit_jax_xfer.models.pytorch_init import TORCH_KERNEL, torch_bias
 from vit_jax_xfer.models.transformer.patches import ImageSize, check_images, sides_of
 
@@ -116,6 +119,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
 }
 
 PART_PIXELS = 224 * 224  # of images that a CPU runs at once
+MAP_STRIDES = (4, 8, 16, 32)  # of the maps that heads for places take
 
 
 @flax.struct.dataclass
@@ -161,14 +165,16 @@ class FilterViT(Network):
         out = self.forward(images, train)
         return out.pooled if out.logits is None else out.logits
 
-    @nn.compact
     def forward(self, images: jax.Array, train: bool = False) -> FilterOutput:
         """Every stage of the result. train=True takes rngs={"dropout": key}, moves batch_stats."""
-        self._check_fields()
-        check_images(images)
-        self.num_tokens(images.shape)
+        self._check(images)
         if 0 < (part := self._part(images, train)) < images.shape[0]:
             return self._in_parts(images, part)
+        return self._run(images, train)[1]
+
+    @nn.compact
+    def _run(self, images: jax.Array, train: bool) -> tuple[list[jax.Array], FilterOutput]:
+        """The map after each stage, (B, h, w, C), and what comes of the last."""
         x = Stem(self.stem_width, self.stem_stride, self.dtype, name="stem")(images, train)
         residual = InvertedResidual(
             self.stem_width, 1, self.stem_expand, self.dtype, name="stem_residual"
@@ -176,11 +182,13 @@ class FilterViT(Network):
         x = residual(x, train)
         if self.stem_grid:
             x = adaptive_pool(x, (self.stem_grid, self.stem_grid))
+        maps = []
         for i, stage in enumerate(self.stages):
             x = self._block(i, stage)(x, train)
+            maps.append(x)
         pooled = x.mean(axis=(1, 2))
         logits = self._head(pooled, train) if self.num_classes else None
-        return FilterOutput(x, pooled, logits)
+        return maps, FilterOutput(x, pooled, logits)
 
     def _part(self, images: jax.Array, train: bool) -> int:
         """How many images run at once; 0 = all.
@@ -233,6 +241,45 @@ class FilterViT(Network):
         """Blocks after the stem."""
         return len(self.stages)
 
+    @property
+    def map_strides(self) -> tuple[int, ...]:
+        return tuple(stride for stride, _ in self.map_layout())
+
+    @property
+    def map_widths(self) -> tuple[int, ...]:
+        return tuple(width for _, width in self.map_layout())
+
+    @nn.nowrap
+    def map_layout(self, layers: Layers = None) -> tuple[tuple[int, int], ...]:
+        chosen = self._map_stages() if layers is None else resolve_layers(layers, self.depth)
+        strides = self._strides()
+        return tuple((strides[i], self.stages[i].width) for i in chosen)
+
+    def _strides(self) -> tuple[int, ...]:
+        """Pixels from one cell to the next after each stage."""
+        if self.stem_grid:
+            raise ValueError("stem_grid: maps of a fixed side have no stride; leave it 0")
+        strides = (stage.stride for stage in self.stages)
+        return tuple(itertools.accumulate(strides, operator.mul, initial=self.stem_stride))[1:]
+
+    def _map_stages(self) -> tuple[int, ...]:
+        """The last stage of each stride of MAP_STRIDES."""
+        last = {stride: i for i, stride in enumerate(self._strides())}
+        return tuple(i for stride, i in last.items() if stride in MAP_STRIDES)
+
+    def feature_maps(
+        self, images: jax.Array, train: bool = False, layers: Layers = None
+    ) -> tuple[jax.Array, ...]:
+        """The maps after each of these stages, (B, h, w, C); None = the last of each stride.
+
+        Their sides are what the network's convolutions give, a cell less than H / stride at the
+        finest: the first has no padding.
+        """
+        chosen = self._map_stages() if layers is None else resolve_layers(layers, self.depth)
+        self._check(images)
+        maps, _ = self._run(images, train)
+        return tuple(maps[i] for i in chosen)
+
     def num_tokens(self, image_shape: tuple[int, ...]) -> int:
         """Pixels of the first map, which an image (…, H, W, 3) becomes. ValueError if too small."""
         sides = [(n - 5) // self.stem_stride + 1 for n in image_shape[-3:-1]]
@@ -267,7 +314,9 @@ class FilterViT(Network):
             name=f"stage_{i}",
         )
 
-    def _check_fields(self) -> None:
+    def _check(self, images: jax.Array) -> None:
+        check_images(images)
+        self.num_tokens(images.shape)
         for field, allowed in (
             ("choose", ("score", "random")),
             ("attend", ("kept", *PATTERNS, "none")),

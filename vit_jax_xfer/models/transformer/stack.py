@@ -1,5 +1,6 @@
 """A stack of blocks: a list of them, or one compiled block scanned over stacked variables."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -39,19 +40,39 @@ def run_blocks(
     place: TokenPositions | None = None,
 ) -> jax.Array:
     """Tokens (B, T, C) through all blocks. keep: (depth, 2, B) factors of stochastic depth."""
+    return run_and_watch(blocks, tokens, depth, keep, place)[0]
+
+
+def run_and_watch(
+    blocks: Block | list[Block],
+    tokens: jax.Array,
+    depth: int,
+    keep: jax.Array | None = None,
+    place: TokenPositions | None = None,
+    layers: Sequence[int] = (),
+) -> tuple[jax.Array, list[jax.Array]]:
+    """As `run_blocks`, and the tokens (B, T, C) after each of `layers` (0 … depth-1)."""
     tokens = boundary(tokens)
     if isinstance(blocks, nn.Module):
+
+        def step(block: Block, carry: jax.Array, factors: Any, place: Any) -> tuple[Any, Any]:
+            carry = boundary(block(carry, factors, place))
+            return carry, carry if layers else None
+
         scanned = nn.scan(
-            lambda block, carry, factors, place: (boundary(block(carry, factors, place)), None),
+            step,
             variable_axes=dict.fromkeys(SCANNED, 0),
             split_rngs={"params": True},
             in_axes=(0, nn.broadcast),
             length=depth,
         )
-        return scanned(blocks, tokens, keep, place)[0]
+        tokens, streams = scanned(blocks, tokens, keep, place)
+        return tokens, [streams[layer] for layer in layers]
+    streams = []
     for i, block in enumerate(blocks):
         tokens = boundary(block(tokens, None if keep is None else keep[i], place))
-    return tokens
+        streams.append(tokens)
+    return tokens, [streams[layer] for layer in layers]
 
 
 def boundary(tokens: jax.Array) -> jax.Array:

@@ -1,0 +1,126 @@
+"""What networks of an encoder and a head on its maps answer alike."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Self
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from vit_jax_xfer.models.dense.map_backbone import MapBackbone, map_layout
+from vit_jax_xfer.models.filter.network import FilterViT
+from vit_jax_xfer.models.lifting.feature_doubler import FeatureDoubler
+from vit_jax_xfer.models.preprocessing import Preprocessing
+from vit_jax_xfer.models.protocol import Layers, Network
+from vit_jax_xfer.models.transformer.patches import ImageSize
+from vit_jax_xfer.models.vit import VisionTransformer
+
+
+@dataclasses.dataclass
+class _Named:
+    """The networks inside, as keywords name them."""
+
+    backbone: str = "vit_base_patch16"  # the encoder, a name of the registry
+    lift: str = ""  # lift | convex_lift, doubles the encoder's maps; "" = none
+
+
+class DenseNetwork(Network):
+    """An encoder, perhaps LiFT after it, and a head of a subclass's that reads their maps.
+
+    Parameters lie under "encoder" and "lift", the head's under names that a subclass lists in
+    `starts_afresh`. A subclass calls this `setup` in its own and has `decode(maps, …)`.
+    As keywords, `backbone` and `lift` name the two networks, and what is none of its own fields is
+    the encoder's.
+    """
+
+    encoder: Network
+    lift: FeatureDoubler | None = None
+    layers: Layers = None  # of the encoder, whose maps are read; None = its own choice
+
+    def setup(self) -> None:
+        # The networks stay this one's own: parameters are not under "backbone".
+        self.backbone = MapBackbone(self.encoder, self.lift, self.layers)
+
+    def encode(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, ...]:
+        """The maps that the head reads, (B, h, w, C), fine to coarse."""
+        return self.backbone(images, train)
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Pixels from one cell to the next, for each map that the head reads."""
+        return tuple(stride for stride, _ in map_layout(self.encoder, self.lift, self.layers))
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each map that the head reads."""
+        return tuple(width for _, width in map_layout(self.encoder, self.lift, self.layers))
+
+    @property
+    def depth(self) -> int:
+        """Layers of the encoder."""
+        return self.encoder.depth
+
+    @property
+    def image_size(self) -> ImageSize:
+        """That the encoder is meant for, pixels."""
+        return self.encoder.image_size
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """How the encoder's images are prepared."""
+        return self.encoder.preprocessing
+
+    @property
+    def dtype(self) -> Any:
+        """Of the encoder's activations."""
+        return self.encoder.dtype
+
+    def summary(self) -> dict[str, str]:
+        return {"encoder": self.encoder.kind, **self.encoder.summary()}
+
+    @nn.nowrap
+    def encoder_variables(self, variables: Any) -> Any:
+        return {
+            name: collection["encoder"]
+            for name, collection in variables.items()
+            if "encoder" in collection
+        }
+
+    def num_tokens(self, image_shape: tuple[int, ...]) -> int:
+        return self.encoder.num_tokens(image_shape)
+
+    @nn.nowrap
+    def with_fields(self, **fields: Any) -> Self:
+        own = {name: fields.pop(name) for name in self._own_fields() if name in fields}
+        encoder = self.encoder.with_fields(**fields)
+        return self.clone(encoder=encoder, **own) if own or encoder is not self.encoder else self
+
+    @classmethod
+    def keywords(cls) -> dict[str, dataclasses.Field]:
+        """Its own, and those of the encoders that there are."""
+        named = {field.name: field for field in dataclasses.fields(_Named)}
+        encoders = {**FilterViT.keywords(), **VisionTransformer.keywords()}
+        return {**encoders, **cls._own_fields(), **named}
+
+    @classmethod
+    def from_keywords(cls, fields: Mapping[str, Any]) -> Self:
+        from vit_jax_xfer.models.registry import create_model  # which lists this network
+
+        own = {name: value for name, value in fields.items() if name in cls._own_fields()}
+        named = dataclasses.fields(_Named)
+        inside = {field.name: fields.get(field.name) or field.default for field in named}
+        known = (*own, *inside)
+        rest = {name: value for name, value in fields.items() if name not in known}
+        encoder = create_model(inside["backbone"], **rest).encoder.headless()
+        if not inside["lift"]:
+            return cls(encoder=encoder, **own)
+        stride, width = map_layout(encoder, layers=own.get("layers"))[-1]
+        dtype = rest.get("dtype", jnp.float32)
+        lift = create_model(inside["lift"], patch_size=stride, width=width, dtype=dtype)
+        return cls(encoder=encoder, lift=lift, **own)
+
+    @classmethod
+    def _own_fields(cls) -> dict[str, dataclasses.Field]:
+        inside = ("encoder", "lift")
+        return {name: field for name, field in super().keywords().items() if name not in inside}
