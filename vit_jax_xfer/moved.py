@@ -42,6 +42,7 @@ MOVED: dict[str, str] = {
     "data.rows": "data.row_maker",
     "data.layout": "data.batch_layout",
     "data.sources.base": "data.sources.source",
+    "evaluate.index_picture": "data.sources.index_picture",
     "evaluate.checks": "evaluate.array_checks",
     "evaluate.correspondence.benchmark": "evaluate.correspondence.correspondence_benchmark",
     "evaluate.correspondence.pair": "evaluate.correspondence.keypoint_pair",

@@ -5,7 +5,7 @@ recipes for each alone, at a chance. On PIL images, as torchvision and Pillow do
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -22,6 +22,7 @@ class GrayScale:
     """The luminance in all three channels, with a chance. Takes bytes, gives a PIL image."""
 
     probability: float = 1.0
+    in_place: ClassVar = True
 
     def __post_init__(self):
         check_share("probability", self.probability)
@@ -38,6 +39,7 @@ class Solarize:
 
     threshold: int = 128
     probability: float = 1.0
+    in_place: ClassVar = True
 
     def __post_init__(self):
         if type(self.threshold) is not int or not 0 <= self.threshold <= 256:
@@ -59,6 +61,7 @@ class GaussianBlur:
 
     radius: tuple[float, float] = (0.1, 2.0)
     probability: float = 1.0
+    in_place: ClassVar = True
 
     def __post_init__(self):
         pair = isinstance(self.radius, tuple | list) and len(self.radius) == 2
@@ -83,6 +86,8 @@ class ThreeAugment:
 
     Its recipe has color_jitter(0.3, 0.3, 0.3) behind it. Takes bytes, gives a PIL image.
     """
+
+    in_place: ClassVar = True
 
     def __call__(self, image: Any, rng: np.random.Generator) -> "Image":
         chosen = (GrayScale(), Solarize(), GaussianBlur())[rng.integers(3)]

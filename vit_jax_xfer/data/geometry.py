@@ -1,4 +1,7 @@
-"""Pipeline ops that move pixels: resize, crops, flip. Rules as in torchvision's PIL path."""
+"""Pipeline ops that move pixels: resize, crops, flip. Rules as in torchvision's PIL path.
+
+Each says what it did to places too (`Geometric`), so that boxes and masks go where the image goes.
+"""
 
 import math
 from dataclasses import dataclass, field
@@ -7,7 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from vit_jax_xfer.data import images
-from vit_jax_xfer.data.operations import register
+from vit_jax_xfer.data.frame import Move, both, cropped, kept, mirrored, resized
+from vit_jax_xfer.data.operations import Geometric, register
 
 _TRIES = 10
 
@@ -17,7 +21,7 @@ FITS = ("stretch", "cover", "inside")
 
 @register("resize")
 @dataclass(frozen=True)
-class Resize:
+class Resize(Geometric):
     """Resizes; int `size`: the short side (the long one is truncated), (h, w): as `fit` says.
 
     stretch: to exactly (h, w). cover, inside: height and width alike, to the smallest image that
@@ -47,12 +51,13 @@ class Resize:
         ratio = min(ratios) if self.fit == "cover" else max(ratios)
         return max(round(height / ratio), 1), max(round(width / ratio), 1)
 
-    def __call__(self, image: Any, rng: np.random.Generator) -> Any:
+    def move(self, image: Any, rng: np.random.Generator) -> tuple[Any, Move]:
         height, width = images.height_width(image)
         target = self.target(height, width)
         if (height, width) == target:
-            return image
-        return images.resize(image, *target, self.interpolation)
+            return image, kept(height, width)
+        moved = resized((height, width), target)
+        return images.resize(image, *target, self.interpolation), moved
 
 
 def short_side_size(height: int, width: int, size: int) -> tuple[int, int]:
@@ -64,7 +69,7 @@ def short_side_size(height: int, width: int, size: int) -> tuple[int, int]:
 
 @register("center_crop")
 @dataclass(frozen=True)
-class CenterCrop:
+class CenterCrop(Geometric):
     """Cuts the middle out; smaller images get a border.
 
     fill: the border's colour, red, green, blue in bytes. round_down: where half of an odd margin
@@ -84,30 +89,36 @@ class CenterCrop:
         # Python's round is half to even, and so is the reference's: 81.5 → 82, 80.5 → 80.
         return margin // 2 if self.round_down else round(margin / 2)
 
-    def __call__(self, image: Any, rng: np.random.Generator) -> Any:
+    def move(self, image: Any, rng: np.random.Generator) -> tuple[Any, Move]:
         crop_h, crop_w = images.check_size(self.size)
         height, width = images.height_width(image)
-        if height < crop_h or width < crop_w:
-            lack_h, lack_w = max(crop_h - height, 0), max(crop_w - width, 0)
+        lack_h, lack_w = max(crop_h - height, 0), max(crop_w - width, 0)
+        if lack_h or lack_w:
             image = images.pad(
                 image, lack_h // 2, (lack_h + 1) // 2, lack_w // 2, (lack_w + 1) // 2, self.fill
             )
             height, width = height + lack_h, width + lack_w
         top, left = self.start(height - crop_h), self.start(width - crop_w)
-        return images.crop(image, top, left, crop_h, crop_w)
+        moved = cropped(top - lack_h // 2, left - lack_w // 2, crop_h, crop_w)
+        return images.crop(image, top, left, crop_h, crop_w), moved
 
 
 @register("random_crop")
 @dataclass(frozen=True)
-class RandomCrop:
+class RandomCrop(Geometric):
     """Cuts out a box at a uniform place, after `padding` zeros on each side.
 
-    reflect: mirrors the image's edge there instead (DeiT III's simple random crop).
+    reflect: mirrors the image's edge there instead (DeiT III's simple random crop); not for images
+    with boxes or masks, which a mirror has no copies of. pad_smaller: an image that is too small
+    gets a border at the bottom and right of `fill`, red, green, blue in bytes; otherwise it is an
+    error.
     """
 
     size: int | tuple[int, int]
     padding: int = 0
     reflect: bool = False
+    pad_smaller: bool = False
+    fill: tuple[int, int, int] = (0, 0, 0)
     _target: tuple[int, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self):
@@ -116,13 +127,25 @@ class RandomCrop:
             raise ValueError(f"padding: got {self.padding!r}, expected an int of 0 or more")
         if not isinstance(self.reflect, bool):
             raise ValueError(f"reflect: got {self.reflect!r}, expected True or False")
+        if not isinstance(self.pad_smaller, bool):
+            raise ValueError(f"pad_smaller: got {self.pad_smaller!r}, expected True or False")
+        images.check_colour("fill", self.fill)
         images.check_pixels(2 * self.padding, 2 * self.padding)
 
-    def __call__(self, image: Any, rng: np.random.Generator) -> Any:
+    @property
+    def refused(self) -> str:
+        """Why images with boxes or masks can't go through, "" where they can."""
+        return "reflect=True shows parts of the image twice" if self.reflect else ""
+
+    def move(self, image: Any, rng: np.random.Generator) -> tuple[Any, Move]:
         crop_h, crop_w = self._target
         if self.padding:
             image = self._padded(image)
         height, width = images.height_width(image)
+        if self.pad_smaller and (height < crop_h or width < crop_w):
+            lack_h, lack_w = max(crop_h - height, 0), max(crop_w - width, 0)
+            image = images.pad(image, 0, lack_h, 0, lack_w, self.fill)
+            height, width = height + lack_h, width + lack_w
         if height < crop_h or width < crop_w:
             raise ValueError(
                 f"pipeline: random_crop: size {crop_h}x{crop_w} does not fit into a padded image "
@@ -130,11 +153,12 @@ class RandomCrop:
             )
         top = int(rng.integers(height - crop_h + 1))
         left = int(rng.integers(width - crop_w + 1))
-        return images.crop(image, top, left, crop_h, crop_w)
+        moved = cropped(top - self.padding, left - self.padding, crop_h, crop_w)
+        return images.crop(image, top, left, crop_h, crop_w), moved
 
     def _padded(self, image: Any) -> Any:
         if not self.reflect:
-            return images.pad(image, *(self.padding,) * 4)
+            return images.pad(image, *(self.padding,) * 4, self.fill)
         height, width = images.height_width(image)
         if self.padding >= min(height, width):
             raise ValueError(
@@ -147,7 +171,7 @@ class RandomCrop:
 
 @register("random_resized_crop")
 @dataclass(frozen=True)
-class RandomResizedCrop:
+class RandomResizedCrop(Geometric):
     """Cuts out a box of random area and aspect ratio and resizes it to `size` (timm's rule).
 
     area: range of the box's share of the image; ratio: range of width / height. The box is cut
@@ -174,11 +198,12 @@ class RandomResizedCrop:
                     f"{name}: got {bounds!r}, expected (a, b) with 1e-6 <= a <= b <= {most}"
                 )
 
-    def __call__(self, image: Any, rng: np.random.Generator) -> Any:
+    def move(self, image: Any, rng: np.random.Generator) -> tuple[Any, Move]:
         sample = sample_box_once if self.once else sample_box
         box = sample(*images.height_width(image), rng, self.area, self.ratio)
         target = images.check_size(self.size)
-        return images.crop_resized(image, *box, target, self.interpolation)
+        moved = both(cropped(*box), resized(box[2:], target))
+        return images.crop_resized(image, *box, target, self.interpolation), moved
 
 
 def sample_box(
@@ -237,11 +262,14 @@ def fallback_box(height: int, width: int, ratio: tuple[float, float]) -> tuple[i
 
 @register("flip")
 @dataclass(frozen=True)
-class Flip:
+class Flip(Geometric):
     """Mirrors left and right with probability 1/2."""
 
-    def __call__(self, image: Any, rng: np.random.Generator) -> Any:
-        return images.flipped(image) if rng.random() < 0.5 else image
+    def move(self, image: Any, rng: np.random.Generator) -> tuple[Any, Move]:
+        height, width = images.height_width(image)
+        if rng.random() < 0.5:
+            return images.flipped(image), mirrored(height, width)
+        return image, kept(height, width)
 
 
 def _is_range(bounds: Any) -> bool:

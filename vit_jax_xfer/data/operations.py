@@ -1,5 +1,6 @@
 """The table of pipeline operations: name → class."""
 
+import abc
 import difflib
 import inspect
 from collections.abc import Callable
@@ -7,9 +8,25 @@ from typing import Any
 
 import numpy as np
 
+from vit_jax_xfer.data.frame import Move
+
 Op = Callable[[Any, np.random.Generator], Any]
 
 _OPS: dict[str, type] = {}
+
+
+class Geometric(abc.ABC):
+    """An op that moves pixels and says where to: what is known of places goes with the image."""
+
+    # Why images with boxes or masks can't go through it; "" = they can.
+    refused: str = ""
+
+    @abc.abstractmethod
+    def move(self, image: Any, rng: np.random.Generator) -> tuple[Any, Move]:
+        """The image after the op, and what the op did to places in it."""
+
+    def __call__(self, image: Any, rng: np.random.Generator) -> Any:
+        return self.move(image, rng)[0]
 
 
 def register(name: str) -> Callable[[type], type]:
@@ -19,6 +36,8 @@ def register(name: str) -> Callable[[type], type]:
     (h, w, 3), uint8 or, after `to_float` or `normalize`, float32. All randomness must come from
     `rng`. Instances must pickle. A constructor raises ValueError for a bad argument. A class with
     `takes_pictures = True` may get a Picture, a file that isn't decoded yet, as its first image.
+    For images with boxes or masks an op is a `Geometric`, or has `in_place = True`: it leaves all
+    where it is.
     """
 
     def enter(op: type) -> type:
@@ -46,6 +65,11 @@ def build(name: str, args: list, kwargs: dict[str, Any]) -> Op:
         reason = str(error).removeprefix(f"{op.__name__}.__init__() ")
         signature = inspect.signature(op).replace(return_annotation=inspect.Signature.empty)
         raise ValueError(f"pipeline: {name}: {reason}; signature: {name}{signature}") from error
+
+
+def name_of(op: Op) -> str:
+    """The name under which an operation's class is registered."""
+    return next((name for name, kind in _OPS.items() if kind is type(op)), type(op).__name__)
 
 
 def names() -> list[str]:

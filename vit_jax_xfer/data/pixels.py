@@ -1,7 +1,7 @@
 """Pipeline ops that end in float32: to_float and normalize."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -25,6 +25,8 @@ def to_float(image: Any) -> np.ndarray:
 class ToFloat:
     """Bytes to float32 in [0, 1]."""
 
+    in_place: ClassVar = True
+
     def __call__(self, image: Any, rng: np.random.Generator) -> np.ndarray:
         return to_float(image)
 
@@ -39,6 +41,7 @@ class Normalize:
 
     mean: float | tuple[float, float, float] = IMAGENET_MEAN
     std: float | tuple[float, float, float] = IMAGENET_STD
+    in_place: ClassVar = True
 
     def __post_init__(self):
         self._mean = _channels(self.mean, "mean")

@@ -7,7 +7,7 @@ Source: Random Erasing (1708.04896), as timm 1.0 does it.
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -34,6 +34,7 @@ class RandomErasing:
     count: int | tuple[int, int] = 1
     area: tuple[float, float] = (0.02, 1 / 3)
     ratio: float = 0.3
+    in_place: ClassVar = True
 
     def __post_init__(self):
         check_share("probability", self.probability)

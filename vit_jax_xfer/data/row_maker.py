@@ -16,6 +16,7 @@ from vit_jax_xfer.data.broken_images import (
 )
 from vit_jax_xfer.data.sources import Source
 from vit_jax_xfer.data.sources.decode import undecoded
+from vit_jax_xfer.data.target_arrays import PADDING
 from vit_jax_xfer.data.transforms import Pipeline
 
 _MOST_ATTEMPTS = 100
@@ -65,7 +66,8 @@ class MadeRows:
 
 @dataclass(frozen=True)
 class Rows:
-    """Makes a group's rows: {"image", "label"} and, if masked, "mask".
+    """Makes a group's rows: {"image", "label"}, targets as the pipeline's form says, and "mask"
+    if masked, with targets "index" too, the example's place in the source.
 
     arrays: shape and type of each array of a prepared example. masked: the mask is False on padding
     and on what can't be read, both zeros. Without it another image, drawn by (seed, position),
@@ -89,10 +91,15 @@ class Rows:
     def empty(self, rows: int) -> dict[str, np.ndarray]:
         """Rows of zeros, as of padding alone."""
         found = self.arrays.items()
-        arrays = {name: np.zeros((rows, *shape), kind) for name, (shape, kind) in found}
+        arrays = {
+            name: np.full((rows, *shape), PADDING.get(name, 0), kind)
+            for name, (shape, kind) in found
+        }
         arrays["label"] = np.zeros(rows, np.int32)
         if self.masked:
             arrays["mask"] = np.zeros(rows, np.bool_)
+        if self.masked and self.pipeline.form is not None:
+            arrays["index"] = np.full(rows, PADDING["index"], np.int32)
         return arrays
 
     def __call__(self, group: RowGroup, closing: threading.Event) -> MadeRows:
@@ -117,6 +124,8 @@ class Rows:
             made.arrays["label"][row] = example["label"]
             if self.masked:
                 made.arrays["mask"][row] = True
+            if "index" in made.arrays:
+                made.arrays["index"][row] = index
         return made
 
     def _example(

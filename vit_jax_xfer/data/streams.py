@@ -5,6 +5,7 @@ its preparation. Nothing has to be saved to resume it, and neither the number of
 workers changes it.
 """
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,8 @@ from vit_jax_xfer.data.repeated_order import RepeatedOrder
 from vit_jax_xfer.data.row_maker import FIRST, PositionRng, RowGroup, Rows, first_arrays
 from vit_jax_xfer.data.shuffled_order import ShuffledOrder
 from vit_jax_xfer.data.sources import Source
+from vit_jax_xfer.data.sources.source import check_targets
+from vit_jax_xfer.data.target_arrays import TargetForm
 from vit_jax_xfer.data.transforms import Pipeline, parse
 
 _EVAL_SEED = 0
@@ -36,6 +39,7 @@ def train_stream(
     parts: int = 1,
     in_bytes: bool = False,
     draft: bool = False,
+    targets: TargetForm | None = None,
 ) -> BatchStream:
     """An endless stream of shuffled batches, from batch `start_step` on.
 
@@ -51,6 +55,7 @@ def train_stream(
     draft: JPEGs are decoded at a half, quarter or eighth of their size where the box of a
     random_resized_crop that comes first still has as many pixels as it is resized to. Faster, and
     not the same pixels.
+    targets: the arrays of boxes, masks or maps of classes that stand beside the images.
     Raises ValueError: sizes that don't divide, an empty source, images of different sizes.
     """
     layout = BatchLayout(batch_size, process_index, process_count)
@@ -58,7 +63,7 @@ def train_stream(
     order = ShuffledOrder(len(source), seed)
     if repeats != 1:
         order = RepeatedOrder(order, len(source), batch_size, repeats, parts)
-    pipeline = _parsed(pipeline, in_bytes)
+    pipeline = _parsed(pipeline, in_bytes, source, targets)
     rows = _rows(source, pipeline, order, seed, masked=False, max_broken=max_broken, draft=draft)
     groups = _groups(layout, order, itertools.count(start_step * layout.groups_per_batch))
     return _stream(rows, groups, layout, workers, threads)
@@ -75,18 +80,22 @@ def eval_batches(
     threads: int = 2,
     max_broken: int = 0,
     in_bytes: bool = False,
+    targets: TargetForm | None = None,
 ) -> BatchStream:
     """Each example once, in order; the last batch is padded with zeros.
 
     Yields {"image": float32 (b, h, w, 3), "label": int32 (b,), "mask": bool (b,)}; the mask is
     False on padding. Every process yields `num_eval_batches(len(source), batch_size)` batches.
     Random ops draw the same numbers each time. max_broken: as for `train_stream`, but an image that
-    can't be read is masked out. in_bytes: as there. Raises ValueError as `train_stream` does.
+    can't be read is masked out. in_bytes, targets: as there; with targets there is "index" too,
+    int32 (b,), which of the source's examples it is, and the pipeline must show whole photographs.
+    Raises ValueError as `train_stream` does.
     """
     layout = BatchLayout(batch_size, process_index, process_count)
     _check(source, _EVAL_SEED, 0)
     order = range(len(source))
-    pipeline = _parsed(pipeline, in_bytes)
+    targets = dataclasses.replace(targets, whole=True) if targets else None
+    pipeline = _parsed(pipeline, in_bytes, source, targets)
     rows = _rows(source, pipeline, order, _EVAL_SEED, masked=True, max_broken=max_broken)
     numbers = range(num_eval_batches(len(source), batch_size) * layout.groups_per_batch)
     groups = _groups(layout, order, iter(numbers), stop=len(source))
@@ -115,8 +124,13 @@ def _groups(
         yield RowGroup(positions, [int(order[i]) for i in range(positions.start, last)])
 
 
-def _parsed(pipeline: str | Pipeline, in_bytes: bool) -> Pipeline:
+def _parsed(
+    pipeline: str | Pipeline, in_bytes: bool, source: Source, targets: TargetForm | None
+) -> Pipeline:
     parsed = parse(pipeline) if isinstance(pipeline, str) else pipeline
+    if targets is not None:
+        check_targets(source, targets.kind)
+        parsed = dataclasses.replace(parsed, form=targets)
     return parsed.in_bytes() if in_bytes else parsed
 
 

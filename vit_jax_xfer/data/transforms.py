@@ -5,6 +5,7 @@ Operations are listed by `registry.names()`; a module that registers some is imp
 
 import ast
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -16,13 +17,17 @@ from vit_jax_xfer.data import (  # noqa: F401 - they register
     pixels,
     rand_augment,
     random_erasing,
+    scaling,
     trivial_augment,
 )
-from vit_jax_xfer.data.operations import Op, build
+from vit_jax_xfer.data.frame import Frame
+from vit_jax_xfer.data.operations import Geometric, Op, build, name_of
+from vit_jax_xfer.data.target_arrays import TargetForm
 
 _LONGEST = 2000  # letters
 # Entries of an example beside its image: boxes to erase, and the key of the noise in them.
 ERASED, NOISE = "image_erased", "image_noise"
+RAW_TARGETS = ("objects", "label_map")  # in the photograph's frame
 
 
 @dataclass(frozen=True)
@@ -30,14 +35,24 @@ class Pipeline:
     """Operations applied in order; picklable. `text` is the string it was parsed from.
 
     left: its last ones, which are not applied but left to `finish.Finish`; () = it does all.
+    form: of the arrays that it makes of an example's objects or map of classes; None = neither is
+    looked at. ValueError for a form and an op that can't take them along.
     """
 
     text: str
     ops: tuple[Op, ...]
     left: tuple[Op, ...] = ()
+    form: TargetForm | None = None
+
+    def __post_init__(self):
+        if self.form is not None:
+            for op in (*self.ops, *self.left):
+                _check_takes_targets(op, self.text)
 
     def __call__(self, example: dict, rng: np.random.Generator) -> dict:
         """The example with its image prepared: float32 (h, w, 3), other entries unchanged.
+
+        Beside it are the arrays of `form`, in place of what they are made of.
 
         An image that is still bytes after the last op is divided by 255, as by `to_float`. Where
         ops are left it stays bytes, and what they draw are entries beside it; they are applied all
@@ -46,9 +61,12 @@ class Pipeline:
         image = example["image"]
         if not getattr((*self.ops, None)[0], "takes_pictures", False):
             image = images.as_array(image)
-        for op in self.ops:
-            image = op(image, rng)
+        image, frame = self._applied(image, rng)
         image, drawn = images.as_array(image), {}
+        example = {name: value for name, value in example.items() if name not in RAW_TARGETS} | (
+            self.form.arrays(example, image, frame) if self.form else {"image": image}
+        )
+        image = example["image"]
         if not self.left or image.dtype != np.uint8:
             for op in self.left:
                 image = op(image, rng)
@@ -59,6 +77,17 @@ class Pipeline:
                 drawn[NOISE] = rng.integers(2**32, size=2, dtype=np.uint32)
         return {**example, "image": image, **drawn}
 
+    def _applied(self, image: Any, rng: np.random.Generator) -> tuple[Any, Frame]:
+        """The image after the ops, and where the photograph lies in it."""
+        frame = Frame.of(*images.height_width(image))
+        for op in self.ops:
+            if isinstance(op, Geometric):
+                image, move = op.move(image, rng)
+                frame = frame.then(move)
+            else:
+                image = op(image, rng)
+        return image, frame
+
     def in_bytes(self) -> "Pipeline":
         """The same as far as images are bytes: normalisation, and erasing after it, are left."""
         ops, left = self.ops, ()
@@ -66,7 +95,7 @@ class Pipeline:
             ops, left = ops[:-1], ops[-1:]
         while ops and isinstance(ops[-1], pixels.ToFloat | pixels.Normalize):
             ops, left = ops[:-1], (ops[-1], *left)
-        return Pipeline(self.text, ops, (pixels.ToFloat(), *left))
+        return Pipeline(self.text, ops, (pixels.ToFloat(), *left), self.form)
 
     @property
     def kind(self) -> type[np.generic]:
@@ -75,9 +104,10 @@ class Pipeline:
         return np.float32 if floats else np.uint8
 
 
-def parse(pipeline: str) -> Pipeline:
+def parse(pipeline: str, form: TargetForm | None = None) -> Pipeline:
     """Reads ops separated by |, each a name with optional arguments: "resize(64)|flip|normalize".
 
+    form: of what stands beside the images, as in Pipeline.
     Arguments are Python literals, by position or name; nothing is evaluated. Raises ValueError for
     an unknown op (with the nearest name) and for bad arguments (with the op's signature).
     """
@@ -89,7 +119,8 @@ def parse(pipeline: str) -> Pipeline:
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else str(error) or "nested too deep"
         raise ValueError(f"pipeline: cannot read {pipeline!r} ({reason})") from error
-    return Pipeline(pipeline, tuple(_op(node, pipeline) for node in _flatten(body)))
+    ops = tuple(_op(node, pipeline) for node in _flatten(body))
+    return Pipeline(pipeline, ops, form=form)
 
 
 def normalisation_of(
@@ -110,6 +141,20 @@ def _three(value: float | tuple[float, ...] | list[float]) -> tuple[float, float
     """A number, or one or three in a tuple, as three."""
     red, green, blue = np.broadcast_to(value, 3).tolist()
     return float(red), float(green), float(blue)
+
+
+def _check_takes_targets(op: Op, text: str) -> None:
+    """ValueError for an op that moves pixels and doesn't say where, or can't be followed."""
+    name = name_of(op)
+    reason = "it doesn't say where it moves pixels"
+    if isinstance(op, Geometric):
+        reason = op.refused
+    elif getattr(op, "in_place", False):
+        reason = ""
+    if reason:
+        raise ValueError(
+            f"pipeline: {name} in {text!r} can't take boxes or masks along: {reason}; leave it out"
+        )
 
 
 def _flatten(node: ast.expr) -> list[ast.expr]:

@@ -13,7 +13,7 @@ from vit_jax_xfer.data import open_source
 from vit_jax_xfer.data.broken_images import BrokenImage, ImageOutOfReach
 from vit_jax_xfer.data.sources import decode
 from vit_jax_xfer.data.sources.decode import decode_image, image_size
-from vit_jax_xfer.evaluate.index_picture import read_index_picture
+from vit_jax_xfer.data.sources.index_picture import read_index_picture
 
 
 def png_of(width, height, rows=b""):

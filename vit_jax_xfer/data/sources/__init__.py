@@ -3,19 +3,25 @@
 import functools
 
 from vit_jax_xfer.data.sources.classes import pick_classes
+from vit_jax_xfer.data.sources.coco_instances import open_coco_instances
 from vit_jax_xfer.data.sources.digits import open_digits
 from vit_jax_xfer.data.sources.folder import open_folder
 from vit_jax_xfer.data.sources.inaturalist import YEARS, open_inaturalist
+from vit_jax_xfer.data.sources.label_map_source import open_ade20k, open_mask_folders
 from vit_jax_xfer.data.sources.npz import open_npz
 from vit_jax_xfer.data.sources.source import Source, pick_per_class, pick_range
 from vit_jax_xfer.data.sources.split import split_name, split_range
 from vit_jax_xfer.data.sources.tfds import open_tfds
+from vit_jax_xfer.data.sources.voc_objects import open_voc_masks, open_voc_objects
+from vit_jax_xfer.data.sources.yolo_labels import open_yolo
 
 __all__ = ["Source", "choose_examples", "open_source"]
 
 _OPENERS = {
     **{"digits": open_digits, "folder": open_folder, "npz": open_npz},
     **{f"inaturalist{year}": functools.partial(open_inaturalist, year=year) for year in YEARS},
+    **{"coco": open_coco_instances, "voc": open_voc_objects, "yolo": open_yolo},
+    **{"masks": open_mask_folders, "voc_masks": open_voc_masks, "ade20k": open_ade20k},
 }
 
 
@@ -30,7 +36,10 @@ def open_source(
 ) -> Source:
     """Opens "digits", "folder:PATH", "npz:FILE", "tfds:NAME" or "tfds:NAME/CONFIG".
 
-    And "inaturalist2017:PATH", 2018, 2019, 2021 (see `open_inaturalist`).
+    And "inaturalist2017:PATH", 2018, 2019, 2021 (see `open_inaturalist`). With boxes, and perhaps
+    outlines, of objects: "coco:ROOT" or "coco:JSON:IMAGES", "voc:PATH", "yolo:DATA.yaml" or
+    "yolo:IMAGES:LABELS:CLASSES"; with maps of classes: "ade20k:PATH", "voc_masks:PATH",
+    "masks:IMAGES:MASKS" or "masks:IMAGES:MASKS:CLASSES".
 
     split: a name with an optional range, "train", "train[:50%]", "test[100:200]" (for tfds: any
     split string of its own); of images that lie class by class a range is taken from one fixed
@@ -47,7 +56,9 @@ def open_source(
     elif kind not in _OPENERS:
         raise ValueError(
             f"spec: got {spec!r}, expected 'digits', 'folder:PATH', 'npz:FILE', 'tfds:NAME', "
-            "'tfds:NAME/CONFIG' or 'inaturalist2018:PATH' (2017, 2019, 2021)"
+            "'tfds:NAME/CONFIG', 'inaturalist2018:PATH' (2017, 2019, 2021), or with boxes "
+            "'coco:ROOT', 'coco:JSON:IMAGES', 'voc:PATH', 'yolo:DATA.yaml', or with masks "
+            "'ade20k:PATH', 'voc_masks:PATH', 'masks:IMAGES:MASKS'"
         )
     elif data_dir is not None:
         raise ValueError(f"data_dir: got {data_dir!r}, but only tfds sources take it, not {kind}")

@@ -5,11 +5,12 @@ import difflib
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from vit_jax_xfer.data.sources.named_files import read_text
-from vit_jax_xfer.data.sources.source import Source
+from vit_jax_xfer.data.sources.source import Source, targets_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +88,15 @@ class RenamedClasses:
     def left_out(self) -> tuple[str, ...]:
         """The parent's."""
         return self.source.left_out
+
+    @property
+    def targets(self) -> str:
+        """The parent's, as of `targets_of`."""
+        return targets_of(self.source)
+
+    def target(self, index: int) -> Any:
+        """The parent's."""
+        return self.source.target(index)
 
     def __len__(self) -> int:
         return len(self.source)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vit_jax_xfer.data.sources.class_lists import read_classes
-from vit_jax_xfer.data.sources.source import Source
+from vit_jax_xfer.data.sources.source import Source, refuse_targets
 
 
 @dataclass
@@ -54,6 +54,7 @@ def pick_classes(source: Source, classes: str, some: bool = False) -> ClassSubse
     ValueError for a name that the source lacks or has twice, for an unlabelled source, and where
     no image is left.
     """
+    refuse_targets(source, "classes")
     names = read_classes(classes)
     if source.num_classes == 0:
         raise ValueError(f"classes: got {classes!r} for the unlabelled source {source.name}")

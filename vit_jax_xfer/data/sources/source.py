@@ -1,7 +1,7 @@
 """What every source of images gives: `Source`; and `Subset`, a choice of another's examples."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -13,6 +13,10 @@ class Source(Protocol):
     such as the file's; the label of an unlabelled image is -1. BrokenImage for what can't be read.
     `num_classes` is 0 and `class_names` is empty where nothing is labelled. left_out: what of
     the set is not among its examples and why, a text for each reason.
+
+    A source with targets says which (`targets_of`): "boxes", where examples have "objects" too, an
+    `Objects` with crowds, or "label_map", uint8 (h, w) class numbers, 255 = none. Its `target(i)`
+    is that entry without the image's pixels.
     """
 
     name: str
@@ -27,6 +31,21 @@ class Source(Protocol):
     def labels(self) -> np.ndarray:
         """All labels in order, int64 (N,)."""
         ...
+
+
+def targets_of(source: Source) -> str:
+    """Which targets a source has: "boxes", "label_map", or "" for labels alone."""
+    return getattr(source, "targets", "")
+
+
+def check_targets(source: Source, kind: str) -> None:
+    """ValueError where a source's targets are of another kind."""
+    if targets_of(source) != kind:
+        what = {"boxes": "boxes", "label_map": "maps of classes"}
+        raise ValueError(
+            f"source: {source.name} has {what.get(targets_of(source), 'labels alone')}, expected "
+            f"{what[kind]}"
+        )
 
 
 @dataclass
@@ -52,6 +71,15 @@ class Subset:
     def class_names(self) -> tuple[str, ...]:
         """The parent's names."""
         return self.source.class_names
+
+    @property
+    def targets(self) -> str:
+        """The parent's, as of `targets_of`."""
+        return targets_of(self.source)
+
+    def target(self, index: int) -> Any:
+        """The parent's."""
+        return self.source.target(int(self.indices[index]))
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -91,6 +119,15 @@ def _lie_by_class(labels: np.ndarray) -> bool:
     return 1 < distinct < len(labels) and np.count_nonzero(np.diff(labels)) == distinct - 1
 
 
+def refuse_targets(source: Source, field: str) -> None:
+    """ValueError where a source's classes are those of objects or pixels, not of whole images."""
+    if targets_of(source):
+        raise ValueError(
+            f"{field}: {source.name} has classes of objects or pixels, several in an image; give "
+            "a list of images instead"
+        )
+
+
 def pick_per_class(source: Source, per_class: int, seed: int) -> Subset:
     """Keeps `per_class` examples of each class, the same ones for the same `seed`.
 
@@ -102,6 +139,7 @@ def pick_per_class(source: Source, per_class: int, seed: int) -> Subset:
         raise ValueError(f"per_class: got {per_class}, expected a positive integer or None")
     if source.num_classes == 0:
         raise ValueError(f"per_class: got {per_class} for the unlabelled source {source.name}")
+    refuse_targets(source, "per_class")
     labels = source.labels()
     counts = np.bincount(labels[labels >= 0], minlength=source.num_classes)
     if counts.min() < per_class:

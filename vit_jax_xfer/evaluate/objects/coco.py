@@ -6,7 +6,8 @@ Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014, arXiv 1405.0
 from pathlib import Path
 from typing import Any
 
-from vit_jax_xfer.data.sources.named_files import read_json, read_text
+from vit_jax_xfer.data.sources.coco_instances import box_of, field, listed_image, read_content
+from vit_jax_xfer.data.sources.named_files import read_text
 from vit_jax_xfer.evaluate.objects.boxed_images import (
     BoxedImage,
     BoxedImages,
@@ -14,7 +15,6 @@ from vit_jax_xfer.evaluate.objects.boxed_images import (
     checked_boxes,
 )
 
-_LARGEST = 2**30  # bytes; that of train2017 has half as many
 _TAU = 0.3  # TokenCut's on COCO20k
 
 
@@ -25,8 +25,8 @@ def open_coco(file: Path, folder: Path, names: Path | None = None) -> BoxedImage
     """
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
-    content = _read(file)
-    files = {_field(file, one, "id"): str(_field(file, one, "file_name"))
+    content = read_content(file)
+    files = {field(file, one, "id"): str(field(file, one, "file_name"))
              for one in content["images"]}  # fmt: skip
     if len(files) < len(content["images"]):
         raise ValueError(f"{file}: two images have one id")
@@ -34,50 +34,21 @@ def open_coco(file: Path, folder: Path, names: Path | None = None) -> BoxedImage
     crowds = dict.fromkeys(files, 0)
     wanted = _wanted(files, names, file) if names else set(files)
     for one in content["annotations"]:
-        image = _field(file, one, "image_id")
+        image = field(file, one, "image_id")
         if image not in files:
             raise ValueError(f"{file}: an annotation is of image {image!r}, which is not listed")
         if one.get("iscrowd"):
             crowds[image] += 1
         else:
-            boxes[image].append(_box(file, one))
+            x, y, width, height = box_of(file, one)
+            boxes[image].append([y, x, y + height, x + width])
     images = [
-        BoxedImage(_image_file(folder, name), checked_boxes(file, boxes[image]), crowds[image])
+        BoxedImage(listed_image(folder, name), checked_boxes(file, boxes[image]), crowds[image])
         for image, name in files.items()
         if image in wanted
     ]
     check_boxed_images(names or file, images)
     return BoxedImages(tuple(images), _TAU, "crowds")
-
-
-def _read(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        raise ValueError(f"{file}: no such file")
-    try:
-        content = read_json(file, _LARGEST)
-    except ValueError as error:
-        raise ValueError(f"{file}: is not JSON: {error}") from None
-    for name in ("images", "annotations"):
-        if not isinstance(content, dict) or not isinstance(content.get(name), list):
-            raise ValueError(f"{file}: has no list {name!r}; expected COCO's instances")
-    return content
-
-
-def _field(file: Path, one: Any, name: str) -> Any:
-    if not isinstance(one, dict) or isinstance(one.get(name), dict | list | None):
-        raise ValueError(f"{file}: an entry has no {name!r}; expected COCO's instances")
-    return one[name]
-
-
-def _box(file: Path, one: dict[str, Any]) -> list[float]:
-    try:
-        x, y, width, height = (float(number) for number in one["bbox"])
-    except (KeyError, TypeError, ValueError):
-        raise ValueError(
-            f"{file}: the annotation of image {one['image_id']} has bbox {one.get('bbox')!r}; "
-            "expected four numbers"
-        ) from None
-    return [y, x, y + height, x + width]
 
 
 def _wanted(files: dict[Any, str], names: Path, file: Path) -> set[Any]:
@@ -94,10 +65,3 @@ def _wanted(files: dict[Any, str], names: Path, file: Path) -> set[Any]:
         more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
         raise ValueError(f"{names}: {unknown[0]}{more}: not in {file}")
     return {by_name[name] for name in listed}
-
-
-def _image_file(folder: Path, name: str) -> Path:
-    """The file in the folder: a path that leads out of it counts by its last part."""
-    path = Path(name)
-    inside = not path.is_absolute() and ".." not in path.parts
-    return folder / path if inside and (folder / path).is_file() else folder / path.name

@@ -8,10 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from vit_jax_xfer.data.sources.decode import image_size
+from vit_jax_xfer.data.sources.index_picture import read_class_mask
 from vit_jax_xfer.data.sources.integrity import check_files
-from vit_jax_xfer.evaluate.index_picture import read_index_picture
-
-_LARGEST_ID = 65535
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,18 +40,6 @@ class Survey(NamedTuple):
     ids: tuple[int, ...]
     empty: int
     vanished: int
-
-
-def read_class_mask(file: Path) -> np.ndarray:
-    """A mask's ids (H, W), of a palette, grey or 16-bit picture. ValueError naming the file."""
-    ids, mode = read_index_picture(file)
-    if ids.ndim != 2 or ids.dtype.kind not in "uib":
-        raise ValueError(f"{file}: a mask is a picture of class ids, one a pixel; got mode {mode}")
-    if ids.dtype.kind == "b":
-        ids = ids.astype(np.uint8)
-    if ids.min() < 0 or ids.max() > _LARGEST_ID:
-        raise ValueError(f"{file}: ids go from {ids.min()} to {ids.max()}; expected 0 to 65535")
-    return ids
 
 
 def shrunk(ids: np.ndarray, size: int) -> np.ndarray:

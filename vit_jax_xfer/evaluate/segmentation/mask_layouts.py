@@ -6,8 +6,8 @@ Everingham et al., "The PASCAL Visual Object Classes Challenge: A Retrospective"
 from collections.abc import Collection
 from pathlib import Path
 
-from vit_jax_xfer.data.sources.folder import EXTENSIONS
-from vit_jax_xfer.evaluate.objects.voc import devkit_folder, image_file, split_names
+from vit_jax_xfer.data.sources.paired_folders import TRAIN, VAL, find_pairs, split_folder
+from vit_jax_xfer.data.sources.voc_layout import devkit_folder, image_file, split_names
 from vit_jax_xfer.evaluate.segmentation.labelled_images import (
     LabelledImage,
     LabelledImages,
@@ -15,8 +15,6 @@ from vit_jax_xfer.evaluate.segmentation.labelled_images import (
 )
 
 _ACCEPTED = "voc:PATH, coco128:PATH or masks:IMAGES:MASKS"
-_TRAIN = ("train", "training", "train2017")
-_VAL = ("val", "validation", "val2017")
 _SCORED = 4  # of images without such folders every so manyth is scored
 
 
@@ -67,7 +65,7 @@ def _folders(images: Path, masks: Path, ignore: frozenset[int]) -> LabelledImage
     for folder in (images, masks):
         if not folder.is_dir():
             raise ValueError(f"{folder}: no such folder")
-    splits = [(_part(images, names), _part(masks, names)) for names in (_TRAIN, _VAL)]
+    splits = [(split_folder(images, names), split_folder(masks, names)) for names in (TRAIN, VAL)]
     if all(folder for pair in splits for folder in pair):
         (train, first), (val, second) = (_pairs(*pair) for pair in splits)
         return LabelledImages(train, val, ignore, first + second)
@@ -82,28 +80,9 @@ def _folders(images: Path, masks: Path, ignore: frozenset[int]) -> LabelledImage
     return LabelledImages(train, val, ignore, unused)
 
 
-def _part(folder: Path, names: tuple[str, ...]) -> Path | None:
-    return next((folder / name for name in names if (folder / name).is_dir()), None)
-
-
 def _pairs(images: Path, masks: Path) -> tuple[tuple[LabelledImage, ...], int]:
     """Masks with their images, by name, and how many images have no mask."""
-    by_name = {_name(images, file): file for file in _files(images, EXTENSIONS)}
-    pairs = []
-    for mask in _files(masks, (".png",)):
-        name = _name(masks, mask)
-        pairs.append(LabelledImage(by_name.pop(name, images / f"{name}.jpg"), mask))
+    found = find_pairs(images, masks, ".png")
+    pairs = tuple(LabelledImage(*pair) for pair in found.files)
     check_pairs(masks, pairs)
-    return tuple(pairs), len(by_name)
-
-
-def _files(folder: Path, endings: tuple[str, ...]) -> list[Path]:
-    return sorted(
-        file
-        for file in folder.rglob("*")
-        if file.suffix.lower() in endings and not file.name.startswith(".") and file.is_file()
-    )
-
-
-def _name(folder: Path, file: Path) -> str:
-    return str(file.relative_to(folder).with_suffix(""))
+    return pairs, len(found.unused)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vit_jax_xfer.evaluate.index_picture import read_index_picture
+from vit_jax_xfer.data.sources.index_picture import read_index_picture
 from vit_jax_xfer.evaluate.videos.davis import VOID
 
 
