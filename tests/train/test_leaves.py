@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from vit_jax_xfer.models.dense.dense_network import DenseNetwork
 from vit_jax_xfer.models.mae import MaskedAutoencoder
 from vit_jax_xfer.models.registry import create_model, list_models
 from vit_jax_xfer.models.vit import VisionTransformer
@@ -41,6 +42,10 @@ MORE = {
     "stacked SigLIP": ("vit_base_patch16_siglip", {"scan": True}),
     "stacked MAE": ("mae_vit_micro_patch2", {"scan": True}),
     "MAE with learned positions": ("mae_vit_micro_patch2", {"position": "learned"}),
+    "UPerNet on LiFT": ("segmentation", {"head": "upernet", "channels": 8, "lift": "lift"}),
+    "UPerNet": ("segmentation", {"head": "upernet", "channels": 8}),
+    "Segmenter": ("segmentation", {"head": "segmenter"}),
+    "SETR": ("segmentation", {"head": "setr_pup", "channels": 8}),
 }
 
 
@@ -49,6 +54,9 @@ def small(model):
     if isinstance(model, MaskedAutoencoder):
         fields = {"decoder_width": 16, "decoder_depth": DEPTH, "decoder_num_heads": 2}
         return model.clone(encoder=small(model.encoder), **fields)
+    if isinstance(model, DenseNetwork):
+        lift = model.lift and model.lift.clone(width=SAME["width"], patch_size=SAME["patch_size"])
+        return model.clone(encoder=small(model.encoder), lift=lift)
     if not isinstance(model, VisionTransformer):
         return model
     return model.clone(**{name: value for name, value in SAME.items() if getattr(model, name)})

@@ -1,8 +1,9 @@
 """How many multiply-adds a network's forward pass takes, without running or compiling it.
 
 Counted as papers count them: convolutions, linear layers, the two products of attention. Not:
-norms, activations, softmax, pooling, choosing tokens, the bilinear samples of deformable attention,
-and what is done to parameters alone, such as fitting positions to another image size.
+norms, activations, softmax, pooling, resizing of maps, choosing tokens, the bilinear samples of
+deformable attention, and what is done to parameters alone, such as fitting positions to another
+image size.
 """
 
 import math
@@ -158,6 +159,7 @@ def _compared(equation: jex.JaxprEqn) -> Counts:
 _BY_NAME: dict[str, Any] = {
     "shifted_sum": _shifted,
     "adaptive_pool": lambda equation: {},
+    "resized_map": lambda equation: {},
     "neighbour_sum": _weighed,
     "neighbour_products": _compared,
     "sum_of_taps": lambda equation: {},  # of which the product before it is the convolution

@@ -25,8 +25,9 @@ class Network(nn.Module):
     A subclass also has `encoder`: the network inside that turns images into tokens, or itself.
     """
 
-    # What its result is: logits of "classes" (it has num_classes), "pixels" of masked patches, or
-    # "features" at twice the resolution of those that it is given besides images.
+    # What its result is: logits of "classes" (it has num_classes), the same of each pixel, "masks",
+    # "boxes" of objects with their classes, "pixels" of masked patches, or "features" at twice the
+    # resolution of those that it is given besides images.
     predicts = "classes"
     # The collections of models/collections.py and "filter" that its blocks write when asked, and
     # whose values they take as `given`. Attention is transferred between networks that have it.
@@ -35,6 +36,8 @@ class Network(nn.Module):
     # may start afresh where other weights lack them or have them in another shape.
     heads = ("head",)
     starts_afresh = ("head",)
+    # Whether weights of its encoder's kind alone are a start for it, under "encoder".
+    starts_from_encoder = False
 
     # Of the feature maps that it gives, fine to coarse: pixels from one cell to the next, and
     # channels. () = it gives none.

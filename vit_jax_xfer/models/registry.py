@@ -6,6 +6,7 @@ import fnmatch
 import typing
 from typing import Any
 
+from vit_jax_xfer.models.dense.segmentation_network import SegmentationNetwork
 from vit_jax_xfer.models.filter.network import NETWORKS as FILTER_NETWORKS
 from vit_jax_xfer.models.filter.network import FilterViT
 from vit_jax_xfer.models.lifting.convex_lift import ConvexLiFT
@@ -51,6 +52,7 @@ def _entries() -> dict[str, tuple[type[Network], dict[str, Any]]]:
     for lift, module in (("lift", LiFT), ("convex_lift", ConvexLiFT)):
         entries[lift] = (module, {})
         entries |= {f"{lift}_patch{p}": (module, {"patch_size": p}) for p in LIFT_PATCH_SIZES}
+    entries["segmentation"] = (SegmentationNetwork, {})
     return entries
 
 
@@ -83,6 +85,7 @@ def create_model(name: str, **fields: Any) -> Network:
     A `mae_vit_*` takes the fields of its encoder and its own `decoder_*`. A published network's
     images are prepared for its `image_size`. Beside those of `list_models`, a name may be timm's in
     full, "vit_base_patch16_224.augreg_in21k": its size, and by its tag classes and preprocessing.
+    A dense network takes the name of its `backbone`, the fields of that one, and `lift`.
     ValueError for an unknown name or field, with the nearest that exists.
     """
     if name == STUDENT_LIKE:

@@ -20,10 +20,14 @@ def start_from(source: Network, variables: Variables, model: Network) -> Variabl
     """The part of `variables` that `model` can start from, a part of its own tree by collection.
 
     Takes the encoder of a MaskedAutoencoder for a classifier, resizes positions to the model's
-    grid, stacks or unstacks scanned blocks. ValueError names what does not come across.
+    grid, stacks or unstacks scanned blocks; of a network around an encoder that part alone where
+    the source is no such network. ValueError names what does not come across.
     """
     if type(source) is not type(model):
         source, variables = encoder_of(source, variables)
+    if type(source) is not type(model) and model.starts_from_encoder:
+        found = start_from(source, variables, model.encoder)
+        return {collection: {"encoder": tree} for collection, tree in found.items()}
     if type(source) is not type(model):
         raise ValueError(
             f"the weights of a {type(source).__name__}; a {type(model).__name__} starts only from "

@@ -77,7 +77,7 @@ _INVERTED_RESIDUAL = (
 
 
 def _rows(depth: Depth, start: str, *leaves: tuple[str, Kind]) -> tuple[Row, ...]:
-    return tuple(Row(start + name, kind, depth) for name, kind in leaves)
+    return tuple(Row(f"{start}({name})", kind, depth) for name, kind in leaves)
 
 
 LEAVES: tuple[Row, ...] = (
@@ -169,6 +169,21 @@ LEAVES: tuple[Row, ...] = (
         (r"(lateral|output)(_\d+)?/kernel", CONVOLUTION),
         (rf"((lateral|output)(_\d+)?_norm|up_norm_\d+)/{_NORM}", VECTOR),
     ),
+    # Heads of segmentation.
+    *_rows(
+        "end",
+        r"(pixel_head|auxiliary_heads_\d+|neck)/",
+        (r"([^/]+/)?conv/kernel|scale_\d_up_\d/kernel", CONVOLUTION),
+        (r"([^/]+/)?conv/bias|scale_\d_up_\d/bias", VECTOR),
+        (rf"([^/]+/)?(mask_|scale_\d_)?norm(_\d)?/{_NORM}", VECTOR),
+        (r"([^/]+/)?(scale_\d_)?norm(_\d)?/(mean|var)", STATISTICS),
+        ("(pixels/classify|embed|project_(cells|classes))/kernel", MATRIX),
+        ("(pixels/classify|embed)/bias", VECTOR),
+        ("class_tokens", TOKEN),
+        (f"decoder/blocks#/norm[12]/{_NORM}", VECTOR),
+    ),
+    *_rows("end", "pixel_head/decoder/blocks#/attention", *_ATTENTION),
+    *_rows("end", "pixel_head/decoder/blocks#/mlp", *_MLP),
 )
 
 # Before a leaf's own name may stand whose variables they are, the collection, and which network

@@ -9,7 +9,7 @@ from vit_jax_xfer.models.dense.segmentation_heads import (
     PixelClasses,
     SegmenterHead,
     SetrHead,
-    resized,
+    resized_map,
 )
 
 CLOSE = {"rtol": 2e-5, "atol": 2e-5}
@@ -23,7 +23,7 @@ def test_a_linear_head_on_four_layers_is_dinov2s(golden_case):
     maps = [case.arrays[f"layer{i}"] for i in range(4)]
     logits = LinearHead(7).apply(variables, maps)
     np.testing.assert_allclose(logits, case.arrays["logits"], **CLOSE)
-    upsampled = resized(logits, (84, 70))
+    upsampled = resized_map(logits, (84, 70))
     stride = int(case.arrays["upsampled_stride"])
     found = upsampled[:, ::stride, ::stride]
     np.testing.assert_allclose(found, case.arrays["upsampled"], **CLOSE)

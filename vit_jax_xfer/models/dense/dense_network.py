@@ -34,13 +34,15 @@ class DenseNetwork(Network):
     the encoder's.
     """
 
+    starts_from_encoder = True
+
     encoder: Network
     lift: FeatureDoubler | None = None
     layers: Layers = None  # of the encoder, whose maps are read; None = its own choice
 
     def setup(self) -> None:
         # The networks stay this one's own: parameters are not under "backbone".
-        self.backbone = MapBackbone(self.encoder, self.lift, self.layers)
+        self.backbone = MapBackbone(self.encoder, self.lift, self.layers_read)
 
     def encode(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, ...]:
         """The maps that the head reads, (B, h, w, C), fine to coarse."""
@@ -49,12 +51,20 @@ class DenseNetwork(Network):
     @property
     def strides(self) -> tuple[int, ...]:
         """Pixels from one cell to the next, for each map that the head reads."""
-        return tuple(stride for stride, _ in map_layout(self.encoder, self.lift, self.layers))
+        return tuple(stride for stride, _ in self._layout())
 
     @property
     def widths(self) -> tuple[int, ...]:
         """Channels of each map that the head reads."""
-        return tuple(width for _, width in map_layout(self.encoder, self.lift, self.layers))
+        return tuple(width for _, width in self._layout())
+
+    @property
+    def layers_read(self) -> Layers:
+        """The encoder's layers whose maps the head reads; None = the encoder's own choice."""
+        return self.layers
+
+    def _layout(self) -> tuple[tuple[int, int], ...]:
+        return map_layout(self.encoder, self.lift, self.layers_read)
 
     @property
     def depth(self) -> int:
@@ -95,6 +105,18 @@ class DenseNetwork(Network):
         own = {name: fields.pop(name) for name in self._own_fields() if name in fields}
         encoder = self.encoder.with_fields(**fields)
         return self.clone(encoder=encoder, **own) if own or encoder is not self.encoder else self
+
+    @nn.nowrap
+    def adapt(self, source: "DenseNetwork", variables: dict[str, Any]) -> dict[str, Any]:
+        if type(source.encoder) is not type(self.encoder):
+            raise ValueError(
+                f"backbone: a {source.encoder.kind}'s weights do not fit a {self.encoder.kind}"
+            )
+        found = self.encoder.adapt(source.encoder, source.encoder_variables(variables))
+        return {
+            name: {**collection, "encoder": found[name]} if name in found else collection
+            for name, collection in variables.items()
+        }
 
     @classmethod
     def keywords(cls) -> dict[str, dataclasses.Field]:

@@ -4,6 +4,7 @@ Each takes a tuple of maps (B, h, w, C), fine to coarse, and gives logits (B, h'
 a grid of its own; `segmentation_network.py` brings them to the image's size.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,7 +22,8 @@ Maps = Sequence[jax.Array]
 _CLASSIFIER_STD = 0.01
 
 
-def resized(x: jax.Array, size: tuple[int, int]) -> jax.Array:
+@functools.partial(jax.jit, static_argnums=1)  # under its own name, for multiply_adds.py
+def resized_map(x: jax.Array, size: tuple[int, int]) -> jax.Array:
     """Bilinear, half-pixel centres, no antialiasing: (B, h, w, C) → (B, *size, C)."""
     if x.shape[1:3] == tuple(size):
         return x
@@ -30,7 +32,7 @@ def resized(x: jax.Array, size: tuple[int, int]) -> jax.Array:
 
 def side_by_side(maps: Maps) -> jax.Array:
     """Maps at the size of the first, their channels one after the other."""
-    return jnp.concatenate([resized(x, maps[0].shape[1:3]) for x in maps], axis=-1)
+    return jnp.concatenate([resized_map(x, maps[0].shape[1:3]) for x in maps], axis=-1)
 
 
 class PixelClasses(nn.Module):
@@ -165,5 +167,5 @@ class SetrHead(nn.Module):
             x = ConvolutionNorm(self.width, bias=True, dtype=self.dtype, name=f"up_{i}")(x, train)
             if i == len(self.scales) - 1:
                 x = PixelClasses(self.num_classes, name="pixels")(x)
-            x = resized(x, (scale * x.shape[1], scale * x.shape[2]))
+            x = resized_map(x, (scale * x.shape[1], scale * x.shape[2]))
         return x

@@ -11,7 +11,7 @@ from vit_jax_xfer.models.dense.segmentation_heads import (
     ConvolutionNorm,
     Maps,
     PixelClasses,
-    resized,
+    resized_map,
     side_by_side,
 )
 from vit_jax_xfer.models.filter.convolution import adaptive_pool
@@ -62,11 +62,11 @@ class UPerNetHead(nn.Module):
         context = [coarsest]
         for side in POOL_SIDES:
             pooled = layer(adaptive_pool(coarsest, (side, side)), f"pool_{side}", 1)
-            context.append(resized(pooled, coarsest.shape[1:3]))
+            context.append(resized_map(pooled, coarsest.shape[1:3]))
         merged = [layer(x, f"lateral_{i}", 1) for i, x in enumerate(maps[:-1])]
         merged.append(layer(jnp.concatenate(context, axis=-1), "context"))
         for i in range(len(maps) - 1, 0, -1):
-            merged[i - 1] += resized(merged[i], merged[i - 1].shape[1:3])
+            merged[i - 1] += resized_map(merged[i], merged[i - 1].shape[1:3])
         levels = [layer(x, f"level_{i}") for i, x in enumerate(merged[:-1])]
         x = layer(side_by_side([*levels, merged[-1]]), "fuse")
         return PixelClasses(self.num_classes, self.dropout, name="pixels")(x, train)
