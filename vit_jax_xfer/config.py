@@ -34,6 +34,8 @@ def default_config(task: str, model: str, *, settings: dict[str, Any], **fields:
 
     config.data = ConfigDict()
     # digits | tfds:NAME | folder:PATH | npz:FILE | inaturalist2018:PATH (2017, 2019, 2021)
+    # boxes: coco:ROOT | coco:JSON:IMAGES | voc:PATH | yolo:DATA.yaml | yolo:IMAGES:LABELS:CLASSES
+    # masks of classes: ade20k:PATH | voc_masks:PATH | masks:IMAGES:MASKS | masks:…:CLASSES
     config.data.source = "tfds:imagenet2012"
     config.data.split = "train"
     # Which classes; so has config.unlabeled where it has the same source, and evaluation sets.
@@ -52,6 +54,10 @@ def default_config(task: str, model: str, *, settings: dict[str, Any], **fields:
     # Images that can't be read, of each stream: so many are skipped, by name and counted; one more
     # ends the run, with a checkpoint. What is found before the first step is refused.
     config.data.max_broken = 10
+    # Of images with objects: so many are kept, the largest, and each one's mask in the frame of its
+    # box has so many pixels a side; 0 = boxes alone.
+    config.data.max_boxes = 100
+    config.data.mask_size = 0
     config.data.tfds_dir = ""  # the folder of prepared tfds sets; "" = tfds' own default
 
     # A second stream of images, without labels, for tasks with a teacher. "" = none.

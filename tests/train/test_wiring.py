@@ -56,6 +56,8 @@ SECOND: dict[str, tuple[Any, dict[str, Any]]] = {
     "data.threads": (1, {}),
     "data.draft": (True, {}),
     "data.max_broken": (3, {}),
+    "data.max_boxes": (0, {}),
+    "data.mask_size": (-1, {}),
     "data.tfds_dir": ("/x", {}),
     "unlabeled.source": ("folder:/x", UNLABELED),
     "unlabeled.split": ("train[:900]", UNLABELED),

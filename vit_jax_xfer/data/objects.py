@@ -50,6 +50,11 @@ class Objects:
         return self.pick(~self.crowd)
 
 
+NO_OBJECTS = Objects(
+    np.zeros((0, 4)), np.zeros(0, np.int32), np.zeros(0, bool), np.zeros(0, bool), np.zeros(0), ()
+)
+
+
 class CheckedBoxes(NamedTuple):
     """good: (M,) bool, which boxes are kept. reasons: for each that is not, and for each that ends
     outside of the image, one of this file's; "" for the others."""

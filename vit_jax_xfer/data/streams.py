@@ -129,7 +129,7 @@ def _parsed(
 ) -> Pipeline:
     parsed = parse(pipeline) if isinstance(pipeline, str) else pipeline
     if targets is not None:
-        check_targets(source, targets.kind)
+        check_targets(source, targets)
         parsed = dataclasses.replace(parsed, form=targets)
     return parsed.in_bytes() if in_bytes else parsed
 

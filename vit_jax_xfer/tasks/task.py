@@ -56,6 +56,8 @@ class Task(abc.ABC):
     # the fields of a dataclass in it lie flat in the config.
     name: ClassVar[str]
     settings_type: ClassVar[type[Any]]
+    # What of its images' targets its batches hold: "boxes", "label_map", or "" for labels alone.
+    targets: ClassVar[str] = ""
     # For describing and saving the result, and for layer decay.
     model: Network
     frozen: Variables

@@ -9,7 +9,12 @@ from ml_collections import ConfigDict
 
 from vit_jax_xfer import data
 from vit_jax_xfer.data.finish import Finish
+from vit_jax_xfer.data.objects import NO_OBJECTS
 from vit_jax_xfer.data.row_maker import FIRST, ArrayShapes, first_arrays
+from vit_jax_xfer.data.sources.object_source import crowded_images
+from vit_jax_xfer.data.sources.source import check_targets
+from vit_jax_xfer.data.target_arrays import BOXES, TargetForm
+from vit_jax_xfer.tasks.registration import find_task
 from vit_jax_xfer.tasks.task import Batch
 from vit_jax_xfer.train.console import say_anywhere
 from vit_jax_xfer.train.evaluation_sets import (
@@ -85,7 +90,8 @@ class Inputs:
         rows, sources = {}, (self.train, self.unlabeled)
         for name, source in zip(_streams(self.config), sources, strict=False):
             first, rng = range(min(len(source), FIRST)), np.random.default_rng(0)
-            pipeline = data.parse_pipeline(pipeline_of(self.config, name)).in_bytes()
+            form = target_form(self.config) if name == "image" else None
+            pipeline = data.parse_pipeline(pipeline_of(self.config, name), form).in_bytes()
             rows[name] = first_arrays(source, pipeline, first, rng)
         return _batch_shapes(self.config, rows)
 
@@ -104,6 +110,7 @@ class Inputs:
                 batch_size=c.batch_size,
                 repeats=c.data.repeats,
                 parts=_mixing_groups(c),
+                targets=target_form(c),
                 **_place(c, start_step, 0),
             )
         ]
@@ -138,6 +145,7 @@ class Inputs:
             threads=self.config.data.threads,
             max_broken=self.config.data.max_broken,
             in_bytes=True,
+            targets=target_form(self.config),
         )
 
     @staticmethod
@@ -157,7 +165,14 @@ class Inputs:
         for name, chosen in self.eval_sets.items():
             what = "eval" if name == "eval" else f"eval {name}"
             sets.append((what, chosen.source, chosen.said() if labelled else ""))
-        return "\n".join(line for one in sets for line in _told(*one))
+        lines = [line for one in sets for line in _told(*one)]
+        form = target_form(self.config)
+        if form is not None and form.kind == BOXES:
+            crowded = crowded_images(self.train, form.max_boxes)
+            if crowded:
+                lines.append(f"train: {crowded} images have more than {form.max_boxes} objects, of "
+                             "which the largest are kept (data.max_boxes)")  # fmt: skip
+        return "\n".join(lines)
 
 
 class TrainBatches:
@@ -211,8 +226,10 @@ def batch_shapes(
     """The global training batch of a config, for images prepared to (H, W, 3), without a source."""
     rows = {}
     for name in _streams(config):
-        left = data.parse_pipeline(pipeline_of(config, name)).in_bytes()
-        picture = [{"image": np.zeros(image_shape, left.kind)}]
+        form = target_form(config) if name == "image" else None
+        left = data.parse_pipeline(pipeline_of(config, name), form).in_bytes()
+        nothing = {"objects": NO_OBJECTS, "label_map": np.zeros(image_shape[:2], np.uint8)}
+        picture = [{"image": np.zeros(image_shape, left.kind), **nothing}]
         only_left = dataclasses.replace(left, ops=())
         rows[name] = first_arrays(picture, only_left, [0], np.random.default_rng(0))
     return _batch_shapes(config, rows)
@@ -233,7 +250,7 @@ def _batch_shapes(
 def open_inputs(config: ConfigDict) -> Inputs:
     """Opens the data sets of a config; ValueError that names the field where one is amiss."""
     c = config
-    classes = c.data.classes
+    classes, form = c.data.classes, target_form(c)
     if c.data.max_broken < 0:
         raise ValueError(f"data.max_broken: got {c.data.max_broken}, expected 0 or more")
     if not 1 <= c.data.repeats <= c.batch_size:
@@ -250,7 +267,26 @@ def open_inputs(config: ConfigDict) -> Inputs:
         # Images of the classes that were left out must not come back in without their labels.
         same = classes if c.unlabeled.source == c.data.source else ""
         unlabeled = open_for("unlabeled", c.unlabeled.source, c.unlabeled.split, c, classes=same)
-    return Inputs(c, train, unlabeled, open_evaluation_sets(c, train.class_names))
+    inputs = Inputs(c, train, unlabeled, open_evaluation_sets(c, train.class_names))
+    if form is not None:
+        sources = {"data": train, **{one.field: one.source for one in inputs.eval_sets.values()}}
+        for field, source in sources.items():
+            try:
+                check_targets(source, form)
+            except ValueError as error:
+                raise ValueError(f"{field}.{error}") from None
+    return inputs
+
+
+def target_form(config: ConfigDict) -> TargetForm | None:
+    """The arrays of boxes, masks or maps in a batch of a config's task; None for labels alone."""
+    most, side = config.data.max_boxes, config.data.mask_size
+    try:
+        form = TargetForm(BOXES, most, side)
+    except ValueError as error:
+        raise ValueError(f"data.{error}") from None
+    kind = find_task(config.task["name"]).targets
+    return dataclasses.replace(form, kind=kind) if kind else None
 
 
 def _told(what: str, source: data.Source, more: str) -> list[str]:

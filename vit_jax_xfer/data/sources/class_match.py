@@ -94,6 +94,11 @@ class RenamedClasses:
         """The parent's, as of `targets_of`."""
         return targets_of(self.source)
 
+    @property
+    def without_outline(self) -> int:
+        """The parent's."""
+        return self.source.without_outline
+
     def target(self, index: int) -> Any:
         """The parent's."""
         return self.source.target(index)

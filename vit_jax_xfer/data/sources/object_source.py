@@ -1,6 +1,7 @@
 """Photographs with objects, whatever layout they come from, and what is left out of them."""
 
 import dataclasses
+import functools
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from vit_jax_xfer.data.images import height_width
 from vit_jax_xfer.data.objects import Objects, Outline, check_boxes
 from vit_jax_xfer.data.sources.decode import decode_image
 from vit_jax_xfer.data.sources.integrity import check_files
+from vit_jax_xfer.data.sources.source import Source
 from vit_jax_xfer.data.target_arrays import BOXES
 
 _NAMED = 3  # of what is left out for one reason
@@ -83,11 +85,11 @@ class ObjectSource:
         """-1 for each, int64 (N,): no image has one class."""
         return np.full(len(self), -1)
 
-    def crowded(self, most: int) -> int:
-        """How many photographs have more objects than `most`, crowds aside."""
-        owners = np.repeat(np.arange(len(self)), np.diff(self.starts))
-        counts = np.bincount(owners[~self.all_objects.crowd], minlength=len(self))
-        return int((counts > most).sum())
+    @functools.cached_property
+    def without_outline(self) -> int:
+        """Of how many objects, crowds aside, only a box is known."""
+        pairs = zip(self.all_objects.outlines, self.all_objects.crowd, strict=True)
+        return sum(outline is None and not crowd for outline, crowd in pairs)
 
 
 def make_object_source(
@@ -180,6 +182,12 @@ def _check_there(files: Sequence[Path], name: str) -> None:
 def _named(files: Sequence[object]) -> str:
     """The first files' names."""
     return ", ".join(map(str, files[:_NAMED])) + (", …" if len(files) > _NAMED else "")
+
+
+def crowded_images(source: Source, most: int) -> int:
+    """How many photographs of a source with boxes have more objects than `most`, crowds aside."""
+    counts = (len(source.target(index).targets) for index in range(len(source)))
+    return sum(count > most for count in counts)
 
 
 def check_split(split: str, given: Sequence[str], what: str) -> None:

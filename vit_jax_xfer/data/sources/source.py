@@ -5,6 +5,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from vit_jax_xfer.data.target_arrays import BOXES, LABEL_MAP, TargetForm
+
 
 class Source(Protocol):
     """Random access to decoded images with labels; picklable, since worker processes get a copy.
@@ -16,7 +18,8 @@ class Source(Protocol):
 
     A source with targets says which (`targets_of`): "boxes", where examples have "objects" too, an
     `Objects` with crowds, or "label_map", uint8 (h, w) class numbers, 255 = none. Its `target(i)`
-    is that entry without the image's pixels.
+    is that entry without the image's pixels. without_outline: of how many objects, crowds aside,
+    only a box is known.
     """
 
     name: str
@@ -38,13 +41,18 @@ def targets_of(source: Source) -> str:
     return getattr(source, "targets", "")
 
 
-def check_targets(source: Source, kind: str) -> None:
-    """ValueError where a source's targets are of another kind."""
-    if targets_of(source) != kind:
-        what = {"boxes": "boxes", "label_map": "maps of classes"}
+def check_targets(source: Source, form: TargetForm) -> None:
+    """ValueError where a source hasn't the targets of a form."""
+    if targets_of(source) != form.kind:
+        what = {BOXES: "boxes", LABEL_MAP: "maps of classes"}
         raise ValueError(
             f"source: {source.name} has {what.get(targets_of(source), 'labels alone')}, expected "
-            f"{what[kind]}"
+            f"{what[form.kind]}"
+        )
+    if form.kind == BOXES and form.mask_size and (boxes := source.without_outline):
+        raise ValueError(
+            f"source: {source.name} has {boxes} objects with a box alone, and masks are asked for; "
+            "data.mask_size=0 learns from boxes"
         )
 
 
@@ -76,6 +84,11 @@ class Subset:
     def targets(self) -> str:
         """The parent's, as of `targets_of`."""
         return targets_of(self.source)
+
+    @property
+    def without_outline(self) -> int:
+        """The parent's."""
+        return self.source.without_outline
 
     def target(self, index: int) -> Any:
         """The parent's."""
