@@ -110,11 +110,11 @@ class Frame:
         Of the pixel in which the middle of each of the image's lies.
         """
         m = self.move
-        rows = np.floor((np.arange(m.height) + 0.5 - m.shift_y) / m.scale_y).astype(int)
-        columns = np.floor((np.arange(m.width) + 0.5 - m.shift_x) / m.scale_x).astype(int)
+        ys, xs = np.arange(m.height) + 0.5, np.arange(m.width) + 0.5
+        rows = np.floor((ys - m.shift_y) / m.scale_y).astype(int)
+        columns = np.floor((xs - m.shift_x) / m.scale_x).astype(int)
         height, width = ids.shape
         found = ids[np.clip(rows, 0, height - 1)[:, None], np.clip(columns, 0, width - 1)]
-        ys, xs = np.arange(m.height) + 0.5, np.arange(m.width) + 0.5
         top, left, bottom, right = self.seen
         there = ((ys > top) & (ys < bottom))[:, None] & ((xs > left) & (xs < right))
         return np.where(there, found, ids.dtype.type(void))
