@@ -87,8 +87,8 @@ def test_a_map_is_as_pillow_makes_it():
     whole = np.asarray(Image.fromarray(labels).resize((52, 94), Image.Resampling.NEAREST))
     np.testing.assert_array_equal(frame.label_map(labels, 255), whole)
     cut = frame.then(cropped(-3, 20, 40, 40)).then(mirrored(40, 40)).label_map(labels, 255)
-    np.testing.assert_array_equal(cut[3:, 8 :], whole[:37, 20:][:, ::-1])
-    assert (cut[:3] == 255).all() and (cut[:, : 8] == 255).all()
+    np.testing.assert_array_equal(cut[3:, 8:], whole[:37, 20:][:, ::-1])
+    assert (cut[:3] == 255).all() and (cut[:, :8] == 255).all()
 
 
 def test_what_an_op_cut_off_does_not_come_back():

@@ -144,6 +144,6 @@ def coco_results(
             if one.outlines is not None:
                 counts = one.outlines[row]["counts"]
                 text = counts.decode() if isinstance(counts, bytes) else counts
-                entry["segmentation"] = {"size": list(one.size), "counts": text}
+                entry["segmentation"] = {"size": [int(side) for side in one.size], "counts": text}
             entries.append(entry)
     return entries

@@ -48,7 +48,7 @@ def on_photographs(rows: Mapping[str, np.ndarray], masks: bool = True) -> list[F
                 "boxes, scores: some detections are no numbers; did the training diverge?"
             )
         height, width = (int(side) for side in rows["original"][row])
-        content = np.asarray(rows["content"][row], np.float64)
+        content = np.maximum(np.asarray(rows["content"][row], np.float64), 1e-9)  # 0 on padding
         scale = np.tile((width / content[1], height / content[0]), 2)
         boxes = np.clip(boxes * scale, 0, (width, height) * 2)
         order = np.argsort(-scores, kind="stable")

@@ -1,0 +1,73 @@
+"""VOC's boxes and class masks as sources."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.data.object_sets import write_photograph
+from vit_jax_xfer import data
+
+
+def write_voc(root, names=("a", "b"), objects="", lists=()):
+    for name in names:
+        write_photograph(root / "JPEGImages" / f"{name}.png")
+        (root / "Annotations").mkdir(exist_ok=True)
+        text = f"<annotation>{objects}</annotation>"
+        (root / "Annotations" / f"{name}.xml").write_text(text)
+    for split, listed in dict(lists).items():
+        file = root / "ImageSets" / "Main" / f"{split}.txt"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("\n".join(listed))
+    return root
+
+
+def entry(name, box=(1, 1, 10, 20), difficult=0):
+    edges = "".join(
+        f"<{e}>{v}</{e}>" for e, v in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)
+    )
+    return (
+        f"<object><name>{name}</name><difficult>{difficult}</difficult><bndbox>{edges}</bndbox>"
+        "</object>"
+    )
+
+
+def test_boxes(tmp_path):
+    root = write_voc(
+        tmp_path / "VOCdevkit" / "VOC2007",
+        objects=entry("dog", (3, 5, 10, 20)) + entry("cat", difficult=1),
+        lists={"train": ["b"], "val": ["a", "b"]},
+    )
+    source = data.open_source(f"voc:{root.parent}", "validation")
+    assert len(source) == 2 and source.num_classes == 20
+    objects = source[0]["objects"]
+    np.testing.assert_array_equal(objects.boxes, [(2, 4, 10, 20), (0, 0, 10, 20)])
+    assert [source.class_names[label] for label in objects.labels] == ["dog", "cat"]
+    assert objects.hard.tolist() == [False, True] and source.without_outline == 4
+    with pytest.raises(ValueError, match="the splits are: train, val"):
+        data.open_source(f"voc:{root}", "test")
+
+
+def test_classes_of_ones_own(tmp_path):
+    source = data.open_source(f"voc:{write_voc(tmp_path, objects=entry('pea') + entry('bean'))}")
+    assert source.class_names == ("bean", "pea")
+    with pytest.raises(
+        ValueError, match="got 'validation', but .*without ImageSets/Main, is one li"
+    ):
+        data.open_source(f"voc:{tmp_path}", "validation")
+    write_voc(tmp_path, objects=entry(""))
+    with pytest.raises(ValueError, match=r"^spec: .*a\.xml: an object has no name"):
+        data.open_source(f"voc:{tmp_path}")
+
+
+def test_masks(tmp_path):
+    ids = np.zeros((40, 60), np.uint8)
+    ids[:4], ids[4:9] = 255, 20
+    for name in "ab":
+        write_photograph(tmp_path / "JPEGImages" / f"{name}.png")
+        picture = Image.fromarray(ids, "P")
+        picture.putpalette([i % 256 for i in range(768)])
+        (tmp_path / "SegmentationClass").mkdir(exist_ok=True)
+        picture.save(tmp_path / "SegmentationClass" / f"{name}.png")
+    source = data.open_source(f"voc_masks:{tmp_path}")
+    assert source.class_names[0] == "background" and source.num_classes == 21
+    np.testing.assert_array_equal(source[1]["label_map"], ids)
