@@ -24,8 +24,8 @@ SAME = {
         "depth": DEPTH,
         "num_heads": 2,
         "mlp_dim": 24,
-        "image_size": 8,
-        "patch_size": 4,
+        "image_size": 32,
+        "patch_size": 16,
     },
     **{"norm_eps": 1e-6, "activation": "gelu", "kernel_init": "truncated_normal"},
     **{"layer_scale": 1.0, "registers": 1, "position_resize": "bicubic", "rotary": "none"},
@@ -45,6 +45,7 @@ MORE = {
     "UPerNet on LiFT": ("segmentation", {"head": "upernet", "channels": 8, "lift": "lift"}),
     "UPerNet": ("segmentation", {"head": "upernet", "channels": 8}),
     "Segmenter": ("segmentation", {"head": "segmenter"}),
+    "centre detector of several maps": ("centre_detector", {"backbone": "filter_vit_micro"}),
     "SETR": ("segmentation", {"head": "setr_pup", "channels": 8}),
 }
 

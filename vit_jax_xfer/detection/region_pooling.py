@@ -99,33 +99,35 @@ def _pool(
         sides = jnp.maximum(sides, 1.0)
     rows = _taps(scaled[:, 1], sides[:, 1], height, size, sampling_ratio)
     columns = _taps(scaled[:, 0], sides[:, 0], width, size, sampling_ratio)
-    total = 0.0
-    # The mean of bilinear samples on a grid is a product of a row's taps and a column's; one pair
-    # after the other, so that nothing of all taps at once is kept.
-    for row, row_weight in rows:
-        for column, column_weight in columns:
-            index = start[:, None, None] + (row * width[:, None])[:, :, None] + column[:, None, :]
-            weight = row_weight[:, :, None] * column_weight[:, None, :]
-            total += flat[index] * weight[..., None].astype(flat.dtype)
-    return total
+
+    def add(total: jax.Array, row: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        cell, row_weight = row
+        first = start[:, None] + cell * width[:, None]
+        index = first[:, :, None] + columns[0][:, :, None]  # taps, N, size, size
+        weight = (row_weight[:, :, None] * columns[1][:, :, None]).astype(flat.dtype)
+        return total + (flat[index] * weight[..., None]).sum(0), None
+
+    # The mean of bilinear samples on a grid is a product of a row's taps and a column's: rows one
+    # after the other, so that no array holds all taps.
+    shape = (len(boxes), size, size, channels)
+    return jax.lax.scan(add, jnp.zeros(shape, flat.dtype), rows)[0]
 
 
 def _taps(
     start: jax.Array, side: jax.Array, cells: jax.Array, size: int, sampling_ratio: int
-) -> list[tuple[jax.Array, jax.Array]]:
-    """The cells that bins read along one axis, and their weights: pairs of (N, size) arrays.
+) -> tuple[jax.Array, jax.Array]:
+    """The cells that bins read along one axis, and their weights: (taps, N, size) each.
 
     start, side: of the boxes, in cells. cells: how many the map has.
     """
-    found = []
     last = (cells - 1)[:, None]
-    for i in range(sampling_ratio):
-        steps = jnp.arange(size) + (i + 0.5) / sampling_ratio
-        place = start[:, None] + steps * (side / size)[:, None]
-        inside = (place >= -1) & (place <= last + 1)  # False for NaN
-        place = jnp.where(inside, jnp.clip(place, 0, last), 0.0)
-        low = jnp.minimum(place.astype(jnp.int32), last)
-        share = place - low
-        for cell, weight in ((low, 1 - share), (jnp.minimum(low + 1, last), share)):
-            found.append((cell, jnp.where(inside, weight, 0.0) / sampling_ratio))
-    return found
+    step = (jnp.arange(sampling_ratio) + 0.5) / sampling_ratio
+    steps = jnp.arange(size) + step[:, None, None]
+    place = start[:, None] + steps * (side / size)[:, None]
+    inside = (place >= -1) & (place <= last + 1)  # False for NaN
+    place = jnp.where(inside, jnp.clip(place, 0, last), 0.0)
+    low = jnp.minimum(place.astype(jnp.int32), last)
+    share = place - low
+    cell = jnp.concatenate([low, jnp.minimum(low + 1, last)])
+    weight = jnp.concatenate([1 - share, share]) / sampling_ratio
+    return cell, jnp.where(jnp.concatenate([inside, inside]), weight, 0.0)

@@ -6,6 +6,7 @@ import fnmatch
 import typing
 from typing import Any
 
+from vit_jax_xfer.models.dense.detector import Detector
 from vit_jax_xfer.models.dense.segmentation_network import SegmentationNetwork
 from vit_jax_xfer.models.filter.network import NETWORKS as FILTER_NETWORKS
 from vit_jax_xfer.models.filter.network import FilterViT
@@ -52,6 +53,9 @@ def _entries() -> dict[str, tuple[type[Network], dict[str, Any]]]:
     for lift, module in (("lift", LiFT), ("convex_lift", ConvexLiFT)):
         entries[lift] = (module, {})
         entries |= {f"{lift}_patch{p}": (module, {"patch_size": p}) for p in LIFT_PATCH_SIZES}
+    entries["mask_rcnn"] = (Detector, {"head": "regions"})
+    entries["cascade_mask_rcnn"] = (Detector, {"head": "cascade"})
+    entries["centre_detector"] = (Detector, {"head": "centres", "pyramid_width": 96})
     entries["segmentation"] = (SegmentationNetwork, {})
     return entries
 

@@ -169,6 +169,22 @@ LEAVES: tuple[Row, ...] = (
         (r"(lateral|output)(_\d+)?/kernel", CONVOLUTION),
         (rf"((lateral|output)(_\d+)?_norm|up_norm_\d+)/{_NORM}", VECTOR),
     ),
+    # Heads of detection: proposals, boxes, masks; cells around the middles of objects.
+    *_rows(
+        "end",
+        "",
+        (r"proposal_head/conv_\d+/kernel", CONVOLUTION),
+        (r"proposal_head/conv_\d+/bias", VECTOR),
+        (r"(box|mask)_head(_\d+)?/convolutions/conv_\d+/kernel", CONVOLUTION),
+        (rf"(box|mask)_head(_\d+)?/convolutions/norm_\d+/{_NORM}", VECTOR),
+        ("mask_head/up/kernel", CONVOLUTION),
+        ("mask_head/up/bias", VECTOR),
+        (r"(proposal_head|(box|mask|centre)_predictor(_\d+)?|box_head_\d+)/[a-z]+/kernel", MATRIX),
+        (r"(proposal_head|(box|mask|centre)_predictor(_\d+)?|box_head_\d+)/[a-z]+/bias", VECTOR),
+        (r"(class|box)_tower_\d+/depthwise/kernel", CONVOLUTION),
+        (r"(class|box)_tower_\d+/project/kernel", MATRIX),
+        (rf"(class|box)_tower_\d+/norm/{_NORM}", VECTOR),
+    ),
     # Heads of segmentation.
     *_rows(
         "end",
