@@ -11,6 +11,8 @@ from typing import Any
 
 import jax
 
+from vit_jax_xfer.explain.progress import Progress
+
 # Thread pools wait actively for a while after a call, which would slow the next contender.
 REST_S = 0.02
 
@@ -23,14 +25,16 @@ def alternate(contenders: dict[str, Callable[[], Any]], rounds: int) -> dict[str
     """
     times: dict[str, list[float]] = {name: [] for name in contenders}
     names = list(contenders)
-    for turn in range(rounds + 1):
-        for name in names if turn % 2 else reversed(names):
-            contenders[name]()
-            begin = time.perf_counter()
-            contenders[name]()
-            if turn:  # the first round warms up
-                times[name].append(1e3 * (time.perf_counter() - begin))
-            time.sleep(REST_S)
+    with Progress(rounds + 1, "rounds") as progress:
+        for turn in range(rounds + 1):
+            for name in names if turn % 2 else reversed(names):
+                contenders[name]()
+                begin = time.perf_counter()
+                contenders[name]()
+                if turn:  # the first round warms up
+                    times[name].append(1e3 * (time.perf_counter() - begin))
+                time.sleep(REST_S)
+            progress.report(turn + 1)
     return times
 
 
