@@ -141,16 +141,17 @@ def attention_scores(
     """scale · q kᵀ + bias before the softmax, (B, H, T, S) float32."""
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     wide = _wide(q.dtype)
-    scores = scale * jnp.einsum("bthd,bshd->bhts", q, k, preferred_element_type=wide)
+    q, k = (jnp.swapaxes(x, 1, 2) for x in (q, k))  # as `_rows`, and as fast
+    scores = scale * jnp.einsum("bhtd,bhsd->bhts", q, k, preferred_element_type=wide)
     return scores if bias is None else scores + bias.astype(wide)
 
 
 def apply_map(weights: jax.Array, v: jax.Array) -> jax.Array:
     """A map (B, H, T, S) times values (B, S, H, e) → (B, T, H, e) in v's dtype."""
-    out = jnp.einsum(
-        "bhts,bshe->bthe", weights.astype(v.dtype), v, preferred_element_type=_wide(v.dtype)
-    )
-    return out.astype(v.dtype)
+    values = jnp.swapaxes(v, 1, 2)
+    weights = weights.astype(v.dtype)
+    out = jnp.einsum("bhts,bhse->bhte", weights, values, preferred_element_type=_wide(v.dtype))
+    return jnp.swapaxes(out, 1, 2).astype(v.dtype)
 
 
 def _rows(
