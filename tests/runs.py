@@ -22,7 +22,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 ROOT = pathlib.Path(__file__).parent.parent
-CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
+# Configs whose images have boxes or masks, which no small variant's have; see tiny_dense.
+DENSE = ("detection", "segmentation")
+CONFIGS = sorted({path.stem for path in (ROOT / "configs").glob("*.py")} - set(DENSE))
 
 # Every field that makes a digits config tiny; the model's are the same for teacher and student.
 TINY: dict[str, Any] = {
@@ -82,6 +84,24 @@ def tiny_config(name: str, arg: str = "digits", **fields: Any):
     """A config of configs/ for a tiny run in this process."""
     config = load_config(name, arg)
     for field, value in tiny_fields(name, **fields).items():
+        *sections, last = field.split(".")
+        functools.reduce(operator.getitem, sections, config)[last] = value
+    return config
+
+
+def tiny_dense(name: str, source: str, form: str = "coco128", **fields: Any):
+    """A small form of a config of DENSE for a tiny run on a source, images of 16 pixels.
+
+    A ViT of two blocks on patches of 4 pixels; one device's batches.
+    """
+    config = load_config(name, form)
+    tiny = {key: x for key, x in TINY.items() if key.split(".")[0] not in ("eval", "batch_size")}
+    tiny |= {"model.backbone": "vit_micro_patch4", "model.image_size": 16, "batch_size": 8}
+    tiny |= {"data.source": source, "eval.batch_size": 8, "eval.split": "val"}
+    tiny |= {"data.pipeline": "flip|normalize", "eval.pipeline": "resize_pad(16)|normalize"}
+    tiny |= {"data.threads": 0, "eval.every": 0}
+    given = {key.replace("__", "."): value for key, value in fields.items()}
+    for field, value in {**tiny, **given}.items():
         *sections, last = field.split(".")
         functools.reduce(operator.getitem, sections, config)[last] = value
     return config

@@ -119,7 +119,7 @@ def default_config(task: str, model: str, *, settings: dict[str, Any], **fields:
     config.explain.methods = FieldReference((), field_type=object)
 
     config.optim = ConfigDict()
-    config.optim.name = "adamw"  # adamw | lamb | lars
+    config.optim.name = "adamw"  # adamw | lamb | lars | sgd
     config.optim.lr = 1e-3  # the peak
     config.optim.end_lr = 0.0
     config.optim.lr_for_batch = 0  # the peak is for this batch size and grows with it; 0 = as it is
@@ -130,10 +130,14 @@ def default_config(task: str, model: str, *, settings: dict[str, Any], **fields:
     config.optim.cosine_epochs = placeholder(float)  # then end_lr stays; None = the whole run
     # When the rate moves: step | epoch (timm) | epoch_late (DeiT) | epoch_after_warmup (FilterViT)
     config.optim.moves = "step"
+    # Of a fall as (1 - x)^power in place of the cosine, x from 0 to 1 ("poly"); None = the cosine.
+    config.optim.poly_power = placeholder(float)
+    # Shares of the run from which on the rate is a tenth of what it was, in place of the cosine.
+    config.optim.drops = ()
     config.optim.weight_decay = 0.05
     config.optim.b1 = 0.9  # of AdamW and LAMB, as b2
     config.optim.b2 = 0.999
-    config.optim.momentum = 0.9  # of LARS, as trust_coefficient
+    config.optim.momentum = 0.9  # of LARS, as trust_coefficient, and of SGD
     config.optim.trust_coefficient = 0.001
     config.optim.layer_decay = 1.0  # each layer towards the input learns slower by this factor
     # What has the whole rate then: the head (MAE) | last_block, with the head (the published

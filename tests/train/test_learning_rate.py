@@ -97,6 +97,17 @@ def config(**fields):
     return made
 
 
+def test_a_fall_by_a_power_and_one_in_tenths():
+    poly = learning_rate(1e-3, 1e-5, 2, 12, power=0.9)
+    for step in (2, 7, 11, 12):
+        wanted = (1e-3 - 1e-5) * (1 - (step - 2) / 10) ** 0.9 + 1e-5
+        assert float(poly(step)) == pytest.approx(wanted, rel=1e-5)
+    assert float(poly(1)) == pytest.approx(5e-4)
+    tenths = learning_rate(1e-3, 0.0, 2, 100, drops=[89, 96])
+    found = [float(tenths(step)) for step in (2, 88, 89, 95, 96, 99)]
+    assert found == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4, 1e-5, 1e-5])
+
+
 def test_the_fields_of_a_config():
     made = config(
         lr=1e-3, end_lr=1e-4, lr_for_batch=256, warmup_epochs=1.0, warmup_from=1e-5,
@@ -114,6 +125,9 @@ def test_the_fields_of_a_config():
         ({"moves": "day"}, "optim.moves: got 'day', expected one of step, epoch, epoch_late"),
         ({"cosine_from": "end"}, "optim.cosine_from: got 'end', expected one of warmup, start"),
         ({"warmup_from": -1.0}, "optim.warmup_from: got -1.0, expected 0 or more"),
+        ({"poly_power": 0.0}, "optim.poly_power: got 0.0, expected more than 0"),
+        ({"drops": (0.9, 0.5)}, r"optim.drops: got \(0.9, 0.5\), expected rising shares"),
+        ({"drops": (0.9,), "poly_power": 1.0}, "optim.drops, optim.poly_power: two ways"),
         ({"cosine_epochs": 5.0}, "optim.cosine_epochs: 25 steps, expected more than the 0 of"),
         ({"cosine_epochs": 1.0, "warmup_epochs": 1.0}, "optim.cosine_epochs: 5 steps, expected"),
     ],

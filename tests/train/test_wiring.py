@@ -102,6 +102,8 @@ SECOND: dict[str, tuple[Any, dict[str, Any]]] = {
     "optim.cosine_from": ("start", {}),
     "optim.cosine_epochs": (1.0, {"steps": None, "epochs": 2.0}),
     "optim.moves": ("epoch", {}),
+    "optim.poly_power": (0.9, {}),
+    "optim.drops": ((0.5,), {}),
     "optim.weight_decay": (0.1, {}),
     "optim.b1": (0.8, {}),
     "optim.b2": (0.95, {}),

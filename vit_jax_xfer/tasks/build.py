@@ -6,7 +6,9 @@ from vit_jax_xfer.tasks.distillation import FeatureDistillation, LogitDistillati
 from vit_jax_xfer.tasks.ensemble import Ensemble, load_member, load_run
 from vit_jax_xfer.tasks.feature_upsampling import FeatureUpsampling
 from vit_jax_xfer.tasks.masked_pretraining import MaskedPretraining
+from vit_jax_xfer.tasks.object_detection import Detection
 from vit_jax_xfer.tasks.registration import TASKS, build_task, find_task, register, task_settings
+from vit_jax_xfer.tasks.semantic_segmentation import Segmentation
 from vit_jax_xfer.tasks.supervised import Classification
 
 __all__ = [
@@ -27,6 +29,8 @@ for task in (
     LogitDistillation,
     FeatureDistillation,
     FeatureUpsampling,
+    Detection,
+    Segmentation,
     Ensemble,
 ):
     register(task)

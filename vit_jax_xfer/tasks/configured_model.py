@@ -35,7 +35,7 @@ def model_fields(
     kind = network_class(config["name"])
     if "image_size" in kind.keywords():
         fields.setdefault("image_size", height if height == width else (height, width))
-    if kind.predicts == "classes":
+    if kind.predicts in ("classes", "masks", "boxes"):
         fields.setdefault("num_classes", num_classes)
     return fields
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from vit_jax_xfer.evaluate.classification import distribution
@@ -18,6 +19,9 @@ from vit_jax_xfer.models.protocol import Network
 
 if TYPE_CHECKING:  # tasks import where there are no configs
     from ml_collections import ConfigDict
+
+    from vit_jax_xfer.data.sources.class_match import ClassMatch
+    from vit_jax_xfer.data.sources.source import Source
 
 Variables = dict[str, Any]
 Batch = Mapping[str, jax.Array]
@@ -43,6 +47,16 @@ class Shown(NamedTuple):
 
     network: Network
     applied: Callable[[Variables, Variables, jax.Array], tuple[Variables, jax.Array]]
+
+
+class Scorer(Protocol):
+    """Makes figures of what a task tells of each image of an evaluation set."""
+
+    def add(self, rows: Mapping[str, np.ndarray]) -> None:
+        """Takes the rows of some images of all processes; "index" (B,) says which images."""
+
+    def figures(self) -> dict[str, float]:
+        """The figures of all images so far."""
 
 
 class Task(abc.ABC):
@@ -104,8 +118,25 @@ class Task(abc.ABC):
 
         `scored`, (K,) bool where a set asks for it, says which classes can be predicted.
         The loop divides the sums of a whole data set by its count, so that no figure depends on
-        the batch size or on the number of devices.
+        the batch size or on the number of devices. Sums that are arrays go to `figures`, and what
+        is told of each image, under "rows", {name: (B, …)}, to the task's `scorer`.
         """
+
+    def figures(self, sums: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """The figures of a whole data set from those of its sums that are arrays, float64."""
+        raise TypeError(f"{type(self).__name__} sums up numbers alone")
+
+    def scorer(self, source: Source, match: ClassMatch) -> Scorer | None:
+        """What makes figures of the rows of an evaluation set; None where the task tells none.
+
+        match: the set's classes to the model's. ValueError where what it needs is missing.
+        """
+        return None
+
+    @property
+    def metrics(self) -> tuple[str, ...] | None:
+        """The names of an evaluation's figures; None = those of the sums."""
+        return None
 
     def predict(self, variables: Variables, frozen: Variables, images: jax.Array) -> jax.Array:
         """Logits (B, K) float32 at evaluation."""

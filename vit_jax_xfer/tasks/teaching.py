@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # tasks import where there are no configs
 
 
 @dataclasses.dataclass(frozen=True)
-class TeacherSettings:
+class TeacherFields:
     """Where the teacher comes from, and how much it weighs: fields of every task with one."""
 
     teacher: str = ""  # a run's folder or checkpoint, or any file that load_pretrained reads
@@ -38,9 +38,15 @@ class TeacherSettings:
     teacher_image_size: int = 0  # pixels; 0 = the student's, -1 = what gives the student's grid
     teacher_mean: tuple[float, ...] | None = None  # of pixels in [0, 1]; None = its own
     teacher_std: tuple[float, ...] | None = None  # preprocessing, where it has one, else ours
-    weight: float = 1.0  # of the teacher's loss beside the labels' cross-entropy
-    label_smoothing: float = 0.0
+    weight: float = 1.0  # of the teacher's loss beside that of the labels
     unlabeled_weight: float = 1.0  # of an unlabelled image's loss beside a labelled one's
+
+
+@dataclasses.dataclass(frozen=True)
+class TeacherSettings(TeacherFields):
+    """The fields of a task that learns the classes of images beside."""
+
+    label_smoothing: float = 0.0
 
 
 @dataclasses.dataclass
@@ -109,19 +115,13 @@ class TeachingTask(Task):
     def loss(
         self, variables: Variables, frozen: Variables, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, Aux]:
-        images, weights = batch["image"], jnp.ones(batch["image"].shape[0])
-        if "unlabeled" in batch:
-            numbers = images.shape[0], batch["unlabeled"].shape[0]
-            images = join_rows(images, batch["unlabeled"])
-            extra = jnp.full(numbers[1], self.settings.unlabeled_weight)
-            weights = join_rows(weights, extra)
-        logits, losses = self.teach(variables, frozen, images, True, {"dropout": key})
-        if "unlabeled" in batch:
-            logits = first_rows(logits, *numbers)
+        seen = Seen.of(batch, self.settings.unlabeled_weight)
+        logits, losses = self.teach(variables, frozen, seen.images, True, {"dropout": key})
+        logits = seen.labelled(logits)
         label_loss = smoothed_cross_entropy(
             logits, batch["label"], self.settings.label_smoothing
         ).mean()
-        teacher_loss = (losses * weights).sum() / weights.sum()
+        teacher_loss = seen.mean(losses)
         metrics = {
             "label_loss": label_loss,
             "teacher_loss": teacher_loss,
@@ -159,6 +159,37 @@ class TeachingTask(Task):
                 f"task.teacher_image_size: {height}×{width} pixels are not a whole number of the "
                 f"teacher's {patch}-pixel patches; give another size, or -1"
             )
+
+
+class Seen(NamedTuple):
+    """The images of a batch that a teacher's loss is taken on, and what each of them weighs.
+
+    images: (A + B, H, W, 3), the labelled and the unlabelled ones, see `join_rows`.
+    """
+
+    images: jax.Array
+    weights: jax.Array
+    numbers: tuple[int, int]
+
+    @classmethod
+    def of(cls, batch: Batch, unlabeled_weight: float) -> "Seen":
+        """Those of a batch; an unlabelled image weighs so much beside a labelled one."""
+        images = batch["image"]
+        weights = jnp.ones(images.shape[0])
+        if "unlabeled" not in batch:
+            return cls(images, weights, (images.shape[0], 0))
+        numbers = images.shape[0], batch["unlabeled"].shape[0]
+        extra = jnp.full(numbers[1], unlabeled_weight)
+        joined = join_rows(images, batch["unlabeled"]), join_rows(weights, extra)
+        return cls(*joined, numbers)
+
+    def labelled(self, rows: jax.Array) -> jax.Array:
+        """The labelled images' rows of what was made of all, (A + B, …) → (A, …)."""
+        return first_rows(rows, *self.numbers) if self.numbers[1] else rows
+
+    def mean(self, losses: jax.Array) -> jax.Array:
+        """The mean of losses (A + B,), by weight."""
+        return (losses * self.weights).sum() / self.weights.sum()
 
 
 def join_rows(first: jax.Array, second: jax.Array) -> jax.Array:

@@ -1,13 +1,14 @@
 """Data sets through a task: sums over images on the device, divided once at the end."""
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
 from vit_jax_xfer.data.finish import NOTHING, Finish
-from vit_jax_xfer.tasks.task import Batch, Task, Variables
+from vit_jax_xfer.tasks.task import Batch, Scorer, Task, Variables
 from vit_jax_xfer.train.evaluation_sets import EvaluationSet
 from vit_jax_xfer.train.inputs import Inputs
 from vit_jax_xfer.train.sharding import place, replicated, to_device
@@ -28,7 +29,11 @@ class Evaluator:
         def sums(
             variables: Variables, frozen: Variables, batch: Batch, finish: Finish
         ) -> dict[str, jax.Array]:
-            return task.evaluate(variables, frozen, finish(batch))
+            found = task.evaluate(variables, frozen, finish(batch))
+            if "rows" in found:
+                of_image = {name: batch[name] for name in ("index", "mask")}
+                found = {**found, "rows": {**found["rows"], **of_image}}
+            return found
 
         self._sums = jax.jit(sums, out_shardings=replicated(mesh), static_argnums=3)
 
@@ -46,14 +51,22 @@ class Evaluator:
         batches: Batches,
         classes: EvaluationSet | None = None,
     ) -> dict[str, float]:
-        """Each sum of `sums` divided by the number of images, as floats.
+        """Each sum of `sums` divided by the number of images, as floats, and the task's figures.
 
         Of a set also "broken", how many of its images can't be read and are in no figure, where
         there are some.
         """
-        added = self.sums(variables, frozen, batches, classes)
+        scorer = None
+        if classes is not None and self._task.needs_labels:
+            scorer = self._task.scorer(classes.source, classes.match)
+        added = self.sums(variables, frozen, batches, classes, scorer)
         count = added.pop("count")
+        arrays = {name: added.pop(name) for name in list(added) if np.ndim(added[name])}
         results = {name: value / count for name, value in added.items()}
+        if arrays:
+            results |= self._task.figures(arrays)
+        if scorer is not None:
+            results |= scorer.figures()
         if classes is not None and (broken := len(classes.source) - round(count)) > 0:
             results["broken"] = broken
         return results
@@ -64,36 +77,50 @@ class Evaluator:
         frozen: Variables,
         batches: Batches,
         classes: EvaluationSet | None = None,
-    ) -> dict[str, float]:
+        scorer: Scorer | None = None,
+    ) -> dict[str, Any]:
         """The task's sums over all images that can be read, and their number as "count".
 
-        batches: this process's rows, padded to one size, with "mask" false on padding. classes: the
-        set whose numbers the labels are and whose pipeline leaves the images to be finished; None =
-        labels are the model's, images finished. ValueError without an image.
+        Floats, and arrays float64 where the task has such. batches: this process's rows, padded to
+        one size, with "mask" false on padding. classes: the set whose numbers the labels are and
+        whose pipeline leaves the images to be finished; None = labels are the model's, images
+        finished. scorer: gets what the task tells of each image.
+        ValueError without an image.
         """
         totals, scored, finish = [], None, NOTHING if classes is None else classes.finish
-        if classes is not None and self._task.needs_labels:
+        labelled = classes is not None and self._task.needs_labels
+        if labelled:
             scored = classes.scored(self._task.model.num_classes)
             scored = None if scored is None else place(scored, replicated(self._mesh))
         for number, rows in enumerate(self._watched(batches)):
             local = len(rows["mask"])
             start = (number * jax.process_count() + jax.process_index()) * local
             rows = {**rows, "index": np.arange(start, start + local, dtype=np.int32)}
-            if classes is not None and self._task.needs_labels:
-                rows["label"] = classes.labels(rows)
+            if labelled:
+                rows |= classes.in_models_numbers(rows)
             placed = to_device(rows, self._mesh)
             if scored is not None:
                 placed = {**placed, "scored": scored}
             with jax.set_mesh(self._mesh):
-                totals.append(self._sums(variables, frozen, placed, finish))
+                found = dict(self._sums(variables, frozen, placed, finish))
+            told = found.pop("rows", {})
+            if scorer is not None:
+                told = jax.device_get(told)
+                scorer.add({name: rows[told["mask"]] for name, rows in told.items()})
+            totals.append(found)
             # Two batches in flight keep the device busy; more would pile up in its memory.
             jax.block_until_ready(totals[-2:-1])
         # Batches are added up in float64: a float32 total loses digits over a large data set.
         host = [jax.device_get(sums) for sums in totals]
-        added = {name: sum(float(sums[name]) for sums in host) for name in host[0]}
+        added = {name: sum(_wide(sums[name]) for sums in host) for name in host[0]}
         if not added["count"]:
             raise ValueError("there is no image to evaluate that can be read")
         return added
+
+
+def _wide(value: Any) -> Any:
+    """A number as a float, an array in float64."""
+    return np.asarray(value, np.float64) if np.ndim(value) else float(value)
 
 
 def evaluate_state(

@@ -12,6 +12,7 @@ from vit_jax_xfer import data
 from vit_jax_xfer.data.finish import Finish
 from vit_jax_xfer.data.row_maker import FIRST, readable_example
 from vit_jax_xfer.data.sources.class_match import ClassMatch, match_classes, rename_classes
+from vit_jax_xfer.data.target_arrays import VOID
 
 LOGITS = ("all", "present")
 
@@ -50,6 +51,17 @@ class EvaluationSet:
             return self.match(np.where(rows["mask"], rows["label"], 0))
         except ValueError as error:
             raise ValueError(f"{self.field}.source: {self.source.name}: {error}") from None
+
+    def in_models_numbers(self, rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What of a batch's rows tells classes, as the model numbers them.
+
+        Boxes stay as they are: those of an evaluation come from the source.
+        """
+        if "label_map" in rows:
+            table = np.full(256, VOID, np.uint8)
+            table[: len(self.match.table)] = self.match.table
+            return {"label_map": table[rows["label_map"]]}
+        return {} if "boxes" in rows else {"label": self.labels(rows)}
 
     def scored(self, num_classes: int) -> np.ndarray | None:
         """(num_classes,) bool: the outputs that can be predicted; None for all."""

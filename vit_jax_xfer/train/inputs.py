@@ -135,6 +135,10 @@ class Inputs:
         Labels are the set's own; `EvaluationSet.match` makes the model's of them, and its `finish`
         floats of the images.
         """
+        form = target_form(self.config)
+        if form is not None and form.kind == BOXES:
+            # The true objects are the source's, and what is found goes back to its photographs.
+            form = dataclasses.replace(form, mask_size=0, whole=True)
         return data.eval_batches(
             chosen.source,
             chosen.pipeline,
@@ -145,7 +149,7 @@ class Inputs:
             threads=self.config.data.threads,
             max_broken=self.config.data.max_broken,
             in_bytes=True,
-            targets=target_form(self.config),
+            targets=form,
         )
 
     @staticmethod
@@ -342,5 +346,8 @@ def finishing(config: ConfigDict) -> Callable[[Batch], Batch]:
 
 
 def _named(what: str, images: str) -> str:
-    """The name in a batch of what stands beside an "image", for images of another name."""
-    return images + what.removeprefix("image")
+    """The name in a batch of what stands beside an "image", for images of another name.
+
+    What is not called after the image, such as its targets, stands under its own.
+    """
+    return images + what.removeprefix("image") if what.startswith("image") else what

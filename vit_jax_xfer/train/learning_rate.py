@@ -1,4 +1,6 @@
-"""The learning rate of each step: a warm-up, then half a cosine, by the rules of published code."""
+"""The learning rate of each step: a warm-up, then a fall, by the rules of published code."""
+
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +23,13 @@ def learning_rate_of(config: ConfigDict, run_schedule: RunSchedule) -> optax.Sch
             )
     if optim.warmup_from < 0:
         raise ValueError(f"optim.warmup_from: got {optim.warmup_from}, expected 0 or more")
+    if optim.poly_power is not None and optim.poly_power <= 0:
+        raise ValueError(f"optim.poly_power: got {optim.poly_power}, expected more than 0, or None")
+    drops = tuple(optim.drops)
+    if list(drops) != sorted(set(drops)) or not all(0 < share < 1 for share in drops):
+        raise ValueError(f"optim.drops: got {drops}, expected rising shares of the run, 0 to 1")
+    if drops and optim.poly_power is not None:
+        raise ValueError("optim.drops, optim.poly_power: two ways to fall; leave one out")
     return learning_rate(
         *learning_rates(config),
         run_schedule.warmup_steps,
@@ -30,6 +39,8 @@ def learning_rate_of(config: ConfigDict, run_schedule: RunSchedule) -> optax.Sch
         cosine_from=optim.cosine_from,
         moves=optim.moves,
         steps_per_epoch=run_schedule.steps_per_epoch,
+        power=optim.poly_power,
+        drops=[round(share * run_schedule.total_steps) for share in drops],
     )
 
 
@@ -44,8 +55,13 @@ def learning_rate(
     cosine_from: str = "warmup",
     moves: str = "step",
     steps_per_epoch: float = 1.0,
+    power: float | None = None,
+    drops: Sequence[int] = (),
 ) -> optax.Schedule:
     """Linear over the warm-up, then half a cosine down to `end`: by default at the last step.
+
+    power: falls as (1 - x)^power instead of a cosine, x from 0 to 1, as segmenters do ("poly").
+    drops: steps from which on the rate is a tenth of what it was, in place of a fall (detectron2).
 
     warmup_from: the rate of the first step. cosine_steps: the step at which the cosine is down,
     None = the last; `end` stays from then on. cosine_from: "start" counts it from step 0, as timm
@@ -57,12 +73,15 @@ def learning_rate(
     first = warmup_steps if cosine_from == "warmup" else 0
     last = total_steps if cosine_steps is None else cosine_steps
     cosine = optax.cosine_decay_schedule(peak, last - first, alpha=end / peak if peak else 0.0)
+    fall = cosine if power is None else optax.polynomial_schedule(peak, end, power, last - first)
+    if drops:
+        fall = optax.piecewise_constant_schedule(peak, {step - first: 0.1 for step in drops})
     warmup = optax.linear_schedule(warmup_from, peak, max(warmup_steps, 1))
 
     def rate(step: jax.typing.ArrayLike) -> jax.Array:
         epoch = jnp.floor(jnp.asarray(step) / steps_per_epoch)
         began = jnp.maximum(epoch - (moves == "epoch_late"), 0) * steps_per_epoch
-        after = cosine((step if moves == "step" else began) - first)
+        after = fall((step if moves == "step" else began) - first)
         if not warmup_steps:
             return after
         if moves in ("step", "epoch_after_warmup"):

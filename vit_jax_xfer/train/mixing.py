@@ -30,7 +30,7 @@ def mixing_of(config: ConfigDict, task: Task) -> Callable[[Batch, jax.Array], Ba
     if not settings.mixup and not settings.cutmix:
         return None
     _check(settings, number)
-    if not task.needs_labels:
+    if not task.needs_labels or task.targets:
         raise ValueError(f"mix: {config.task['name']} learns from no labels that could be mixed")
     group, classes = settings.group or number, task.model.num_classes
 

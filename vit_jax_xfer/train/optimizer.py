@@ -1,4 +1,4 @@
-"""AdamW, LAMB and LARS with layer-wise decay, clipping and freezing, from name rules.
+"""AdamW, LAMB, LARS and SGD with layer-wise decay, clipping and freezing, from name rules.
 
 The arithmetic is optax's. A learning-rate scale of 0 freezes: no gradient, moments or decay.
 """
@@ -22,7 +22,7 @@ from vit_jax_xfer.train.trust_ratio import is_hole, scale_by_trust_ratio
 
 PyTree = Any
 
-OPTIMIZERS = ("adamw", "lamb", "lars")
+OPTIMIZERS = ("adamw", "lamb", "lars", "sgd")
 # What learns at the whole rate under layer decay: what comes after the blocks (BEiT, MAE), or the
 # last block too, as in the pair of networks of the published attention transfer.
 WHOLE_RATES = ("head", "last_block")
@@ -132,7 +132,7 @@ def make_optimizer(
 
     name: "adamw" (1711.05101); "lamb" (1904.00962), whose trust ratio is for what decays, as NVIDIA
     and timm have it; "lars" (1708.03888) with `momentum` and `trust_coefficient`, likewise, its
-    momentum before the learning rate, as MoCo v3 and MAE have it.
+    momentum before the learning rate, as MoCo v3 and MAE have it; "sgd" with `momentum`.
     decay_rules: come before DECAY_RULES; ValueError where one matches no parameter.
     """
     refuse_unused(decay_rules, scales, "optim.decay_rules")
@@ -145,6 +145,7 @@ def make_optimizer(
         "adamw": lambda: (adam, decayed),
         "lamb": lambda: (adam, decayed, ratio(1.0)),
         "lars": lambda: (decayed, ratio(trust_coefficient), optax.trace(momentum)),
+        "sgd": lambda: (decayed, optax.trace(momentum)),
     }[name]()
     whole = optax.chain(
         optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity(),

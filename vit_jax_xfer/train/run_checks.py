@@ -5,6 +5,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from vit_jax_xfer.data.target_arrays import BOXES
 from vit_jax_xfer.tasks.task import Task
 from vit_jax_xfer.train.evaluation_sets import first_readable
 from vit_jax_xfer.train.inputs import Inputs
@@ -33,6 +34,8 @@ def check_task(task: Task, inputs: Inputs, config: ConfigDict) -> None:
         task.check_unlabeled()
     if task.needs_labels:
         _check_labels(task, inputs)
+    if task.targets:
+        _check_targets(inputs, config)
     if task.trains and config.checkpoint.best_metric:
         _check_metric(config.checkpoint.best_metric, task, inputs, averages=config.optim.ema > 0)
 
@@ -42,10 +45,11 @@ def _check_labels(task: Task, inputs: Inputs) -> None:
     sources = {"data.source": inputs.train}
     sources |= {f"{one.field}.source": one.source for one in inputs.eval_sets.values()}
     for field, source in sources.items():
-        if source.num_classes < 1 or first_readable(source)["label"] < 0:
+        labelled = task.targets or first_readable(source)["label"] >= 0
+        if source.num_classes < 1 or not labelled:
             raise ValueError(f"{field}: {source.name} has no labels, and this task needs them")
     train = inputs.train
-    if train.num_classes == 1:
+    if train.num_classes == 1 and task.targets != BOXES:
         raise ValueError(
             f"data.source: {train.name} has one class, {train.class_names[0]!r}, and this task "
             "learns to tell classes apart: it needs two or more"
@@ -58,7 +62,29 @@ def _check_labels(task: Task, inputs: Inputs) -> None:
         _ = chosen.match  # raises where a class is none of the model's
 
 
+def _check_targets(inputs: Inputs, config: ConfigDict) -> None:
+    """ValueError for what goes with the classes of whole images alone."""
+    if config.data.per_class:
+        raise ValueError("data.per_class: images with boxes or masks are of no one class; set it "
+                         "to 0")  # fmt: skip
+    for one in inputs.eval_sets.values():
+        if one.logits != "all":
+            raise ValueError(f"{one.field}.logits: {one.logits!r} is for classes of whole images; "
+                             "leave it at 'all'")  # fmt: skip
+
+
 def _check_metric(name: str, task: Task, inputs: Inputs, averages: bool) -> None:
+    known = set(_sums(task, inputs) if task.metrics is None else task.metrics)
+    if averages:
+        known |= {f"ema_{metric}" for metric in known}
+    known = {f"{one.prefix}{metric}" for one in inputs.eval_sets.values() for metric in known}
+    if name not in known:
+        names = ", ".join(sorted(known))
+        raise ValueError(f"checkpoint.best_metric: {name!r} is none of the evaluation's {names}")
+
+
+def _sums(task: Task, inputs: Inputs) -> set[str]:
+    """The names of the sums that become figures."""
     batch = {
         "image": jax.ShapeDtypeStruct((1, *inputs.eval_shape()), np.float32),
         "label": jax.ShapeDtypeStruct((1,), np.int32),
@@ -66,10 +92,4 @@ def _check_metric(name: str, task: Task, inputs: Inputs, averages: bool) -> None
         "mask": jax.ShapeDtypeStruct((1,), np.bool_),
     }
     variables = jax.eval_shape(task.init, jax.random.key(0))
-    known = set(jax.eval_shape(task.evaluate, variables, task.frozen, batch)) - {"count"}
-    if averages:
-        known |= {f"ema_{metric}" for metric in known}
-    known = {f"{one.prefix}{metric}" for one in inputs.eval_sets.values() for metric in known}
-    if name not in known:
-        names = ", ".join(sorted(known))
-        raise ValueError(f"checkpoint.best_metric: {name!r} is none of the evaluation's {names}")
+    return set(jax.eval_shape(task.evaluate, variables, task.frozen, batch)) - {"count"}

@@ -19,20 +19,23 @@ def forward_in_turn(
     train: bool,
     rngs: Rngs,
     teacher_rngs: Rngs,
-) -> tuple[jax.Array, jax.Array]:
-    """Logits (B, K) and each image's loss (B,), see `transfer_forward`.
+) -> tuple[Any, jax.Array]:
+    """Logits (B, K), or maps where `pair.read` says so, and each image's loss (B,).
 
     teacher_rngs: where the teacher drops branches. Two scanned networks' losses, or what is copied,
     come from stacks of tensors in one loop, so that here too the program is as long for any depth.
     """
     theirs = _teachers(pair, teacher_images, teacher_rngs)
     student, variables = pair.student, pair.student_variables
+    given, how = (images, train), {"rngs": rngs}
+    if pair.read is not None:
+        given, how = (*given, pair.read), {**how, "method": "feature_maps"}
     if pair.transfer.copies:
         variables = {**variables, "given": _given(pair, theirs)}
-        logits = student.apply(variables, images, train, rngs=rngs)
-        return logits, jnp.zeros(images.shape[0])
-    logits, own = student.apply(variables, images, train, rngs=rngs, mutable=["qkv"])
-    return logits, _loss(pair, own["qkv"], theirs)
+        result = student.apply(variables, *given, **how)
+        return result, jnp.zeros(images.shape[0])
+    result, own = student.apply(variables, *given, **how, mutable=["qkv"])
+    return result, _loss(pair, own["qkv"], theirs)
 
 
 def given_by_teacher(pair: Pair, teacher_images: jax.Array) -> dict[str, Any]:

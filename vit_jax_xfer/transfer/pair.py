@@ -24,6 +24,8 @@ class Pair(NamedTuple):
     teacher: VisionTransformer
     teacher_variables: Variables
     counted: jax.Array | None = None  # (B,): the images that means over images are of
+    # The student's layers whose feature maps are its result; None = its logits.
+    read: tuple[int, ...] | None = None
 
     def taught(self, emitted: Emitted) -> values.Values:
         """What one of the teacher's blocks hands over or is compared by."""

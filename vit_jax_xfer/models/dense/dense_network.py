@@ -48,6 +48,12 @@ class DenseNetwork(Network):
         """The maps that the head reads, (B, h, w, C), fine to coarse."""
         return self.backbone(images, train)
 
+    def doubled(
+        self, maps: tuple[jax.Array, ...], images: jax.Array, train: bool = False
+    ) -> tuple[jax.Array, ...]:
+        """What `encode` makes of the encoder's own maps, where those are there already."""
+        return self.backbone.doubled(maps, images, train)
+
     @property
     def strides(self) -> tuple[int, ...]:
         """Pixels from one cell to the next, for each map that the head reads."""

@@ -23,6 +23,12 @@ class MapBackbone(nn.Module):
     def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, ...]:
         map_layout(self.encoder, self.lift, self.layers)
         maps = self.encoder.feature_maps(images, train, self.layers)
+        return self.doubled(maps, images, train)
+
+    def doubled(
+        self, maps: tuple[jax.Array, ...], images: jax.Array, train: bool = False
+    ) -> tuple[jax.Array, ...]:
+        """The encoder's maps as heads read them: by LiFT at twice the sides, or as they are."""
         if self.lift is None:
             return maps
         maps = maps if self.layers is not None else maps[-1:]

@@ -1,0 +1,226 @@
+"""What detection and segmentation share: a head that learns, attention transfer beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from vit_jax_xfer.features.backbone import backbone_of
+from vit_jax_xfer.features.feature_extractor import FeatureExtractor
+from vit_jax_xfer.models.dense.dense_network import DenseNetwork
+from vit_jax_xfer.models.vit import VisionTransformer
+from vit_jax_xfer.tasks.configured_model import build_model, check_predicts, initial_variables
+from vit_jax_xfer.tasks.task import Aux, Batch, Shown, Task, Variables
+from vit_jax_xfer.tasks.teacher_view import View, view_of
+from vit_jax_xfer.tasks.teachers import Loader, load_teacher, run_like, scan_like
+from vit_jax_xfer.tasks.teaching import Seen, TeacherFields
+from vit_jax_xfer.transfer.forward import check_shared_depth, copied_attention, paired_maps
+from vit_jax_xfer.transfer.spec import Transfer
+
+if TYPE_CHECKING:  # tasks import where there are no configs
+    from ml_collections import ConfigDict
+
+Rngs = dict[str, jax.Array] | None
+Maps = tuple[jax.Array, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class DenseSettings(TeacherFields):
+    """The fields of `config.task` for tasks of detection and segmentation.
+
+    Without a teacher the labels alone are learnt; with one its attention moves into the encoder.
+    """
+
+    transfer: Transfer = Transfer()  # its fields are fields of `config.task`
+    share_drop_path: bool = False  # drop the encoder's branches in the teacher too
+
+
+@dataclasses.dataclass
+class DenseTask(Task):
+    """A dense network's loss plus λ times its encoder's attention loss, where there is a teacher.
+
+    A subclass gives `learn`: the head's losses on the encoder's maps.
+    """
+
+    model: DenseNetwork
+    settings: Any
+    teacher: VisionTransformer | None = None
+    frozen: Variables = dataclasses.field(default_factory=dict)  # the teacher's variables
+    initial: Variables | None = None
+    view: View = View()  # the teacher's images from the student's
+    predicts: ClassVar[str] = ""  # what its networks predict
+
+    @classmethod
+    def from_config(
+        cls,
+        config: ConfigDict,
+        settings: Any,
+        image_shape: tuple[int, int, int],
+        num_classes: int,
+        load: Loader,
+    ) -> DenseTask:
+        model = build_model(config.model, image_shape, num_classes)
+        check_predicts(config.model, model, cls.predicts)
+        initial = initial_variables(config, model)
+        if not settings.teacher:
+            return cls(model, settings, initial=initial)
+        encoder = model.encoder
+        if "attention" not in encoder.collections:
+            raise ValueError(
+                f"model.backbone: {config.model['backbone']} is no vision transformer, so it has "
+                "no place for a teacher's attention; leave task.teacher out"
+            )
+        teacher, frozen = load_teacher(settings, load)
+        teacher = run_like(teacher, encoder, settings.teacher_dtype)
+        teacher, frozen = scan_like(teacher, frozen, encoder)
+        view = view_of(config, settings, encoder, teacher, image_shape)
+        return cls(model, settings, teacher, frozen, initial, view)
+
+    def init(self, key: jax.Array) -> Variables:
+        return self.model.init_variables(key)
+
+    def learn(
+        self,
+        network: DenseNetwork,
+        maps: Maps,
+        batch: Batch,
+        key: jax.Array,
+    ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+        """Losses whose sum is minimised, and other metrics, of a batch; all scalars float32.
+
+        network: bound to its variables. maps: that its heads read.
+        """
+        raise TypeError("a dense task says what its heads learn")
+
+    def loss(
+        self, variables: Variables, frozen: Variables, batch: Batch, key: jax.Array
+    ) -> tuple[jax.Array, Aux]:
+        encoder_key, head_key, drawn = jax.random.split(key, 3)
+        seen = Seen.of(batch, self.settings.unlabeled_weight)
+        maps = losses = None
+        if self.teacher is not None:
+            maps, losses = self.taught(
+                variables, frozen, seen.images, True, {"dropout": encoder_key}
+            )
+            maps = tuple(seen.labelled(x) for x in maps)
+
+        def forward(network: DenseNetwork) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+            return self.learn(network, read(network, batch["image"], maps, True), batch, drawn)
+
+        # Statistics of batch norm, which not every network keeps, move with each batch.
+        moving = [name for name in ("batch_stats",) if name in variables]
+        (found, metrics), updates = self.model.apply(
+            variables, method=forward, rngs={"dropout": head_key}, mutable=moving
+        )
+        total = sum(found.values(), jnp.zeros((), jnp.float32))
+        metrics = {**{f"{name}_loss": value for name, value in found.items()}, **metrics}
+        if losses is not None and not self.settings.transfer.copies:
+            metrics["teacher_loss"] = seen.mean(losses)
+            total = total + self.settings.weight * metrics["teacher_loss"]
+        return total, Aux(metrics, dict(updates))
+
+    def taught(
+        self,
+        variables: Variables,
+        frozen: Variables,
+        images: jax.Array,
+        train: bool = False,
+        rngs: Rngs = None,
+        counted: jax.Array | None = None,
+    ) -> tuple[Maps, jax.Array]:
+        """The encoder's maps of images, and the teacher's loss of each, (B,) float32."""
+        return paired_maps(
+            self.settings.transfer,
+            self.model.encoder,
+            self.model.encoder_variables(variables),
+            self.teacher,
+            frozen,
+            images,
+            layers=self.model.layers_read,
+            train=train,
+            rngs=rngs,
+            share_drop_path=self.settings.share_drop_path,
+            teacher_images=self.view(images),
+            counted=counted,
+        )
+
+    def evaluated(
+        self, variables: Variables, frozen: Variables, batch: Batch
+    ) -> tuple[Maps | None, dict[str, jax.Array]]:
+        """What an evaluation begins with: the encoder's maps as it was trained, and first sums.
+
+        None for the maps of an encoder that stands by itself.
+        """
+        sums = {"count": batch["mask"].sum()}
+        if self.teacher is None:
+            return None, sums
+        maps, losses = self.taught(variables, frozen, batch["image"], counted=batch["mask"])
+        if self.settings.transfer.copies:
+            # An encoder that computes with its teacher's attention needs the teacher for good.
+            return maps, sums
+        return maps, {**sums, "teacher_loss": jnp.where(batch["mask"], losses, 0).sum()}
+
+    @property
+    def metrics_of_teacher(self) -> tuple[str, ...]:
+        """The figures of an evaluation that a teacher adds."""
+        distils = self.teacher is not None and not self.settings.transfer.copies
+        return ("teacher_loss",) if distils else ()
+
+    def feature_extractor(
+        self, variables: Variables, frozen: Variables, mean_std: Any
+    ) -> FeatureExtractor:
+        own = self.model.encoder_variables(variables)
+        backbone, own = backbone_of(self.model.encoder, own, "the encoder", mean_std=mean_std)
+        return FeatureExtractor("the encoder", backbone, (own, {}))
+
+    def networks_shown(self) -> dict[str, Shown]:
+        encoder = self.model.encoder
+
+        def own(
+            variables: Variables, frozen: Variables, images: jax.Array
+        ) -> tuple[Variables, jax.Array]:
+            found = self.model.encoder_variables(variables)
+            if self.teacher is None or not self.settings.transfer.copies:
+                return found, images
+            pair = self.settings.transfer, encoder, self.teacher, frozen
+            given = copied_attention(*pair, images, self.view(images))
+            return {**found, "given": given}, images
+
+        shown = {"model": Shown(encoder, own)}
+        if self.teacher is None:
+            return shown
+
+        def teachers(
+            variables: Variables, frozen: Variables, images: jax.Array
+        ) -> tuple[Variables, jax.Array]:
+            return frozen, self.view(images)
+
+        return {**shown, "teacher": Shown(self.teacher, teachers)}
+
+    def check_unlabeled(self) -> None:
+        if self.teacher is None:
+            super().check_unlabeled()
+        if self.settings.transfer.copies:
+            raise ValueError(
+                f"unlabeled.source: task.mode={self.settings.transfer.mode!r} copies, which has no "
+                "loss of its own, so images without labels teach nothing; leave it empty, or distil"
+            )
+
+    def check(self, image_shape: tuple[int, ...]) -> None:
+        self.model.num_tokens(image_shape)
+        if self.teacher is None:
+            return
+        teacher_shape = self.view.shape(image_shape)
+        self.settings.transfer.check(self.model.encoder, self.teacher, image_shape, teacher_shape)
+        if self.settings.share_drop_path:
+            check_shared_depth(self.model.encoder, self.teacher)
+
+
+def read(network: DenseNetwork, images: jax.Array, maps: Maps | None, train: bool = False) -> Maps:
+    """The maps that a bound network's heads read; maps: the encoder's own, where known already."""
+    if maps is None:
+        return network.encode(images, train)
+    return network.doubled(maps, images, train)
