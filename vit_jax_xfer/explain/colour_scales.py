@@ -133,3 +133,16 @@ def _linear_rgb(lightness: np.ndarray, chroma: np.ndarray, hue: np.ndarray) -> n
                        (-1.2684380046, 2.6097574011, -0.3413193965),
                        (-0.0041960863, -0.7034186147, 1.7076147010)])  # fmt: skip
     return (lab @ to_cones.T) ** 3 @ to_rgb.T
+
+
+@functools.cache
+def class_colours(number: int) -> np.ndarray:
+    """A colour for each of so many classes, (number, 3) uint8; neighbours are far apart.
+
+    Hues go around by the golden angle, lightness by turns, so that adding classes at the end
+    changes none.
+    """
+    places = np.arange(number)
+    hue = np.radians((25 + 137.508 * places) % 360)
+    lightness = np.array((0.72, 0.55, 0.85))[places % 3]
+    return _bytes(lightness, np.full(number, 0.19), hue)

@@ -5,12 +5,11 @@ import difflib
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from vit_jax_xfer.data.sources.named_files import read_text
-from vit_jax_xfer.data.sources.source import Source, targets_of
+from vit_jax_xfer.data.sources.source import OfSource, Source
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +67,7 @@ def are_numbers(names: Sequence[str]) -> bool:
 
 
 @dataclasses.dataclass
-class RenamedClasses:
+class RenamedClasses(OfSource):
     """A source whose classes have other names; nothing else differs."""
 
     source: Source
@@ -88,20 +87,6 @@ class RenamedClasses:
     def left_out(self) -> tuple[str, ...]:
         """The parent's."""
         return self.source.left_out
-
-    @property
-    def targets(self) -> str:
-        """The parent's, as of `targets_of`."""
-        return targets_of(self.source)
-
-    @property
-    def without_outline(self) -> int:
-        """The parent's."""
-        return self.source.without_outline
-
-    def target(self, index: int) -> Any:
-        """The parent's."""
-        return self.source.target(index)
 
     def __len__(self) -> int:
         return len(self.source)

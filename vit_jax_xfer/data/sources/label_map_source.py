@@ -57,6 +57,10 @@ class LabelMapSource:
             raise BrokenImage(str(mask), f"it has the id {wrong}, which is no class of the set")
         return self.table[ids]
 
+    def image_id(self, index: int) -> str:
+        """A photograph's name without suffix."""
+        return self.files[index][0].stem
+
     def __getitem__(self, index: int) -> dict:
         photograph, mask = self.files[index]
         image, found = decode_image(photograph, str(photograph)), self.target(index)

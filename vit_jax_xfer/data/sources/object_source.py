@@ -70,6 +70,10 @@ class ObjectSource:
         """The objects of a photograph, crowds too."""
         return self.all_objects.pick(np.arange(self.starts[index], self.starts[index + 1]))
 
+    def image_id(self, index: int) -> Any:
+        """A photograph's id in the layout."""
+        return self.numbers[index]
+
     def __getitem__(self, index: int) -> dict:
         path = str(self.files[index])
         image = decode_image(path, path)

@@ -18,8 +18,9 @@ class Source(Protocol):
 
     A source with targets says which (`targets_of`): "boxes", where examples have "objects" too, an
     `Objects` with crowds, or "label_map", uint8 (h, w) class numbers, 255 = none. Its `target(i)`
-    is that entry without the image's pixels. without_outline: of how many objects, crowds aside,
-    only a box is known.
+    is that entry without the image's pixels. `category_ids` are the classes' ids in its layout,
+    `image_id(i)` is that of an image. without_outline: of how many objects, crowds aside, only a
+    box is known.
     """
 
     name: str
@@ -56,8 +57,41 @@ def check_targets(source: Source, form: TargetForm) -> None:
         )
 
 
+class OfSource:
+    """A source made of another, `source`, with the targets of that."""
+
+    source: Source
+
+    def place(self, index: int) -> int:
+        """Where an example stands in the other source."""
+        return index
+
+    @property
+    def targets(self) -> str:
+        """The parent's, as of `targets_of`."""
+        return targets_of(self.source)
+
+    @property
+    def without_outline(self) -> int:
+        """The parent's."""
+        return self.source.without_outline
+
+    @property
+    def category_ids(self) -> tuple[int, ...]:
+        """The parent's."""
+        return self.source.category_ids
+
+    def target(self, index: int) -> Any:
+        """The parent's of that example."""
+        return self.source.target(self.place(index))
+
+    def image_id(self, index: int) -> Any:
+        """The parent's of that example."""
+        return self.source.image_id(self.place(index))
+
+
 @dataclass
-class Subset:
+class Subset(OfSource):
     """The examples of `source` at `indices` (int64 (N,)), in that order."""
 
     source: Source
@@ -80,25 +114,15 @@ class Subset:
         """The parent's names."""
         return self.source.class_names
 
-    @property
-    def targets(self) -> str:
-        """The parent's, as of `targets_of`."""
-        return targets_of(self.source)
-
-    @property
-    def without_outline(self) -> int:
-        """The parent's."""
-        return self.source.without_outline
-
-    def target(self, index: int) -> Any:
-        """The parent's."""
-        return self.source.target(int(self.indices[index]))
+    def place(self, index: int) -> int:
+        """In the parent."""
+        return int(self.indices[index])
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def __getitem__(self, index: int) -> dict:
-        return self.source[int(self.indices[index])]
+        return self.source[self.place(index)]
 
     def labels(self) -> np.ndarray:
         """The chosen examples' labels, int64 (N,)."""

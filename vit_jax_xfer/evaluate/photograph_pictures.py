@@ -1,0 +1,76 @@
+"""A picture for each of a command's photographs: where it goes, and the batches that make it."""
+
+import argparse
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from vit_jax_xfer.evaluate.dense_networks import PreparedPhotograph, prepare_photograph, stacked
+from vit_jax_xfer.explain.image_files import find_images, picture_names
+from vit_jax_xfer.explain.progress import Progress
+from vit_jax_xfer.local_paths import local_path
+
+
+@dataclasses.dataclass(frozen=True)
+class PhotographPictures:
+    """folder: of what is written. names: what the picture of each file is called, by its path."""
+
+    folder: Path
+    names: dict[str, str]
+
+    def path(self, file: str, ending: str = ".png") -> Path:
+        """Where something goes that is made of a photograph."""
+        return self.folder / f"{self.names[file]}{ending}"
+
+    def work(
+        self,
+        pipeline: str,
+        program: Callable[[dict[str, Any]], Sequence[Any]],
+        finish: Callable[[PreparedPhotograph, Any], None],
+        batch_size: int,
+        broken: list[str],
+    ) -> None:
+        """Runs a program on batches of photographs, and `finish` on each with what it gave.
+
+        The last batch is filled up with zeros. broken: gets a line for each file that can't be
+        read.
+        """
+        files = list(self.names)
+        batch_size = min(batch_size, len(files))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with Progress(len(files)) as progress:
+            for start in range(0, len(files), batch_size):
+                prepared = []
+                for file in files[start : start + batch_size]:
+                    try:
+                        prepared.append(prepare_photograph(file, pipeline))
+                    except (ValueError, OSError) as error:
+                        broken.append(str(error))
+                if prepared:
+                    found = program(stacked(prepared, batch_size))
+                    for one, result in zip(prepared, found, strict=False):
+                        finish(one, result)
+                progress.report(min(start + batch_size, len(files)))
+
+
+def open_pictures(
+    options: argparse.Namespace, more: Sequence[str] = (), endings: Sequence[str] = (".png",)
+) -> PhotographPictures:
+    """The photographs of the flags `photos`, `out` and `overwrite`, checked before anything runs.
+
+    more: other files that will be in the folder. endings: of what is written of each photograph.
+    ValueError where there are no photographs, or something would be overwritten.
+    """
+    folder = local_path(options.out, "--out")
+    if folder.is_file():
+        raise ValueError(f"--out: {folder} is a file; give a folder")
+    files = find_images(options.photos, folder)
+    names = dict(zip(map(str, files), picture_names(files), strict=True))
+    pictures = PhotographPictures(folder, names)
+    written = [folder / name for name in more]
+    written += [pictures.path(file, ending) for file in names for ending in endings]
+    there = next((path for path in written if path.exists()), None)
+    if there is not None and not options.overwrite:
+        raise ValueError(f"--out: {there} exists already; --overwrite replaces it")
+    return pictures
