@@ -66,7 +66,7 @@ def as_coco(found: Sequence[tuple[str, Any]], names: Sequence[str]) -> dict[str,
     areas = (one["bbox"][2] * one["bbox"][3] for one in results)
     return {
         "images": [
-            {"id": number, "file_name": file, "height": one.size[0], "width": one.size[1]}
+            {"id": number, "file_name": file, "height": int(one.size[0]), "width": int(one.size[1])}
             for number, (file, one) in zip(ids, found, strict=True)
         ],
         "categories": [{"id": number, "name": name} for number, name in enumerate(names, start=1)],

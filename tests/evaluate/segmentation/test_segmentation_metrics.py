@@ -42,6 +42,16 @@ def test_many_classes_in_eight_bits():
     np.testing.assert_array_equal(confusion_matrix(truth, truth, 150), np.eye(150))
 
 
+def test_the_references_figures(golden_case):
+    arrays = golden_case("dense/metrics/miou").arrays
+    confusion = confusion_matrix(arrays["pred"], arrays["gt"], 6)
+    np.testing.assert_array_equal(confusion, arrays["confusion"])
+    score = segmentation_score(confusion)
+    np.testing.assert_allclose(score.iou, arrays["iou"], atol=1e-6)
+    assert score.mean_iou == pytest.approx(float(arrays["miou"]), abs=1e-6)
+    assert score.accuracy == pytest.approx(float(arrays["aacc"]), abs=1e-6)
+
+
 def test_images_share_one_matrix():
     # Image by image class 1 has 1/2 and 0/1 and the mean would be that of images.
     images = [
