@@ -21,6 +21,11 @@ SIZE = {
     "norm_eps": 1e-5,
     "position": "none",
     "position_resize": "bilinear_corners",
+    "position_size": 12,
+    "window_size": 0,  # which goes with patch tokens alone; test_vitdet.py
+    "window_blocks": None,
+    "conv_blocks": (),
+    "final_norm": False,
     "in_channels": 4,
     "class_token": True,
     "preprocessing": Preprocessing((0.1, 0.2, 0.3), (1.0, 1.0, 1.0)),

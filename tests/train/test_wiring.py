@@ -34,6 +34,7 @@ UNLABELED = {"unlabeled.source": "digits", "unlabeled.batch_size": 8}
 SUITES = {"eval.suites": "cifar10", "eval.suites_root": "/x"}
 WILLOW = {"eval.benchmarks": ("correspondence:willow:/x",)}
 NATIVE_16 = {"model.image_size": 16}  # of images of 8 pixels, so that tables are resized
+PATCHES = {"model.class_token": False}
 EVA = {"model.rotary": "eva02"}
 GREY = {"task.teacher_mean": (0.5, 0.5, 0.5), "task.teacher_std": (0.5, 0.5, 0.5)}
 # field: (second value, what else is given). Fields of a task begin with its name, those of a
@@ -169,6 +170,11 @@ SECOND: dict[str, tuple[Any, dict[str, Any]]] = {
     "model.rotary": ("dinov3", {}),
     "model.rotary_base": (10.0, EVA),
     "model.rotary_grid": (7, EVA),
+    "model.window_size": (1, {**PATCHES, "model.depth": 2}),
+    "model.window_blocks": ((0,), {**PATCHES, "model.window_size": 1}),
+    "model.conv_blocks": ((0,), PATCHES),
+    "model.position_size": (16, {}),
+    "model.final_norm": (False, {"model.pool": "cls"}),
     "model.head_bias": (False, {}),
     "model.pre_logits": (True, {}),
     "model.parts": ("registers", {"model.name": "student_like"}),

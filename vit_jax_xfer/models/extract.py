@@ -76,6 +76,12 @@ def extract(
         raise ValueError(f"kept: {type(model).__name__} drops no tokens, so there is none to keep")
     images = jnp.asarray(images)
     layers = resolve_layers(layers, model.depth)
+    if (attention or qkv) and len({model.window_of(layer) for layer in layers}) > 1:
+        alike = [layer for layer in layers if not model.window_of(layer)]
+        raise ValueError(
+            "layers: some attend within windows and some among all tokens, and their maps are of "
+            f"different sizes; choose such as {alike}, or those with windows"
+        )
     wanted = [name for name, asked in (("attention", attention), ("qkv", qkv)) if asked]
     out, found = model.apply(variables, images, mutable=wanted, method="forward")
     prefix = model.prefix_tokens
@@ -148,4 +154,4 @@ def first_blocks(
         params = dict(variables["params"])
         params["blocks"] = jax.tree.map(lambda x: x[:depth], params["blocks"])
         variables = {**variables, "params": params}
-    return model.clone(depth=depth), variables
+    return model.shallow(depth), variables

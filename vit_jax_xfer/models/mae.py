@@ -46,10 +46,12 @@ class MaskedAutoencoder(Network):
             encoder.prefix_tokens != 1
             or encoder.relative_bias != "none"
             or encoder.rotary != "none"
+            or not encoder.blocks_alike
+            or encoder.window_size
         ):
             raise ValueError(
                 "encoder: masked pre-training drops tokens, which needs absolute positions and a "
-                "class token alone; turn off registers, relative_bias and rotary"
+                "class token alone; turn off registers, relative_bias, rotary and windows"
             )
         if encoder.in_channels != 3:
             raise ValueError(

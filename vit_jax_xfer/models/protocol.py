@@ -44,6 +44,8 @@ class Network(nn.Module):
     map_strides = ()
     map_widths = ()
 
+    blocks_alike = True  # whether they could be one block, scanned over layers
+
     # Fields of those networks that have them.
     depth = 0  # layers that layer decay counts
     image_size = None  # pixels that it is meant for
@@ -116,6 +118,7 @@ class Network(nn.Module):
     def adapt(self, source: "Network", variables: dict[str, Any]) -> dict[str, Any]:
         """Variables of `source`, a network of this class, in the form that this one's have.
 
+        Blocks stand one by one in them, scanned or not.
         ValueError, naming the field, where a difference of the two can't be bridged.
         """
         return variables

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import fnmatch
+import types
 import typing
 from typing import Any
 
@@ -35,8 +36,28 @@ PATCH_SIZES: dict[str, tuple[int, ...]] = {
 DECODER: dict[str, int] = {"decoder_width": 512, "decoder_depth": 8, "decoder_num_heads": 16}
 MICRO_DECODER: dict[str, int] = {"decoder_width": 48, "decoder_depth": 2, "decoder_num_heads": 4}
 
+# ViTDet's backbones (2203.16527), at the size at which they detect; their positions are those of
+# pre-training.
+VITDET: dict[str, Any] = {
+    "patch_size": 16,
+    "image_size": 1024,
+    "position_size": 224,
+    "window_size": 14,
+    "relative_bias": "decomposed",
+    "class_token": False,
+    "final_norm": False,
+    "pool": "grid",
+    "num_classes": 0,
+}
+MICRO_VITDET: dict[str, Any] = {"patch_size": 4, "image_size": 32, "window_size": 4}
+
 # The published LiFTs are of patch 8 and 16 and of width 384 and 768 (2403.14625).
 LIFT_PATCH_SIZES: tuple[int, ...] = (8, 14, 16)
+
+
+def _quarters(depth: int) -> tuple[int, ...]:
+    """The last block of each quarter."""
+    return tuple((quarter + 1) * depth // 4 - 1 for quarter in range(4))
 
 
 def _entries() -> dict[str, tuple[type[Network], dict[str, Any]]]:
@@ -48,6 +69,14 @@ def _entries() -> dict[str, tuple[type[Network], dict[str, Any]]]:
             decoder = MICRO_DECODER if size == "micro" else DECODER
             masked = {**vit, "position": "sincos", "kernel_init": "xavier_uniform", **decoder}
             entries[f"mae_vit_{size}_patch{patch}"] = (MaskedAutoencoder, masked)
+    for size in ("tiny", "small", "base", "large", "huge"):
+        entries[f"vitdet_{size}_patch16"] = (VisionTransformer, {**VITDET, **SIZES[size]})
+    for size in ("base", "large", "huge"):
+        fields, depth = {**VITDET, **SIZES[size]}, SIZES[size]["depth"]
+        carry = {"window_blocks": tuple(range(depth)), "conv_blocks": _quarters(depth)}
+        entries[f"vitdet_{size}_patch16_conv"] = (VisionTransformer, {**fields, **carry})
+    micro = {**VITDET, **MICRO, **MICRO_VITDET, "position_size": None}
+    entries["vitdet_micro_patch4"] = (VisionTransformer, micro)
     entries |= {name: (VisionTransformer, fields) for name, fields in PUBLISHED.items()}
     entries |= {name: (FilterViT, fields) for name, fields in FILTER_NETWORKS.items()}
     for lift, module in (("lift", LiFT), ("convex_lift", ConvexLiFT)):
@@ -145,13 +174,16 @@ def field_types(name: str) -> dict[str, type]:
 def _setting_type(declared: Any) -> type | None:
     """A field's type as a command line needs it; None for a field that none can set.
 
-    A dtype goes by its name, an image side as a number.
+    A dtype goes by its name, an image side as a number, blocks and layers as a tuple.
     """
     if declared is Any:
         return str
-    kinds = typing.get_args(declared) or (declared,)
+    union = typing.get_origin(declared) in (typing.Union, types.UnionType)
+    kinds = typing.get_args(declared) if union else (declared,)
     if int in kinds and float in kinds:  # which of the two a value is says what it means
         return object
+    if int in typing.get_args(kinds[0]):
+        return tuple
     return kinds[0] if kinds[0] in (int, float, str, bool) else None
 
 

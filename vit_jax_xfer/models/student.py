@@ -41,6 +41,11 @@ _SIZE = (
     "norm_eps",
     "position",
     "position_resize",
+    "position_size",
+    "window_size",
+    "window_blocks",
+    "conv_blocks",
+    "final_norm",
     "class_token",
     "in_channels",
     "preprocessing",
@@ -93,7 +98,7 @@ def _lost_its_place(teacher: VisionTransformer, parts: Sequence[str]) -> bool:
 
 def _pool(teacher: VisionTransformer, parts: Sequence[str]) -> str:
     """What the student's head sees: as the teacher's, unless that is nothing or a part left out."""
-    if teacher.pool == "none" or (
+    if teacher.pool in ("grid", "none") or (
         teacher.pool.startswith("map") and "attention_pooling" not in parts
     ):
         return "cls" if teacher.class_token else "avg"

@@ -4,6 +4,7 @@ Sources: ViT (2010.11929); average pooling with its own norm, MAE (2111.06377); 
 a published family names its own source below.
 """
 
+import dataclasses
 from typing import Any
 
 import flax.linen as nn
@@ -13,49 +14,32 @@ import jax.numpy as jnp
 
 from vit_jax_xfer.models.batch_norm import BatchNorm
 from vit_jax_xfer.models.collections import resolve_layers
+from vit_jax_xfer.models.image_tokens import ImageTokens
 from vit_jax_xfer.models.preprocessing import Preprocessing
-from vit_jax_xfer.models.protocol import Layers, Network
-from vit_jax_xfer.models.transformer.block_design import CHOICES, BlockDesign, layer_norm
+from vit_jax_xfer.models.protocol import Layers
+from vit_jax_xfer.models.transformer.block_design import BlockDesign, layer_norm
 from vit_jax_xfer.models.transformer.drop_path import branch_factors
 from vit_jax_xfer.models.transformer.patches import (
     ImageSize,
     PatchEmbed,
     check_images,
     for_channels,
-    grid_of,
+    for_patches,
     sides_of,
 )
 from vit_jax_xfer.models.transformer.pooling import AttentionPool
 from vit_jax_xfer.models.transformer.position_tables import fit_tables
-from vit_jax_xfer.models.transformer.positions import RESIZES, fit_positions, sincos_2d
+from vit_jax_xfer.models.transformer.positions import fit_positions, sincos_2d
 from vit_jax_xfer.models.transformer.relative_positions import gather_bias, resize_table, table_rows
 from vit_jax_xfer.models.transformer.rotary import make_rotation
 from vit_jax_xfer.models.transformer.stack import (
-    REMAT_POLICIES,
     make_blocks,
     run_and_watch,
     run_blocks,
 )
 from vit_jax_xfer.models.transformer.token_positions import TokenPositions
+from vit_jax_xfer.models.vit_checks import check_vision_transformer
 
-_CHOICES: dict[str, tuple[str, ...]] = {
-    **CHOICES,
-    "pool": (
-        "cls",
-        "avg",
-        "avg_all",
-        "cls_avg",
-        "max_patches",
-        "avg_max",
-        "map",
-        "map_patches",
-        "grid",
-        "none",
-    ),
-    "position": ("learned", "sincos", "none"),
-    "position_resize": RESIZES,
-    "remat": tuple(REMAT_POLICIES),
-}
 # What an overview tells elsewhere, or not at all: of sizes, and of how a network runs.
 _NO_PART = ("image_size", "patch_size", "width", "depth", "num_heads", "mlp_dim", "num_classes")
 _NO_PART += ("preprocessing", "class_names", "dtype")
@@ -82,7 +66,7 @@ class ViTOutput:
         return self.tokens if self.pooled is None else self.pooled
 
 
-class VisionTransformer(Network):
+class VisionTransformer(ImageTokens):
     """Images (B, H, W, 3) float32 → logits (B, K), or the pooled features where there is no head.
 
     `in_channels` may be others than 3. H and W may differ from `image_size`: positions are
@@ -101,16 +85,17 @@ class VisionTransformer(Network):
         "distillation_classifier",
         "attention_pool",
         "mask_token",
+        "blocks/propagation",
     )
 
-    image_size: ImageSize = 224  # of the stored positions, pixels
+    image_size: ImageSize = 224  # that its tables are for, pixels
     patch_size: int = 16
     width: int = 768
     depth: int = 12
     num_heads: int = 12
     mlp_dim: int | None = None  # None = 4 · width
     num_classes: int = 1000  # 0 = no head
-    pool: str = "cls"  # what the head sees: one of _CHOICES, see _pool
+    pool: str = "cls"  # what the head sees: one of vit_checks.CHOICES, see _pool
     pool_norm: bool | None = None  # norm after pooling and none before (MAE); None = pool == "avg"
     class_token: bool = True
     position: str = "learned"  # learned | sincos (fixed, no parameter) | none
@@ -137,13 +122,22 @@ class VisionTransformer(Network):
     qkv_bias: str = "full"  # full | no_key (BEiT, EVA-02) | masked_key (DINOv3) | none
     qk_norm: bool = False  # norm of queries and keys, a head at a time (2302.05442)
     attention_norm: bool = False  # norm before the attention's last projection (EVA-02's CLIP)
-    relative_bias: str = "none"  # none | block | shared: offsets' bias in the logits (BEiT)
+    # Offsets' bias in the logits: none | block | shared (BEiT) | decomposed (MViTv2, 2112.01526)
+    relative_bias: str = "none"
     relative_resize: str = "geometric"  # geometric | bilinear, see relative.resize_table
     rotary: str = "none"  # none | dinov3 | eva02: axial rotary positions, see rotary.py
     rotary_base: float = 100.0  # of the wavelengths: 100 in DINOv3, 10000 in EVA-02
     rotary_grid: int | None = None  # side of the grid that eva02 counts cells on; None = native
     head_bias: bool = True  # False: a projection without one (CLIP)
     pre_logits: bool = False  # a dense layer and tanh before the head (ViT's 21k files, 2010.11929)
+
+    # Parts of detectors' backbones (ViTDet, 2203.16527), off by default.
+    window_size: int = 0  # side, in patches, of the windows within which blocks attend; 0 = none
+    window_blocks: tuple[int, ...] | None = None  # which; None = as in `windowed`
+    conv_blocks: tuple[int, ...] = ()  # after which convolutions carry on across windows
+    position_size: ImageSize | None = None  # pixels that pos_embed is for, None = image_size
+    final_norm: bool = True  # False: the blocks' tokens are the result
+
     in_channels: int = 3  # of its images; other than 3 they are the caller's to prepare
     preprocessing: Preprocessing | None = None  # how its images are prepared; travels along
     class_names: tuple[str, ...] | None = None  # of the outputs, in order; travel along
@@ -159,7 +153,7 @@ class VisionTransformer(Network):
     scan: bool = False  # one compiled block, scanned over layers
 
     def setup(self) -> None:
-        self._check_fields()
+        check_vision_transformer(self)
         xavier = self.kernel_init == "xavier_uniform"
         self.patch_embed = PatchEmbed(
             self.width,
@@ -170,12 +164,14 @@ class VisionTransformer(Network):
             self.patch_stride,
         )
         self._setup_tables()
-        self.blocks = make_blocks(self.depth, self.block_design(), scan=self.scan, remat=self.remat)
+        self.blocks = make_blocks(
+            self.depth, self.block_designs(), scan=self.scan, remat=self.remat
+        )
         if self.pre_norm:
             self.norm_pre = layer_norm(self.norm_eps, self.dtype)
         if self.norm_after_pool:
             self.head_norm = layer_norm(self.norm_eps, self.dtype)
-        else:
+        elif self.final_norm:
             self.norm = layer_norm(self.norm_eps, self.dtype)
         if self.pool in ("map", "map_patches"):
             self.attention_pool = AttentionPool(self.block_design())
@@ -202,15 +198,26 @@ class VisionTransformer(Network):
         if self.mask_token:
             self.masked = self.param("mask_token", init, (1, 1, self.width))
         if self.position == "learned":
-            h, w = self.grid
+            h, w = self.position_grid
             shape = (1, self.prefix_positions + h * w, self.width)
             self.pos_embed = self.param("pos_embed", init, shape)
         if self.relative_bias == "shared":
             shape = (table_rows(self.grid), self.num_heads)
             self.shared_bias = self.param("relative_bias", init, shape)
 
-    def block_design(self) -> BlockDesign:
+    def block_designs(self) -> tuple[BlockDesign, ...]:
         """What each of the blocks is made of."""
+        return tuple(
+            dataclasses.replace(
+                self.block_design(),
+                window=self.window_of(i),
+                propagation=i in self.conv_blocks,
+            )
+            for i in range(self.depth)
+        )
+
+    def block_design(self) -> BlockDesign:
+        """What all of the blocks have in common."""
         return BlockDesign(
             num_heads=self.num_heads,
             mlp_dim=self.mlp_dim or 4 * self.width,
@@ -263,75 +270,9 @@ class VisionTransformer(Network):
         params = fit_tables(variables["params"], source, self)
         first = params["patch_embed"]
         kernel = for_channels(first["kernel"], self.in_channels)
+        if source.patch_size != self.patch_size:
+            kernel = for_patches(kernel, self.patch_size)
         return {**variables, "params": {**params, "patch_embed": {**first, "kernel": kernel}}}
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Patches (down, across) at the native image size."""
-        return grid_of(self.image_size, self.patch_size, drop_remainder=self.drop_remainder)
-
-    @property
-    def class_tokens(self) -> int:
-        """Class and distillation tokens, which come first."""
-        return int(self.class_token) + int(self.distillation_token)
-
-    @property
-    def prefix_tokens(self) -> int:
-        """Tokens before the patch tokens: class, distillation, registers."""
-        return self.class_tokens + self.registers
-
-    @property
-    def prefix_positions(self) -> int:
-        """Rows of the position table before those of the patches."""
-        if self.register_position:
-            return self.prefix_tokens
-        return self.class_tokens if self.class_position else 0
-
-    @property
-    def map_strides(self) -> tuple[int, ...]:
-        return (self.patch_stride or self.patch_size,)
-
-    @property
-    def map_widths(self) -> tuple[int, ...]:
-        return (self.width,)
-
-    @nn.nowrap
-    def map_layout(self, layers: Layers = None) -> tuple[tuple[int, int], ...]:
-        number = 1 if layers is None else len(resolve_layers(layers, self.depth))
-        return tuple(zip(self.map_strides, self.map_widths, strict=True)) * number
-
-    @nn.nowrap
-    def headless(self) -> "VisionTransformer":
-        return self.clone(
-            num_classes=0,
-            class_names=None,
-            pool="grid",
-            pool_norm=None,
-            pre_logits=False,
-            batch_norm=False,
-            distillation_head=None,
-        )
-
-    @property
-    def norm_after_pool(self) -> bool:
-        """Whether the last norm sits after the pooling rather than before it."""
-        return self.pool == "avg" if self.pool_norm is None else self.pool_norm
-
-    @property
-    def has_distillation_head(self) -> bool:
-        """Whether a second head reads the distillation token."""
-        asked = self.distillation_head
-        return self.distillation_token and self.num_classes > 0 and asked is not False
-
-    def num_tokens(self, image_shape: tuple[int, ...]) -> int:
-        """Tokens that an image (…, H, W, 3) becomes, prefix tokens included."""
-        h, w = self.grid_in(image_shape)
-        return self.prefix_tokens + h * w
-
-    def grid_in(self, image_shape: tuple[int, ...]) -> tuple[int, int]:
-        """Patches (down, across) of an image (…, H, W, 3). ValueError unless they fit."""
-        size = tuple(image_shape[-3:-1])
-        return grid_of(size, self.patch_size, self.patch_stride, self.drop_remainder)
 
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
         return self.forward(images, train).result
@@ -416,13 +357,21 @@ class VisionTransformer(Network):
             step = (self.patch_stride or self.patch_size) / self.patch_size
             return jnp.asarray(sincos_2d(grid, self.width, self.prefix_positions, step))
         return fit_positions(
-            self.pos_embed, self.grid, grid, self.prefix_positions, self.position_resize
+            self.pos_embed, self.position_grid, grid, self.prefix_positions, self.position_resize
         )
 
     def placement(self, grid: tuple[int, int]) -> TokenPositions | None:
-        """What attention needs to know of an image's grid; None where it needs nothing."""
-        if self.rotary == "none" and self.relative_bias == "none":
+        """What the blocks need to know of an image's grid; None where they need nothing."""
+        plain = self.rotary == "none" and self.relative_bias == "none" and not self.window_size
+        if plain and not self.conv_blocks:
             return None
+        whole = self._placed(grid, grid)
+        if not self.windowed:
+            return whole
+        return whole.replace(window=self._placed(grid, (self.window_size,) * 2))
+
+    def _placed(self, grid: tuple[int, int], cells: tuple[int, int]) -> TokenPositions:
+        """Of the tokens of so many cells (down, across), which are the grid's or a window's."""
         rotation = bias = None
         if self.rotary != "none":
             reference = (self.rotary_grid,) * 2 if self.rotary_grid else self.grid
@@ -433,11 +382,12 @@ class VisionTransformer(Network):
                 self.width // self.num_heads,
                 self.rotary_base,
                 self.prefix_tokens,
+                cells,
             )
         if self.relative_bias == "shared":
             table = resize_table(self.shared_bias, self.grid, grid, self.relative_resize)
-            bias = gather_bias(table, grid, self.prefix_tokens)
-        return TokenPositions(rotation, bias, grid, self.prefix_tokens)
+            bias = gather_bias(table, grid, self.prefix_tokens, cells)
+        return TokenPositions(rotation, bias, grid, self.prefix_tokens, cells)
 
     def encode(
         self, tokens: jax.Array, train: bool = False, place: TokenPositions | None = None
@@ -459,7 +409,7 @@ class VisionTransformer(Network):
         return tokens, keep
 
     def _leave(self, tokens: jax.Array) -> jax.Array:
-        return tokens if self.norm_after_pool else self.norm(tokens)
+        return tokens if self.norm_after_pool or not self.final_norm else self.norm(tokens)
 
     def _pool(self, tokens: jax.Array) -> jax.Array | None:
         """What the head sees, (B, C).
@@ -510,28 +460,6 @@ class VisionTransformer(Network):
     def activate(self, x: jax.Array) -> jax.Array:
         """The activation before the head, of each number alone."""
         return jnp.tanh(x)
-
-    def _check_fields(self) -> None:
-        for field, allowed in _CHOICES.items():
-            if getattr(self, field) not in allowed:
-                raise ValueError(f"{field}: {getattr(self, field)!r} is none of {allowed}")
-        if self.width % self.num_heads:
-            raise ValueError(f"num_heads: {self.num_heads} does not divide width {self.width}")
-        if self.in_channels < 1:
-            raise ValueError(f"in_channels: got {self.in_channels}, expected 1 or more")
-        stride = self.patch_stride
-        if stride is not None and (stride < 1 or self.patch_size % stride):
-            raise ValueError(f"patch_stride: {stride} does not divide patch_size {self.patch_size}")
-        if self.pool in ("cls", "cls_avg") and not self.class_token:
-            raise ValueError(f"pool={self.pool!r} needs class_token=True")
-        if self.register_position and not self.registers:
-            raise ValueError("register_position: needs registers")
-        if self.batch_norm and (self.distillation_token or not self.num_classes):
-            raise ValueError("batch_norm: stands before a head, and before that one alone")
-        if self.pool in ("grid", "none") and (self.num_classes or self.norm_after_pool):
-            raise ValueError(f"pool={self.pool!r} goes with num_classes=0 and without pool_norm")
-        if self.distillation_head and not (self.distillation_token and self.num_classes):
-            raise ValueError("distillation_head: needs distillation_token and num_classes")
 
 
 def _maximum(tokens: jax.Array) -> jax.Array:

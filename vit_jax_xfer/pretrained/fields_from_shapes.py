@@ -154,9 +154,10 @@ def stored_heads(reading: Reading) -> int | None:
     for path in (f"{_FIRST}attention/relative_bias", "relative_bias"):
         if reading.has(path):
             return reading.shape(path)[1]
-    if reading.has(f"{_FIRST}attention/q_norm/scale"):
-        width = reading.shape(f"{_FIRST}norm1/scale")[0]
-        return width // reading.shape(f"{_FIRST}attention/q_norm/scale")[0]
+    for path, axis in (("attention/q_norm/scale", 0), ("attention/relative_down", 1)):
+        if reading.has(_FIRST + path):
+            width = reading.shape(f"{_FIRST}norm1/scale")[0]
+            return width // reading.shape(_FIRST + path)[axis]
     names, _ = next(candidates(f"{_FIRST}attention/proj/kernel", reading.rules))
     shape = shape_in(reading.state, names[0]) if names[0] in reading.state else ()
     return shape[0] if len(shape) == 3 else None
@@ -176,7 +177,12 @@ def _mlp(reading: Reading, width: int) -> str:
 
 
 def _relative(reading: Reading, sizes: Sizes) -> Fields:
-    """Where the table of relative positions is, and of which grid it is."""
+    """Where the table of relative positions is, and of which grid it is.
+
+    Decomposed ones may be of windows: the family knows.
+    """
+    if reading.has(f"{_FIRST}attention/relative_down"):
+        return {"relative_bias": "decomposed"}
     for kind, path in (("block", f"{_FIRST}attention/relative_bias"), ("shared", "relative_bias")):
         if reading.has(path):
             rows = reading.shape(path)[0]

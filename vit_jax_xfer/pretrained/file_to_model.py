@@ -148,7 +148,7 @@ def recognise(checkpoint: Checkpoint, family: str | None, given: Fields) -> Reco
         note(f"in_channels: images of {fields['in_channels']} channels are yours to prepare")
     elif fields["preprocessing"] is None:
         fields["preprocessing"] = _preprocessing(
-            checkpoint, dialect.name, found, config.seen or stored_size or fields["image_size"]
+            checkpoint, dialect.name, found, config.seen or _seen_size(fields, stored_size)
         )
     network = found.network(evidence, fields, decoder)
     return _recognised(checkpoint, found, network, renamed, stored_size, stored["in_channels"])
@@ -165,6 +165,13 @@ def _resized(family: Family, dialect: str, fields: Fields, stored_size: Any) -> 
         f"code of {family.name} does it, by {how!r}; timm, in whose names files come too, does it "
         f"by {timms!r}"
     }
+
+
+def _seen_size(fields: Fields, stored_size: Any) -> Any:
+    """Pixels of the images that the network is for: those of its positions, where it has no own."""
+    if stored_size is None or fields.get("position_size") is not None:
+        return fields["image_size"]
+    return stored_size
 
 
 def _known() -> str:

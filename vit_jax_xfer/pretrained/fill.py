@@ -179,7 +179,8 @@ def param_shapes(model: Network) -> dict[str, Any]:
 
 def variable_shapes(model: Network) -> dict[str, Any]:
     """The shapes of a model's parameters and batch statistics, by collection."""
-    scanned = model.with_fields(scan=True)  # blocks traced once instead of one after the other
+    # Blocks that are alike are traced once instead of one after the other.
+    scanned = model.with_fields(scan=True) if model.blocks_alike else model
     variables = jax.eval_shape(lambda: scanned.init_variables(jax.random.key(0)))
     found = {name: variables[name] for name in ("params", "batch_stats") if name in variables}
     if scanned != model:
@@ -198,7 +199,7 @@ def _fitted(found: Recognised) -> Mapping[str, np.ndarray]:
     if found.stored_size is None:
         return found.state
     old = grid_of(found.stored_size, encoder.patch_size, drop_remainder=True)
-    if old == encoder.grid:
+    if old == encoder.position_grid == encoder.grid:
         return found.state
     fitted = {}
     prefix = encoder.prefix_positions
@@ -209,7 +210,9 @@ def _fitted(found: Recognised) -> Mapping[str, np.ndarray]:
             if table.ndim != 3:
                 continue  # its shape will be named
             rows = 1 if name == "decoder_pos_embed" else prefix
-            fitted[name] = fit_positions(table, old, encoder.grid, rows, encoder.position_resize)
+            fitted[name] = fit_positions(
+                table, old, encoder.position_grid, rows, encoder.position_resize
+            )
     if encoder.relative_bias != "none":
         for name in found.state:
             if name.endswith("relative_position_bias_table"):

@@ -29,7 +29,7 @@ def draw_afresh(model: Network, parts: Sequence[str], seed: int) -> Params:
     if not parts:
         return {}
     # Blocks traced once; the draw of a parameter hangs on its name alone.
-    scanned = model.with_fields(scan=True)
+    scanned = model.with_fields(scan=True) if model.blocks_alike else model
 
     def draw(key: jax.Array) -> Params:
         params = scanned.init_variables(key)["params"]

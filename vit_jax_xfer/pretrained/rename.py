@@ -273,11 +273,22 @@ def block_rules(ours: str, theirs: str, mlp: str = "plain") -> tuple[Rule, ...]:
         *norm(f"{ours}/attention/norm", f"{attention}.norm"),
         *norm(f"{ours}/attention/norm", f"{attention}.inner_attn_ln"),
         rule(f"{ours}/attention/relative_bias", f"{attention}.relative_position_bias_table"),
+        rule(f"{ours}/attention/relative_down", f"{attention}.rel_pos_h"),
+        rule(f"{ours}/attention/relative_across", f"{attention}.rel_pos_w"),
         *affine(f"{ours}/attention/proj", f"{attention}.proj", PROJ_KERNEL),
         *(
             rule(f"{ours}/layer_scale{n}", f"{theirs}.{name}")
             for n in (1, 2)
             for name in (f"ls{n}.gamma", f"gamma_{n}")
+        ),
+        *(
+            rule(f"{ours}/propagation/conv_{n}/kernel", f"{theirs}.residual.conv{n}.weight", CONV)
+            for n in (1, 2, 3)
+        ),
+        *(
+            one
+            for n in (1, 2, 3)
+            for one in norm(f"{ours}/propagation/norm_{n}", f"{theirs}.residual.norm{n}")
         ),
         *norm(f"{ours}/norm2", f"{theirs}.norm2"),
         *_mlp_rules(f"{ours}/mlp", f"{theirs}.mlp", mlp),

@@ -74,6 +74,8 @@ def _type(shown: Mapping[str, str], eps: float, heads: int = 12, act: str = "gel
     )
 
 
+_VITDET = {**_SIZES, "use_absolute_position_embeddings": "a table of positions"}
+
 _VIT = _type({**_SIZES, **_MLP}, 1e-12)
 _CLIP = _type({**_SIZES, **_MLP}, 1e-5, act="quick_gelu")
 _SIGLIP = _type({**_SIZES, **_MLP}, 1e-6, act="gelu_pytorch_tanh")
@@ -95,6 +97,7 @@ TYPES: dict[str, ModelType] = {
     "chinese_clip_vision_model": _CLIP,
     "altclip_vision_model": _CLIP,
     "siglip_vision_model": _SIGLIP,
+    "vitdet": _type(_VITDET, 1e-6),
 }
 # Those with a text tower beside: which type their vision_config is of.
 TWO_TOWERS = {
@@ -124,6 +127,11 @@ def read_transformers(config: Mapping[str, Any], forced: bool = False) -> Folder
         return FolderConfig(fields, size)
     fields |= _kind_of_gate(inner)
     statements = tuple(_statements(inner, where, kind, config))
+    if kind.shown is _VITDET:
+        fields |= _windows(inner, size)
+        stored = size_of_image("pretrain_image_size", inner.get("pretrain_image_size", 224))
+        positions = inner.get("use_absolute_position_embeddings", True)
+        return FolderConfig(fields, stored if positions else None, statements, seen=size)
     return FolderConfig(fields, _stored_size(kind, inner, size), statements, seen=size)
 
 
@@ -191,6 +199,16 @@ def _type_of(config: Mapping[str, Any], inner: Mapping[str, Any], forced: bool) 
             "pass that as family="
         )
     return TYPES[name]
+
+
+def _windows(config: Mapping[str, Any], size: Any) -> dict[str, Any]:
+    """ViTDet's windows, and the size of its images."""
+    blocks = config.get("window_block_indices") or ()
+    if not all(isinstance(block, int) for block in blocks):
+        raise ValueError(f"config.json: window_block_indices is {blocks!r}, expected whole numbers")
+    side = number("window_size", config.get("window_size", 0))
+    fields = {"window_size": side if blocks else 0, "image_size": size or 224}
+    return {**fields, "window_blocks": tuple(blocks) if blocks and side else None}
 
 
 def _kind_of_gate(config: Mapping[str, Any]) -> dict[str, Any]:

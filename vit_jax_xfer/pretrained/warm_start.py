@@ -4,6 +4,7 @@ Every parameter and every statistic must come across whole, but for those that t
 start afresh, its head for instance, where the source lacks them or has them for another use.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,8 +39,9 @@ def start_from(source: Network, variables: Variables, model: Network) -> Variabl
     foreign = (name for name in set(variables) - set(wanted) if not _afresh(variables[name], model))
     if foreign := sorted(foreign):
         raise ValueError(f"the model has no place for {', '.join(foreign)}")
-    found = dict(model.adapt(source, variables))
-    found["params"] = stack_blocks(unstack_blocks(found["params"]), like=wanted["params"])
+    apart = {**variables, "params": unstack_blocks(variables["params"])}
+    found = dict(model.adapt(source, apart))
+    found["params"] = stack_blocks(found["params"], like=wanted["params"])
     return {
         name: _common(found.get(name, {}), shapes, model.starts_afresh)
         for name, shapes in wanted.items()
@@ -54,15 +56,23 @@ def _common(found: Variables, wanted: Variables, fresh: Sequence[str]) -> Variab
     """One collection cut to what `wanted` has; of `fresh` only what has the same shapes."""
     taken: Variables = {}
     for name, shapes in wanted.items():
-        value = found.get(name)
+        value, parts = found.get(name), _parts(name, fresh)
         if value is not None and _same(value, shapes):
             taken[name] = value
+        elif isinstance(value, dict) and parts & (set(shapes) - set(value)):
+            taken[name] = _common(value, shapes, tuple(parts))
         elif name not in fresh:
             what = "is not there" if value is None else f"has shapes {_brief(value)}"
             raise ValueError(f"{name} {what}; the model wants {_brief(shapes)}")
     if left := sorted(set(found) - set(wanted) - set(fresh)):
         raise ValueError(f"the model has no place for {', '.join(left)}")
     return taken
+
+
+def _parts(name: str, fresh: Sequence[str]) -> set[str]:
+    """What may start afresh inside of one part: "blocks/x" is x of every block."""
+    inside = (one.split("/") for one in fresh if "/" in one)
+    return {part for group, part in inside if re.fullmatch(rf"{group}(_\d+)?", name)}
 
 
 def _same(found: Any, wanted: Any) -> bool:

@@ -93,8 +93,10 @@ LEAVES: tuple[Row, ...] = (
         (f"mlp/norm/{_NORM}", HIDDEN_VECTOR),
         (f"attention/[qk]_norm/{_NORM}", VECTOR),
         (f"attention/norm/{_NORM}", HEAD_VECTOR),
-        ("attention/relative_bias", OFFSETS),
+        ("attention/relative_(bias|down|across)", OFFSETS),
         ("layer_scale[12]", VECTOR),
+        ("propagation/conv_[123]/kernel", CONVOLUTION),
+        (f"propagation/norm_[123]/{_NORM}", VECTOR),
     ),
     # What comes before them. A masked autoencoder's mask token bears the name of a ViT's own.
     *_rows(

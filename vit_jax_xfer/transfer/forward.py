@@ -176,6 +176,7 @@ def _paired(
         student_variables,
         teacher,
         jax.lax.stop_gradient(teacher_variables),
+        len(images),
         counted,
     )
     return pair, teacher_images
@@ -214,7 +215,7 @@ def copied_attention(
     by itself, for these images: what it attends to can be looked at.
     """
     pairing = transfer.pair(student, teacher, images.shape, teacher_images.shape)
-    pair = Pair(transfer, pairing, student, {}, teacher, teacher_variables)
+    pair = Pair(transfer, pairing, student, {}, teacher, teacher_variables, len(images))
     return given_by_teacher(pair, teacher_images)
 
 

@@ -23,6 +23,7 @@ class Pair(NamedTuple):
     student_variables: Variables
     teacher: VisionTransformer
     teacher_variables: Variables
+    number: int  # of images that go through
     counted: jax.Array | None = None  # (B,): the images that means over images are of
     # The student's layers whose feature maps are its result; None = its logits.
     read: tuple[int, ...] | None = None
@@ -38,8 +39,14 @@ class Pair(NamedTuple):
     def loss(self, emitted: Emitted, theirs: values.Values) -> jax.Array:
         """The loss of each image in one layer, (B,): averaged over heads and tokens.
 
-        emitted: by the student's block. theirs: of `taught`.
+        emitted: by the student's block. theirs: of `taught`. Of windows it is the mean, in which
+        the zeros beyond the grid, where the windows don't fill it, are tokens as others are.
         """
+        losses = self._losses(emitted, theirs)
+        return losses.reshape(self.number, -1).mean(axis=1)
+
+    def _losses(self, emitted: Emitted, theirs: values.Values) -> jax.Array:
+        """Of each image, or of each window, image by image."""
         own = values.of_student(self.transfer, self.pairing, emitted)
         part = self.transfer.part
         if part != "map":

@@ -1,7 +1,7 @@
 """What is transferred from a teacher to a student, checked against both before anything runs."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple, get_args
 
 from vit_jax_xfer.models.extract import resolve_layers
@@ -143,6 +143,7 @@ class Transfer:
         layers = self.resolve_layers(student)
         teacher_layers = match_layers(self.match_layers, student.depth, teacher.depth, layers)
         self._check_heads(student)
+        self._check_windows(student, teacher, zip(layers, teacher_layers, strict=True))
         # A copy hands over all heads and masks those that keep their own.
         chosen = None if self.copies else self.heads
         if self.part != "map" and self.match_heads != "same":
@@ -153,13 +154,21 @@ class Transfer:
         how = "average" if self.average == "heads" else self.match_heads
         matched = match_heads(how, student.num_heads, teacher.num_heads, chosen)
         sizes = student.width // student.num_heads, teacher.width // teacher.num_heads
-        fits = sizes[0] == sizes[1] or not self._needs_equal_sizes(student, layers)
+        # Decomposed relative positions are channels of queries and keys.
+        wider = [network.relative_bias == "decomposed" for network in (student, teacher)]
+        equal = sizes[0] == sizes[1] and wider[0] == wider[1]
+        fits = equal or not self._needs_equal_sizes(student, layers)
         as_maps = (
             self.materialize
             or self.average in ("queries", "images")
             or (self.copies and (matched.groups is not None or (how != "same" and not fits)))
         )
         if not fits and not (as_maps and self.part == "map"):
+            if sizes[0] == sizes[1]:
+                raise ValueError(
+                    f"mode: {self.mode!r} needs relative_bias='decomposed' in both networks or "
+                    "in neither; the one that has it has wider queries and keys"
+                )
             raise ValueError(
                 f"mode: {self.mode!r} needs heads of one size; the teacher's have {sizes[1]} "
                 f"channels and the student's {sizes[0]}"
@@ -184,6 +193,27 @@ class Transfer:
         """
         masked = self.heads is not None or (student.scan and len(layers) < student.depth)
         return self.part != "map" or (self.copies and masked)
+
+    def _check_windows(
+        self,
+        student: VisionTransformer,
+        teacher: VisionTransformer,
+        pairs: Iterable[tuple[int, int]],
+    ) -> None:
+        """Maps of different windows are of different tokens."""
+        for own, other in pairs:
+            sides = student.window_of(own), teacher.window_of(other)
+            if sides[0] != sides[1]:
+                told = [f"windows of {side}" if side else "no windows" for side in sides]
+                raise ValueError(
+                    f"window_size, window_blocks: the student's layer {own} has {told[0]} and the "
+                    f"teacher's layer {other} {told[1]}; choose layers that attend alike"
+                )
+            if sides[0] and self.average == "images":
+                raise ValueError(
+                    f"average: 'images' has no mean of the windows of layer {own}; choose layers "
+                    "without windows"
+                )
 
     def _tokens(
         self,

@@ -47,7 +47,7 @@ def for_copies(
         maps = kernels.attention_map(theirs["q"], theirs["k"], theirs.get("bias"))
         maps = averaged(mean_maps(maps, pairing.matched.groups), transfer.average, counted)
         return {"map": jnp.broadcast_to(maps, (len(maps), student.num_heads, *maps.shape[2:]))}
-    if student.relative_bias != "none" and "bias" not in theirs:
+    if student.relative_bias in ("block", "shared") and "bias" not in theirs:
         # The student's own bias gives way to the teacher's, which is none.
         return {**theirs, "bias": _no_bias(theirs["k"])}
     return theirs

@@ -3,6 +3,7 @@
 Source: Vaswani et al. 2017 (1706.03762); each option of `BlockDesign` has its own.
 """
 
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -11,7 +12,9 @@ import jax.numpy as jnp
 
 from vit_jax_xfer.models import collections
 from vit_jax_xfer.models.attention import kernels
+from vit_jax_xfer.models.attention.kernel_choice import platform
 from vit_jax_xfer.models.transformer.block_design import KERNEL_INITS, BlockDesign, layer_norm
+from vit_jax_xfer.models.transformer.decomposed_positions import with_offsets
 from vit_jax_xfer.models.transformer.relative_positions import gather_bias, resize_table, table_rows
 from vit_jax_xfer.models.transformer.rotary import Rotation, rotate
 from vit_jax_xfer.models.transformer.token_positions import TokenPositions
@@ -54,7 +57,8 @@ class Attention(nn.Module):
     """Multi-head self-attention on tokens (B, T, C) → (B, T, C).
 
     Emits `attention/map` and `qkv/{q,k,v,bias}`; takes `given/{map,q,k,v,bias,heads}` (see
-    collections.py). q and k are those of the scores: normalised (2302.05442), turned.
+    collections.py). q and k are those of the scores: normalised (2302.05442), turned, and with
+    decomposed relative positions wider than v.
     """
 
     design: BlockDesign
@@ -70,6 +74,8 @@ class Attention(nn.Module):
             k = layer_norm(design.norm_eps, design.dtype, "k_norm")(k)
         if place is not None and place.rotation is not None:
             q, k = self.turn(q, place.rotation), self.turn(k, place.rotation)
+        if design.relative_bias == "decomposed":
+            q, k = self._with_offsets(q, k, place)
         bias = self._bias(place)
         collections.emit(self, "qkv", q=q, k=k, v=v)
         if bias is not None:
@@ -98,10 +104,21 @@ class Attention(nn.Module):
             (table_rows(design.grid), design.num_heads),
         )
         table = resize_table(table, design.grid, place.grid, design.relative_resize)
-        return gather_bias(table, place.grid, place.prefix_tokens)
+        return gather_bias(table, place.grid, place.prefix_tokens, place.cells)
+
+    def _with_offsets(
+        self, q: jax.Array, k: jax.Array, place: TokenPositions
+    ) -> tuple[jax.Array, jax.Array]:
+        """Queries and keys with what decomposed relative positions add to their products."""
+        design = self.design
+        native = (design.window,) * 2 if design.window else design.grid
+        down, across = (
+            self.param(name, nn.initializers.zeros, (2 * n - 1, q.shape[-1]))
+            for name, n in zip(("relative_down", "relative_across"), native, strict=True)
+        )
+        return with_offsets(q, k, down, across, place.cells)
 
     def _attend(self, q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias) -> jax.Array:
-        design = self.design
         given = collections.given(self, ("map", "q", "k", "v", "bias", "heads"))
         heads = given.pop("heads", None)
         per_head = None if heads is None else heads[:, None]
@@ -113,20 +130,25 @@ class Attention(nn.Module):
             own = jnp.zeros_like(given["bias"]) if bias is None else bias
             bias = _replace(own, given["bias"], per_map)
         if "map" not in given and not collections.wanted(self, "attention"):
-            return kernels.dot_product_attention(
-                q,
-                k,
-                v,
-                bias,
-                implementation=design.implementation,
-                blockwise_above=design.blockwise_above,
-            )
+            return self._by_kernel(q, k, v, bias)
         if "map" in given and heads is None:
             weights = given["map"]
         else:
             weights = _replace(self.attention_map(q, k, bias), given.get("map"), per_map)
         collections.emit(self, "attention", map=weights)
         return self.apply_map(weights, v)
+
+    def _by_kernel(self, q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias) -> jax.Array:
+        design, narrow = self.design, q.shape[-1] - v.shape[-1]
+        attend = partial(
+            kernels.dot_product_attention,
+            implementation=design.implementation,
+            blockwise_above=design.blockwise_above,
+        )
+        if not narrow or platform() != "gpu":
+            return attend(q, k, v, bias)
+        # A GPU's fused kernel takes one size for all three.
+        return attend(q, k, jnp.pad(v, ((0, 0),) * 3 + ((0, narrow),)), bias)[..., :-narrow]
 
     # As methods, which an onlooker can replace (collections.py).
 

@@ -11,7 +11,7 @@ from vit_jax_xfer.models.extract import encoder_of
 
 # Parameters that features don't come from, and those that an image's size changes.
 _HEADS = ("head", "distillation_classifier", "representation", "head_norm", "attention_pool")
-_POSITIONS = ("pos_embed", "relative_bias")
+_POSITIONS = ("pos_embed", "relative_bias", "relative_down", "relative_across")
 
 
 @dataclasses.dataclass(frozen=True)

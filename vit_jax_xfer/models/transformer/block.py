@@ -10,14 +10,17 @@ from vit_jax_xfer.models import collections
 from vit_jax_xfer.models.attention.self_attention import Attention
 from vit_jax_xfer.models.transformer.block_design import BlockDesign, layer_norm
 from vit_jax_xfer.models.transformer.mlp import Mlp
+from vit_jax_xfer.models.transformer.propagation import Propagation
 from vit_jax_xfer.models.transformer.token_positions import TokenPositions
+from vit_jax_xfer.models.transformer.windows import from_windows, to_windows
 
 
 class Block(nn.Module):
     """Attention and MLP, each behind a norm, on tokens (B, T, C) → (B, T, C).
 
     keep: (2, B) factors of stochastic depth for the two branches, None to keep both whole.
-    place: where the tokens sit, for designs with rotary or relative positions.
+    place: where the tokens sit, for designs with rotary or relative positions, windows or
+    convolutions. What attention emits and takes within windows has them in the place of images.
     """
 
     design: BlockDesign
@@ -27,14 +30,23 @@ class Block(nn.Module):
         self, tokens: jax.Array, keep: jax.Array | None = None, place: TokenPositions | None = None
     ) -> jax.Array:
         eps, dtype = self.design.norm_eps, self.design.dtype
-        branch = Attention(self.design, name="attention")(
-            layer_norm(eps, dtype, "norm1")(tokens), place
-        )
+        branch = self._attend(layer_norm(eps, dtype, "norm1")(tokens), place)
         tokens = self.add(tokens, _drop(self._layer_scale("layer_scale1", branch), keep, 0))
         branch = Mlp(self.design, name="mlp")(layer_norm(eps, dtype, "norm2")(tokens))
         tokens = self.add(tokens, _drop(self._layer_scale("layer_scale2", branch), keep, 1))
+        if self.design.propagation:
+            carry = Propagation(self.design.activation, dtype, name="propagation")
+            tokens = carry(tokens, place.grid)
         collections.emit(self, "residual", stream=tokens)
         return tokens
+
+    def _attend(self, tokens: jax.Array, place: TokenPositions | None) -> jax.Array:
+        """Attention among all tokens, or within each window."""
+        attention, size = Attention(self.design, name="attention"), self.design.window
+        if not size:
+            return attention(tokens, place)
+        windows = attention(to_windows(tokens, place.grid, size), place.window)
+        return from_windows(windows, place.grid, size)
 
     def _layer_scale(self, name: str, branch: jax.Array) -> jax.Array:
         """The branch times a learned factor a channel (LayerScale, CaiT, 2103.17239)."""

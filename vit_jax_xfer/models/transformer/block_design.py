@@ -26,7 +26,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "activation": tuple(ACTIVATIONS),
     "mlp": ("plain", "swiglu", "geglu"),
     "qkv_bias": ("full", "no_key", "masked_key", "none"),
-    "relative_bias": ("none", "block", "shared"),
+    "relative_bias": ("none", "block", "shared", "decomposed"),
     "relative_resize": ("geometric", "bilinear"),
     "rotary": ("none", "dinov3", "eva02"),
 }
@@ -53,8 +53,14 @@ class BlockDesign:
     activation: str = "gelu"
     mlp: str = "plain"
     mlp_norm: bool = False
+    window: int = 0  # side of the windows within which it attends; 0 = among all tokens
+    propagation: bool = False  # whether convolutions follow it
 
 
-def layer_norm(eps: float, dtype: Any, name: str | None = None) -> nn.LayerNorm:
+def layer_norm(
+    eps: float, dtype: Any, name: str | None = None, scale_init: Any = nn.initializers.ones
+) -> nn.LayerNorm:
     """LayerNorm with float32 statistics and a two-pass variance, as PyTorch computes it."""
-    return nn.LayerNorm(epsilon=eps, dtype=dtype, use_fast_variance=False, name=name)
+    return nn.LayerNorm(
+        epsilon=eps, dtype=dtype, use_fast_variance=False, scale_init=scale_init, name=name
+    )

@@ -6,8 +6,10 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from vit_jax_xfer.models.pytorch_init import TORCH_KERNEL
+from vit_jax_xfer.models.transformer.positions import resize_weights
 
 ImageSize = int | tuple[int, int]  # pixels of both sides, or (height, width)
 
@@ -88,6 +90,19 @@ def for_channels(kernel: Any, channels: int) -> Any:
             "number of channels, others only to 1"
         )
     return kernel[:, :, [i % 3 for i in range(channels)]] * (3 / channels)
+
+
+def for_patches(kernel: jax.Array | np.ndarray, size: int) -> jax.Array:
+    """A patch embedding's kernel (p, p, c, width) for patches of another size, float32.
+
+    By the pseudo-inverse of resizing (FlexiViT, 2212.08013): an image enlarged with its patches
+    becomes the same tokens.
+    """
+    old = kernel.shape[0]
+    enlarge = resize_weights(old, size, size / old, antialias=True)
+    fit = np.linalg.pinv(enlarge.T.astype(np.float64)).astype(np.float32)
+    exact = jax.lax.Precision.HIGHEST
+    return jnp.einsum("ip,jq,pqcw->ijcw", fit, fit, jnp.asarray(kernel), precision=exact)
 
 
 class PatchEmbed(nn.Module):

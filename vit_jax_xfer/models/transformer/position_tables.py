@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
+from vit_jax_xfer.models.transformer.decomposed_positions import fit_offsets
 from vit_jax_xfer.models.transformer.positions import fit_positions, sincos_2d
 from vit_jax_xfer.models.transformer.relative_positions import resize_table
 
@@ -15,16 +16,20 @@ if TYPE_CHECKING:
     from vit_jax_xfer.models.vit import VisionTransformer
 
 Params = dict[str, Any]
+_TOKENS = ("cls_token", "dist_token", "register_tokens")
 
 
 def fit_tables(params: Params, source: VisionTransformer, model: VisionTransformer) -> Params:
     """`source`'s parameters with `pos_embed` and tables of relative positions as `model` has them.
 
-    ValueError, naming the field, where the two know positions in ways that don't go over.
+    A model of patch tokens alone leaves the source's other tokens behind. ValueError, naming the
+    field, where the two know positions in ways that don't go over.
     """
     fitted = {**_relative(params, source, model), **_absolute(params, source, model)}
     if model.position == "sincos":
         fitted.pop("pos_embed", None)
+    for token in _TOKENS if model.window_size else ():
+        fitted.pop(token, None)
     return fitted
 
 
@@ -36,22 +41,30 @@ def _absolute(params: Params, source: VisionTransformer, model: VisionTransforme
         return {}
     if model.position == "none" or source.position == "none":
         return {}  # a difference is named with the other parameters
-    if source.prefix_positions != model.prefix_positions:
+    rows = source.prefix_positions
+    if rows != model.prefix_positions and not model.window_size:
         raise ValueError(
             f"class_token, class_position: the source has positions of {source.prefix_positions} "
             f"tokens before the patches, the model of {model.prefix_positions}"
         )
-    rows = model.prefix_positions
     if source.position == "sincos":
-        return {"pos_embed": jnp.asarray(sincos_2d(model.grid, model.width, rows))}
+        table = sincos_2d(model.position_grid, model.width, model.prefix_positions)
+        return {"pos_embed": jnp.asarray(table)}
     fitted = fit_positions(
-        params["pos_embed"], source.grid, model.grid, rows, source.position_resize
+        params["pos_embed"],
+        source.position_grid,
+        model.position_grid,
+        rows,
+        source.position_resize,
     )
-    return {"pos_embed": fitted}
+    return {"pos_embed": fitted[:, rows - model.prefix_positions :]}
 
 
 def _relative(params: Params, source: VisionTransformer, model: VisionTransformer) -> Params:
-    if "none" in (source.relative_bias, model.relative_bias) or source.grid == model.grid:
+    kinds = source.relative_bias, model.relative_bias
+    if model.relative_bias == "decomposed" and source.relative_bias in ("none", "decomposed"):
+        return _decomposed(params, model)
+    if "none" in kinds or "decomposed" in kinds or source.grid == model.grid:
         return params
 
     def fit(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
@@ -66,3 +79,21 @@ def _relative(params: Params, source: VisionTransformer, model: VisionTransforme
         return jax.vmap(fit_one)(leaf) if leaf.ndim == 3 else fit_one(leaf)
 
     return jax.tree_util.tree_map_with_path(fit, params)
+
+
+def _decomposed(params: Params, model: VisionTransformer) -> Params:
+    """Parameters with the tables of the model's blocks: the source's, resized, or zeros."""
+    params, size = dict(params), model.width // model.num_heads
+    for i, design in enumerate(model.block_designs()):
+        block = params.get(f"blocks_{i}")
+        if block is None:
+            break  # another depth is named with the other parameters
+        attention = dict(block["attention"])
+        native = (design.window,) * 2 if design.window else design.grid
+        for name, n in zip(("relative_down", "relative_across"), native, strict=True):
+            found = attention.get(name)
+            attention[name] = (
+                jnp.zeros((2 * n - 1, size)) if found is None else fit_offsets(found, n)
+            )
+        params[f"blocks_{i}"] = {**block, "attention": attention}
+    return params

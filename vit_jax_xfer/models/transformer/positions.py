@@ -64,8 +64,8 @@ def resize_positions(
     prefix, table = positions[:, :prefix_tokens], positions[:, prefix_tokens:]
     if weights is None:
         down, across = scale or (new_h / old_h, new_w / old_w)
-        rows = _weights(old_h, new_h, down, antialias)
-        columns = _weights(old_w, new_w, across, antialias)
+        rows = resize_weights(old_h, new_h, down, antialias)
+        columns = resize_weights(old_w, new_w, across, antialias)
     else:
         rows, columns = weights(old_h, new_h), weights(old_w, new_w)
     table = product(
@@ -116,8 +116,8 @@ def _corners(old: int, new: int) -> np.ndarray:
     return np.maximum(0, 1 - np.abs(places[:, None] - np.arange(old))).astype(np.float32)
 
 
-def _weights(old: int, new: int, scale: float, antialias: bool) -> np.ndarray:
-    """The matrix (new, old) float32 that resamples one axis."""
+def resize_weights(old: int, new: int, scale: float, antialias: bool) -> np.ndarray:
+    """The matrix (new, old) float32 that resamples one axis bicubically."""
     step = 1.0 / scale  # old cells a new cell
     rows = _antialiased_row if antialias else _plain_row
     return np.stack([rows(i, old, step) for i in range(new)]).astype(np.float32)

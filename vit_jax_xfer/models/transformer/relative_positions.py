@@ -22,9 +22,18 @@ def table_rows(grid: tuple[int, int]) -> int:
     return (2 * h - 1) * (2 * w - 1) + OTHERS
 
 
-def gather_bias(table: jax.Array, grid: tuple[int, int], prefix_tokens: int) -> jax.Array:
-    """The bias (H, T, T) of every pair of tokens, query first, from a table for this grid."""
-    return jnp.moveaxis(table[_index(grid, prefix_tokens)], -1, 0)
+def gather_bias(
+    table: jax.Array,
+    grid: tuple[int, int],
+    prefix_tokens: int,
+    cells: tuple[int, int] | None = None,
+) -> jax.Array:
+    """The bias (H, T, T) of every pair of tokens, query first, from a table for this grid.
+
+    cells: rows and columns of the tokens, None = the grid's; those of a window have its offsets,
+    and offsets beyond the grid are the last ones inside.
+    """
+    return jnp.moveaxis(table[_index(grid, prefix_tokens, cells or grid)], -1, 0)
 
 
 def resize_table(
@@ -42,7 +51,7 @@ def resize_table(
     if old_grid == new_grid:
         return table
     sides = [(2 * old - 1, 2 * new - 1) for old, new in zip(old_grid, new_grid, strict=True)]
-    weights = _geometric if how == "geometric" else _bilinear
+    weights = _geometric if how == "geometric" else linear_weights
     down, across = (weights(old, new) for old, new in sides)
     offsets = table[:-OTHERS].reshape(sides[0][0], sides[1][0], -1)
     resized = product("iy,jx,yxh->ijh", down, across, offsets)
@@ -50,21 +59,21 @@ def resize_table(
 
 
 @functools.cache
-def _index(grid: tuple[int, int], prefix_tokens: int) -> np.ndarray:
+def _index(grid: tuple[int, int], prefix_tokens: int, cells: tuple[int, int]) -> np.ndarray:
     """The row of the table for every pair of tokens, (T, T)."""
     h, w = grid
-    rows, columns = (axis.reshape(-1) for axis in np.indices(grid))
-    down = rows[:, None] - rows[None] + h - 1
-    across = columns[:, None] - columns[None] + w - 1
+    rows, columns = (axis.reshape(-1) for axis in np.indices(cells))
+    down = np.clip(rows[:, None] - rows[None] + h - 1, 0, 2 * h - 2)
+    across = np.clip(columns[:, None] - columns[None] + w - 1, 0, 2 * w - 2)
     number = table_rows(grid)
-    index = np.full((prefix_tokens + h * w,) * 2, number - 1)
+    index = np.full((prefix_tokens + cells[0] * cells[1],) * 2, number - 1)
     index[prefix_tokens:, prefix_tokens:] = down * (2 * w - 1) + across
     index[:prefix_tokens, prefix_tokens:] = number - 3
     index[prefix_tokens:, :prefix_tokens] = number - 2
     return index
 
 
-def _bilinear(old: int, new: int) -> np.ndarray:
+def linear_weights(old: int, new: int) -> np.ndarray:
     """Weights (new, old) of linear interpolation with half-cell centres, clamped at the ends."""
     centres = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
     cells = np.arange(old)

@@ -30,19 +30,23 @@ def make_rotation(
     head_dim: int,
     base: float,
     prefix_tokens: int,
+    cells: tuple[int, int] | None = None,
 ) -> Rotation:
     """The rotation of a grid's tokens, prefix tokens first. ValueError unless 4 divides head_dim.
 
     reference: the grid on which `eva02` counts cells; a larger grid gets fractions of cells.
+    cells: rows and columns of the tokens, None = the grid's; a window's differ as the grid's do.
     """
     if head_dim % 4:
         raise ValueError(f"rotary: needs heads of a multiple of 4 channels, these have {head_dim}")
+    cells = cells or grid
     frequencies = base ** -(np.arange(head_dim // 4) / (head_dim // 4))
     if kind == "dinov3":
-        axes = [2 * (np.arange(n) + 0.5) / n - 1 for n in grid]
+        axes = [2 * (np.arange(m) + 0.5) / n - 1 for m, n in zip(cells, grid, strict=True)]
         frequencies = 2 * np.pi * frequencies
     else:
-        axes = [np.arange(n) / n * r for n, r in zip(grid, reference, strict=True)]
+        sides = zip(cells, grid, reference, strict=True)
+        axes = [np.arange(m) / n * r for m, n, r in sides]
     rows, columns = np.meshgrid(*axes, indexing="ij")
     angles = np.concatenate(
         [position.reshape(-1, 1) * frequencies for position in (rows, columns)], axis=1

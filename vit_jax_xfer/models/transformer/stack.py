@@ -23,13 +23,19 @@ REMAT_POLICIES: dict[str, Any] = {
 }
 
 
-def make_blocks(depth: int, design: BlockDesign, *, scan: bool, remat: str) -> Block | list[Block]:
-    """`depth` blocks of one design: a list, or the single block that `run_blocks` scans."""
+def make_blocks(
+    depth: int, design: BlockDesign | Sequence[BlockDesign], *, scan: bool, remat: str
+) -> Block | list[Block]:
+    """`depth` blocks: a list, or the single block that `run_blocks` scans.
+
+    design: of all, or of each; scanned ones are alike.
+    """
+    designs = [design] * depth if isinstance(design, BlockDesign) else list(design)
     block = Block
     if remat != "none":
         # Under scan nothing can be merged across iterations, so the costly guard is not needed.
         block = nn.remat(Block, policy=REMAT_POLICIES[remat], prevent_cse=not scan)
-    return block(design) if scan else [block(design) for _ in range(depth)]
+    return block(designs[0]) if scan else [block(one) for one in designs]
 
 
 def run_blocks(

@@ -21,6 +21,7 @@ from vit_jax_xfer.pretrained.families.moco_v3_weights import MOCO_V3
 from vit_jax_xfer.pretrained.families.siglip_weights import SIGLIP
 from vit_jax_xfer.pretrained.families.supervised_weights import SUPERVISED
 from vit_jax_xfer.pretrained.families.timm_rotary_weights import TIMM_ROTARY
+from vit_jax_xfer.pretrained.families.vitdet_weights import VITDET
 from vit_jax_xfer.pretrained.family_entry import Family
 from vit_jax_xfer.pretrained.rename import Dialect
 
@@ -28,6 +29,7 @@ from vit_jax_xfer.pretrained.rename import Dialect
 _IN_ORDER = (
     FILTER_VIT,
     LIFT,
+    VITDET,
     BEITV2,
     BEIT,
     BEIT3,
