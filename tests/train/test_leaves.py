@@ -41,6 +41,7 @@ MORE = {
     "stacked BEiT": ("beit_base_patch16", {"scan": True}),
     "stacked SigLIP": ("vit_base_patch16_siglip", {"scan": True}),
     "stacked MAE": ("mae_vit_micro_patch2", {"scan": True}),
+    "convolutions": ("vitdet_micro_patch4", {"conv_blocks": (0,)}),
     "MAE with learned positions": ("mae_vit_micro_patch2", {"position": "learned"}),
     "UPerNet on LiFT": ("segmentation", {"head": "upernet", "channels": 8, "lift": "lift"}),
     "UPerNet": ("segmentation", {"head": "upernet", "channels": 8}),
@@ -60,6 +61,7 @@ def small(model):
         return model.clone(encoder=small(model.encoder), lift=lift)
     if not isinstance(model, VisionTransformer):
         return model
+    model = model.shallow(min(DEPTH, model.depth))
     return model.clone(**{name: value for name, value in SAME.items() if getattr(model, name)})
 
 

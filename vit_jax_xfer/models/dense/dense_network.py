@@ -108,17 +108,6 @@ class DenseNetwork(Network):
             if "encoder" in collection
         }
 
-    @nn.nowrap
-    def adapt(self, source: Self, variables: dict[str, Any]) -> dict[str, Any]:
-        if type(source.encoder) is not type(self.encoder):
-            raise ValueError(
-                f"backbone: the source's is a {type(source.encoder).__name__}, the model's a "
-                f"{type(self.encoder).__name__}"
-            )
-        found = self.encoder.adapt(source.encoder, source.encoder_variables(variables))
-        inside = {name: {"encoder": collection} for name, collection in found.items()}
-        return {name: {**variables[name], **inside.get(name, {})} for name in variables}
-
     def num_tokens(self, image_shape: tuple[int, ...]) -> int:
         return self.encoder.num_tokens(image_shape)
 
