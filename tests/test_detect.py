@@ -12,7 +12,7 @@ from PIL import Image
 
 import vit_jax_xfer as vjx
 from vit_jax_xfer.detect import main
-from vit_jax_xfer.evaluate import dense_networks
+from vit_jax_xfer.evaluate import dense_models
 from vit_jax_xfer.evaluate.detection import detector_program
 from vit_jax_xfer.evaluate.detection.detector_program import DetectorProgram
 from vit_jax_xfer.evaluate.detection.found_objects import FoundObjects
@@ -52,7 +52,7 @@ def photographs(tmp_path):
 @pytest.fixture
 def stand_in(monkeypatch):
     model = SimpleNamespace(class_names=NAMES, num_classes=2, predicts="boxes")
-    monkeypatch.setattr(dense_networks, "open_dense_network", lambda *given, **more: (model, {}))
+    monkeypatch.setattr(dense_models, "open_dense_network", lambda *given, **more: (model, {}))
     monkeypatch.setattr(detector_program, "DetectorProgram", OneCat)
 
 
@@ -117,11 +117,11 @@ class MeanOfImage:
 def test_the_program_sees_normalised_images_and_gives_photographs(photographs):
     program = DetectorProgram(MeanOfImage(), {})
     assert program.pipeline.startswith("resize_pad(32, fill=(124, 116, 104))|normalize((0.485")
-    prepared = dense_networks.prepare_photograph(photographs / "0.png", program.pipeline)
+    prepared = dense_models.prepare_photograph(photographs / "0.png", program.pipeline)
     assert prepared.rows["content"].tolist() == [21, 32] and prepared.photo.shape == (40, 60, 3)
-    rows = dense_networks.stacked([prepared], 2)
+    rows = dense_models.stacked([prepared], 2)
     assert rows["image"].shape == (2, 32, 32, 3) and not rows["image"][1].any()
-    (found,) = program(dense_networks.stacked([prepared], 1))
+    (found,) = program(dense_models.stacked([prepared], 1))
     np.testing.assert_allclose(found.boxes, [(0, 0, 60, 40)])
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     border = (np.array([124, 116, 104]) / 255 - mean) / std

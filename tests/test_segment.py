@@ -10,7 +10,7 @@ from PIL import Image
 
 import vit_jax_xfer as vjx
 from vit_jax_xfer.data.sources.class_files import read_class_file
-from vit_jax_xfer.evaluate import dense_networks
+from vit_jax_xfer.evaluate import dense_models
 from vit_jax_xfer.segment import SegmentationProgram, main
 
 NAMES = ("dark", "light")
@@ -45,7 +45,7 @@ def run(photographs, out, *flags):
 @pytest.mark.parametrize("flags", [(), ("--window", "12", "--window-stride", "4")])
 def test_classes_at_the_photographs_size(flags, photographs, tmp_path, monkeypatch, capsys):
     opened = lambda *given, **more: (Brightness(), {})  # noqa: E731
-    monkeypatch.setattr(dense_networks, "open_dense_network", opened)
+    monkeypatch.setattr(dense_models, "open_dense_network", opened)
     out = tmp_path / "out"
     assert run(photographs, out, "--size", "24", *flags) == 0
     first, _ = capsys.readouterr().out.splitlines()
@@ -70,8 +70,8 @@ def test_a_real_network(photographs, tmp_path):
     vjx.save(tmp_path / "model", model, variables := model.init_variables(jax.random.key(0)))
     out = tmp_path / "out"
     assert main([str(photographs), "--model", str(tmp_path / "model"), "--out", str(out)]) == 0
-    pipeline = dense_networks.photograph_pipeline(model)
-    rows = dense_networks.prepare_photograph(photographs / "0.png", pipeline).rows
+    pipeline = dense_models.photograph_pipeline(model)
+    rows = dense_models.prepare_photograph(photographs / "0.png", pipeline).rows
     (classes,) = SegmentationProgram(model, variables, pipeline)(
         {name: array[None] for name, array in rows.items()}
     )
@@ -81,7 +81,7 @@ def test_a_real_network(photographs, tmp_path):
 def test_prepared_as_the_network_says():
     said = SimpleNamespace(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
     model = SimpleNamespace(image_size=(32, 48), preprocessing=said)
-    assert dense_networks.photograph_pipeline(model) == (
+    assert dense_models.photograph_pipeline(model) == (
         "resize_pad((32, 48), fill=(128, 128, 128))|normalize((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))"
     )
-    assert dense_networks.photograph_pipeline(model, 64).startswith("resize_pad(64, ")
+    assert dense_models.photograph_pipeline(model, 64).startswith("resize_pad(64, ")

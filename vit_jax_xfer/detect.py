@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _detect_all(options: argparse.Namespace, broken: list[str]) -> None:
     # Imported late, so that --help answers at once.
-    from vit_jax_xfer.evaluate.dense_networks import names_of_classes, open_dense_network
+    from vit_jax_xfer.evaluate.dense_models import names_of_classes, open_dense_network
     from vit_jax_xfer.evaluate.detection.detector_program import DetectorProgram
     from vit_jax_xfer.evaluate.detection.object_pictures import draw_objects
     from vit_jax_xfer.evaluate.photograph_pictures import open_pictures

@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _segment_all(options: argparse.Namespace, broken: list[str]) -> None:
     # Imported late, so that --help answers at once.
-    from vit_jax_xfer.evaluate.dense_networks import (
+    from vit_jax_xfer.evaluate.dense_models import (
         names_of_classes,
         open_dense_network,
         photograph_pipeline,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from vit_jax_xfer.evaluate.dense_networks import PreparedPhotograph, prepare_photograph, stacked
+from vit_jax_xfer.evaluate.dense_models import PreparedPhotograph, prepare_photograph, stacked
 from vit_jax_xfer.explain.image_files import find_images, picture_names
 from vit_jax_xfer.explain.progress import Progress
 from vit_jax_xfer.local_paths import local_path

@@ -10,7 +10,7 @@ import pytest
 from tests.data.object_sets import annotation, write_coco
 from vit_jax_xfer import data
 from vit_jax_xfer.data.outlines import run_lengths
-from vit_jax_xfer.evaluate import dense_networks
+from vit_jax_xfer.evaluate import dense_models
 from vit_jax_xfer.evaluate.detection import detector_program
 from vit_jax_xfer.evaluate.detection.__main__ import main
 from vit_jax_xfer.evaluate.detection.found_objects import FoundObjects
@@ -52,7 +52,7 @@ def command(tmp_path, monkeypatch):
     spec = f"coco:{tmp_path / 'set'}"
     write_coco(tmp_path / "set", ENTRIES, images=3)
     model = SimpleNamespace(spec=spec, class_names=NAMES, num_classes=3, predicts="boxes")
-    monkeypatch.setattr(dense_networks, "open_dense_network", lambda *given, **more: (model, {}))
+    monkeypatch.setattr(dense_models, "open_dense_network", lambda *given, **more: (model, {}))
     monkeypatch.setattr(detector_program, "DetectorProgram", Perfect)
     monkeypatch.setattr(Perfect, "misses", ())
 

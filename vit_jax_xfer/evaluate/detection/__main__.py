@@ -36,7 +36,7 @@ def _evaluate(options: argparse.Namespace, broken: list[str]) -> None:
     from vit_jax_xfer.data import open_source
     from vit_jax_xfer.data.sources.source import check_targets
     from vit_jax_xfer.data.target_arrays import TargetForm
-    from vit_jax_xfer.evaluate.dense_networks import names_of_classes, open_dense_network
+    from vit_jax_xfer.evaluate.dense_models import names_of_classes, open_dense_network
     from vit_jax_xfer.evaluate.detection.detector_program import DetectorProgram
     from vit_jax_xfer.features.command import out_path, write_out
 
