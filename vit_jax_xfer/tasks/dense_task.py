@@ -16,7 +16,7 @@ from vit_jax_xfer.tasks.configured_model import build_model, check_predicts, ini
 from vit_jax_xfer.tasks.task import Aux, Batch, Shown, Task, Variables
 from vit_jax_xfer.tasks.teacher_view import View, view_of
 from vit_jax_xfer.tasks.teachers import Loader, load_teacher, run_like, scan_like
-from vit_jax_xfer.tasks.teaching import Seen, TeacherFields
+from vit_jax_xfer.tasks.teaching import TaughtImages, TeacherFields
 from vit_jax_xfer.transfer.forward import check_shared_depth, copied_attention, paired_maps
 from vit_jax_xfer.transfer.spec import Transfer
 
@@ -99,7 +99,7 @@ class DenseTask(Task):
         self, variables: Variables, frozen: Variables, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, Aux]:
         encoder_key, head_key, drawn = jax.random.split(key, 3)
-        seen = Seen.of(batch, self.settings.unlabeled_weight)
+        seen = TaughtImages.of(batch, self.settings.unlabeled_weight)
         maps = losses = None
         if self.teacher is not None:
             maps, losses = self.taught(

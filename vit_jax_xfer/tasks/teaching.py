@@ -115,7 +115,7 @@ class TeachingTask(Task):
     def loss(
         self, variables: Variables, frozen: Variables, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, Aux]:
-        seen = Seen.of(batch, self.settings.unlabeled_weight)
+        seen = TaughtImages.of(batch, self.settings.unlabeled_weight)
         logits, losses = self.teach(variables, frozen, seen.images, True, {"dropout": key})
         logits = seen.labelled(logits)
         label_loss = smoothed_cross_entropy(
@@ -161,7 +161,7 @@ class TeachingTask(Task):
             )
 
 
-class Seen(NamedTuple):
+class TaughtImages(NamedTuple):
     """The images of a batch that a teacher's loss is taken on, and what each of them weighs.
 
     images: (A + B, H, W, 3), the labelled and the unlabelled ones, see `join_rows`.
@@ -172,7 +172,7 @@ class Seen(NamedTuple):
     numbers: tuple[int, int]
 
     @classmethod
-    def of(cls, batch: Batch, unlabeled_weight: float) -> "Seen":
+    def of(cls, batch: Batch, unlabeled_weight: float) -> "TaughtImages":
         """Those of a batch; an unlabelled image weighs so much beside a labelled one."""
         images = batch["image"]
         weights = jnp.ones(images.shape[0])
