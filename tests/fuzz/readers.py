@@ -30,6 +30,8 @@ PIPELINES = (
     "random_crop(8, padding=1)|trivial_augment()|to_float",
     "resize((9, 7))|color_jitter(0.2, 0.2, 0.2, 0.2)|normalize",
     "random_resized_crop(12, (0.2, 1.0), ratio=(0.5, 2.0))|flip",
+    "lsj(16, 0.1, 2.0)|flip|normalize",
+    "random_resize(0.5, 2.0, short=20)|random_crop(9, pad_smaller=True)|resize_pad((8, 7))",
 )
 
 

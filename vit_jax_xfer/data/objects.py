@@ -14,6 +14,7 @@ NOT_FINITE = "box with a coordinate that is no number"
 SWAPPED = "box that ends before it starts"
 OUTSIDE = "box outside of the image"
 EMPTY = "box without area"
+FAR = "outline with a corner a whole image or more outside of the image"
 CUT = "box that ends outside of the image, of which the part inside counts"
 
 

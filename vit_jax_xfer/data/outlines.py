@@ -30,6 +30,8 @@ def run_lengths(outline: Outline, size: Sequence[int]) -> dict[str, Any]:
         packed = isinstance(outline["counts"], str | bytes)
         return outline if packed else functions.frPyObjects(outline, height, width)
     rings = [ring.ravel().tolist() for ring in outline or ()]
+    if not rings:
+        return functions.encode(np.zeros((height, width), np.uint8, order="F"))
     return functions.merge(functions.frPyObjects(rings, height, width))
 
 
@@ -50,8 +52,12 @@ def in_box(outline: Outline, box: np.ndarray, side: int, size: Sequence[int]) ->
         whole = Image.fromarray(bitmap(outline, size) * 255)
         cells = whole.resize((side, side), Image.Resampling.BOX, tuple(box))
         return (np.asarray(cells) > 127).astype(np.uint8)
-    scale = side / np.maximum(box[2:] - box[:2], 1e-9)
-    return bitmap(tuple((ring - box[:2]) * scale for ring in outline or ()), (side, side))
+    sides = np.maximum(box[2:] - box[:2], 1e-9)
+    # Of what lies far outside of a small box pycocotools would draw each pixel on its grid.
+    near = np.concatenate([box[:2] - sides, box[2:] + sides])
+    rings = [cut_ring(ring, near) if _leaves(ring, near) else ring for ring in outline or ()]
+    scaled = tuple((ring - box[:2]) * (side / sides) for ring in rings if len(ring) >= 3)
+    return bitmap(scaled, (side, side))
 
 
 def bounds_in(outline: Outline, window: np.ndarray, size: Sequence[int]) -> np.ndarray:
@@ -84,6 +90,10 @@ def cut_ring(ring: np.ndarray, window: np.ndarray) -> np.ndarray:
                 corners.append(point)
         ring = np.array(corners).reshape(-1, 2)
     return ring
+
+
+def _leaves(ring: np.ndarray, window: np.ndarray) -> bool:
+    return bool(((ring < window[:2]) | (ring > window[2:])).any())
 
 
 def _bounds_of_bitmap(mask: np.ndarray, window: np.ndarray) -> np.ndarray:

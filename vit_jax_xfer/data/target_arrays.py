@@ -102,7 +102,9 @@ class TargetForm:
             return box
         window = frame.inverse_boxes(box[None])[0]
         rest = outlines.bounds_in(outline, window, frame.original)
-        return frame.boxes(rest[None])[0]
+        moved = frame.boxes(rest[None])[0]
+        # Not a rounding beyond the edges.
+        return np.concatenate([np.maximum(moved[:2], box[:2]), np.minimum(moved[2:], box[2:])])
 
     def _mask(self, objects: Objects, row: int, box: np.ndarray, frame: Frame) -> np.ndarray:
         outline = objects.outlines[row]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from vit_jax_xfer.data.objects import Outline
-from vit_jax_xfer.data.sources.decode import image_size
+from vit_jax_xfer.data.sources.decode import MAX_PIXELS, image_size
 from vit_jax_xfer.data.sources.named_files import read_json
 from vit_jax_xfer.data.sources.object_source import (
     ListedPhotograph,
@@ -146,7 +146,8 @@ def _photographs(file: Path, content: dict[str, Any], folder: Path) -> dict[Any,
         if sides == (None, None):
             width, height = image_size(path)
             sides = height, width
-        if not all(type(side) is int and side > 0 for side in sides):
+        whole = all(type(side) is int and side > 0 for side in sides)
+        if not whole or sides[0] * sides[1] > MAX_PIXELS:
             raise ValueError(f"{file}: image {number} has height and width {sides}")
         found[number] = ListedPhotograph(path, sides, number=number)
     return found
@@ -191,7 +192,7 @@ def _outline(file: Path, one: dict[str, Any], size: tuple[int, int]) -> Outline:
         return None
     if isinstance(given, dict):
         counts = given.get("counts")
-        if list(given.get("size") or ()) != list(size) or not isinstance(counts, list | str):
+        if given.get("size") != list(size) or not isinstance(counts, list | str):
             raise ValueError(
                 f"{where} has run lengths for {given.get('size')}, and the image has {list(size)}"
             )
@@ -219,9 +220,11 @@ def unpacked(text: str) -> list[int]:
 
     [] for what is none, which fills no image.
     """
+    if not text.isascii():
+        return []
     runs: list[int] = []
     value = shift = 0
-    for letter in text.encode("ascii", "replace"):
+    for letter in text.encode("ascii"):
         bits = letter - 48
         if not 0 <= bits < 64 or shift > 60:
             return []

@@ -11,7 +11,7 @@ import numpy as np
 
 from vit_jax_xfer.data.broken_images import BrokenImage
 from vit_jax_xfer.data.images import height_width
-from vit_jax_xfer.data.objects import Objects, Outline, check_boxes
+from vit_jax_xfer.data.objects import FAR, Objects, Outline, check_boxes
 from vit_jax_xfer.data.sources.decode import decode_image
 from vit_jax_xfer.data.sources.integrity import check_files
 from vit_jax_xfer.data.sources.source import Source
@@ -165,7 +165,17 @@ def _objects_of(one: ListedPhotograph, num_classes: int) -> tuple[Objects, list[
         areas,
         tuple(one.outlines or [None] * number),
     )
-    return objects.pick(checked.good), list(checked.reasons)
+    far = np.array([_is_far(outline, one.size) for outline in objects.outlines], bool)
+    reasons = [FAR if out else reason for out, reason in zip(far, checked.reasons, strict=True)]
+    return objects.pick(checked.good & ~far), reasons
+
+
+def _is_far(outline: Outline, size: Sequence[int]) -> bool:
+    """Whether a polygon's corner is so far away that drawing it would take any memory."""
+    if outline is None or isinstance(outline, dict):
+        return False
+    limits = np.array(size[::-1])
+    return any(bool(((ring < -limits) | (ring > 2 * limits)).any()) for ring in outline)
 
 
 def _joined(parts: Sequence[Objects]) -> Objects:
