@@ -8,6 +8,8 @@ import pytest
 import vit_jax_xfer as vjx
 from vit_jax_xfer.models.registry import VITDET
 from vit_jax_xfer.models.transformer.decomposed_positions import with_offsets
+from vit_jax_xfer.models.transformer.patches import for_patches
+from vit_jax_xfer.models.transformer.positions import resize_weights
 from vit_jax_xfer.models.transformer.windows import from_windows, to_windows
 from vit_jax_xfer.models.vit import VisionTransformer
 
@@ -193,3 +195,15 @@ def test_maps_of_different_sizes_are_not_stacked():
     variables = jax.eval_shape(DETECTOR.init, jax.random.key(0), IMAGES)
     with pytest.raises(ValueError, match=r"layers: some attend within windows.*such as \[1\]"):
         vjx.extract(DETECTOR, variables, np.zeros(IMAGES.shape), attention=True)
+
+
+def test_patches_of_another_size_make_the_same_tokens():
+    """Of an image enlarged with them, whose pixels stay the same averages of the small ones."""
+    numbers = np.random.default_rng(0)
+    kernel = numbers.normal(size=(4, 4, 3, 5)).astype(np.float32)
+    enlarge = resize_weights(4, 7, 7 / 4, antialias=True)
+    patch = numbers.normal(size=(4, 4, 3)).astype(np.float32)
+    larger = np.einsum("ip,jq,pqc->ijc", enlarge, enlarge, patch)
+    wanted = np.einsum("pqc,pqcw->w", patch, kernel)
+    found = np.einsum("pqc,pqcw->w", larger, for_patches(kernel, 7))
+    np.testing.assert_allclose(found, wanted, rtol=1e-4)

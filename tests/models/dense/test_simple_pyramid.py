@@ -33,7 +33,7 @@ def published(state):
 def test_the_authors_levels(golden_case):
     case = golden_case("dense/simple_pyramid/square")
     model = SimplePyramid(24)
-    levels = model.apply(published(case.state), jnp.asarray(case.arrays["feature"]))
+    levels = jax.jit(model.apply)(published(case.state), jnp.asarray(case.arrays["feature"]))
     assert model.strides == (4, 8, 16, 32, 64) and len(levels) == 5
     for i, level in enumerate(levels):
         np.testing.assert_allclose(level, case.arrays[f"p{i + 2}"], atol=2e-5)
