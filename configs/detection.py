@@ -10,8 +10,9 @@ boxes, 45.9 of masks), large (55.6, 49.2) and huge (75 epochs; 56.7, 50.2); casc
 (54.0, 57.6, 58.7); scratch=1 from random weights, 300 epochs of base and 200 of large: what a
 transfer must beat (48.1, 50.0 without relative positions). Not run here.
 Small, for two cores and a hundred images: coco128 (the light centre detector on a ViT of width 192
-and depth 4), coco128_regions (Mask R-CNN without masks), coco128_filter (FilterViT's own maps).
-seed=N. docs/detection.md has what they reach.
+and depth 4), coco128_regions (Mask R-CNN without masks on a small ViTDet), coco128_filter
+(FilterViT's own maps).
+seed=N.
 Any of them learns a teacher's attention too: `--config.task.teacher=…`, with `--config.task.mode=`,
 `--config.task.weight=` (λ) and a second stream of images, `--config.unlabeled.source=`.
 """
@@ -34,7 +35,7 @@ SMALL = {
     "coco128_regions": (
         "mask_rcnn",
         {
-            **PLAIN,
+            **{"backbone": "vitdet_tiny_patch16", "depth": 4, "window_size": 4},
             **{"masks": False, "pyramid_width": 64, "region_hidden": 256, "anchor_scale": 4.0},
             **{"proposals": 200, "regions": 64},
         },
