@@ -20,12 +20,15 @@ def crops_of_pixels(size: int, least: float = 0.5, most: float = 2.0) -> str:
 def _pixels(config: ConfigDict, size: int, steps: int, batch_size: int) -> None:
     """What the recipes of segmentation share: iterations, 1,500 of warm-up, whole images at test.
 
-    Evaluation images are shown whole in a square of twice the crop; windows of the crop's size
-    slide over it, a third of them overlapping.
+    Evaluation images have the crop's side as their short one and lie in a square of twice that;
+    windows of the crop's size slide over it, a third of them overlapping.
     """
     config.epochs, config.steps, config.batch_size = None, steps, batch_size
     config.data.pipeline = crops_of_pixels(size)
-    config.eval.pipeline = f"resize_pad({2 * size})|normalize"
+    config.eval.pipeline = (
+        f"random_resize(1.0, 1.0, short={size}, long={2 * size})"
+        f"|random_crop({2 * size}, pad_smaller=True, fill={FILL})|normalize"
+    )
     config.eval.batch_size = 8
     config.task.window, config.task.window_stride = size, size * 2 // 3
     config.optim.end_lr, config.optim.lr_for_batch = 0.0, 0
