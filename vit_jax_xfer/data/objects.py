@@ -83,4 +83,4 @@ def check_boxes(boxes: np.ndarray, size: Sequence[int]) -> CheckedBoxes:
         [NOT_FINITE, SWAPPED, EMPTY, OUTSIDE, CUT],
         "",
     )
-    return CheckedBoxes(finite & ~swapped & ~nothing, tuple(reasons.tolist()))
+    return CheckedBoxes(finite & ~nothing, tuple(reasons.tolist()))
