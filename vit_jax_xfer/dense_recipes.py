@@ -8,11 +8,11 @@ FILL = (124, 116, 104)  # the mean of ImageNet's pixels, 0 once they are normali
 def crops_of_pixels(size: int, least: float = 0.5, most: float = 2.0) -> str:
     """mmsegmentation's pipeline of training: scaled, a square cut out, flipped, colours jittered.
 
-    Its crop is drawn again where one class has over 75 % of it, which is not done here.
+    A crop is drawn again where one class has over 75 % of it.
     """
     return (
         f"random_resize({least}, {most}, short={size}, long={4 * size})"
-        f"|random_crop({size}, pad_smaller=True, fill={FILL})|flip"
+        f"|random_crop({size}, pad_smaller=True, fill={FILL}, most_of_one=0.75)|flip"
         "|color_jitter(0.125, 0.5, 0.5, 0.05)|normalize"
     )
 
@@ -25,10 +25,7 @@ def _pixels(config: ConfigDict, size: int, steps: int, batch_size: int) -> None:
     """
     config.epochs, config.steps, config.batch_size = None, steps, batch_size
     config.data.pipeline = crops_of_pixels(size)
-    config.eval.pipeline = (
-        f"random_resize(1.0, 1.0, short={size}, long={2 * size})"
-        f"|random_crop({2 * size}, pad_smaller=True, fill={FILL})|normalize"
-    )
+    config.eval.pipeline = f"resize_pad({2 * size}, short={size})|normalize"
     config.eval.batch_size = 8
     config.task.window, config.task.window_stride = size, size * 2 // 3
     config.optim.end_lr, config.optim.lr_for_batch = 0.0, 0

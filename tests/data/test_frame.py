@@ -128,3 +128,25 @@ def test_an_evaluation_shows_whole_photographs():
     for pipeline in ("resize(32)|center_crop(32)", "flip|flip|flip", "lsj(64, 1.5, 2.0)"):
         with pytest.raises(ValueError, match="evaluate with resize_pad"):
             parse_pipeline(pipeline, form)(empty, np.random.default_rng(1))
+
+
+def test_a_crop_is_drawn_again_while_one_class_has_too_much():
+    ids = np.zeros((40, 400), np.uint8)
+    ids[:, 300:] = 1
+    ids[:20, 300:] = 255
+    given = {"image": np.zeros((40, 400, 3), np.uint8), "label": -1, "label_map": ids}
+
+    def shares(pipeline):
+        one = parse_pipeline(pipeline, TargetForm("label_map"))
+        maps = (one(given, np.random.default_rng(seed))["label_map"] for seed in range(40))
+        return [np.mean(classes[classes != 255] == 0) for classes in maps]
+
+    plain, again = shares("random_crop(40)"), shares("random_crop(40, most_of_one=0.75)")
+    mixed = [np.mean([0.25 < share < 0.75 for share in found]) for found in (plain, again)]
+    assert mixed[0] < 0.2 and mixed[1] > 2 * mixed[0]
+    # As before where nothing is known of classes, and to the last draw where all is mixed.
+    without = parse_pipeline("random_crop(40, most_of_one=0.75)|flip")
+    usual = parse_pipeline("random_crop(40)|flip")
+    image = {"image": np.random.default_rng(0).integers(0, 256, (40, 400, 3), dtype=np.uint8)}
+    images = [one(image, np.random.default_rng(2))["image"] for one in (without, usual)]
+    np.testing.assert_array_equal(*images)

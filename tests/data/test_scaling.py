@@ -21,6 +21,9 @@ def test_the_whole_photograph_fits_with_a_border_of_the_mean_colour():
     small = Image.fromarray(IMAGE).resize((64, 41), Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(image[:41], small)
     assert move == (41 / 45, 64 / 70, 0, 0, 64, 64)
+    small, move = draw(ResizePad(64, short=30))
+    assert (move.scale_y, move.scale_x) == (30 / 45, 47 / 70) and (small[30:] == MEAN_COLOUR).all()
+    assert draw(ResizePad(64, short=60))[1][:2] == (41 / 45, 64 / 70)  # the long side's limit
     assert (
         abs(parse_pipeline("resize_pad(64)|normalize")({"image": IMAGE}, None)["image"][50]).max()
         < 0.01
@@ -70,10 +73,12 @@ def test_a_small_image_is_padded_before_a_crop_where_that_is_asked_for():
         ("lsj(0)", "lsj: size: got 0"),
         ("lsj(8, 2.0, 1.0)", "least, most: got 2.0 and 1.0"),
         ("lsj(8, fill=3)", "fill: got 3"),
-        ("resize_pad(8, 'cubic')", "interpolation: got 'cubic'"),
+        ("resize_pad(8, short='a')", "short: got 'a', expected pixels or None"),
+        ("resize_pad(8, interpolation='cubic')", "interpolation: got 'cubic'"),
         ("random_resize(0.5, 2.0, short=0)", "short: got 0, expected pixels or None"),
         ("random_resize(0, 2.0)", "expected 0.01 <= least"),
         ("random_crop(8, pad_smaller=1)", "pad_smaller: got 1"),
+        ("random_crop(8, most_of_one=0)", "most_of_one: got 0, expected a share"),
     ],
 )
 def test_arguments_that_cannot_be(pipeline, message):

@@ -4,6 +4,7 @@ Each says what it did to places too (`Geometric`), so that boxes and masks go wh
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -12,8 +13,10 @@ import numpy as np
 from vit_jax_xfer.data import images
 from vit_jax_xfer.data.frame import Move, both, cropped, kept, mirrored, resized
 from vit_jax_xfer.data.operations import Geometric, register
+from vit_jax_xfer.data.target_arrays import VOID
 
 _TRIES = 10
+Classes = Callable[[Move], np.ndarray]  # the map of classes, uint8 (h, w), after an op
 
 
 FITS = ("stretch", "cover", "inside")
@@ -111,7 +114,8 @@ class RandomCrop(Geometric):
     reflect: mirrors the image's edge there instead (DeiT III's simple random crop); not for images
     with boxes or masks, which a mirror has no copies of. pad_smaller: an image that is too small
     gets a border at the bottom and right of `fill`, red, green, blue in bytes; otherwise it is an
-    error.
+    error. most_of_one: of an image with a map of classes the box is drawn again, ten times in all,
+    while one class has that share or more of its known pixels (mmsegmentation's cat_max_ratio).
     """
 
     size: int | tuple[int, int]
@@ -119,6 +123,8 @@ class RandomCrop(Geometric):
     reflect: bool = False
     pad_smaller: bool = False
     fill: tuple[int, int, int] = (0, 0, 0)
+    most_of_one: float = 1.0
+    looks_at_classes: ClassVar = True
     _target: tuple[int, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self):
@@ -131,13 +137,17 @@ class RandomCrop(Geometric):
             raise ValueError(f"pad_smaller: got {self.pad_smaller!r}, expected True or False")
         images.check_colour("fill", self.fill)
         images.check_pixels(2 * self.padding, 2 * self.padding)
+        if not isinstance(self.most_of_one, int | float) or not 0 < self.most_of_one <= 1:
+            raise ValueError(f"most_of_one: got {self.most_of_one!r}, expected a share up to 1")
 
     @property
     def refused(self) -> str:
         """Why images with boxes or masks can't go through, "" where they can."""
         return "reflect=True shows parts of the image twice" if self.reflect else ""
 
-    def move(self, image: Any, rng: np.random.Generator) -> tuple[Any, Move]:
+    def move(
+        self, image: Any, rng: np.random.Generator, classes: Classes | None = None
+    ) -> tuple[Any, Move]:
         crop_h, crop_w = self._target
         if self.padding:
             image = self._padded(image)
@@ -151,10 +161,19 @@ class RandomCrop(Geometric):
                 f"pipeline: random_crop: size {crop_h}x{crop_w} does not fit into a padded image "
                 f"of {height}x{width}: put a resize before it"
             )
-        top = int(rng.integers(height - crop_h + 1))
-        left = int(rng.integers(width - crop_w + 1))
-        moved = cropped(top - self.padding, left - self.padding, crop_h, crop_w)
+        tries = _TRIES if classes is not None and self.most_of_one < 1 else 1
+        for _ in range(tries):
+            top = int(rng.integers(height - crop_h + 1))
+            left = int(rng.integers(width - crop_w + 1))
+            moved = cropped(top - self.padding, left - self.padding, crop_h, crop_w)
+            if tries > 1 and self._is_mixed(classes(moved)):
+                break
         return images.crop(image, top, left, crop_h, crop_w), moved
+
+    def _is_mixed(self, classes: np.ndarray) -> bool:
+        """Whether several classes are there and none has too much."""
+        counts = np.bincount(classes.ravel(), minlength=VOID + 1)[:VOID]
+        return np.count_nonzero(counts) > 1 and counts.max() < self.most_of_one * counts.sum()
 
     def _padded(self, image: Any) -> Any:
         if not self.reflect:

@@ -20,6 +20,8 @@ class Geometric(abc.ABC):
 
     # Why images with boxes or masks can't go through it; "" = they can.
     refused: str = ""
+    # Whether `move` takes a third argument where there is a map of classes: Move → the map then.
+    looks_at_classes: bool = False
 
     @abc.abstractmethod
     def move(self, image: Any, rng: np.random.Generator) -> tuple[Any, Move]:

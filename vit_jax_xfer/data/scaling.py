@@ -54,9 +54,14 @@ class LargeScaleJitter(Geometric):
 @register("resize_pad")
 @dataclass(frozen=True)
 class ResizePad(Geometric):
-    """Resized, height and width alike, to fit into size; the rest is border."""
+    """Resized, height and width alike, to fit into size; the rest is border.
+
+    short: of the short side at most so many pixels; None = as large as fits. resize_pad(1024,
+    short=512) is mmsegmentation's test at 512.
+    """
 
     size: int | tuple[int, int]
+    short: int | None = None
     interpolation: str = "bilinear"
     fill: tuple[int, int, int] = MEAN_COLOUR
     takes_pictures: ClassVar = True
@@ -65,10 +70,12 @@ class ResizePad(Geometric):
         images.check_size(self.size)
         images.check_interpolation(self.interpolation)
         images.check_colour("fill", self.fill)
+        check_side("short", self.short)
 
     def move(self, image: Any, rng: np.random.Generator) -> tuple[Any, Move]:
         target, old = images.check_size(self.size), images.height_width(image)
-        inside = _size_inside(old, target)
+        most = target if self.short is None else [self.short / min(old) * side for side in old]
+        inside = _size_inside(old, (min(target[0], most[0]), min(target[1], most[1])))
         image = images.resize(image, *inside, self.interpolation)
         image = images.pad(image, 0, target[0] - inside[0], 0, target[1] - inside[1], self.fill)
         return image, both(resized(old, inside), cropped(0, 0, *target))
@@ -93,10 +100,8 @@ class RandomResize(Geometric):
     def __post_init__(self):
         check_scales(self.least, self.most)
         images.check_interpolation(self.interpolation)
-        for name in ("short", "long"):
-            value = getattr(self, name)
-            if value is not None and (type(value) is not int or value < 1):
-                raise ValueError(f"{name}: got {value!r}, expected pixels or None")
+        check_side("short", self.short)
+        check_side("long", self.long)
 
     def move(self, image: Any, rng: np.random.Generator) -> tuple[Any, Move]:
         height, width = images.height_width(image)
@@ -109,6 +114,12 @@ class RandomResize(Geometric):
         target = max(round(height * factor), 1), max(round(width * factor), 1)
         moved = resized((height, width), target)
         return images.resize(image, *target, self.interpolation), moved
+
+
+def check_side(name: str, value: Any) -> None:
+    """ValueError unless it is a number of pixels, or None."""
+    if value is not None and (type(value) is not int or value < 1):
+        raise ValueError(f"{name}: got {value!r}, expected pixels or None")
 
 
 def check_scales(least: Any, most: Any) -> None:

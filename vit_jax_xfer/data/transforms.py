@@ -22,7 +22,7 @@ from vit_jax_xfer.data import (  # noqa: F401 - they register
 )
 from vit_jax_xfer.data.frame import Frame
 from vit_jax_xfer.data.operations import Geometric, Op, build, name_of
-from vit_jax_xfer.data.target_arrays import TargetForm
+from vit_jax_xfer.data.target_arrays import LABEL_MAP, VOID, TargetForm
 
 _LONGEST = 2000  # letters
 # Entries of an example beside its image: boxes to erase, and the key of the noise in them.
@@ -61,7 +61,8 @@ class Pipeline:
         image = example["image"]
         if not getattr((*self.ops, None)[0], "takes_pictures", False):
             image = images.as_array(image)
-        image, frame = self._applied(image, rng)
+        ids = example["label_map"] if self.form and self.form.kind == LABEL_MAP else None
+        image, frame = self._applied(image, rng, ids)
         image, drawn = images.as_array(image), {}
         example = {name: value for name, value in example.items() if name not in RAW_TARGETS} | (
             self.form.arrays(example, image, frame) if self.form else {"image": image}
@@ -77,15 +78,20 @@ class Pipeline:
                 drawn[NOISE] = rng.integers(2**32, size=2, dtype=np.uint32)
         return {**example, "image": image, **drawn}
 
-    def _applied(self, image: Any, rng: np.random.Generator) -> tuple[Any, Frame]:
-        """The image after the ops, and where the photograph lies in it."""
+    def _applied(
+        self, image: Any, rng: np.random.Generator, ids: np.ndarray | None
+    ) -> tuple[Any, Frame]:
+        """The image after the ops, and where the photograph lies in it. ids: a map of classes."""
         frame = Frame.of(*images.height_width(image))
         for op in self.ops:
-            if isinstance(op, Geometric):
-                image, move = op.move(image, rng)
-                frame = frame.then(move)
-            else:
+            if not isinstance(op, Geometric):
                 image = op(image, rng)
+                continue
+            shown = ()
+            if ids is not None and op.looks_at_classes:
+                shown = (lambda move, at=frame: at.then(move).label_map(ids, VOID),)
+            image, move = op.move(image, rng, *shown)
+            frame = frame.then(move)
         return image, frame
 
     def in_bytes(self) -> "Pipeline":
