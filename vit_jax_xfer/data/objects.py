@@ -16,6 +16,7 @@ OUTSIDE = "box outside of the image"
 EMPTY = "box without area"
 FAR = "outline with a corner a whole image or more outside of the image"
 CUT = "box that ends outside of the image, of which the part inside counts"
+_ROUNDING = 0.02  # pixels, of COCO's two digits and YOLO's six
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,7 +78,7 @@ def check_boxes(boxes: np.ndarray, size: Sequence[int]) -> CheckedBoxes:
     swapped = (boxes[:, 2:] < boxes[:, :2]).any(1)
     empty = (boxes[:, 2:] == boxes[:, :2]).any(1)
     nothing = (cut[:, 2:] <= cut[:, :2]).any(1)
-    changed = (cut != boxes).any(1)
+    changed = (abs(cut - boxes) > _ROUNDING).any(1)
     reasons = np.select(
         [~finite, swapped, empty, nothing, changed],
         [NOT_FINITE, SWAPPED, EMPTY, OUTSIDE, CUT],

@@ -117,9 +117,7 @@ def open_mask_folders(spec: str, split: str) -> LabelMapSource:
         raise ValueError(f"spec: got {spec!r}, expected masks:IMAGES:MASKS or IMAGES:MASKS:CLASSES")
     images, masks = (Path(part).expanduser() for part in parts[:2])
     found = find_pairs(*folders_of_split(images, masks, split), ".png")
-    said = []
-    if found.unused:
-        said.append(f"{len(found.unused)} × image without a mask: {found.unused[0]}, …")
+    said = list(found.said("a mask"))
     void = {VOID}
     if len(parts) == 3:
         classes = read_class_file(Path(parts[2]).expanduser())
@@ -145,7 +143,8 @@ def open_ade20k(path: str, split: str) -> LabelMapSource:
     if sorted(names) != list(range(1, 151)):
         raise ValueError(f"spec: {root / 'objectInfo150.txt'}: expected ids 1 to 150")
     found = find_pairs(*folders_of_split(root / "images", root / "annotations", split), ".png")
-    return make_label_map_source(found.files, names, {0}, f"ade20k:{path}/{split}")
+    name = f"ade20k:{path}/{split}"
+    return make_label_map_source(found.files, names, {0}, name, found.said("a mask"))
 
 
 def _ids_in(masks: Path) -> set[int]:

@@ -18,6 +18,12 @@ class Pairs(NamedTuple):
     files: list[tuple[Path, Path]]
     unused: list[Path]
 
+    def said(self, other: str) -> tuple[str, ...]:
+        """What is left out, in words; other: what the photographs lack."""
+        number = len(self.unused)
+        more = ", …" if number > 1 else ""
+        return (f"{number} × image without {other}: {self.unused[0]}{more}",) if number else ()
+
 
 def split_folder(folder: Path, names: Sequence[str]) -> Path | None:
     """The first of the sub-folders that is there."""

@@ -12,7 +12,7 @@ from vit_jax_xfer.data.sources.object_source import (
     ObjectSource,
     make_object_source,
 )
-from vit_jax_xfer.data.sources.paired_folders import Pairs, find_pairs, folders_of_split
+from vit_jax_xfer.data.sources.paired_folders import find_pairs, folders_of_split
 
 _LARGEST = 2**24  # bytes of a text
 
@@ -44,13 +44,8 @@ def open_yolo(spec: str, split: str) -> ObjectSource:
         [classes[number] for number in ids],
         f"yolo:{spec}/{split}",
         category_ids=ids,
-        left_out=_said(found),
+        left_out=found.said("a text"),
     )
-
-
-def _said(found: Pairs) -> list[str]:
-    number = len(found.unused)
-    return [f"{number} × image without a text: {found.unused[0]}, …"] if number else []
 
 
 def _folders(file: Path, split: str) -> tuple[Path, Path]:
