@@ -12,6 +12,7 @@ import vit_jax_xfer as vjx
 from tests.runs import one_device_mesh, rows, save_teacher, tiny_dense
 from tests.tasks.mask_folders import SIDE, write_mask_folders
 from vit_jax_xfer.models.registry import create_model
+from vit_jax_xfer.pretrained.parameter_rules import stack_blocks
 from vit_jax_xfer.tasks.build import build_task
 from vit_jax_xfer.tasks.semantic_segmentation import pixel_loss
 from vit_jax_xfer.train.evaluation import Evaluator, evaluate_sets
@@ -114,6 +115,21 @@ def test_several_layers_maps_come_from_the_taught_pass(built, batch, head):
     assert float(again) == pytest.approx(float(plain), rel=1e-4)
 
 
+@pytest.mark.parametrize("mode", ["distill", "copy"])
+def test_scanned_networks_go_in_step_to_the_same_maps(built, batch, mode):
+    _, plain = built(task__teacher="x", task__mode=mode)
+    _, scanned = built(task__teacher="x", task__mode=mode, model__scan=True)
+    assert scanned.teacher.scan and scanned.model.encoder.scan
+    variables = drawn(plain.init)
+    inside = stack_blocks(plain.model.encoder_variables(variables))
+    stacked = {**variables, "params": {**variables["params"], "encoder": inside["params"]}}
+    whole = {**batch, "mask": np.ones(4, bool)}
+    wanted = jax.jit(plain.evaluate)(variables, plain.frozen, whole)
+    found = jax.jit(scanned.evaluate)(stacked, scanned.frozen, whole)
+    for name in wanted.keys() - {"confusion"}:
+        assert float(found[name]) == pytest.approx(float(wanted[name]), rel=1e-4), name
+
+
 def test_miou_is_that_of_all_pixels_on_any_mesh(built):
     config, task = built()
     variables = drawn(task.init)
@@ -181,12 +197,14 @@ def test_what_does_not_fit_is_named(built, fields, words):
 def test_a_run_with_a_teacher_to_its_end(source, tmp_path):
     fields = {"unlabeled__source": source, "unlabeled__batch_size": 8}
     fields |= {"task__teacher": save_teacher(tmp_path / "teacher"), "model__patch_size": 2}
-    fields |= {"model__head": "upernet", "model__channels": 4}
+    fields |= {"model__head": "upernet", "model__channels": 4, "explain__every": 3}
     result = run(tiny_dense("segmentation", source, **fields), tmp_path / "run")
     assert result["finished"] and result["class_names"] == ["1", "2", "3"]
     assert {"loss", "miou", "pixel_accuracy", "teacher_loss"} == set(result["metrics"])
     _, _, first = rows(tmp_path / "run")[0]
     assert {"pixel_loss", "auxiliary_loss", "teacher_loss", "pixel_accuracy"} <= set(first)
+    pictures = sorted(one.name for one in (tmp_path / "run" / "explain").iterdir())
+    assert pictures == ["0.png", "3.png"]
     model, variables = vjx.load_pretrained(tmp_path / "run" / "model")
     assert model.class_names == ("1", "2", "3") and model.head == "upernet"
     assert model.apply(variables, jnp.zeros((1, *SHAPE))).shape == (1, SIDE, SIDE, 3)

@@ -1,6 +1,7 @@
 """Detection: boxes, and perhaps masks, of objects, from any encoder that gives maps."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -91,9 +92,10 @@ class AveragePrecision:
             self._found[int(place)] = found
 
     def figures(self) -> dict[str, float]:
-        """The figures of all photographs so far, from 0 to 1."""
+        """The figures of all photographs so far, from 0 to 1; those of sizes that are there."""
         # By place, so that equal scores are met in one order on any number of devices.
         places = sorted(self._found)
         truth = [renumbered(self._source.target(place), self._table) for place in places]
         found = [self._found[place] for place in places]
-        return figures_of(found, truth, self._classes, self._masks)
+        figures = figures_of(found, truth, self._classes, self._masks)
+        return {name: value for name, value in figures.items() if not math.isnan(value)}

@@ -35,7 +35,7 @@ def check_task(task: Task, inputs: Inputs, config: ConfigDict) -> None:
     if task.needs_labels:
         _check_labels(task, inputs)
     if task.targets:
-        _check_targets(inputs, config)
+        _check_targets(task, inputs, config)
     if task.trains and config.checkpoint.best_metric:
         _check_metric(config.checkpoint.best_metric, task, inputs, averages=config.optim.ema > 0)
 
@@ -62,8 +62,8 @@ def _check_labels(task: Task, inputs: Inputs) -> None:
         _ = chosen.match  # raises where a class is none of the model's
 
 
-def _check_targets(inputs: Inputs, config: ConfigDict) -> None:
-    """ValueError for what goes with the classes of whole images alone."""
+def _check_targets(task: Task, inputs: Inputs, config: ConfigDict) -> None:
+    """ValueError for what goes with classes of whole images alone, and for no object to find."""
     if config.data.per_class:
         raise ValueError("data.per_class: images with boxes or masks are of no one class; set it "
                          "to 0")  # fmt: skip
@@ -71,6 +71,10 @@ def _check_targets(inputs: Inputs, config: ConfigDict) -> None:
         if one.logits != "all":
             raise ValueError(f"{one.field}.logits: {one.logits!r} is for classes of whole images; "
                              "leave it at 'all'")  # fmt: skip
+        places = range(len(one.source))
+        if task.targets == BOXES and not any(len(one.source.target(i).targets) for i in places):
+            raise ValueError(f"{one.field}.source: {one.source.name} has no objects, so that there "
+                             "is nothing to evaluate")  # fmt: skip
 
 
 def _check_metric(name: str, task: Task, inputs: Inputs, averages: bool) -> None:
