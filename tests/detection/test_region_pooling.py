@@ -23,12 +23,15 @@ def test_regions_are_the_compiled_kernels_also_across_borders(golden_case, name)
     np.testing.assert_allclose(found, want["out"], rtol=1e-5, atol=1e-5)
 
 
-def test_a_box_reads_the_level_of_its_size(golden_case):
+def test_a_box_belongs_to_the_level_of_its_size(golden_case):
     want = golden_case("dense/roi_align/levels").arrays
     np.testing.assert_array_equal(roi_levels(want["boxes"]), want["level"])
     sides = np.array([111.99, 112, 223.99, 224, 447.9, 448, 5000])
     edges = np.stack([0 * sides, 0 * sides, sides, sides], axis=-1)
     np.testing.assert_array_equal(roi_levels(edges), [0, 1, 1, 2, 2, 3, 3])
+
+
+def test_regions_of_several_levels_are_those_of_their_own():
     rng = np.random.default_rng(0)
     strides = (4, 8)
     levels = [rng.standard_normal((n, n + 1, 3)).astype(np.float32) for n in (40, 20)]

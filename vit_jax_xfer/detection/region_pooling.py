@@ -104,13 +104,14 @@ def _pool(
         cell, row_weight = row
         first = start[:, None] + cell * width[:, None]
         index = first[:, :, None] + columns[0][:, :, None]  # taps, N, size, size
-        weight = (row_weight[:, :, None] * columns[1][:, :, None]).astype(flat.dtype)
+        weight = row_weight[:, :, None] * columns[1][:, :, None]
         return total + (flat[index] * weight[..., None]).sum(0), None
 
     # The mean of bilinear samples on a grid is a product of a row's taps and a column's: rows one
     # after the other, so that no array holds all taps.
     shape = (len(boxes), size, size, channels)
-    return jax.lax.scan(add, jnp.zeros(shape, flat.dtype), rows)[0]
+    wide = jnp.promote_types(jnp.float32, flat.dtype)
+    return jax.lax.scan(add, jnp.zeros(shape, wide), rows)[0].astype(flat.dtype)
 
 
 def _taps(

@@ -51,6 +51,9 @@ VITDET: dict[str, Any] = {
 }
 MICRO_VITDET: dict[str, Any] = {"patch_size": 4, "image_size": 32, "window_size": 4}
 
+# Mask R-CNN as published for plain transformers (2203.16527).
+ON_VITDET: dict[str, Any] = {"backbone": "vitdet_base_patch16"}
+
 # The published LiFTs are of patch 8 and 16 and of width 384 and 768 (2403.14625).
 LIFT_PATCH_SIZES: tuple[int, ...] = (8, 14, 16)
 
@@ -82,8 +85,8 @@ def _entries() -> dict[str, tuple[type[Network], dict[str, Any]]]:
     for lift, module in (("lift", LiFT), ("convex_lift", ConvexLiFT)):
         entries[lift] = (module, {})
         entries |= {f"{lift}_patch{p}": (module, {"patch_size": p}) for p in LIFT_PATCH_SIZES}
-    entries["mask_rcnn"] = (Detector, {"head": "regions"})
-    entries["cascade_mask_rcnn"] = (Detector, {"head": "cascade"})
+    entries["mask_rcnn"] = (Detector, {"head": "regions", **ON_VITDET})
+    entries["cascade_mask_rcnn"] = (Detector, {"head": "cascade", **ON_VITDET})
     entries["centre_detector"] = (Detector, {"head": "centres", "pyramid_width": 96})
     entries["segmentation"] = (SegmentationNetwork, {})
     return entries

@@ -97,8 +97,13 @@ class RegionHeads(nn.Module):
     ) -> dict[str, jax.Array]:
         """Mask R-CNN's five losses, each of weight 1; of a cascade, those of a box a stage.
 
-        Without masks in the batch, or without a mask head, there is no loss of them.
+        ValueError where there is a mask head and the batch has no masks to learn from.
         """
+        if self.masks and truth.masks is None:
+            raise ValueError(
+                "box_masks: the batch has none, and the detector has a mask head; set masks=False, "
+                "or take data with outlines (in a run model.masks, or data.mask_size=56)"
+            )
         proposal_key, region_key = jax.random.split(key)
         grids = self._anchors(levels)
         logits, deltas = self.proposal_head(levels)
@@ -111,7 +116,7 @@ class RegionHeads(nn.Module):
         overlap, _ = self.stages[0]
         regions = draw_regions(region_key, boxes, there, truth, number, overlap)
         found |= self._box_losses(levels, regions, truth)
-        if self.masks and truth.masks is not None:
+        if self.masks:
             first = most_objects(number)
             regions = jax.tree.map(lambda x: x[:, :first], regions)
             found["masks"] = mask_loss(self._masks(levels, regions.boxes), regions, truth)
