@@ -191,10 +191,23 @@ def test_windows_that_differ_are_refused(fields, how, message):
     vjx.Transfer(layers=(1,)).check(DETECTOR, teacher, (16, 28, 3))  # which sees all tokens
 
 
-def test_maps_of_different_sizes_are_not_stacked():
-    variables = jax.eval_shape(DETECTOR.init, jax.random.key(0), IMAGES)
-    with pytest.raises(ValueError, match=r"layers: some attend within windows.*such as \[1\]"):
-        vjx.extract(DETECTOR, variables, np.zeros(IMAGES.shape), attention=True)
+def test_what_windows_show_is_of_all_tokens():
+    """Of a grid of 4 × 7 in windows of 3, which reach beyond it."""
+    images = np.random.default_rng(0).standard_normal(IMAGES.shape).astype(np.float32)
+    model = DETECTOR.clone(relative_bias="none")
+    variables = jax.jit(model.init)(jax.random.key(0), images)
+    found = vjx.extract(model, variables, images, attention=True, qkv=True, layers=(0, 1))
+    rows, columns = np.divmod(np.arange(28), 7)
+    window = rows // 3 * 3 + columns // 3
+    meet = window[:, None] == window
+    for layer, seen in enumerate((meet, np.ones((28, 28), bool))):
+        q, k, maps = (np.asarray(x[layer]) for x in (found.q, found.k, found.attention))
+        scores = np.einsum("bthd,bshd->bhts", q, k) / np.sqrt(q.shape[-1])
+        assert (maps > 0).all(axis=(0, 1)).tolist() == seen.tolist()
+        ratios = np.log(maps[..., seen]) - scores[..., seen]  # the same along a row
+        whole = np.full(scores.shape, np.nan)
+        whole[..., seen] = ratios
+        assert np.nanmax(np.nanstd(whole, axis=-1)) < 1e-5
 
 
 def test_patches_of_another_size_make_the_same_tokens():

@@ -1,15 +1,16 @@
 """What a network computes on images: tokens, attention maps, queries, keys and values."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 
-from vit_jax_xfer.models.collections import resolve_layers, stack_layers
+from vit_jax_xfer.models.collections import layer_values, resolve_layers, stack_layers
 from vit_jax_xfer.models.filter.network import FilterViT
 from vit_jax_xfer.models.protocol import Network
+from vit_jax_xfer.models.transformer.windows import from_windows, map_from_windows
 from vit_jax_xfer.models.vit import VisionTransformer
 
 
@@ -76,21 +77,13 @@ def extract(
         raise ValueError(f"kept: {type(model).__name__} drops no tokens, so there is none to keep")
     images = jnp.asarray(images)
     layers = resolve_layers(layers, model.depth)
-    if (attention or qkv) and len({model.window_of(layer) for layer in layers}) > 1:
-        alike = [layer for layer in layers if not model.window_of(layer)]
-        raise ValueError(
-            "layers: some attend within windows and some among all tokens, and their maps are of "
-            f"different sizes; choose such as {alike}, or those with windows"
-        )
     wanted = [name for name, asked in (("attention", attention), ("qkv", qkv)) if asked]
     out, found = model.apply(variables, images, mutable=wanted, method="forward")
     prefix = model.prefix_tokens
     patches = out.tokens[:, prefix:]
     grid = model.grid_in(images.shape)
-    maps = stack_layers(found["attention"], ("attention", "map"), layers) if attention else None
-    q, k, v = (
-        stack_layers(found["qkv"], ("attention", name), layers) if qkv else None for name in "qkv"
-    )
+    maps = _stacked(model, found["attention"], "map", layers, grid) if attention else None
+    q, k, v = (_stacked(model, found["qkv"], name, layers, grid) if qkv else None for name in "qkv")
     return Extracted(
         logits=out.logits,
         pooled=out.pooled,
@@ -103,6 +96,29 @@ def extract(
         v=v,
         num_prefix_tokens=prefix,
     )
+
+
+def _stacked(
+    model: VisionTransformer,
+    collection: Mapping[str, Any],
+    name: str,
+    layers: Sequence[int],
+    grid: tuple[int, int],
+) -> jax.Array:
+    """What attention emitted of each layer, of all tokens also where it stays within windows."""
+    path = ("attention", name)
+    if not any(map(model.window_of, layers)):
+        return stack_layers(collection, path, layers)
+    stacked = []
+    for layer, value in zip(layers, layer_values(collection, path, layers), strict=True):
+        size = model.window_of(layer)
+        if size and name == "map":
+            value = map_from_windows(value, grid, size)
+        elif size:
+            flat = from_windows(value.reshape(*value.shape[:2], -1), grid, size)
+            value = flat.reshape(*flat.shape[:2], *value.shape[2:])
+        stacked.append(value)
+    return jnp.stack(stacked)
 
 
 def _extract_filters(

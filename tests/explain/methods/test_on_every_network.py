@@ -22,6 +22,9 @@ FAMILIES = {
     "overlapping": {"patch_stride": 2},
     "scanned": {"scan": True, "remat": "full", "layer_scale": 0.2},
 }
+WINDOWS = {"class_token": False, "pool": "avg", "window_size": 3}
+FAMILIES["windows"] = {**WINDOWS, "window_blocks": (0,), "relative_bias": "decomposed"}
+FAMILIES["windows_scanned"] = {**WINDOWS, "window_blocks": (0,), "scan": True}
 FAMILIES["swiglu"] = {"mlp": "swiglu", "mlp_norm": True}
 # One of each kind; the others differ in a line of arrays' arithmetic (test_attribution.py).
 METHODS = ("attn_lrp", "cp_lrp", "generic_attention", "gradcam", "legrad", "raw_attention")

@@ -59,7 +59,8 @@ def legrad(
 
     _, shapes = jax.eval_shape(run, {})
     slopes, chosen = jax.grad(score, has_aux=True)(as_offsets(shapes["watched"]))
-    slopes = block_maps(as_values(slopes), network.model.depth)[first:]
+    slopes = network.whole_maps(images, as_values(slopes))
+    slopes = block_maps(slopes, network.model.depth)[first:]
     tokens = jnp.stack([jax.nn.relu(slope).mean(axis=(1, 2)) for slope in slopes]).mean(axis=0)
     return {"tokens": tokens, "target": chosen}
 

@@ -8,6 +8,7 @@ over layers, and survive rematerialisation.
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -19,6 +20,7 @@ from vit_jax_xfer.models import collections
 from vit_jax_xfer.models.extract import encoder_of
 from vit_jax_xfer.models.filter.network import FilterViT
 from vit_jax_xfer.models.protocol import Network
+from vit_jax_xfer.models.transformer.windows import map_from_windows
 from vit_jax_xfer.models.vit import VisionTransformer
 
 # (next function, its arguments, its keywords, context) → result, as flax.linen.intercept_methods
@@ -111,7 +113,7 @@ class WatchedNetwork:
 
         if not gradients:
             logits, found = run({}, images)
-            return _watched(logits, self.chosen(logits, target), found, {}, None)
+            return self._watched(images, logits, self.chosen(logits, target), found, {}, None)
 
         def score(offsets: Tree, images: jax.Array) -> tuple[jax.Array, Any]:
             logits, found = run(offsets, images)
@@ -122,7 +124,41 @@ class WatchedNetwork:
         zeros = as_offsets(shapes.get("watched", {}))
         by = (0, 1) if inputs else (0,)
         (slopes, *rest), seen = jax.grad(score, by, has_aux=True)(zeros, images)
-        return _watched(*seen, as_values(slopes), rest[0] if inputs else None)
+        by_images = rest[0] if inputs else None
+        return self._watched(images, *seen, as_values(slopes), by_images)
+
+    def _watched(
+        self,
+        images: jax.Array,
+        logits: Any,
+        target: Any,
+        found: Tree,
+        gradients: Tree,
+        by_images: jax.Array | None,
+    ) -> Watched:
+        kept = {name: stage["kept"] for name, stage in found.get("filter", {}).items()}
+        values = self.whole_maps(images, found.get("watched", {}))
+        slopes = self.whole_maps(images, gradients)
+        return Watched(logits, target, values, slopes, by_images, kept)
+
+    def whole_maps(self, images: jax.Array, tree: Tree) -> Tree:
+        """A tree with maps within windows as maps of all tokens (`map_from_windows`)."""
+        size = self.model.window_size if self.is_transformer else 0
+        if not size:
+            return tree
+        spread = partial(map_from_windows, grid=self.model.grid_in(images.shape), size=size)
+        whole = dict(tree)
+        for name, block in tree.items():
+            if name == "blocks":  # scanned, and alike
+                change = jax.vmap(spread)
+            elif name.startswith("blocks_") and self.model.window_of(int(name[7:])):
+                change = spread
+            else:
+                continue
+            if "map" in block.get("attention", {}):
+                attention = {**block["attention"], "map": change(block["attention"]["map"])}
+                whole[name] = {**block, "attention": attention}
+        return whole
 
     def run(
         self,
@@ -146,13 +182,6 @@ class WatchedNetwork:
                 variables, inputs, mutable=mutable, method=method if ours else None
             )
         return (out.logits if ours else out), found
-
-
-def _watched(
-    logits: Any, target: Any, found: Tree, gradients: Tree, inputs: jax.Array | None
-) -> Watched:
-    kept = {name: stage["kept"] for name, stage in found.get("filter", {}).items()}
-    return Watched(logits, target, found.get("watched", {}), gradients, inputs, kept)
 
 
 def open_network(model: nn.Module, variables: Any) -> WatchedNetwork:

@@ -29,6 +29,21 @@ def from_windows(windows: jax.Array, grid: Grid, size: int) -> jax.Array:
     return x.reshape(-1, grid[0] * grid[1], channels)
 
 
+def map_from_windows(maps: jax.Array, grid: Grid, size: int) -> jax.Array:
+    """Maps within windows (B · windows, H, size², size²) → of all tokens (B, H, h·w, h·w).
+
+    0 for pairs that don't meet. What a token looks at beyond the grid is left out, so that its row
+    may sum to less than 1.
+    """
+    tokens = grid[0] * grid[1]
+    # The token of each window's each cell, counted from 1; 0 = beyond the grid.
+    token = to_windows(jnp.arange(1, tokens + 1)[None, :, None], grid, size)[..., 0]
+    number, cells = token.shape
+    maps = maps.reshape(-1, number, maps.shape[1], cells, cells).swapaxes(1, 2)
+    whole = jnp.zeros((*maps.shape[:2], tokens + 1, tokens + 1), maps.dtype)
+    return whole.at[:, :, token[:, :, None], token[:, None, :]].set(maps)[:, :, 1:, 1:]
+
+
 def windows_in(grid: Grid, size: int) -> Grid:
     """How many windows (down, across) cover a grid."""
     return -(-grid[0] // size), -(-grid[1] // size)
