@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 @functools.partial(jax.jit, static_argnames=("low", "high", "allow_low_quality"))
 def match(
-    overlaps: jax.Array, low: float, high: float, allow_low_quality: bool = False
+    iou: jax.Array, low: float, high: float, allow_low_quality: bool = False
 ) -> tuple[jax.Array, jax.Array]:
     """The object of each box, and whether it is one: IoU (…, G, N) → indices, labels (…, N) int32.
 
@@ -19,7 +19,7 @@ def match(
     """
     if not low <= high:
         raise ValueError(f"low: {low} is above high, {high}")
-    overlaps = jnp.asarray(overlaps, jnp.float32)
+    overlaps = jnp.asarray(iou, jnp.float32)
     overlaps = jnp.where(jnp.isnan(overlaps), -1.0, overlaps)
     if overlaps.shape[-2] == 0:
         none = jnp.zeros((*overlaps.shape[:-2], overlaps.shape[-1]), jnp.int32)

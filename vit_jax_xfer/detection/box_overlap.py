@@ -98,9 +98,12 @@ def _hull(a: jax.Array, b: jax.Array) -> jax.Array:
 
 def _iou(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
     """IoU and union."""
-    sides = jnp.minimum(a[..., 2:], b[..., 2:]) - jnp.maximum(a[..., :2], b[..., :2])
-    sides = jnp.maximum(sides, 0.0)
-    common = sides[..., 0] * sides[..., 1]
+    # Sides one by one: an array of both for all pairs would be the largest of a detector's step.
+    ends = (jnp.minimum(a[..., i + 2], b[..., i + 2]) for i in (0, 1))
+    starts = (jnp.maximum(a[..., i], b[..., i]) for i in (0, 1))
+    pairs = zip(ends, starts, strict=True)
+    width, height = (jnp.maximum(end - start, 0.0) for end, start in pairs)
+    common = width * height
     union = _area(a) + _area(b) - common
     return _ratio(common, union), union
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 import vit_jax_xfer as vjx
 from tests.models.dense import numpy_mask_rcnn as plain
@@ -188,3 +189,18 @@ def test_images_without_objects_wrong_labels_and_other_keys(network, targets):
     bad = {**targets, "box_labels": np.where(LABELS < 0, 3, LABELS)}  # of a box without area
     for name, loss in losses(variables, targets).items():
         assert float(losses(variables, bad)[name]) == float(loss), name
+
+
+def test_devices_that_share_a_batch_have_its_losses(network, targets):
+    model, variables, images, losses = network
+    mesh = jax.make_mesh((2,), ("data",), devices=jax.devices()[:2])
+    rows, whole = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("data",), ()))
+    shared = jax.device_put((images, targets), rows)
+
+    @jax.jit
+    def on_both(variables, images, targets):
+        return model.apply(variables, images, targets, KEY, method="losses")
+
+    found = on_both(jax.device_put(variables, whole), *shared)
+    for name, loss in losses(variables, targets).items():
+        assert float(found[name]) == pytest.approx(float(loss), rel=1e-5), name
