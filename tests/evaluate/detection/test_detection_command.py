@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from tests.data.object_sets import annotation, write_coco
+from tests.runs import tiny_dense
 from vit_jax_xfer import data
 from vit_jax_xfer.data.outlines import run_lengths
 from vit_jax_xfer.evaluate import dense_models
 from vit_jax_xfer.evaluate.detection import detector_program
 from vit_jax_xfer.evaluate.detection.__main__ import main
 from vit_jax_xfer.evaluate.detection.found_objects import FoundObjects
+from vit_jax_xfer.train import loop
 
 NAMES = ("dog", "cat", "ant")  # the model's, of which the set has the last two
 ENTRIES = [
@@ -124,3 +126,22 @@ def test_classes_that_the_model_lacks_are_refused(command, tmp_path, capsys):
     file.write_text(file.read_text().replace('"ant"', '"ants"'))
     assert command() == 1
     assert "its class 'ants' is none of the model's 3; the nearest" in capsys.readouterr().err
+
+
+def test_a_runs_figures_are_the_commands(tmp_path, capsys):
+    for split, images in (("train", 4), ("val", 3)):
+        boxes = [(4 + 5 * i, 6, 30 + i, 30) for i in range(images)]
+        found = [annotation(i + 1, box, 3 + 4 * (i % 2)) for i, box in enumerate(boxes)]
+        write_coco(tmp_path / "set", found, images, f"instances_{split}2017")
+    spec = f"coco:{tmp_path / 'set'}"
+    fields = {"data__pipeline": "resize_pad(16)|flip|normalize", "data__max_boxes": 4, "steps": 2}
+    fields |= {"model__pyramid_width": 8, "model__score_threshold": 0.0}
+    loop.run(tiny_dense("detection", spec, **fields), tmp_path / "run")
+    out = tmp_path / "ap.json"
+    command = [str(tmp_path / "run/model"), "--data", spec, "--out", str(out)]
+    assert main(command) == 0
+    written = json.loads(out.read_text())["figures"]
+    metrics = json.loads((tmp_path / "run/result.json").read_text())["metrics"]
+    assert written["AR100"] > 0
+    for name, value in written.items():
+        assert value == (metrics[name] if value is None else pytest.approx(metrics[name], abs=1e-4))
