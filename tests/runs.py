@@ -99,7 +99,7 @@ def tiny_dense(name: str, source: str, form: str = "coco128", **fields: Any):
     tiny |= {"model.backbone": "vit_micro_patch4", "model.image_size": 16, "batch_size": 8}
     tiny |= {"data.source": source, "eval.batch_size": 8, "eval.split": "val"}
     tiny |= {"data.pipeline": "flip|normalize", "eval.pipeline": "resize_pad(16)|normalize"}
-    tiny |= {"data.threads": 0, "eval.every": 0}
+    tiny |= {"data.threads": 0, "eval.every": 0, "model.window_size": None}
     given = {key.replace("__", "."): value for key, value in fields.items()}
     for field, value in {**tiny, **given}.items():
         *sections, last = field.split(".")

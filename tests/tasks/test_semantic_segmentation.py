@@ -197,7 +197,8 @@ def test_what_does_not_fit_is_named(built, fields, words):
 def test_a_run_with_a_teacher_to_its_end(source, tmp_path):
     fields = {"unlabeled__source": source, "unlabeled__batch_size": 8}
     fields |= {"task__teacher": save_teacher(tmp_path / "teacher"), "model__patch_size": 2}
-    fields |= {"model__head": "upernet", "model__channels": 4, "explain__every": 3}
+    fields |= {"model__head": "upernet", "model__channels": 4}
+    fields |= {"explain__every": 3, "explain__images": 2}
     result = run(tiny_dense("segmentation", source, **fields), tmp_path / "run")
     assert result["finished"] and result["class_names"] == ["1", "2", "3"]
     assert {"loss", "miou", "pixel_accuracy", "teacher_loss"} == set(result["metrics"])
