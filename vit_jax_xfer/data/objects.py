@@ -1,7 +1,6 @@
 """What is known of the objects on a photograph, and the one rule for boxes that can't be right."""
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +13,7 @@ NOT_FINITE = "box with a coordinate that is no number"
 SWAPPED = "box that ends before it starts"
 OUTSIDE = "box outside of the image"
 EMPTY = "box without area"
-FAR = "outline with a corner a whole image or more outside of the image"
+FAR = "outline with a corner that is the image's longer side or more outside of it"
 CUT = "box that ends outside of the image, of which the part inside counts"
 _ROUNDING = 0.02  # pixels, of COCO's two digits and YOLO's six
 
@@ -42,7 +41,8 @@ class Objects:
 
     def pick(self, rows: np.ndarray) -> "Objects":
         """Those of a mask (M,) bool, or in the order of indices."""
-        order = np.arange(len(self))[rows]
+        rows = np.asarray(rows)
+        order = np.flatnonzero(rows) if rows.dtype == bool else rows.astype(np.int64)
         arrays = (self.boxes, self.labels, self.crowd, self.hard, self.areas)
         return Objects(*(x[order] for x in arrays), tuple(self.outlines[i] for i in order))
 
@@ -58,20 +58,20 @@ NO_OBJECTS = Objects(
 
 
 class CheckedBoxes(NamedTuple):
-    """good: (M,) bool, which boxes are kept. reasons: for each that is not, and for each that ends
-    outside of the image, one of this file's; "" for the others."""
+    """good: (M,) bool, which boxes are kept. reasons: (M,) texts, for each that is not, and for
+    each that ends outside of the image, one of this file's; "" for the others."""
 
     good: np.ndarray
-    reasons: tuple[str, ...]
+    reasons: np.ndarray
 
 
-def check_boxes(boxes: np.ndarray, size: Sequence[int]) -> CheckedBoxes:
-    """The one rule of all sources for boxes (M, 4) xyxy of an image of `size` (height, width).
+def check_boxes(boxes: np.ndarray, sizes: np.ndarray) -> CheckedBoxes:
+    """The one rule of all sources for boxes (M, 4) xyxy of images of `sizes` (M, 2), height, width.
 
     Dropped where a coordinate is no finite number, where a box ends before it starts, and where
     nothing of it is inside the image.
     """
-    limits = np.array([size[1], size[0]] * 2, np.float64)
+    limits = np.tile(sizes[:, ::-1], 2)
     finite = np.isfinite(boxes).all(1)
     boxes = np.where(finite[:, None], boxes, 0)
     cut = np.clip(boxes, 0, limits)
@@ -84,4 +84,4 @@ def check_boxes(boxes: np.ndarray, size: Sequence[int]) -> CheckedBoxes:
         [NOT_FINITE, SWAPPED, EMPTY, OUTSIDE, CUT],
         "",
     )
-    return CheckedBoxes(finite & ~nothing, tuple(reasons.tolist()))
+    return CheckedBoxes(finite & ~nothing, reasons)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 
 from vit_jax_xfer.data.broken_images import BrokenImage
 from vit_jax_xfer.data.images import height_width
-from vit_jax_xfer.data.objects import FAR, Objects, Outline, check_boxes
+from vit_jax_xfer.data.objects import FAR, CheckedBoxes, Objects, Outline, check_boxes
 from vit_jax_xfer.data.sources.decode import decode_image
 from vit_jax_xfer.data.sources.integrity import check_files
 from vit_jax_xfer.data.sources.source import Source
@@ -111,77 +110,83 @@ def make_object_source(
     """
     if not photographs:
         raise ValueError(f"spec: {name} lists no images")
-    _check_there([one.file for one in photographs], name)
-    dropped: Counter[str] = Counter()
-    examples: dict[str, dict[str, None]] = {}
-    parts = []
-    for one in photographs:
-        objects, reasons = _objects_of(one, len(class_names))
-        for reason in filter(None, reasons):
-            dropped[reason] += 1
-            if (
-                len(examples.setdefault(reason, [])) < _NAMED
-                and str(one.file) not in examples[reason]
-            ):
-                examples[reason].append(str(one.file))
-        parts.append(objects)
-    said = [
-        f"{number} × {reason}: {_named(list(examples[reason]))}"
-        for reason, number in sorted(dropped.items())
-    ]
-    crowds = sum(int(one.crowd.sum()) for one in parts)
-    if crowds:
-        said.append(f"{crowds} × crowd, which is no target of training and counts in evaluation")
+    files = [one.file for one in photographs]
+    _check_there(files, name)
+    sizes = np.array([one.size for one in photographs], np.int64)
+    owners = np.repeat(np.arange(len(files)), [len(one.boxes) for one in photographs])
+    objects = _all_objects(photographs)
+    wrong = np.flatnonzero((objects.labels < 0) | (objects.labels >= len(class_names)))
+    if len(wrong):
+        raise ValueError(
+            f"spec: {files[owners[wrong[0]]]}: class number {objects.labels[wrong[0]]}, expected 0 "
+            f"to {len(class_names) - 1}"
+        )
+    good, reasons = _checked(objects, sizes[owners])
+    kept = objects.pick(good)
     return ObjectSource(
-        [one.file for one in photographs],
-        np.array([one.size for one in photographs], np.int64),
+        files,
+        sizes,
         [one.number for one in photographs],
-        _joined(parts),
-        np.concatenate([[0], np.cumsum([len(one) for one in parts])]).astype(np.int64),
+        kept,
+        np.concatenate([[0], np.cumsum(np.bincount(owners[good], minlength=len(files)))]),
         tuple(class_names),
         tuple(category_ids if category_ids is not None else range(1, len(class_names) + 1)),
         name,
-        (*left_out, *said),
+        (*left_out, *_said(reasons, files, owners), *_said_of_crowds(kept)),
     )
 
 
-def _objects_of(one: ListedPhotograph, num_classes: int) -> tuple[Objects, list[str]]:
-    """The good objects of a photograph, and the reasons of `check_boxes`."""
-    number = len(one.boxes)
-    labels = np.array(one.labels, np.int64).reshape(-1)
-    if number and not (labels.min() >= 0 and labels.max() < num_classes):
-        wrong = labels[(labels < 0) | (labels >= num_classes)][0]
-        raise ValueError(f"spec: {one.file}: class number {wrong}, expected 0 to {num_classes - 1}")
-    boxes = np.array(one.boxes, np.float64).reshape(-1, 4)
-    checked = check_boxes(boxes, one.size)
-    areas = np.array(one.areas, np.float64)
-    if not one.areas:
-        areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    objects = Objects(
+def _all_objects(photographs: Sequence[ListedPhotograph]) -> Objects:
+    """Those of all photographs, as they are listed."""
+    rows: dict[str, list[Any]] = {}
+    missing = {"crowd": False, "hard": False, "areas": np.nan, "outlines": None}
+    for one in photographs:
+        for name in ("boxes", "labels", *missing):
+            listed = getattr(one, name) or [missing.get(name)] * len(one.boxes)
+            rows.setdefault(name, []).extend(listed)
+    boxes = np.array(rows["boxes"], np.float64).reshape(-1, 4)
+    areas = np.array(rows["areas"], np.float64)
+    return Objects(
         boxes,
-        labels.astype(np.int32),
-        np.array(one.crowd or [False] * number, bool),
-        np.array(one.hard or [False] * number, bool),
-        areas,
-        tuple(one.outlines or [None] * number),
+        np.array(rows["labels"], np.int32),
+        np.array(rows["crowd"], bool),
+        np.array(rows["hard"], bool),
+        np.where(np.isnan(areas), np.prod(boxes[:, 2:] - boxes[:, :2], axis=1), areas),
+        tuple(rows["outlines"]),
     )
-    far = np.array([_is_far(outline, one.size) for outline in objects.outlines], bool)
-    reasons = [FAR if out else reason for out, reason in zip(far, checked.reasons, strict=True)]
-    return objects.pick(checked.good & ~far), reasons
 
 
-def _is_far(outline: Outline, size: Sequence[int]) -> bool:
+def _checked(objects: Objects, sizes: np.ndarray) -> CheckedBoxes:
+    """`check_boxes` of objects on photographs of these sizes (M, 2), and the same of outlines."""
+    checked = check_boxes(objects.boxes, sizes)
+    longer = sizes.max(1, initial=0)
+    pairs = zip(objects.outlines, longer, strict=True)
+    far = np.array([_is_far(outline, side) for outline, side in pairs], bool)
+    return CheckedBoxes(checked.good & ~far, np.where(far, FAR, checked.reasons))
+
+
+def _is_far(outline: Outline, side: int) -> bool:
     """Whether a polygon's corner is so far away that drawing it would take any memory."""
     if outline is None or isinstance(outline, dict):
         return False
-    limits = np.array(size[::-1])
-    return any(bool(((ring < -limits) | (ring > 2 * limits)).any()) for ring in outline)
+    return any(ring.min() < -side or ring.max() > 2 * side for ring in outline)
 
 
-def _joined(parts: Sequence[Objects]) -> Objects:
-    fields = ("boxes", "labels", "crowd", "hard", "areas")
-    arrays = (np.concatenate([getattr(part, name) for part in parts]) for name in fields)
-    return Objects(*arrays, tuple(outline for part in parts for outline in part.outlines))
+def _said(reasons: np.ndarray, files: Sequence[Path], owners: np.ndarray) -> list[str]:
+    """A text for each reason: how many boxes, and the first files."""
+    said = []
+    for reason in sorted(set(reasons.tolist()) - {""}):
+        places = np.flatnonzero(reasons == reason)
+        # As keys of a dictionary: each once, in their order.
+        named = list(dict.fromkeys(str(files[owner]) for owner in owners[places]))
+        said.append(f"{len(places)} × {reason}: {_named(named)}")
+    return said
+
+
+def _said_of_crowds(kept: Objects) -> list[str]:
+    number = int(kept.crowd.sum())
+    about = "crowd, which is no target of training and counts in evaluation"
+    return [f"{number} × {about}"] if number else []
 
 
 def _check_there(files: Sequence[Path], name: str) -> None:
