@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import vit_jax_xfer as vjx
+from vit_jax_xfer.models.attention.self_attention import QueryKeyValue
 from vit_jax_xfer.models.registry import VITDET
 from vit_jax_xfer.models.transformer.decomposed_positions import with_offsets
 from vit_jax_xfer.models.transformer.patches import for_patches
@@ -208,6 +209,33 @@ def test_what_windows_show_is_of_all_tokens():
         whole = np.full(scores.shape, np.nan)
         whole[..., seen] = ratios
         assert np.nanmax(np.nanstd(whole, axis=-1)) < 1e-5
+
+
+@pytest.mark.parametrize(("layer", "side"), [(0, 3), (1, 0)])
+@pytest.mark.parametrize("facet", ["key", "query", "value"])
+def test_descriptors_lie_where_the_patches_do(layer, side, facet):
+    """A window's keys at their places, without the ones at rows and columns."""
+    variables, images = drawn(DETECTOR)
+    grid = (4, 7)
+
+    @jax.jit
+    def run(variables, images):
+        found = vjx.dense.descriptors(DETECTOR, variables, images, facet, layer)
+        _, emitted = DETECTOR.apply(
+            variables, images, mutable="intermediates", capture_intermediates=_projections
+        )
+        block = emitted["intermediates"][f"blocks_{layer}"]["attention"]
+        return found, block["qkv"]["__call__"][0][["query", "key", "value"].index(facet)]
+
+    found, values = run(variables, images)
+    values = jnp.swapaxes(values, 2, 3).reshape(*values.shape[:2], -1)
+    if side:
+        values = from_windows(values, grid, side)
+    np.testing.assert_allclose(found, values.reshape(2, *grid, 16), atol=1e-5)
+
+
+def _projections(module, _):
+    return isinstance(module, QueryKeyValue)
 
 
 def test_patches_of_another_size_make_the_same_tokens():

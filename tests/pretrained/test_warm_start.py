@@ -10,6 +10,7 @@ from vit_jax_xfer.models.filter.network import FilterViT
 from vit_jax_xfer.models.lifting.convex_lift import ConvexLiFT
 from vit_jax_xfer.models.lifting.lift import LiFT
 from vit_jax_xfer.models.mae import MaskedAutoencoder
+from vit_jax_xfer.models.registry import VITDET, create_model
 from vit_jax_xfer.models.vit import VisionTransformer
 from vit_jax_xfer.pretrained.warm_start import start_from
 
@@ -101,3 +102,59 @@ def test_statistics_may_not_be_missing():
         start_from(LIFT, {"params": variables["params"]}, LIFT)
     with pytest.raises(ValueError, match="the model has no place for batch_stats"):
         start_from(VIT, {**drawn(VIT), "batch_stats": {}}, VIT)
+
+
+# One of each family of the registry, smaller than it is.
+FAMILIES = {
+    "vit_small_patch14_dinov2": {},
+    "vit_small_patch14_reg4_dinov2": {},
+    "vit_giant_patch14_dinov2": {},
+    "vit_small_patch16_dinov3": {},
+    "vit_base_patch16_clip": {},
+    "vit_base_patch16_siglip": {},
+    "beit_base_patch16": {},
+    "deit_base_distilled_patch16": {},
+    "eva02_base_patch14": {},
+    "mae_vit_base_patch16": {},
+    "vit_base_patch16": {"position": "learned"},
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_starts_a_detectors_backbone(name):
+    """Blocks whole; patches, positions and offsets resized; tokens that are no patches left out."""
+    small = {"image_size": 32, "width": 16, "depth": 3, "num_heads": 2, "mlp_dim": 16}
+    source = create_model(name, **small, patch_size=4, **FAMILIES[name])
+    whole = drawn(source)
+    encoder = source.encoder.headless()
+    fields = {"class_token": False, "distillation_token": False, "registers": 0}
+    fields |= {"mask_token": False, "final_norm": False, "window_size": 3, "image_size": 48}
+    if encoder.position == "sincos":
+        fields["position"] = "learned"
+    model = encoder.clone(**fields, patch_size=8, window_blocks=(0, 1))
+    found = start_from(source, whole, model)["params"]
+    params = whole["params"].get("encoder", whole["params"])
+    for i in range(3):
+        offsets = found[f"blocks_{i}"]["attention"].pop("relative_bias", None)
+        params[f"blocks_{i}"]["attention"].pop("relative_bias", None)
+        assert (offsets is None) == (model.relative_bias != "block")
+        assert_same(found[f"blocks_{i}"], params[f"blocks_{i}"])
+    assert found["patch_embed"]["kernel"].shape == (8, 8, 3, 16)
+    if model.position == "learned":
+        assert found["pos_embed"].shape == (1, 36, 16)
+    found = start_from(source, whole, model)  # with the offsets
+    images = jax.ShapeDtypeStruct((1, 40, 64, 3), jnp.float32)
+    assert jax.eval_shape(model.apply, found, images).shape == (1, 5, 8, 16)
+
+
+def test_a_detectors_backbone_starts_another():
+    """Of other windows and sizes: tables resized; convolutions that the source lacks are fresh."""
+    source = VisionTransformer(**{**VITDET, **SMALL, "window_size": 2, "window_blocks": (0,)})
+    model = source.clone(image_size=16, window_size=3, conv_blocks=(1,))
+    found = start_from(source, drawn(source), model)["params"]
+    assert found["blocks_0"]["attention"]["relative_down"].shape == (5, 8)
+    assert found["blocks_1"]["attention"]["relative_across"].shape == (7, 8)
+    assert "propagation" not in found["blocks_1"]
+    plain = start_from(VIT, drawn(VIT), model)["params"]
+    assert not np.any(plain["blocks_0"]["attention"]["relative_down"])
+    assert plain["pos_embed"].shape == (1, 56 * 56, 16)  # of 224 pixels

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from vit_jax_xfer.models.collections import layer_values
 from vit_jax_xfer.models.extract import encoder_of, first_blocks
 from vit_jax_xfer.models.protocol import Network
+from vit_jax_xfer.models.transformer.windows import from_windows
 from vit_jax_xfer.models.vit import VisionTransformer
 
 # facet → the collection that carries it, and where in a block of it.
@@ -60,12 +61,26 @@ def descriptors(
     model = model.clone(patch_stride=stride or model.patch_stride)
     collection, path = _WHERE[facet]
     _, found = model.apply(variables, images, mutable=[collection], method=_encode)
-    values = layer_values(found[collection], path, [layer])[0][:, model.prefix_tokens :]
-    if facet != "token":
-        values = jnp.swapaxes(values, 2, 3)
+    values = layer_values(found[collection], path, [layer])[0]
     h, w = model.grid_in(images.shape)
+    if facet != "token":
+        values = _whole(model, values, facet, layer, (h, w))
+    values = values[:, model.prefix_tokens :]
     values = values.reshape(len(images), h, w, -1).astype(jnp.float32)
     return log_binned(values) if log_bins else values
+
+
+def _whole(
+    model: VisionTransformer, values: jax.Array, facet: str, layer: int, grid: tuple[int, int]
+) -> jax.Array:
+    """A block's (B, T, H, d) as (B, T, d · H): out of its windows, without what offsets add."""
+    size, wide = model.width // model.num_heads, values.shape[-1]
+    values = values[..., :size]
+    if facet == "query":
+        values = values * (size / wide) ** 0.5  # decomposed_positions.py
+    values = jnp.swapaxes(values, 2, 3).reshape(*values.shape[:2], -1)
+    window = model.window_of(layer)
+    return from_windows(values, grid, window) if window else values
 
 
 def log_binned(features: jax.Array) -> jax.Array:

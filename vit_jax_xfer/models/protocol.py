@@ -17,6 +17,8 @@ from vit_jax_xfer.models.transformer.patches import ImageSize, sides_of
 
 Shapes = tuple[jax.ShapeDtypeStruct, ...]
 Layers = Sequence[int] | None
+# What networks predict that know classes by number: they have num_classes, and class_names.
+OF_CLASSES = ("classes", "masks", "boxes")
 
 
 class Network(nn.Module):

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 
-from vit_jax_xfer.models.protocol import Network
+from vit_jax_xfer.models.protocol import OF_CLASSES, Network
 from vit_jax_xfer.models.registry import ENTRIES, create_model, network_class
 from vit_jax_xfer.pretrained.loading_notes import note
 from vit_jax_xfer.pretrained.warm_start import start_from
@@ -35,7 +35,7 @@ def model_fields(
     kind = network_class(config["name"])
     if "image_size" in kind.keywords():
         fields.setdefault("image_size", height if height == width else (height, width))
-    if kind.predicts in ("classes", "masks", "boxes"):
+    if kind.predicts in OF_CLASSES:
         fields.setdefault("num_classes", num_classes)
     return fields
 

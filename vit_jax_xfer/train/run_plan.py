@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from vit_jax_xfer import data
 from vit_jax_xfer.models.multiply_adds import count
+from vit_jax_xfer.models.protocol import OF_CLASSES
 from vit_jax_xfer.models.registry import network_class
 from vit_jax_xfer.tasks.build import build_task
 from vit_jax_xfer.tasks.placeholder_teacher import placeholder_loader
@@ -119,7 +120,7 @@ def _task(config: ConfigDict, shape: Shape, classes: int) -> Task:
     name = own.pop("name")
     own.pop("parts", None)
     own = {"image_size": shape[0], "num_classes": classes, **own}
-    if network_class(name).predicts != "classes":
+    if network_class(name).predicts not in OF_CLASSES:
         del own["num_classes"]
     if config.task.get("teacher") == "":
         config.task.teacher = name
