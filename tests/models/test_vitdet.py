@@ -193,11 +193,11 @@ def test_windows_that_differ_are_refused(fields, how, message):
 
 
 def test_what_windows_show_is_of_all_tokens():
-    """Of a grid of 4 × 7 in windows of 3, which reach beyond it."""
-    images = np.random.default_rng(0).standard_normal(IMAGES.shape).astype(np.float32)
-    model = DETECTOR.clone(relative_bias="none")
-    variables = jax.jit(model.init)(jax.random.key(0), images)
-    found = vjx.extract(model, variables, images, attention=True, qkv=True, layers=(0, 1))
+    """Of a grid of 4 × 7 in windows of 3, which reach beyond it; with what offsets add."""
+    variables, images = drawn(DETECTOR)
+    asked = {"attention": True, "qkv": True, "layers": (0, 1)}
+    found = jax.jit(lambda v, x: vjx.extract(DETECTOR, v, x, **asked))(variables, images)
+    assert found.v.shape == (2, 2, 28, 2, 8)
     rows, columns = np.divmod(np.arange(28), 7)
     window = rows // 3 * 3 + columns // 3
     meet = window[:, None] == window

@@ -118,7 +118,23 @@ def _stacked(
             flat = from_windows(value.reshape(*value.shape[:2], -1), grid, size)
             value = flat.reshape(*flat.shape[:2], *value.shape[2:])
         stacked.append(value)
-    return jnp.stack(stacked)
+    return jnp.stack(stacked if name == "map" else _of_one_width(stacked, name))
+
+
+def _of_one_width(values: list[jax.Array], name: str) -> list[jax.Array]:
+    """Heads' tensors as wide as the widest, whose products stay the scores.
+
+    Decomposed relative positions make queries and keys wider by the rows and columns that a block
+    sees, which in windows are fewer (decomposed_positions.py).
+    """
+    wide = max(value.shape[-1] for value in values)
+    found = []
+    for value in values:
+        narrow = value.shape[-1]
+        if name == "q":  # products are divided by the root of the width
+            value = value * (wide / narrow) ** 0.5
+        found.append(jnp.pad(value, ((0, 0),) * 3 + ((0, wide - narrow),)))
+    return found
 
 
 def _extract_filters(

@@ -120,9 +120,11 @@ def _task(config: ConfigDict, shape: Shape, classes: int) -> Task:
     name = own.pop("name")
     own.pop("parts", None)
     own = {"image_size": shape[0], "num_classes": classes, **own}
-    if network_class(name).predicts not in OF_CLASSES:
+    predicts = network_class(name).predicts
+    if predicts not in OF_CLASSES:
         del own["num_classes"]
-    if config.task.get("teacher") == "":
+    # A detector or a segmenter may learn without a teacher, as "" then says.
+    if config.task.get("teacher") == "" and predicts not in ("boxes", "masks"):
         config.task.teacher = name
     return build_task(config, shape, classes, placeholder_loader({name: own}))
 
