@@ -140,7 +140,7 @@ MUTANTS = [
     Mutant(
         "weighted mean → mean",
         "tasks/teaching.py",
-        "(losses * weights).sum() / weights.sum()",
+        "(losses * self.weights).sum() / self.weights.sum()",
         "losses.mean()",
         "tasks/test_teaching.py -k weighted_mean",
     ),
@@ -289,8 +289,8 @@ MUTANTS = [
     Mutant(
         "scores of maps without their scale",
         "models/attention/kernels.py",
-        'scores = scale * jnp.einsum("bthd,bshd->bhts"',
-        'scores = jnp.einsum("bthd,bshd->bhts"',
+        "as fast\n    scores = scale * ",
+        "as fast\n    scores = ",
         "models/test_kernels.py models/test_collections.py",
     ),
     Mutant(
