@@ -55,7 +55,7 @@ def test_a_mask_transformer_is_segmenters(golden_case):
     }
     tokens = case.arrays["tokens"]
     head = SegmenterHead(7, heads)
-    masks = head.apply({"params": params}, [tokens.reshape(2, 5, 6, 24)])
+    masks = jax.jit(head.apply)({"params": params}, [tokens.reshape(2, 5, 6, 24)])
     np.testing.assert_allclose(masks.reshape(2, 30, 7), case.arrays["masks"], **CLOSE)
 
 
@@ -68,7 +68,7 @@ def test_progressive_upsampling_is_setrs(golden_case):
     params["pixels"] = {"classify": torch.linear(case.state, "conv_4")}
     tokens = case.arrays["tokens"].reshape(2, *case.meta["grid"], 24)
     variables = {"params": params, "batch_stats": stats}
-    logits = SetrHead(7, width=12).apply(variables, [tokens])
+    logits = jax.jit(SetrHead(7, width=12).apply)(variables, [tokens])
     np.testing.assert_allclose(logits, case.arrays["logits"], **CLOSE)
 
 

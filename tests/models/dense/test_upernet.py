@@ -22,7 +22,7 @@ def test_upernet_is_the_reference(golden_case):
     params["pixels"] = {"classify": torch.linear(case.state, "classifier")}
     head = UPerNetHead(7, width=case.meta["hidden"])
     maps = [case.arrays[f"in{i}"] for i in range(4)]
-    logits = head.apply({"params": params, "batch_stats": stats}, maps)
+    logits = jax.jit(head.apply)({"params": params, "batch_stats": stats}, maps)
     np.testing.assert_allclose(logits, case.arrays["logits"], **CLOSE)
 
 
@@ -36,7 +36,7 @@ def test_the_neck_is_the_reference(golden_case):
     }
     stats = {"scale_0_norm_1": torch.statistics(case.state, "fpn1.1")}
     maps = [case.arrays[f"layer{i}"] for i in range(4)]
-    found = ScaleNeck().apply({"params": params, "batch_stats": stats}, maps)
+    found = jax.jit(ScaleNeck().apply)({"params": params, "batch_stats": stats}, maps)
     for i, x in enumerate(found):
         np.testing.assert_allclose(x, case.arrays[f"out{i}"], **CLOSE)
 
