@@ -63,8 +63,10 @@ def voc_figures(
     for label in range(num_classes):
         hits, scores, positives = [], [], 0
         for one, objects in zip(found, truth, strict=True):
-            true = objects.pick(objects.labels == label).targets
-            mine = one.classes == label
+            there, mine = objects.labels == label, one.classes == label
+            if not there.any() and not mine.any():
+                continue
+            true = objects.pick(there).targets
             right, counted = _compared(one.boxes[mine], true, overlap)
             hits.append(right[counted])
             scores.append(one.scores[mine][counted])
