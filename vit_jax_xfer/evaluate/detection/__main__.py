@@ -23,6 +23,7 @@ from vit_jax_xfer.flag_errors import naming_flag, positive, run_on_files
 from vit_jax_xfer.terminal import show
 
 _NAMED = 3
+_MANY = 500  # images
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,6 +56,8 @@ def _evaluate(options: argparse.Namespace, broken: list[str]) -> None:
         show(f"left out: {text}", name="stderr")
     program = DetectorProgram(model, variables, options.size)
     places, found = _found(program, source, options.batch_size, broken)
+    if len(places) > _MANY:  # pycocotools takes minutes and says nothing
+        show(f"comparing what was found on {len(places)} images …", name="stderr")
     figures = _figures(places, found, source, model, table)
     for line in _lines(figures, source, len(places)):
         show(line)
