@@ -5,9 +5,10 @@ import sys
 import jax
 import pytest
 
-from tests.runs import ROOT, finish, start, tiny_config, tiny_fields
+from tests.runs import ROOT, finish, start, tiny_config, tiny_dense, tiny_fields
 from vit_jax_xfer.models.multiply_adds import multiply_adds
 from vit_jax_xfer.tasks.build import build_model
+from vit_jax_xfer.train import run_plan
 from vit_jax_xfer.train.run_plan import fit_text, plan_run
 
 NOWHERE = {"data__source": "folder:/nowhere", "mesh__fsdp_min_elements": 500}
@@ -49,6 +50,12 @@ def test_plan_of_a_run_with_a_teacher():
     assert "blocks_*/mlp/fc2/kernel 2 × 512×128 fsdp, ·" in lines
     assert any(line.startswith("all-gather ") and "among 8 devices" in line for line in lines)
     assert lines[-1].startswith("Compiled for fake CPU devices: ")
+
+
+def test_a_detector_is_planned_without_a_teacher_unless_one_is_named():
+    config = tiny_dense("detection", "coco:/nowhere")
+    task = run_plan._task(config, (16, 16, 3), classes=3)
+    assert config.task.teacher == "" and task.model.num_classes == 3
 
 
 def test_a_teacher_in_bfloat16_takes_two_bytes_a_number():
