@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import vit_jax_xfer as vjx
 from tests.models.dense import numpy_mask_rcnn as plain
@@ -193,7 +193,7 @@ def test_images_without_objects_wrong_labels_and_other_keys(network, targets):
 
 def test_devices_that_share_a_batch_have_its_losses(network, targets):
     model, variables, images, losses = network
-    mesh = jax.make_mesh((2,), ("data",), devices=jax.devices()[:2])
+    mesh = Mesh(np.array(jax.devices()[:2]), ("data",))
     rows, whole = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("data",), ()))
     shared = jax.device_put((images, targets), rows)
 
