@@ -202,7 +202,7 @@ def test_a_run_with_a_teacher_to_its_end(source, tmp_path):
     result = run(tiny_dense("segmentation", source, **fields), tmp_path / "run")
     assert result["finished"] and result["class_names"] == ["1", "2", "3"]
     assert {"loss", "miou", "pixel_accuracy", "teacher_loss"} == set(result["metrics"])
-    _, _, first = rows(tmp_path / "run")[0]
+    first = next(values for _, kind, values in rows(tmp_path / "run") if kind == "train")
     assert {"pixel_loss", "auxiliary_loss", "teacher_loss", "pixel_accuracy"} <= set(first)
     pictures = sorted(one.name for one in (tmp_path / "run" / "explain").iterdir())
     assert pictures == ["0.png", "3.png"]
