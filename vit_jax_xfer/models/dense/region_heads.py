@@ -164,7 +164,9 @@ class RegionHeads(nn.Module):
     def _anchors(self, levels: Sequence[jax.Array]) -> list[jax.Array]:
         strides = self.strides[: len(levels)]
         sizes = [self.anchor_scale * stride for stride in strides]
-        return anchors([level.shape[1:3] for level in levels], strides, sizes, RATIOS)
+        found = anchors([level.shape[1:3] for level in levels], strides, sizes, RATIOS)
+        # Else the compiler works out what follows from a quarter of a million constants.
+        return jax.lax.optimization_barrier(found)
 
     def _stage(
         self, levels: Sequence[jax.Array], boxes: jax.Array, i: int
