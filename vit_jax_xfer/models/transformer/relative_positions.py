@@ -33,7 +33,7 @@ def gather_bias(
     cells: rows and columns of the tokens, None = the grid's; those of a window have its offsets,
     and offsets beyond the grid are the last ones inside.
     """
-    return jnp.moveaxis(table[_index(grid, prefix_tokens, cells or grid)], -1, 0)
+    return jnp.moveaxis(table[_index(grid, prefix_tokens, cells)], -1, 0)
 
 
 def resize_table(
@@ -59,9 +59,12 @@ def resize_table(
 
 
 @functools.cache
-def _index(grid: tuple[int, int], prefix_tokens: int, cells: tuple[int, int]) -> np.ndarray:
+def _index(
+    grid: tuple[int, int], prefix_tokens: int, cells: tuple[int, int] | None = None
+) -> np.ndarray:
     """The row of the table for every pair of tokens, (T, T)."""
     h, w = grid
+    cells = cells or grid
     rows, columns = (axis.reshape(-1) for axis in np.indices(cells))
     down = np.clip(rows[:, None] - rows[None] + h - 1, 0, 2 * h - 2)
     across = np.clip(columns[:, None] - columns[None] + w - 1, 0, 2 * w - 2)
