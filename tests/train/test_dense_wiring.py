@@ -66,7 +66,7 @@ SECOND = {
         "model.head": ("regions", {k: x for k, x in REGIONS.items() if k != "model.head"}),
         "model.pyramid": ("feature", {}),
         "model.pyramid_width": (16, {}),
-        "model.masks": (True, REGIONS),
+        "model.masks": (True, {**REGIONS, "data.mask_size": 4}),
         "model.region_hidden": (16, REGIONS),
         "model.centre_depth": (1, {}),
         "model.anchor_scale": (3.0, REGIONS),
@@ -77,7 +77,7 @@ SECOND = {
         "model.suppression": ("linear", {}),
         "model.suppression_overlap": (0.3, {}),
         "data.max_boxes": (2, {}),
-        "data.mask_size": (6, {**REGIONS, "model.masks": True}),
+        "data.mask_size": (6, {**REGIONS, "model.masks": True, "data.mask_size": 4}),
     },
 }
 # What an evaluation alone does; all others change the loss.
@@ -132,7 +132,8 @@ def computed(sources):
         else:
             key = jax.random.key(0)
             found = jax.make_jaxpr(loss)(variables, task.frozen, inputs.batch_shapes(), key)
-        return str((found, loaded, task.settings.unlabeled_weight))
+        constants = [np.asarray(x).tolist() for x in found.consts]  # whose text has shapes alone
+        return str((found, constants, loaded, task.settings.unlabeled_weight))
 
     return lambda name, evaluates, given: program(name, evaluates, tuple(sorted(given.items())))
 
