@@ -69,7 +69,7 @@ def test_a_recipe_has_its_published_numbers(recipe):
     model = build_model(config.model, shape, 80)
     assert (model.encoder.width, model.num_classes) == (wanted.width, 80)
     if name == "detection":
-        assert model.head == ("cascade" if "cascade" in arg else "regions") and model.masks
+        assert model.head == ("cascade" if "cascade" in arg else "regions") and model.has_masks
         assert model.encoder.window_size == 14 and config.data.mask_size
         assert bool(config.init_from) == ("scratch" not in arg)
 

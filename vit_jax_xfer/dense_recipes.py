@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-FILL = (124, 116, 104)  # the mean of ImageNet's pixels, 0 once they are normalised
+from vit_jax_xfer.data.augment_operations import MEAN_COLOUR
 
 
 def crops_of_pixels(size: int, least: float = 0.5, most: float = 2.0) -> str:
@@ -12,7 +12,7 @@ def crops_of_pixels(size: int, least: float = 0.5, most: float = 2.0) -> str:
     """
     return (
         f"random_resize({least}, {most}, short={size}, long={4 * size})"
-        f"|random_crop({size}, pad_smaller=True, fill={FILL}, most_of_one=0.75)|flip"
+        f"|random_crop({size}, pad_smaller=True, fill={MEAN_COLOUR}, most_of_one=0.75)|flip"
         "|color_jitter(0.125, 0.5, 0.5, 0.05)|normalize"
     )
 
@@ -91,8 +91,8 @@ def segment_small(config: ConfigDict) -> None:
     """Pixels on two cores: a ViT of width 192 and depth 4, 1,000 steps of 8 at 192 pixels."""
     config.data.source = "masks:/data/coco128/images:/data/coco128/semantic_segmentation/masks"
     config.data.pipeline = (
-        f"random_resize(0.5, 2.0, short=192)|random_crop(192, pad_smaller=True, fill={FILL})|flip"
-        "|normalize"
+        "random_resize(0.5, 2.0, short=192)"
+        f"|random_crop(192, pad_smaller=True, fill={MEAN_COLOUR})|flip|normalize"
     )
     config.eval.pipeline = "resize_pad(192)|normalize"
     config.eval.split = "val"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import vit_jax_xfer as vjx
-from vit_jax_xfer.models.attention import self_attention
+from vit_jax_xfer.models.attention import kernels
 from vit_jax_xfer.models.attention.self_attention import QueryKeyValue
 from vit_jax_xfer.models.registry import VITDET
 from vit_jax_xfer.models.transformer.decomposed_positions import with_offsets
@@ -216,15 +216,15 @@ def test_a_gpus_kernel_gets_one_size_for_all(monkeypatch):
     """Values are widened for it, and what comes of that is cut off."""
     variables, images = drawn(DETECTOR)
     wanted = jax.jit(DETECTOR.apply)(variables, images)
-    monkeypatch.setattr(self_attention, "platform", lambda: "gpu")
+    monkeypatch.setattr(kernels, "platform", lambda: "gpu")
     sizes = []
-    attend = self_attention.kernels.dot_product_attention
+    choose = kernels.choose
 
     def watched(q, k, v, *rest, **options):
         sizes.append({x.shape[-1] for x in (q, k, v)})
-        return attend(q, k, v, *rest, **options)
+        return choose(q, k, v, *rest, **options)
 
-    monkeypatch.setattr(self_attention.kernels, "dot_product_attention", watched)
+    monkeypatch.setattr(kernels, "choose", watched)
     found = jax.jit(lambda *given: DETECTOR.apply(*given))(variables, images)
     assert sizes == [{16}, {24}]
     np.testing.assert_allclose(found, wanted, atol=1e-5)

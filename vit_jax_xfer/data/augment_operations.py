@@ -14,7 +14,7 @@ from vit_jax_xfer.data.trivial_augment import INTERPOLATIONS, three_levels
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-MEAN_LEVELS = (124, 116, 104)  # ImageNet's mean colour, timm's fill
+MEAN_COLOUR = (124, 116, 104)  # ImageNet's, in bytes: the usual fill, nearly 0 once normalised
 STEPS = 10.0  # the usual greatest magnitude
 
 
@@ -130,7 +130,7 @@ def apply(
     magnitude: float,
     negate: bool = False,
     interpolation: str = "bicubic",
-    fill: int | tuple[int, int, int] = MEAN_LEVELS,
+    fill: int | tuple[int, int, int] = MEAN_COLOUR,
 ) -> "Image":
     """The RGB image after one of `OPERATIONS` at a magnitude, of the same size.
 
@@ -173,7 +173,7 @@ def rand_augment_op(
     magnitude: float,
     negate: bool = False,
     interpolation: str = "bicubic",
-    fill: int | tuple[int, int, int] = MEAN_LEVELS,
+    fill: int | tuple[int, int, int] = MEAN_COLOUR,
 ) -> np.ndarray:
     """One operation of RandAugment by timm's name: uint8 (H, W, 3) → uint8 (H, W, 3).
 

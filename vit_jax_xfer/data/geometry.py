@@ -109,12 +109,12 @@ class CenterCrop(Geometric):
 @register("random_crop")
 @dataclass(frozen=True)
 class RandomCrop(Geometric):
-    """Cuts out a box at a uniform place, after `padding` zeros on each side.
+    """Cuts out a box at a uniform place, after `padding` pixels of `fill` on each side.
 
     reflect: mirrors the image's edge there instead (DeiT III's simple random crop); not for images
     with boxes or masks, which a mirror has no copies of. pad_smaller: an image that is too small
-    gets a border at the bottom and right of `fill`, red, green, blue in bytes; otherwise it is an
-    error. most_of_one: of an image with a map of classes the box is drawn again, ten times in all,
+    gets a border at the bottom and right; otherwise it is an error. fill: red, green, blue in
+    bytes. most_of_one: of an image with a map of classes the box is drawn again, ten times in all,
     while one class has that share or more of its known pixels (mmsegmentation's cat_max_ratio).
     """
 

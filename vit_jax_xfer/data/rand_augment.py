@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from vit_jax_xfer.data import images
-from vit_jax_xfer.data.augment_operations import MEAN_LEVELS, STEPS, apply
+from vit_jax_xfer.data.augment_operations import MEAN_COLOUR, STEPS, apply
 from vit_jax_xfer.data.operations import register
 from vit_jax_xfer.data.trivial_augment import INTERPOLATIONS, three_levels
 
@@ -136,7 +136,7 @@ class RandAugment:
 
     policy: str = "rand-m9-mstd0.5-inc1"
     interpolation: str = "bicubic"
-    fill: int | tuple[int, int, int] = MEAN_LEVELS
+    fill: int | tuple[int, int, int] = MEAN_COLOUR
     _parsed: Policy = field(init=False, repr=False, compare=False)
 
     def __post_init__(self):

@@ -9,10 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from vit_jax_xfer.data import images
+from vit_jax_xfer.data.augment_operations import MEAN_COLOUR
 from vit_jax_xfer.data.frame import Move, both, cropped, resized
 from vit_jax_xfer.data.operations import Geometric, register
-
-MEAN_COLOUR = (124, 116, 104)
 
 
 @register("lsj")

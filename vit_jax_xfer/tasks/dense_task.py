@@ -17,7 +17,7 @@ from vit_jax_xfer.tasks.task import Aux, Batch, Shown, Task, Variables
 from vit_jax_xfer.tasks.teacher_view import View, view_of
 from vit_jax_xfer.tasks.teachers import Loader, load_teacher, run_like, scan_like
 from vit_jax_xfer.tasks.teaching import TaughtImages, TeacherFields
-from vit_jax_xfer.transfer.forward import check_shared_depth, copied_attention, paired_maps
+from vit_jax_xfer.transfer.forward import check_shared_depth, copied_attention, paired_forward
 from vit_jax_xfer.transfer.spec import Transfer
 
 if TYPE_CHECKING:  # tasks import where there are no configs
@@ -132,14 +132,15 @@ class DenseTask(Task):
         counted: jax.Array | None = None,
     ) -> tuple[Maps, jax.Array]:
         """The encoder's maps of images, and the teacher's loss of each, (B,) float32."""
-        return paired_maps(
+        layers = self.model.layers_read
+        return paired_forward(
             self.settings.transfer,
             self.model.encoder,
             self.model.encoder_variables(variables),
             self.teacher,
             frozen,
             images,
-            layers=self.model.layers_read,
+            maps_of=(-1,) if layers is None else layers,
             train=train,
             rngs=rngs,
             share_drop_path=self.settings.share_drop_path,

@@ -65,11 +65,7 @@ class Detection(DenseTask):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        masks = (
-            (f"mask_{name}" for name in FIGURES)
-            if self.model.masks and self.model.head != "centres"
-            else ()
-        )
+        masks = (f"mask_{name}" for name in FIGURES if self.model.has_masks)
         return (*FIGURES, *masks, "voc_AP50", *self.metrics_of_teacher)
 
     def check(self, image_shape: tuple[int, ...]) -> None:

@@ -79,6 +79,8 @@ class Task(abc.ABC):
     initial: Variables | None = None
     # Whether a run needs labels, so that missing ones are reported before it starts.
     needs_labels: bool = True
+    # Whether it can't be without a teacher, where its settings name one.
+    needs_teacher: ClassVar[bool] = False
     # Whether there is anything to train.
     trains: bool = True
     # The field of the config that names where `frozen` comes from, for messages.

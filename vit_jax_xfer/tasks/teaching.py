@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -62,6 +62,7 @@ class TeachingTask(Task):
     frozen: Variables  # the teacher's variables
     initial: Variables | None = None
     view: View = View()  # the teacher's images from the student's
+    needs_teacher: ClassVar[bool] = True
 
     @classmethod
     def from_config(

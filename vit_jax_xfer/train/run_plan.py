@@ -11,7 +11,7 @@ from vit_jax_xfer import data
 from vit_jax_xfer.models.multiply_adds import count
 from vit_jax_xfer.models.protocol import OF_CLASSES
 from vit_jax_xfer.models.registry import network_class
-from vit_jax_xfer.tasks.build import build_task
+from vit_jax_xfer.tasks.build import build_task, find_task
 from vit_jax_xfer.tasks.placeholder_teacher import placeholder_loader
 from vit_jax_xfer.tasks.task import Task
 from vit_jax_xfer.train.collectives import collective_table, collectives
@@ -120,11 +120,9 @@ def _task(config: ConfigDict, shape: Shape, classes: int) -> Task:
     name = own.pop("name")
     own.pop("parts", None)
     own = {"image_size": shape[0], "num_classes": classes, **own}
-    predicts = network_class(name).predicts
-    if predicts not in OF_CLASSES:
+    if network_class(name).predicts not in OF_CLASSES:
         del own["num_classes"]
-    # A detector or a segmenter may learn without a teacher, as "" then says.
-    if config.task.get("teacher") == "" and predicts not in ("boxes", "masks"):
+    if config.task.get("teacher") == "" and find_task(config.task["name"]).needs_teacher:
         config.task.teacher = name
     return build_task(config, shape, classes, placeholder_loader({name: own}))
 

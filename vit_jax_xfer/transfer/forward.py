@@ -90,74 +90,13 @@ def paired_forward(
     share_drop_path: bool = False,
     teacher_images: jax.Array | None = None,
     counted: jax.Array | None = None,
-) -> tuple[jax.Array, jax.Array]:
+    maps_of: Sequence[int] | None = None,
+) -> tuple[Any, jax.Array]:
     """As `transfer_forward`, with the loss of each image: logits (B, K), loss (B,) float32.
 
-    counted: (B,) bool, the images that means over images are of; None = all.
-    """
-    pair, teacher_images = _paired(
-        transfer,
-        student,
-        student_variables,
-        teacher,
-        teacher_variables,
-        images,
-        teacher_images,
-        counted,
-        shares=train and share_drop_path,
-    )
-    return _forward(pair, images, teacher_images, train, rngs, share_drop_path)
-
-
-def paired_maps(
-    transfer: Transfer,
-    student: VisionTransformer,
-    student_variables: Variables,
-    teacher: nn.Module,
-    teacher_variables: Variables,
-    images: jax.Array,
-    *,
-    layers: Sequence[int] | None = None,
-    train: bool = False,
-    rngs: Rngs = None,
-    share_drop_path: bool = False,
-    teacher_images: jax.Array | None = None,
-    counted: jax.Array | None = None,
-) -> tuple[tuple[jax.Array, ...], jax.Array]:
-    """As `paired_forward`, with the student's feature maps (B, h, w, C) in place of logits.
-
-    student: a network without a head, see `Network.headless`. layers: whose maps, in this order;
-    None = the last, as `Network.feature_maps`.
-    """
-    pair, teacher_images = _paired(
-        transfer,
-        student,
-        student_variables,
-        teacher,
-        teacher_variables,
-        images,
-        teacher_images,
-        counted,
-        shares=train and share_drop_path,
-    )
-    pair = pair._replace(read=resolve_layers((-1,) if layers is None else layers, student.depth))
-    return _forward(pair, images, teacher_images, train, rngs, share_drop_path)
-
-
-def _paired(
-    transfer: Transfer,
-    student: nn.Module,
-    student_variables: Variables,
-    teacher: nn.Module,
-    teacher_variables: Variables,
-    images: jax.Array,
-    teacher_images: jax.Array | None,
-    counted: jax.Array | None,
-    shares: bool,
-) -> tuple[Pair, jax.Array]:
-    """The two checked against each other, and the teacher's images.
-
-    shares: whether the teacher drops the student's branches.
+    counted: (B,) bool, the images that means over images are of; None = all. maps_of: layers whose
+    feature maps (B, h, w, C), in this order, stand in place of logits; the student is then a
+    network without a head (`Network.headless`).
     """
     teacher_images = images if teacher_images is None else teacher_images
     student, student_variables = encoder_of(student, student_variables)
@@ -166,6 +105,7 @@ def _paired(
     pairing = transfer.pair(student, teacher, images.shape, teacher_images.shape)
     if transfer.materialize and transfer.part == "map":
         student, teacher = (_with_maps(network) for network in (student, teacher))
+    shares = train and share_drop_path
     if shares:
         check_shared_depth(student, teacher)
         teacher = teacher.clone(drop_path=student.drop_path)
@@ -178,24 +118,11 @@ def _paired(
         jax.lax.stop_gradient(teacher_variables),
         len(images),
         counted,
+        None if maps_of is None else resolve_layers(maps_of, student.depth),
     )
-    return pair, teacher_images
-
-
-def _forward(
-    pair: Pair,
-    images: jax.Array,
-    teacher_images: jax.Array,
-    train: bool,
-    rngs: Rngs,
-    share_drop_path: bool,
-) -> tuple[Any, jax.Array]:
-    """What the student gives, and each image's loss (B,)."""
-    teacher_rngs = rngs if train and share_drop_path else None
-    given = images, teacher_images, train, rngs, teacher_rngs
-    scanned = pair.student.scan and pair.teacher.scan
-    last = pair.read is None or pair.read == (pair.student.depth - 1,)
-    if scanned and last and (steps := plan_steps(pair.pairing)):
+    given = images, teacher_images, train, rngs, rngs if shares else None
+    last = pair.read is None or pair.read == (student.depth - 1,)
+    if student.scan and teacher.scan and last and (steps := plan_steps(pairing)):
         result, loss = forward_in_step(pair, steps, *given)
         return (result if pair.read is None else (result,)), loss
     return forward_in_turn(pair, *given)

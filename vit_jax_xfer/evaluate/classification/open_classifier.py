@@ -12,9 +12,6 @@ from vit_jax_xfer.pretrained.file_to_model import load_pretrained
 from vit_jax_xfer.tasks.build import load_member
 from vit_jax_xfer.transfer.spec import Transfer
 
-# Tasks in whose runs a student may compute with its teacher's attention.
-_WITH_ATTENTION = ("attention_transfer", "detection", "segmentation")
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class CopyingStudent:
@@ -73,7 +70,7 @@ def _copies(folder: pathlib.Path) -> bool:
     except (OSError, ValueError):
         return False
     task = config.get("task") if isinstance(config, dict) else None
-    if not isinstance(task, dict) or task.get("name") not in _WITH_ATTENTION:
+    # A task that can transfer attention has a mode; without a teacher it means nothing.
+    if not isinstance(task, dict) or not task.get("teacher"):
         return False
-    alone = task["name"] != "attention_transfer" and not task.get("teacher")
-    return not alone and Transfer(task.get("mode", "distill")).copies
+    return Transfer(task.get("mode", "distill")).copies

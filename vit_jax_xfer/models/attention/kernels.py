@@ -29,6 +29,7 @@ from vit_jax_xfer.models.attention.kernel_choice import (
     IMPLEMENTATIONS,
     Implementation,
     choose,
+    platform,
     takes_blocks,
 )
 from vit_jax_xfer.models.attention.per_device import per_device
@@ -70,6 +71,12 @@ def dot_product_attention(
     bias: (H, T, S), the same for all images, or None. ValueError where `implementation` can't run.
     """
     scale = q.shape[-1] ** -0.5 if scale is None else scale
+    narrow = q.shape[-1] - v.shape[-1]
+    if narrow > 0 and platform() == "gpu":  # whose fused kernel takes one head size for all three
+        wide = jnp.pad(v, ((0, 0),) * 3 + ((0, narrow),))
+        given = {"scale": scale, "blockwise_above": blockwise_above}
+        given["implementation"] = implementation
+        return dot_product_attention(q, k, wide, bias, **given)[..., :-narrow]
     kernel = choose(q, k, v, implementation, blockwise_above, biased=bias is not None)
     if kernel == "cudnn":  # which the compiler splits over a mesh by itself
         wide = None if bias is None else bias[None].astype(q.dtype)

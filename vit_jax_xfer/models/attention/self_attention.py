@@ -3,7 +3,6 @@
 Source: Vaswani et al. 2017 (1706.03762); each option of `BlockDesign` has its own.
 """
 
-from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -12,7 +11,6 @@ import jax.numpy as jnp
 
 from vit_jax_xfer.models import collections
 from vit_jax_xfer.models.attention import kernels
-from vit_jax_xfer.models.attention.kernel_choice import platform
 from vit_jax_xfer.models.transformer.block_design import KERNEL_INITS, BlockDesign, layer_norm
 from vit_jax_xfer.models.transformer.decomposed_positions import with_offsets
 from vit_jax_xfer.models.transformer.relative_positions import gather_bias, resize_table, table_rows
@@ -130,25 +128,20 @@ class Attention(nn.Module):
             own = jnp.zeros_like(given["bias"]) if bias is None else bias
             bias = _replace(own, given["bias"], per_map)
         if "map" not in given and not collections.wanted(self, "attention"):
-            return self._by_kernel(q, k, v, bias)
+            return kernels.dot_product_attention(
+                q,
+                k,
+                v,
+                bias,
+                implementation=self.design.implementation,
+                blockwise_above=self.design.blockwise_above,
+            )
         if "map" in given and heads is None:
             weights = given["map"]
         else:
             weights = _replace(self.attention_map(q, k, bias), given.get("map"), per_map)
         collections.emit(self, "attention", map=weights)
         return self.apply_map(weights, v)
-
-    def _by_kernel(self, q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias) -> jax.Array:
-        design, narrow = self.design, q.shape[-1] - v.shape[-1]
-        attend = partial(
-            kernels.dot_product_attention,
-            implementation=design.implementation,
-            blockwise_above=design.blockwise_above,
-        )
-        if not narrow or platform() != "gpu":
-            return attend(q, k, v, bias)
-        # A GPU's fused kernel takes one size for all three.
-        return attend(q, k, jnp.pad(v, ((0, 0),) * 3 + ((0, narrow),)), bias)[..., :-narrow]
 
     # As methods, which an onlooker can replace (collections.py).
 

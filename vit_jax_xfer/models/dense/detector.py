@@ -48,7 +48,7 @@ class Detector(DenseNetwork):
     class_names: tuple[str, ...] | None = None  # of the classes, in order; travel along
     pyramid: str = "auto"  # simple, of one map (ViTDet) | feature, of each map | auto, by number
     pyramid_width: int = 256  # channels of the pyramid's levels, and of the heads' convolutions
-    masks: bool = True  # with a mask head; only regions and a cascade have one
+    masks: bool | None = None  # with a mask head; None = regions and a cascade, which can have one
     region_hidden: int = 1024  # of the box head's hidden layer
     centre_depth: int = 2  # convolutions of the light head before classes and before boxes
     anchor_scale: float = 8.0  # sides of square anchors, in strides of their level
@@ -88,7 +88,7 @@ class Detector(DenseNetwork):
                 self.pyramid_width,
                 self.region_hidden,
                 self.head == "cascade",
-                self.masks,
+                self.has_masks,
                 self.anchor_scale,
                 self.proposals,
                 self.regions,
@@ -159,6 +159,11 @@ class Detector(DenseNetwork):
         """Whether the pyramid is made of one map."""
         return self.pyramid == "simple" or (self.pyramid == "auto" and len(self.strides) == 1)
 
+    @property
+    def has_masks(self) -> bool:
+        """Whether it tells the masks of objects besides their boxes."""
+        return self.head != "centres" if self.masks is None else self.masks
+
     def _check_fields(self) -> None:
         for field, allowed in (
             ("head", tuple(HEADS)),
@@ -167,6 +172,8 @@ class Detector(DenseNetwork):
         ):
             if getattr(self, field) not in allowed:
                 raise ValueError(f"{field}: {getattr(self, field)!r} is none of {allowed}")
+        if self.masks and self.head == "centres":
+            raise ValueError("masks: the head 'centres' has no masks; leave it out")
         if self.pyramid == "simple" and len(self.strides) != 1:
             raise ValueError(
                 f"pyramid: 'simple' is made of one map, and the backbone gives {len(self.strides)};"

@@ -9,11 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from vit_jax_xfer.models.dense.simple_pyramid import normed_convolution
 from vit_jax_xfer.models.filter.convolution import Depthwise
-from vit_jax_xfer.models.pytorch_init import TORCH_KERNEL
-from vit_jax_xfer.models.transformer.block_design import layer_norm
-
-_EPS = 1e-6
 
 
 class FeaturePyramid(nn.Module):
@@ -39,28 +36,18 @@ class FeaturePyramid(nn.Module):
         levels: list[jax.Array] = []
         coarser = None
         for i, x in reversed(list(enumerate(maps))):
-            x = self._convolve(x.astype(self.dtype), 1, f"lateral_{i}")
+            x = normed_convolution(x.astype(self.dtype), self.width, 1, self.dtype, f"lateral_{i}")
             if coarser is not None:
                 x = x + _spread(coarser, x.shape[1:3])
             coarser = x
             if self.light:
                 x = Depthwise(dtype=self.dtype, name=f"depthwise_{i}")(x)
-            levels.insert(0, self._convolve(x, 1 if self.light else 3, f"output_{i}"))
+            size = 1 if self.light else 3
+            x = normed_convolution(x, self.width, size, self.dtype, f"output_{i}")
+            levels.insert(0, x)
         for _ in range(self.extra):
             levels.append(levels[-1][:, ::2, ::2])
         return tuple(levels)
-
-    def _convolve(self, x: jax.Array, size: int, name: str) -> jax.Array:
-        x = nn.Conv(
-            self.width,
-            (size, size),
-            padding=size // 2,
-            use_bias=False,
-            kernel_init=TORCH_KERNEL,
-            dtype=self.dtype,
-            name=name,
-        )(x)
-        return layer_norm(_EPS, self.dtype, f"{name}_norm")(x)
 
 
 def _spread(x: jax.Array, sides: tuple[int, int]) -> jax.Array:

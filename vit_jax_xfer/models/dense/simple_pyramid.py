@@ -79,17 +79,22 @@ class PyramidLevel(nn.Module):
         if self.scale < 1:
             window = (round(1 / self.scale),) * 2
             x = nn.max_pool(x, window, window)
-        x = self._normed(x, 1, "lateral")
-        return self._normed(x, 3, "output")
+        x = normed_convolution(x, self.width, 1, self.dtype, "lateral")
+        return normed_convolution(x, self.width, 3, self.dtype, "output")
 
-    def _normed(self, x: jax.Array, size: int, name: str) -> jax.Array:
-        x = nn.Conv(
-            self.width,
-            (size, size),
-            padding=size // 2,
-            use_bias=False,
-            kernel_init=TORCH_KERNEL,
-            dtype=self.dtype,
-            name=name,
-        )(x)
-        return layer_norm(_EPS, self.dtype, f"{name}_norm")(x)
+
+def normed_convolution(x: jax.Array, width: int, size: int, dtype: Any, name: str) -> jax.Array:
+    """A convolution without bias that keeps the sides, and a norm: (B, h, w, ·) → (B, h, w, width).
+
+    Of the module that is being called; parameters are under `name` and `name`_norm.
+    """
+    x = nn.Conv(
+        width,
+        (size, size),
+        padding=size // 2,
+        use_bias=False,
+        kernel_init=TORCH_KERNEL,
+        dtype=dtype,
+        name=name,
+    )(x)
+    return layer_norm(_EPS, dtype, f"{name}_norm")(x)
