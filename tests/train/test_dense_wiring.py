@@ -148,7 +148,7 @@ def test_a_field_changes_what_is_computed(name, field, computed):
 
 @pytest.mark.parametrize("name", DENSE)
 def test_every_field_has_a_second_value(name):
-    own = KINDS[name]._own_fields().keys() - {"class_names"}
+    own = KINDS[name].own_keywords().keys() - {"class_names"}
     fields = {f"model.{field}" for field in own}
     fields |= {f"task.{field}" for field in flat_types(find_task(name).settings_type)}
     assert fields <= set(SECOND[name])

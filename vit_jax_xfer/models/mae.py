@@ -9,8 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vit_jax_xfer.models.preprocessing import Preprocessing
-from vit_jax_xfer.models.protocol import Network, Shapes
+from vit_jax_xfer.models.around_encoder import AroundEncoder
+from vit_jax_xfer.models.protocol import Shapes
 from vit_jax_xfer.models.transformer.block_design import BlockDesign, layer_norm
 from vit_jax_xfer.models.transformer.patches import ImageSize, check_images, grid_of, patchify
 from vit_jax_xfer.models.transformer.positions import resize_positions, sincos_2d
@@ -18,7 +18,7 @@ from vit_jax_xfer.models.transformer.stack import make_blocks, run_blocks
 from vit_jax_xfer.models.vit import VisionTransformer
 
 
-class MaskedAutoencoder(Network):
+class MaskedAutoencoder(AroundEncoder):
     """Encodes the visible patches alone, decodes all; the mean squared error counts masked ones.
 
     Images (B, H, W, 3) and noise (B, N) → prediction (B, N, p·p·3), mask (B, N) with 1 = masked.
@@ -95,27 +95,8 @@ class MaskedAutoencoder(Network):
         dense["dtype"] = jnp.promote_types(jnp.float32, encoder.dtype)
         self.decoder_pred = nn.Dense(encoder.patch_size**2 * 3, **dense)
 
-    @property
-    def depth(self) -> int:
-        """Layers of the encoder."""
-        return self.encoder.depth
-
-    @property
-    def image_size(self) -> ImageSize:
-        """Of the encoder's stored positions, pixels."""
-        return self.encoder.image_size
-
-    @property
-    def preprocessing(self) -> Preprocessing | None:
-        """How the encoder's images are prepared."""
-        return self.encoder.preprocessing
-
     def summary(self) -> dict[str, str]:
         return self.encoder.summary()
-
-    @nn.nowrap
-    def encoder_variables(self, variables: Any) -> Any:
-        return {"params": variables["params"]["encoder"]}
 
     @nn.nowrap
     def example_inputs(self, image_size: ImageSize | None = None, batch: int = 1) -> Shapes:
@@ -124,30 +105,17 @@ class MaskedAutoencoder(Network):
         patches = math.prod(grid_of(images.shape[1:3], self.encoder.patch_size))
         return images, jax.ShapeDtypeStruct((batch, patches), jnp.float32)
 
-    def num_tokens(self, image_shape: tuple[int, ...]) -> int:
-        return self.encoder.num_tokens(image_shape)
-
-    @nn.nowrap
-    def with_fields(self, **fields: Any) -> Self:
-        own = {name: fields.pop(name) for name in self._own_keywords() if name in fields}
-        encoder = self.encoder.with_fields(**fields)
-        return self.clone(encoder=encoder, **own) if own or encoder is not self.encoder else self
-
     @classmethod
     def keywords(cls) -> dict[str, dataclasses.Field]:
         """Its encoder's, and its own."""
-        return {**VisionTransformer.keywords(), **cls._own_keywords()}
+        return {**VisionTransformer.keywords(), **cls.own_keywords()}
 
     @classmethod
     def from_keywords(cls, fields: Mapping[str, Any]) -> Self:
-        own = {name: value for name, value in fields.items() if name in cls._own_keywords()}
+        own = {name: value for name, value in fields.items() if name in cls.own_keywords()}
         rest = {name: value for name, value in fields.items() if name not in own}
         encoder = VisionTransformer(**{"num_classes": 0, "pool": "none", **rest})
         return cls(encoder=encoder, **own)
-
-    @classmethod
-    def _own_keywords(cls) -> dict[str, dataclasses.Field]:
-        return {name: field for name, field in super().keywords().items() if name != "encoder"}
 
     def __call__(
         self, images: jax.Array, noise: jax.Array, mask_ratio: float = 0.75, train: bool = False

@@ -1,11 +1,13 @@
 """Attention transfer: a student's attention is its teacher's, by copy or by loss (2411.09702)."""
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 
+from vit_jax_xfer.models.vit import VisionTransformer
 from vit_jax_xfer.tasks.task import Batch, Shown, Variables
+from vit_jax_xfer.tasks.teacher_view import View
 from vit_jax_xfer.tasks.teaching import TeacherSettings, TeachingTask
 from vit_jax_xfer.transfer.forward import (
     check_shared_depth,
@@ -67,31 +69,56 @@ class AttentionTransfer(TeachingTask):
 
     def networks_shown(self) -> dict[str, Shown]:
         shown = super().networks_shown()
-        if not self.settings.transfer.copies:
-            return shown
-
-        def students(
-            variables: Variables, frozen: Variables, images: jax.Array
-        ) -> tuple[Variables, jax.Array]:
-            given = copied_attention(
-                *(self.settings.transfer, self.model, self.teacher, frozen),
-                images,
-                self.view(images),
-            )
-            return {**variables, "given": given}, images
-
-        return {**shown, "model": Shown(self.model, students)}
+        own = copying_student(self.settings.transfer, self.model, self.teacher, self.view)
+        return {**shown, "model": own}
 
     def check_unlabeled(self) -> None:
-        if self.settings.transfer.copies:
-            raise ValueError(
-                f"unlabeled.source: task.mode={self.settings.transfer.mode!r} copies, which has no "
-                "loss of its own, so images without labels teach nothing; leave it empty, or distil"
-            )
+        refuse_unlabeled_copies(self.settings.transfer)
 
     def check(self, image_shape: tuple[int, ...]) -> None:
         self.model.num_tokens(image_shape)
-        teacher_shape = self.view.shape(image_shape)
-        self.settings.transfer.check(self.model, self.teacher, image_shape, teacher_shape)
-        if self.settings.share_drop_path:
-            check_shared_depth(self.model, self.teacher)
+        check_pair(self.settings, self.model, self.teacher, image_shape, self.view)
+
+
+def copying_student(
+    transfer: Transfer, student: VisionTransformer, teacher: VisionTransformer, view: View
+) -> Shown:
+    """A student as it computes: with the teacher's attention, which a copying one needs for good.
+
+    Its variables are the student's own; frozen ones are the teacher's.
+    """
+
+    def applied(
+        variables: Variables, frozen: Variables, images: jax.Array
+    ) -> tuple[Variables, jax.Array]:
+        if not transfer.copies:
+            return variables, images
+        pair = transfer, student, teacher, frozen
+        return {**variables, "given": copied_attention(*pair, images, view(images))}, images
+
+    return Shown(student, applied)
+
+
+def refuse_unlabeled_copies(transfer: Transfer) -> None:
+    """ValueError, naming the fields, where images without labels would teach nothing."""
+    if transfer.copies:
+        raise ValueError(
+            f"unlabeled.source: task.mode={transfer.mode!r} copies, which has no "
+            "loss of its own, so images without labels teach nothing; leave it empty, or distil"
+        )
+
+
+def check_pair(
+    settings: Any,
+    student: VisionTransformer,
+    teacher: VisionTransformer,
+    image_shape: tuple[int, ...],
+    view: View,
+) -> None:
+    """ValueError for a transfer that can't be between the two, on images (H, W, 3).
+
+    settings: with `transfer` and `share_drop_path`.
+    """
+    settings.transfer.check(student, teacher, image_shape, view.shape(image_shape))
+    if settings.share_drop_path:
+        check_shared_depth(student, teacher)

@@ -12,12 +12,17 @@ from vit_jax_xfer.features.backbone import backbone_of
 from vit_jax_xfer.features.feature_extractor import FeatureExtractor
 from vit_jax_xfer.models.dense.dense_network import DenseNetwork
 from vit_jax_xfer.models.vit import VisionTransformer
+from vit_jax_xfer.tasks.attention_transfer import (
+    check_pair,
+    copying_student,
+    refuse_unlabeled_copies,
+)
 from vit_jax_xfer.tasks.configured_model import build_model, check_predicts, initial_variables
 from vit_jax_xfer.tasks.task import Aux, Batch, Shown, Task, Variables
 from vit_jax_xfer.tasks.teacher_view import View, view_of
 from vit_jax_xfer.tasks.teachers import Loader, load_teacher, run_like, scan_like
-from vit_jax_xfer.tasks.teaching import TaughtImages, TeacherFields
-from vit_jax_xfer.transfer.forward import check_shared_depth, copied_attention, paired_forward
+from vit_jax_xfer.tasks.teaching import TaughtImages, TeacherFields, shown_teacher
+from vit_jax_xfer.transfer.forward import paired_forward
 from vit_jax_xfer.transfer.spec import Transfer
 
 if TYPE_CHECKING:  # tasks import where there are no configs
@@ -178,46 +183,29 @@ class DenseTask(Task):
         return FeatureExtractor("the encoder", backbone, (own, {}))
 
     def networks_shown(self) -> dict[str, Shown]:
-        encoder = self.model.encoder
-
-        def own(
-            variables: Variables, frozen: Variables, images: jax.Array
-        ) -> tuple[Variables, jax.Array]:
-            found = self.model.encoder_variables(variables)
-            if self.teacher is None or not self.settings.transfer.copies:
-                return found, images
-            pair = self.settings.transfer, encoder, self.teacher, frozen
-            given = copied_attention(*pair, images, self.view(images))
-            return {**found, "given": given}, images
-
-        shown = {"model": Shown(encoder, own)}
+        encoder, own_variables = self.model.encoder, self.model.encoder_variables
         if self.teacher is None:
-            return shown
+            shown = Shown(encoder, lambda own, frozen, images: (own_variables(own), images))
+            return {"model": shown}
+        own = copying_student(self.settings.transfer, encoder, self.teacher, self.view)
 
-        def teachers(
+        def applied(
             variables: Variables, frozen: Variables, images: jax.Array
         ) -> tuple[Variables, jax.Array]:
-            return frozen, self.view(images)
+            return own.applied(own_variables(variables), frozen, images)
 
-        return {**shown, "teacher": Shown(self.teacher, teachers)}
+        teacher = shown_teacher(self.teacher, self.view)
+        return {"model": Shown(encoder, applied), "teacher": teacher}
 
     def check_unlabeled(self) -> None:
         if self.teacher is None:
             super().check_unlabeled()
-        if self.settings.transfer.copies:
-            raise ValueError(
-                f"unlabeled.source: task.mode={self.settings.transfer.mode!r} copies, which has no "
-                "loss of its own, so images without labels teach nothing; leave it empty, or distil"
-            )
+        refuse_unlabeled_copies(self.settings.transfer)
 
     def check(self, image_shape: tuple[int, ...]) -> None:
         self.model.num_tokens(image_shape)
-        if self.teacher is None:
-            return
-        teacher_shape = self.view.shape(image_shape)
-        self.settings.transfer.check(self.model.encoder, self.teacher, image_shape, teacher_shape)
-        if self.settings.share_drop_path:
-            check_shared_depth(self.model.encoder, self.teacher)
+        if self.teacher is not None:
+            check_pair(self.settings, self.model.encoder, self.teacher, image_shape, self.view)
 
 
 def read(network: DenseNetwork, images: jax.Array, maps: Maps | None, train: bool = False) -> Maps:

@@ -141,12 +141,7 @@ class TeachingTask(Task):
         return self.model.apply(variables, images)
 
     def networks_shown(self) -> dict[str, Shown]:
-        def teachers(
-            variables: Variables, frozen: Variables, images: jax.Array
-        ) -> tuple[Variables, jax.Array]:
-            return frozen, self.view(images)
-
-        return {**super().networks_shown(), "teacher": Shown(self.teacher, teachers)}
+        return {**super().networks_shown(), "teacher": shown_teacher(self.teacher, self.view)}
 
     def check_unlabeled(self) -> None:
         """They are what the teacher's loss is for."""
@@ -160,6 +155,11 @@ class TeachingTask(Task):
                 f"task.teacher_image_size: {height}×{width} pixels are not a whole number of the "
                 f"teacher's {patch}-pixel patches; give another size, or -1"
             )
+
+
+def shown_teacher(teacher: VisionTransformer, view: View) -> Shown:
+    """A teacher, whose variables are the frozen ones, on its view of the images."""
+    return Shown(teacher, lambda variables, frozen, images: (frozen, view(images)))
 
 
 class TaughtImages(NamedTuple):

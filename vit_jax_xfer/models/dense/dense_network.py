@@ -8,12 +8,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from vit_jax_xfer.models.around_encoder import AroundEncoder
 from vit_jax_xfer.models.dense.map_backbone import MapBackbone, map_layout
 from vit_jax_xfer.models.filter.network import FilterViT
 from vit_jax_xfer.models.lifting.feature_doubler import FeatureDoubler
-from vit_jax_xfer.models.preprocessing import Preprocessing
 from vit_jax_xfer.models.protocol import Layers, Network
-from vit_jax_xfer.models.transformer.patches import ImageSize
 from vit_jax_xfer.models.vit import VisionTransformer
 
 
@@ -25,7 +24,7 @@ class _Named:
     lift: str = ""  # lift | convex_lift, doubles the encoder's maps; "" = none
 
 
-class DenseNetwork(Network):
+class DenseNetwork(AroundEncoder):
     """An encoder, perhaps LiFT after it, and a head of a subclass's that reads their maps.
 
     Parameters lie under "encoder" and "lift", the head's under names that a subclass lists in
@@ -35,6 +34,7 @@ class DenseNetwork(Network):
     """
 
     starts_from_encoder = True
+    inside = ("encoder", "lift")
 
     encoder: Network
     lift: FeatureDoubler | None = None
@@ -73,24 +73,9 @@ class DenseNetwork(Network):
         return map_layout(self.encoder, self.lift, self.layers_read)
 
     @property
-    def depth(self) -> int:
-        """Layers of the encoder."""
-        return self.encoder.depth
-
-    @property
     def blocks_alike(self) -> bool:
         """Whether the encoder's blocks are."""
         return self.encoder.blocks_alike
-
-    @property
-    def image_size(self) -> ImageSize:
-        """That the encoder is meant for, pixels."""
-        return self.encoder.image_size
-
-    @property
-    def preprocessing(self) -> Preprocessing | None:
-        """How the encoder's images are prepared."""
-        return self.encoder.preprocessing
 
     @property
     def dtype(self) -> Any:
@@ -99,23 +84,6 @@ class DenseNetwork(Network):
 
     def summary(self) -> dict[str, str]:
         return {"encoder": self.encoder.kind, **self.encoder.summary()}
-
-    @nn.nowrap
-    def encoder_variables(self, variables: Any) -> Any:
-        return {
-            name: collection["encoder"]
-            for name, collection in variables.items()
-            if "encoder" in collection
-        }
-
-    def num_tokens(self, image_shape: tuple[int, ...]) -> int:
-        return self.encoder.num_tokens(image_shape)
-
-    @nn.nowrap
-    def with_fields(self, **fields: Any) -> Self:
-        own = {name: fields.pop(name) for name in self._own_fields() if name in fields}
-        encoder = self.encoder.with_fields(**fields)
-        return self.clone(encoder=encoder, **own) if own or encoder is not self.encoder else self
 
     @nn.nowrap
     def adapt(self, source: "DenseNetwork", variables: dict[str, Any]) -> dict[str, Any]:
@@ -134,13 +102,13 @@ class DenseNetwork(Network):
         """Its own, and those of the encoders that there are."""
         named = {field.name: field for field in dataclasses.fields(_Named)}
         encoders = {**FilterViT.keywords(), **VisionTransformer.keywords()}
-        return {**encoders, **cls._own_fields(), **named}
+        return {**encoders, **cls.own_keywords(), **named}
 
     @classmethod
     def from_keywords(cls, fields: Mapping[str, Any]) -> Self:
         from vit_jax_xfer.models.registry import create_model  # which lists this network
 
-        own = {name: value for name, value in fields.items() if name in cls._own_fields()}
+        own = {name: value for name, value in fields.items() if name in cls.own_keywords()}
         named = dataclasses.fields(_Named)
         inside = {field.name: fields.get(field.name) or field.default for field in named}
         known = (*own, *inside)
@@ -152,8 +120,3 @@ class DenseNetwork(Network):
         dtype = rest.get("dtype", jnp.float32)
         lift = create_model(inside["lift"], patch_size=stride, width=width, dtype=dtype)
         return cls(encoder=encoder, lift=lift, **own)
-
-    @classmethod
-    def _own_fields(cls) -> dict[str, dataclasses.Field]:
-        inside = ("encoder", "lift")
-        return {name: field for name, field in super().keywords().items() if name not in inside}
