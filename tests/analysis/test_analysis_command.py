@@ -111,7 +111,7 @@ def test_the_command_says_what_is_wrong(folder, capsys, arguments, message):
 
 
 def test_a_copied_student_alone_is_refused(folder, capsys):
-    config = {"task": {"name": "attention_transfer", "mode": "copy"}}
+    config = {"task": {"name": "attention_transfer", "mode": "copy", "teacher": "teacher.npz"}}
     (folder / "run").mkdir()
     (folder / "run" / "config.json").write_text(json.dumps(config))
     assert run(folder, f"{folder}/teacher.npz", f"student={folder}/run") == 1
