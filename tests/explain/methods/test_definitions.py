@@ -1,5 +1,6 @@
 """LeGrad, SmoothGrad, integrated gradients and input × gradient by their definitions, in numpy."""
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
@@ -46,6 +47,20 @@ def test_legrad(network, start_layer):
     out = explain(network, "legrad", start_layer=start_layer)
     close(out.tokens[0], np.mean(maps[start_layer:], axis=0))
     np.testing.assert_array_equal(out.map, out.tokens[:, 1:].reshape(1, 2, 2))
+
+
+def test_legrad_needs_no_map(network):
+    """Slopes by maps come of what attention gives, so that any kernel may give it."""
+    called = set()
+
+    def watch(next_fun, args, kwargs, context):
+        called.add(context.method_name)
+        return next_fun(*args, **kwargs)
+
+    with nn.intercept_methods(watch):
+        explain(network, "legrad", start_layer=1)  # as in no other test, lest it be traced already
+    assert "attend" in called
+    assert not called & {"attention_map", "apply_map"}
 
 
 def by_pixels(network, image):

@@ -78,7 +78,7 @@ def gradient_rollout(
         _only_whole(network, discard=discard)
         return filter_flow.gradient_rollout(network, seen, images)
     pairs = _pairs(network, seen)
-    fused = [jax.nn.relu((one * slope).mean(axis=1)) for one, slope in pairs]
+    fused = [jax.nn.relu(products.mean_over_heads(one * slope)) for one, slope in pairs]
     if discard:
         fused = [products.discard_smallest(one, discard, keep_first=False) for one in fused]
     return _from_joint(network, images, products.roll_out(fused), _pool_part(seen), seen)
@@ -109,7 +109,7 @@ def attention_gradcam(
     # Under class pooling no row but the class token's has a derivative.
     slopes = slopes.sum(axis=2)
     importance = slopes[..., -products.number_of_patches(network, images) :].mean(axis=-1)
-    weighted = (importance[..., None, None] * weights).mean(axis=1)
+    weighted = products.mean_over_heads(importance[..., None, None] * weights)
     tokens = jax.nn.relu(products.read_rows(network, images, weighted))
     return {"tokens": tokens, "target": seen.target}
 
@@ -117,7 +117,7 @@ def attention_gradcam(
 def _pairs(network: WatchedNetwork, seen: Watched) -> list[tuple[jax.Array, jax.Array]]:
     """(A, g) of each block, (B, H, T, T) both."""
     depth = network.model.depth
-    both = (block_maps(tree, depth) for tree in (seen.values, seen.gradients))
+    both = (block_maps(tree, range(depth)) for tree in (seen.values, seen.gradients))
     return list(zip(*both, strict=True))
 
 

@@ -45,7 +45,7 @@ def _row(model: Network, variables: Any, images: jax.Array) -> jax.Array:
     """The class token's attention to all tokens in the last block, or the pooling's, (B, H, T)."""
     seen = WatchedNetwork(model, variables).watch(images, gradients=False)
     if model.class_token:
-        return block_maps(seen.values, model.depth)[-1][:, :, 0]
+        return block_maps(seen.values, [model.depth - 1])[0][:, :, 0]
     return pool_map(seen.values)[:, :, 0]
 
 

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vit_jax_xfer.explain.methods.attention_products import pad_prefix
+from vit_jax_xfer.explain.methods.attention_products import mean_over_heads, pad_prefix
 from vit_jax_xfer.explain.methods.relevance_rules import ruled
 from vit_jax_xfer.explain.methods.watched_network import (
     Tree,
@@ -20,12 +20,15 @@ from vit_jax_xfer.explain.methods.watched_network import (
     as_values,
     block_maps,
     note,
+    noted,
     pool_map,
 )
 from vit_jax_xfer.models import collections
 from vit_jax_xfer.models.transformer.block import Block
 
 Parts = dict[str, Any]
+# Methods of attention that take values, and which of their arguments these are.
+_VALUES = {"apply_map": 1, "attend": 2}
 
 
 def legrad(
@@ -47,21 +50,22 @@ def legrad(
         return _of_pooling(network, images, target, layers)
 
     def run(offsets: Any) -> Any:
-        around = (_of_one_block, note(True, None))
-        return network.run(images, offsets, around, show=("attention", "residual"))
+        return network.run(images, offsets, (_of_one_block, _note_values), show=("residual",))
 
-    def score(offsets: Any) -> tuple[jax.Array, jax.Array]:
+    def score(offsets: Any) -> tuple[jax.Array, Any]:
         logits, found = run(offsets)
         chosen = network.chosen(logits, target)
         means = jnp.concatenate([stream.mean(axis=1) for stream in _streams(found, layers)])
         scores = network.scores(_classify(network, means), jnp.tile(chosen, len(layers)))
-        return scores.sum(), chosen
+        return scores.sum(), (chosen, found["watched"])
 
     _, shapes = jax.eval_shape(run, {})
-    slopes, chosen = jax.grad(score, has_aux=True)(as_offsets(shapes["watched"]))
-    slopes = network.whole_maps(images, as_values(slopes))
-    slopes = block_maps(slopes, network.model.depth)[first:]
-    tokens = jnp.stack([jax.nn.relu(slope).mean(axis=(1, 2)) for slope in slopes]).mean(axis=0)
+    zeros = as_offsets(shapes["watched"])
+    slopes, (chosen, values) = jax.grad(score, has_aux=True)(zeros)
+    maps = network.whole_maps(images, _by_maps(as_values(slopes), values))
+    slopes = block_maps(maps, layers)
+    rows = [mean_over_heads(jax.nn.relu(slope)).mean(axis=1) for slope in slopes]
+    tokens = jnp.stack(rows).mean(axis=0)
     return {"tokens": tokens, "target": chosen}
 
 
@@ -105,6 +109,28 @@ def _of_one_block(next_fun: Any, args: Any, kwargs: Any, context: Any) -> Any:
         kernel = module.get_variable("params", "kernel")
         return ruled(_alike, next_fun(*args), args[0], kernel)
     return next_fun(*args, **kwargs)
+
+
+def _note_values(next_fun: Any, args: Any, kwargs: Any, context: Any) -> Any:
+    """Interceptor: notes attention's values and what comes out of it, however it is computed."""
+    module, position = context.module, _VALUES.get(context.method_name)
+    if position is None:
+        return next_fun(*args, **kwargs)
+    collections.emit(module, "watched", v=args[position])
+    return noted(module, "out", next_fun(*args, **kwargs))
+
+
+def _by_maps(slopes: Tree, values: Tree) -> Tree:
+    """Slopes by maps, ({block: {"attention": {"map"}}}), from those by what maps take of values.
+
+    So the pass itself needs no map.
+    """
+    maps = {}
+    for block, slope in slopes.items():
+        pair = slope["attention"]["out"], values[block]["attention"]["v"]
+        heads_first = (jnp.swapaxes(x, -3, -2) for x in pair)
+        maps[block] = {"attention": {"map": jnp.einsum("...te,...se->...ts", *heads_first)}}
+    return maps
 
 
 def _alike(

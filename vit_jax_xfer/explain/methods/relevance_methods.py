@@ -63,7 +63,7 @@ def transformer_attribution(
     around = (propagate.relevance(apart=rules == "simple"),)
     found = network.watch(images, seen.target, interceptors=around)
     depth = network.model.depth
-    both = (block_maps(tree, depth) for tree in (found.gradients, seen.gradients))
+    both = (block_maps(tree, range(depth)) for tree in (found.gradients, seen.gradients))
     joint = products.accumulate(
         [products.positive_part(*pair) for pair in zip(*both, strict=True)], first
     )

@@ -201,9 +201,9 @@ def open_network(model: nn.Module, variables: Any) -> WatchedNetwork:
     return WatchedNetwork(model.with_fields(dtype=dtype, random_evaluation=False), variables)
 
 
-def block_maps(tree: Tree, depth: int) -> list[jax.Array]:
-    """Of each block of a transformer what `Watched` has of its map: (B, H, T, T)."""
-    return collections.layer_values(tree, ("attention", "map"), range(depth))
+def block_maps(tree: Tree, layers: Sequence[int]) -> list[jax.Array]:
+    """Of these blocks of a transformer what `Watched` has of their maps: (B, H, T, T)."""
+    return collections.layer_values(tree, ("attention", "map"), layers)
 
 
 def pool_map(tree: Tree) -> jax.Array | None:
@@ -226,14 +226,15 @@ def note(maps: bool, place: Place | None) -> Interceptor:
     def interceptor(next_fun: Any, args: Any, kwargs: Any, context: Any) -> Any:
         module, method = context.module, context.method_name
         if maps and method == "apply_map":
-            return next_fun(_noted(module, "map", args[0]), *args[1:])
+            return next_fun(noted(module, "map", args[0]), *args[1:])
         out = next_fun(*args, **kwargs)
-        return _noted(module, "value", out) if place and place(module, method) else out
+        return noted(module, "value", out) if place and place(module, method) else out
 
     return interceptor
 
 
-def _noted(module: nn.Module, name: str, value: jax.Array) -> jax.Array:
+def noted(module: nn.Module, name: str, value: jax.Array) -> jax.Array:
+    """The value, noted, with what `given` adds to it."""
     collections.emit(module, "watched", **{name: value})
     offset = collections.given(module, (f"{name}_offset",)).get(f"{name}_offset")
     return value if offset is None else value + offset

@@ -128,14 +128,7 @@ class Attention(nn.Module):
             own = jnp.zeros_like(given["bias"]) if bias is None else bias
             bias = _replace(own, given["bias"], per_map)
         if "map" not in given and not collections.wanted(self, "attention"):
-            return kernels.dot_product_attention(
-                q,
-                k,
-                v,
-                bias,
-                implementation=self.design.implementation,
-                blockwise_above=self.design.blockwise_above,
-            )
+            return self.attend(q, k, v, bias)
         if "map" in given and heads is None:
             weights = given["map"]
         else:
@@ -152,6 +145,17 @@ class Attention(nn.Module):
     def apply_map(self, weights: jax.Array, v: jax.Array) -> jax.Array:
         """What the map takes of the values, (B, T, H, d)."""
         return kernels.apply_map(weights, v)
+
+    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias) -> jax.Array:
+        """As the two above, without a map that anyone sees."""
+        return kernels.dot_product_attention(
+            q,
+            k,
+            v,
+            bias,
+            implementation=self.design.implementation,
+            blockwise_above=self.design.blockwise_above,
+        )
 
 
 def _replace(own: jax.Array, other: jax.Array | None, mask: jax.Array | None) -> jax.Array:
