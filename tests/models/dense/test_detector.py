@@ -14,8 +14,8 @@ from vit_jax_xfer.pretrained.description import describe, from_description
 from vit_jax_xfer.pretrained.warm_start import start_from
 
 VIT = {"backbone": "vit_micro_patch8", "width": 16, "depth": 1, "num_heads": 2, "image_size": 32}
-SMALL = {"num_classes": 3, "pyramid_width": 8, "region_hidden": 16, "max_detections": 5}
-SMALL |= {"proposals": 20, "regions": 16}
+SMALL = {"num_classes": 3, "pyramid_width": 8, "max_detections": 5}
+REGIONS = {**SMALL, "region_hidden": 16, "proposals": 20, "regions": 16}
 FILTER = {"backbone": "filter_vit_micro", "image_size": 64}
 
 
@@ -24,7 +24,7 @@ def shapes_of(model):
 
 
 def test_fields_are_its_own_or_the_backbones():
-    model = vjx.create_model("mask_rcnn", **VIT, **SMALL)
+    model = vjx.create_model("mask_rcnn", **VIT, **REGIONS)
     assert (model.predicts, model.kind, model.depth) == ("boxes", "Mask R-CNN", 1)
     assert (model.encoder.width, model.encoder.num_classes, model.num_classes) == (16, 0, 3)
     assert from_description(json.loads(json.dumps(describe(model)))) == model
@@ -37,17 +37,22 @@ def test_fields_are_its_own_or_the_backbones():
             shapes_of(model.clone(**{field: value}))
     with pytest.raises(ValueError, match="pyramid: 'simple' is made of one map"):
         shapes_of(vjx.create_model("centre_detector", **FILTER, pyramid="simple"))
+    for name, field in (("centre_detector", "region_hidden"), ("mask_rcnn", "centre_depth")):
+        with pytest.raises(ValueError, match=f"{field}: the head '.*' has none; leave it out"):
+            shapes_of(vjx.create_model(name, **VIT, **{field: 4}))
+    with pytest.raises(ValueError, match="masks: the head 'centres' has none"):
+        shapes_of(vjx.create_model("centre_detector", **VIT, masks=True))
 
 
 def test_parameters_lie_beside_the_encoders_and_other_classes_start_from_them():
-    model = vjx.create_model("mask_rcnn", **VIT, **SMALL)
+    model = vjx.create_model("mask_rcnn", **VIT, **REGIONS)
     shapes = shapes_of(model)
     parts = {"proposal_head", "box_head_0", "box_predictor_0", "mask_head", "mask_predictor"}
     assert set(shapes["params"]) == {"encoder", "pyramid", *parts}
     variables = jax.tree.map(lambda x: np.ones(x.shape, x.dtype), shapes)
     others = start_from(model, variables, model.clone(num_classes=7))
     assert parts - set(others["params"]) == {"box_predictor_0", "mask_predictor"}
-    cascade = vjx.create_model("cascade_mask_rcnn", **VIT, **SMALL)
+    cascade = vjx.create_model("cascade_mask_rcnn", **VIT, **REGIONS)
     assert {"box_head_0", "mask_head", "pyramid"} < set(
         start_from(model, variables, cascade)["params"]
     )
@@ -69,7 +74,8 @@ def test_parameters_lie_beside_the_encoders_and_other_classes_start_from_them():
     ],
 )
 def test_any_backbone_gives_losses_and_detections(name, fields, masks):
-    model = vjx.create_model(name, **{**SMALL, **fields})
+    small = SMALL if name == "centre_detector" else REGIONS
+    model = vjx.create_model(name, **{**small, **fields})
     side = model.image_size
     images = jax.ShapeDtypeStruct((2, side, side, 3), jnp.float32)
     targets = {
@@ -100,7 +106,7 @@ def test_any_backbone_gives_losses_and_detections(name, fields, masks):
 
 
 def test_a_mask_head_without_masks_to_learn_from_is_refused():
-    model = vjx.create_model("mask_rcnn", **VIT, **SMALL)
+    model = vjx.create_model("mask_rcnn", **VIT, **REGIONS)
     targets = {"boxes": np.zeros((1, 2, 4)), "box_labels": np.zeros((1, 2), int)}
 
     def losses(variables):

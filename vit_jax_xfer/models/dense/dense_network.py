@@ -69,6 +69,25 @@ class DenseNetwork(AroundEncoder):
         """The encoder's layers whose maps the head reads; None = the encoder's own choice."""
         return self.layers
 
+    @nn.nowrap
+    def head_fields(self, known: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """The fields that this head has, with its default where one is None.
+
+        known: of each head its own fields and their defaults. ValueError for an unknown head, and
+        for a field that is another head's.
+        """
+        if self.head not in known:
+            raise ValueError(f"head: {self.head!r} is none of {', '.join(known)}")
+        found = dict(known[self.head])
+        for field in sorted({name for fields in known.values() for name in fields}):
+            value = getattr(self, field)
+            if value is None:
+                continue
+            if field not in found:
+                raise ValueError(f"{field}: the head {self.head!r} has none; leave it out")
+            found[field] = value
+        return found
+
     def _layout(self) -> tuple[tuple[int, int], ...]:
         return map_layout(self.encoder, self.lift, self.layers_read)
 

@@ -1,6 +1,7 @@
 """Detectors: boxes, and perhaps masks, of the objects in an image, from any encoder's maps."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -20,7 +21,20 @@ from vit_jax_xfer.models.dense.region_heads import RegionHeads
 from vit_jax_xfer.models.dense.simple_pyramid import SimplePyramid
 from vit_jax_xfer.models.transformer.patches import check_images
 
-HEADS = {"regions": "Mask R-CNN", "cascade": "cascade Mask R-CNN", "centres": "centre detector"}
+KINDS = {"regions": "Mask R-CNN", "cascade": "cascade Mask R-CNN", "centres": "centre detector"}
+_REGION_FIELDS = {
+    "masks": True,
+    "region_hidden": 1024,
+    "anchor_scale": 8.0,
+    "proposals": 1000,
+    "regions": 512,
+}
+# Of each head the fields that it has alone, and what they are where they are None.
+HEADS: dict[str, dict[str, Any]] = {
+    "regions": _REGION_FIELDS,
+    "cascade": _REGION_FIELDS,
+    "centres": {"centre_depth": 2},
+}
 PYRAMIDS = ("auto", "simple", "feature")
 STAGES = 3  # of a cascade
 
@@ -48,12 +62,14 @@ class Detector(DenseNetwork):
     class_names: tuple[str, ...] | None = None  # of the classes, in order; travel along
     pyramid: str = "auto"  # simple, of one map (ViTDet) | feature, of each map | auto, by number
     pyramid_width: int = 256  # channels of the pyramid's levels, and of the heads' convolutions
-    masks: bool | None = None  # with a mask head; None = regions and a cascade, which can have one
-    region_hidden: int = 1024  # of the box head's hidden layer
-    centre_depth: int = 2  # convolutions of the light head before classes and before boxes
-    anchor_scale: float = 8.0  # sides of square anchors, in strides of their level
-    proposals: int = 1000  # kept an image; in training of twice as many a level
-    regions: int = 512  # drawn an image for the losses of boxes and masks
+    # Of regions and a cascade alone; None = the values of HEADS.
+    masks: bool | None = None  # whether there is a mask head
+    region_hidden: int | None = None  # of the box head's hidden layer
+    anchor_scale: float | None = None  # sides of square anchors, in strides of their level
+    proposals: int | None = None  # kept an image; in training of twice as many a level
+    regions: int | None = None  # drawn an image for the losses of boxes and masks
+    # Of the centre head alone: convolutions before classes and before boxes.
+    centre_depth: int | None = None
     max_detections: int = 100  # an image
     score_threshold: float = 0.05  # below which there is no detection
     suppression: str = "hard"  # hard | linear | gaussian (soft-NMS), within a class
@@ -62,6 +78,7 @@ class Detector(DenseNetwork):
     def setup(self) -> None:
         super().setup()
         self._check_fields()
+        given = self.head_fields(HEADS)
         choice = Choice(
             self.max_detections, self.score_threshold, self.suppression_overlap, self.suppression
         )
@@ -79,19 +96,19 @@ class Detector(DenseNetwork):
         # Its parameters lie beside the encoder's, so that heads for other classes start from it.
         if self.head == "centres":
             self.inner = CentreHead(
-                self.num_classes, strides, self.pyramid_width, self.centre_depth, **common
+                self.num_classes, strides, self.pyramid_width, given["centre_depth"], **common
             )
         else:
             self.inner = RegionHeads(
                 self.num_classes,
                 strides,
                 self.pyramid_width,
-                self.region_hidden,
+                given["region_hidden"],
                 self.head == "cascade",
-                self.has_masks,
-                self.anchor_scale,
-                self.proposals,
-                self.regions,
+                given["masks"],
+                given["anchor_scale"],
+                given["proposals"],
+                given["regions"],
                 **common,
             )
         nn.share_scope(self, self.inner)
@@ -152,7 +169,7 @@ class Detector(DenseNetwork):
 
     @property
     def kind(self) -> str:
-        return HEADS.get(self.head, self.head)
+        return KINDS.get(self.head, self.head)
 
     @property
     def _simple(self) -> bool:
@@ -162,18 +179,15 @@ class Detector(DenseNetwork):
     @property
     def has_masks(self) -> bool:
         """Whether it tells the masks of objects besides their boxes."""
-        return self.head != "centres" if self.masks is None else self.masks
+        return self.head_fields(HEADS).get("masks", False)
 
     def _check_fields(self) -> None:
         for field, allowed in (
-            ("head", tuple(HEADS)),
             ("pyramid", PYRAMIDS),
             ("suppression", SUPPRESSIONS),
         ):
             if getattr(self, field) not in allowed:
                 raise ValueError(f"{field}: {getattr(self, field)!r} is none of {allowed}")
-        if self.masks and self.head == "centres":
-            raise ValueError("masks: the head 'centres' has no masks; leave it out")
         if self.pyramid == "simple" and len(self.strides) != 1:
             raise ValueError(
                 f"pyramid: 'simple' is made of one map, and the backbone gives {len(self.strides)};"

@@ -62,7 +62,7 @@ class SegmentationNetwork(DenseNetwork):
 
     def setup(self) -> None:
         super().setup()
-        given = self._head_fields()
+        given = self.head_fields(HEADS)
         auxiliary: list[nn.Module] = []
         kind = {"num_classes": self.num_classes, "dtype": self.dtype}
         if self.head == "linear":
@@ -106,18 +106,3 @@ class SegmentationNetwork(DenseNetwork):
     @property
     def _has_neck(self) -> bool:
         return self.head == "upernet" and len(set(self.strides)) == 1
-
-    @nn.nowrap
-    def _head_fields(self) -> dict[str, float]:
-        """The head's own fields. ValueError for an unknown head, and for a field that it lacks."""
-        if self.head not in HEADS:
-            raise ValueError(f"head: {self.head!r} is none of {', '.join(HEADS)}")
-        found = dict(HEADS[self.head])
-        for field in ("channels", "classifier_dropout"):
-            value = getattr(self, field)
-            if value is None:
-                continue
-            if field not in found:
-                raise ValueError(f"{field}: the head {self.head!r} has none; leave it out")
-            found[field] = value
-        return found
