@@ -1,5 +1,8 @@
-"""Only so that old pip can install the checkout in editable mode; everything is in setup.cfg."""
+"""What setup.cfg can't say: configs/ is installed inside the package, where names find it."""
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
-setup()
+setup(
+    packages=[*find_packages(include=["vit_jax_xfer*"]), "vit_jax_xfer.configs"],
+    package_dir={"vit_jax_xfer.configs": "configs"},
+)

@@ -14,15 +14,18 @@ inaturalist=2018 (2017, 2019, 2021) does the same on that set, `--config.data.so
 2411.09702 measures these, and its settings for them were not found; those here are ImageNet's.
 Variants: digits, fashion, cifar10; labels=N a class (0 = all), seed=N, published=1,
 inaturalist=YEAR, unlabeled=1 to distil from the images without labels too.
+Your own images: folder,path=IMAGES; docs/recipes.md has what goes with it.
 """
 
 from ml_collections import ConfigDict
 
 from vit_jax_xfer.config import default_config
+from vit_jax_xfer.own_images import takes_own_images
 from vit_jax_xfer.recipes import as_the_published_code, train_from_scratch, use_inaturalist
 from vit_jax_xfer.variants import parse_arg, use_few_labels, use_variant
 
 
+@takes_own_images()
 def get_config(arg: str | None = None) -> ConfigDict:
     """`arg`: a small variant with its numbers, "" for ImageNet."""
     variant, numbers = parse_arg(arg, labels=5, seed=0, unlabeled=0, published=0, inaturalist=0)

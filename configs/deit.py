@@ -10,17 +10,20 @@ tiny and small (4 GPUs), 64 for base (16). base384 goes on from a trained base f
 pixels (82.9 there), `--config.init_from=` a run's model or their file. Not run here.
 Arguments: tiny, small, base, base384, or a small variant (digits, fashion, cifar10), on which it is
 scratch.py's network and training; labels=N a class (0 = all), seed=N.
+Your own images: folder,path=IMAGES; docs/recipes.md has what goes with it.
 """
 
 from ml_collections import ConfigDict
 
 from vit_jax_xfer.config import default_config
+from vit_jax_xfer.own_images import takes_own_images
 from vit_jax_xfer.recipes import train_deit
 from vit_jax_xfer.variants import VARIANTS, parse_arg, use_few_labels, use_variant
 
 SIZES = ("tiny", "small", "base", "base384")
 
 
+@takes_own_images()
 def get_config(arg: str | None = None) -> ConfigDict:
     """`arg`: a size or a small variant, with its numbers."""
     name, numbers = parse_arg(arg, (*SIZES, *VARIANTS), labels=5, seed=0)

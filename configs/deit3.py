@@ -15,6 +15,7 @@ epochs (`--config.model.drop_path=` sets another). Not run here.
 Arguments: a size, or a small variant (digits, fashion, cifar10), on which it is scratch.py's
 training with LayerScale; epochs=N (800), src=1 for the simple random crop, which the authors use
 with ImageNet-21k; labels=N a class (0 = all), seed=N.
+Your own images: folder,path=IMAGES; docs/recipes.md has what goes with it.
 """
 
 from typing import NamedTuple
@@ -22,6 +23,7 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 from vit_jax_xfer.config import default_config
+from vit_jax_xfer.own_images import takes_own_images
 from vit_jax_xfer.recipes import fine_tune_deit3, train_deit3
 from vit_jax_xfer.variants import VARIANTS, parse_arg, use_few_labels, use_variant
 
@@ -49,6 +51,7 @@ COMMANDS = {
 }
 
 
+@takes_own_images()
 def get_config(arg: str | None = None) -> ConfigDict:
     """`arg`: a size or a small variant, with its numbers."""
     names = (*COMMANDS, *VARIANTS)

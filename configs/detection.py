@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 
 from vit_jax_xfer.config import default_config
 from vit_jax_xfer.dense_recipes import detect_small, train_vitdet, train_vitdet_from_scratch
+from vit_jax_xfer.own_images import refuse_own_images
 from vit_jax_xfer.variants import parse_arg
 
 # Epochs, layer decay and stochastic depth from MAE's weights; epochs from random ones.
@@ -46,6 +47,7 @@ SMALL = {
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """`arg`: a size or a small form, with its numbers."""
+    refuse_own_images(arg, "give boxes, --config.data.source=coco:ROOT, yolo:DATA.yaml, voc:PATH")
     name, numbers = parse_arg(arg, (*SIZES, *SMALL), cascade=0, scratch=0, seed=0)
     if name in SMALL:
         return _small(name, **numbers)

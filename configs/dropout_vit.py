@@ -11,17 +11,20 @@ all labels; docs/results.md has what they reach.
 Arguments: xs (the default), or a small variant; subset=N, labels=N a class (0 = all), seed=N.
 `--config.model.shared_draw=True --config.model.random_evaluation=True` draws as the published code
 does: once for a whole batch, at evaluation too.
+Your own images: folder,path=IMAGES; docs/recipes.md has what goes with it.
 """
 
 from ml_collections import ConfigDict
 
 from vit_jax_xfer.config import default_config
+from vit_jax_xfer.own_images import takes_own_images
 from vit_jax_xfer.recipes import train_filter_vit, train_filter_vit_on_1k
 from vit_jax_xfer.variants import VARIANTS, parse_arg, use_filter_variant
 
 SIZES = ("xs",)
 
 
+@takes_own_images()
 def get_config(arg: str | None = None) -> ConfigDict:
     """`arg`: a size or a small variant, with its numbers."""
     name, numbers = parse_arg(arg, (*SIZES, *VARIANTS), subset=1, labels=0, seed=0)

@@ -6,14 +6,17 @@
 2411.09702 reaches 86.3 with a distilled ViT-L and its fine-tuned teacher. Members are work folders
 of runs (a copying student brings its teacher along) or files of weights.
 Variants: digits, fashion, cifar10.
+Your own images: folder,path=IMAGES; docs/recipes.md has what goes with it.
 """
 
 from ml_collections import ConfigDict
 
 from vit_jax_xfer.config import default_config
+from vit_jax_xfer.own_images import takes_own_images
 from vit_jax_xfer.variants import parse_arg, use_variant
 
 
+@takes_own_images()
 def get_config(arg: str | None = None) -> ConfigDict:
     """`arg`: a small variant, "" for ImageNet."""
     variant, _ = parse_arg(arg)

@@ -6,15 +6,18 @@
 What attention transfer is set against in 2411.09702, where it ends below scratch (81.3). Full size:
 ViT-L/16 on ImageNet with the schedule of attention_distill.py. Not run here.
 Variants: digits, fashion, cifar10; labels=N a class (0 = all), seed=N, unlabeled=1.
+Your own images: folder,path=IMAGES; docs/recipes.md has what goes with it.
 """
 
 from ml_collections import ConfigDict
 
 from vit_jax_xfer.config import default_config
+from vit_jax_xfer.own_images import takes_own_images
 from vit_jax_xfer.recipes import train_from_scratch
 from vit_jax_xfer.variants import parse_arg, use_few_labels, use_variant
 
 
+@takes_own_images()
 def get_config(arg: str | None = None) -> ConfigDict:
     """`arg`: a small variant with its numbers, "" for ImageNet."""
     variant, numbers = parse_arg(arg, labels=5, seed=0, unlabeled=0)

@@ -13,11 +13,13 @@ MAE's README has 70.5, 75.7, 79.3 for ViT-B, -L, -H on 2017, 75.4, 80.1, 83.0 on
 83.4, 85.7 on 2019, by rates and epochs that it doesn't say; those here are ImageNet's.
 Arguments: base, large, huge, or a small variant (digits, fashion, cifar10); labels=N a class
 (0 = all), seed=N, inaturalist=YEAR.
+Your own images: folder,path=IMAGES; docs/recipes.md has what goes with it.
 """
 
 from ml_collections import ConfigDict
 
 from vit_jax_xfer.config import default_config
+from vit_jax_xfer.own_images import takes_own_images
 from vit_jax_xfer.recipes import fine_tune, use_inaturalist
 from vit_jax_xfer.variants import VARIANTS, parse_arg, use_few_labels, use_variant
 
@@ -29,6 +31,7 @@ SIZES = {
 }
 
 
+@takes_own_images()
 def get_config(arg: str | None = None) -> ConfigDict:
     """`arg`: a size or a small variant, with its numbers."""
     name, numbers = parse_arg(arg, (*SIZES, *VARIANTS), labels=5, seed=0, inaturalist=0)

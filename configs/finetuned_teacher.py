@@ -5,12 +5,19 @@
 
 Full size: ViT-L/16 on ImageNet as attention_distill.py, with MAE's fine-tuned file. Not run here.
 Variants: digits, fashion, cifar10; labels=N a class (0 = all), seed=N, unlabeled=1.
+Your own images: folder,path=IMAGES; docs/recipes.md has what goes with it.
 """
 
 from importlib import util
 from pathlib import Path
 
 from ml_collections import ConfigDict
+
+# In place of the teachers that are only pre-trained.
+FINE_TUNED = {
+    "runs/mae/model": "runs/finetune/model",
+    "mae_pretrain_vit_large.pth": "mae_finetuned_vit_large.pth",
+}
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -20,6 +27,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
     base = util.module_from_spec(spec)
     spec.loader.exec_module(base)
     config = base.get_config(arg)
-    small = config.task.teacher == "runs/mae/model"
-    config.task.teacher = "runs/finetune/model" if small else "mae_finetuned_vit_large.pth"
+    config.task.teacher = FINE_TUNED.get(config.task.teacher, config.task.teacher)
     return config

@@ -11,17 +11,20 @@ here.
 adamw is another probe, a plain one for a few images: AdamW on averaged patch tokens of a ViT-L/16
 behind a norm that learns too. The small variants (digits, fashion, cifar10) are of it.
 Arguments: base, large, huge, adamw, or a small variant; labels=N a class (0 = all), seed=N.
+Your own images: folder,path=IMAGES; docs/recipes.md has what goes with it.
 """
 
 from ml_collections import ConfigDict
 
 from vit_jax_xfer.config import default_config
+from vit_jax_xfer.own_images import takes_own_images
 from vit_jax_xfer.recipes import probe
 from vit_jax_xfer.variants import VARIANTS, parse_arg, use_few_labels, use_variant
 
 SIZES = {"base": ("patch16", 90.0), "large": ("patch16", 50.0), "huge": ("patch14", 50.0)}
 
 
+@takes_own_images("adamw")
 def get_config(arg: str | None = None) -> ConfigDict:
     """`arg`: a size or a small variant, with its numbers."""
     name, numbers = parse_arg(arg, (*SIZES, "adamw", *VARIANTS), labels=5, seed=0)

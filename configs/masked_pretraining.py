@@ -8,17 +8,20 @@ and reaches 85.5 after fine-tuning ViT-L; the authors' files, from epochs=1600, 
 85.95 and 86.93 (configs/finetune.py); epochs=400 is their third length. Not run here.
 Arguments: base, large, huge, or a small variant (digits, fashion, cifar10; docs/results.md has
 their figures); epochs=N, seed=N.
+Your own images: folder,path=IMAGES; docs/recipes.md has what goes with it.
 """
 
 from ml_collections import ConfigDict
 
 from vit_jax_xfer.config import default_config
+from vit_jax_xfer.own_images import takes_own_images
 from vit_jax_xfer.recipes import pretrain_masked
 from vit_jax_xfer.variants import VARIANTS, parse_arg, use_variant
 
 SIZES = {"base": "patch16", "large": "patch16", "huge": "patch14"}
 
 
+@takes_own_images()
 def get_config(arg: str | None = None) -> ConfigDict:
     """`arg`: a size or a small variant, with its numbers."""
     name, numbers = parse_arg(arg, (*SIZES, *VARIANTS), epochs=800, seed=0)

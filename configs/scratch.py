@@ -9,17 +9,20 @@ in its issue 41). Not run here.
 inaturalist=2018 (2017, 2019, 2021) does the same on that set, `--config.data.source=` its folder.
 Arguments: base, large (the default), or a small variant (digits, fashion, cifar10); labels=N a
 class (0 = all), seed=N, inaturalist=YEAR.
+Your own images: folder,path=IMAGES; docs/recipes.md has what goes with it.
 """
 
 from ml_collections import ConfigDict
 
 from vit_jax_xfer.config import default_config
+from vit_jax_xfer.own_images import takes_own_images
 from vit_jax_xfer.recipes import train_from_scratch, use_inaturalist
 from vit_jax_xfer.variants import VARIANTS, parse_arg, use_few_labels, use_variant
 
 SIZES = {"base": 0.1, "large": 0.2}  # stochastic depth
 
 
+@takes_own_images()
 def get_config(arg: str | None = None) -> ConfigDict:
     """`arg`: a size or a small variant, with its numbers."""
     name, numbers = parse_arg(arg, (*SIZES, *VARIANTS), labels=5, seed=0, inaturalist=0)

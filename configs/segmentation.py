@@ -25,6 +25,7 @@ from vit_jax_xfer.dense_recipes import (
     train_setr,
     train_upernet,
 )
+from vit_jax_xfer.own_images import refuse_own_images
 from vit_jax_xfer.variants import parse_arg
 
 # Backbone, start, head and its fields.
@@ -56,6 +57,7 @@ SMALL = {"coco128": {"head": "linear"}, "coco128_upernet": {"head": "upernet", "
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """`arg`: a recipe or a small form, with a seed."""
+    refuse_own_images(arg, "give maps of classes, --config.data.source=masks:IMAGES:MASKS")
     name, numbers = parse_arg(arg, (*RECIPES, *SMALL), seed=0)
     name = name or "upernet"
     small = name in SMALL

@@ -1,7 +1,6 @@
 """What the commands around a config share: its flag, and errors of one line."""
 
 import functools
-import pathlib
 import re
 import sys
 from typing import Any
@@ -10,6 +9,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from vit_jax_xfer import terminal
+from vit_jax_xfer.config_files import find_config, split_config
 
 _LONGEST = 4000  # letters of an error
 
@@ -17,7 +17,7 @@ flags.disclaim_key_flags()  # --help lists --config as the command's own
 
 
 def config_flag() -> flags.FlagHolder:
-    """The flag --config, a file of configs/ whose fields are set with --config.FIELD=VALUE.
+    """The flag --config, a config by name or file, with fields set by --config.FIELD=VALUE.
 
     One flag for all commands that are imported into a process, and a key flag of each in --help.
     """
@@ -31,7 +31,8 @@ def _define_config_flag() -> flags.FlagHolder:
     holder = config_flags.DEFINE_config_file(
         "config",
         None,
-        "A file of configs/, with the variant after a colon: configs/attention_distill.py:digits. "
+        "A config by its short name, or a file, with the variant after a colon: "
+        "attention_distill:digits, scratch:folder,path=IMAGES, mine.py. "
         "Fields are set with --config.FIELD=VALUE.",
         lock_config=True,
     )
@@ -102,10 +103,10 @@ class _ConfigFile(flags.ArgumentParser):
     def parse(self, path: str) -> ConfigDict:
         from vit_jax_xfer.config import add_evaluation_set, check_field
 
-        if not pathlib.Path(path.partition(":")[0]).is_file():
-            raise ValueError("no such file")
+        name, argument = split_config(path)
+        file = str(find_config(name))
         try:
-            config = self._loader.parse(path)
+            config = self._loader.parse(file if argument is None else f"{file}:{argument}")
         except ValueError as error:  # its text is a traceback, which ends with the cause
             cause = str(error).strip().splitlines()[-1]
             raise ValueError(cause.removeprefix("ValueError: ")) from error

@@ -125,9 +125,17 @@ def use_few_labels(
     config.optim.lr, config.optim.lr_for_batch, config.optim.end_lr = 1e-3, 0, 0.0
     config.optim.warmup_epochs, config.optim.warmup_steps = None, 50
     use_plain_adamw(config)
-    config.optim.b2, config.optim.weight_decay = 0.999, 0.05
-    config.optim.layer_decay, config.optim.ema = 1.0, 0.0
+    leave_recipe(config)
+    config.optim.weight_decay, config.optim.layer_decay = 0.05, 1.0
     config.eval.every = 0
+    if unlabeled:
+        config.unlabeled.source = config.data.source
+        config.unlabeled.batch_size = config.batch_size
+
+
+def leave_recipe(config: ConfigDict) -> None:
+    """Leaves out what a recipe for millions of images has beside optimizer and augmentation."""
+    config.optim.b2, config.optim.ema = 0.999, 0.0
     config.model.drop_path, config.model.dtype = None, None
     config.data.repeats = 1
     config.mix.update({"mixup": 0.0, "cutmix": 0.0, "group": 0, "boxes": "timm"})
@@ -135,9 +143,6 @@ def use_few_labels(
         config.task.label_smoothing = 0.0
     if "loss" in config.task:
         config.task.loss = "softmax"
-    if unlabeled:
-        config.unlabeled.source = config.data.source
-        config.unlabeled.batch_size = config.batch_size
 
 
 def use_plain_adamw(config: ConfigDict) -> None:

@@ -178,6 +178,7 @@ SECOND: dict[str, tuple[Any, dict[str, Any]]] = {
     "model.head_bias": (False, {}),
     "model.pre_logits": (True, {}),
     "model.parts": ("registers", {"model.name": "student_like"}),
+    "model.like": ("vit_micro_patch4", {"model.name": "student_like"}),
     "model.patch_stride": (1, {}),
     "model.drop_remainder": (True, {"model.patch_size": 3}),
     "model.dtype": ("bfloat16", {}),
@@ -435,7 +436,7 @@ def digest(array: Any) -> str:
 def config_of(field: str, given: dict[str, Any], value: Any = None):
     """The config that a field is changed in; `value` is put in the field."""
     start, last = field.split(".")[0], field.split(".")[-1]
-    of_teacher = last in ("parts", "fsdp_frozen")
+    of_teacher = last in ("parts", "like", "fsdp_frozen")
     name = IN_CONFIG.get(start, "attention_distill" if of_teacher else "scratch")
     fields = dict(given)
     if start in ("unlabeled", *TEACHERS) or of_teacher:
@@ -444,7 +445,7 @@ def config_of(field: str, given: dict[str, Any], value: Any = None):
         fields = {"task.backbone": "vit_micro_patch2", **fields}
     if name not in ("filter_vit", "lift", "convex_lift", "ensemble"):
         fields = {"model.depth": 1, **fields}
-    if last == "parts":
+    if last in ("parts", "like"):
         fields |= dict.fromkeys(
             ("model.width", "model.num_heads", "model.patch_size", "model.registers")
         )

@@ -96,7 +96,7 @@ def _entries() -> dict[str, tuple[type[Network], dict[str, Any]]]:
 # project knows of kinds of networks comes from here.
 ENTRIES = _entries()
 
-# In a config, the name of `models.student.student_like` of the task's teacher.
+# In a config, the name of `models.student.student_like` of the task's teacher, or of other weights.
 STUDENT_LIKE = "student_like"
 
 
@@ -126,8 +126,8 @@ def create_model(name: str, **fields: Any) -> Network:
     """
     if name == STUDENT_LIKE:
         raise ValueError(
-            "model 'student_like' has its size from a teacher; choose a task with one, or call "
-            "models.student.student_like(teacher)"
+            "model 'student_like' has its size from a teacher; choose a task with one, give "
+            "init_from or model.like, or call models.student.student_like(teacher)"
         )
     if name in ENTRIES:
         kind, defaults = ENTRIES[name]
@@ -170,8 +170,8 @@ def field_types(name: str) -> dict[str, type]:
         for field, declared in network_class(name).keywords().items()
         if field not in _NOT_SET and (kind := _setting_type(declared.type)) is not None
     }
-    # Several names, or one string of them.
-    return {**types, "parts": object} if name == STUDENT_LIKE else types
+    # Parts are several names, or one string of them.
+    return {**types, "parts": object, "like": str} if name == STUDENT_LIKE else types
 
 
 def _setting_type(declared: Any) -> type | None:

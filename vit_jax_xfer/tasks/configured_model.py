@@ -1,16 +1,19 @@
 """The network of a config, and the parameters that it starts from."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 
+from vit_jax_xfer.data.transforms import normalisation_of
+from vit_jax_xfer.models.extract import encoder_of
 from vit_jax_xfer.models.protocol import OF_CLASSES, Network
-from vit_jax_xfer.models.registry import ENTRIES, create_model, network_class
+from vit_jax_xfer.models.registry import ENTRIES, STUDENT_LIKE, create_model, network_class
 from vit_jax_xfer.pretrained.loading_notes import note
 from vit_jax_xfer.pretrained.warm_start import start_from
 from vit_jax_xfer.tasks.task import Variables
-from vit_jax_xfer.tasks.teachers import load_weights
+from vit_jax_xfer.tasks.teachers import Loader, build_student, check_attends, load_weights
 
 if TYPE_CHECKING:  # tasks import where there are no configs
     from ml_collections import ConfigDict
@@ -21,9 +24,53 @@ def build_model(
 ) -> Network:
     """The network of `config.model`; image size and classes come from the data where not given."""
     fields = model_fields(config, image_shape, num_classes)
-    if "parts" in fields:
-        raise ValueError(f"model.parts: {config['name']} has none; model.name='student_like' has")
+    for field in ("parts", "like"):
+        if field in fields and config["name"] != STUDENT_LIKE:
+            raise ValueError(
+                f"model.{field}: {config['name']} has none; model.name='student_like' has"
+            )
     return create_model(config["name"], **fields)
+
+
+class Start(NamedTuple):
+    """The weights that `config.init_from` names, and their network."""
+
+    network: Network
+    variables: Variables
+
+
+def load_start(config: "ConfigDict") -> Start | None:
+    """What `config.init_from` names; None for a fresh start."""
+    if not config.init_from:
+        return None
+    return Start(*load_weights("init_from", config.init_from, config.init_num_heads))
+
+
+def build_started(
+    config: "ConfigDict", image_shape: tuple[int, int, int], num_classes: int, load: Loader
+) -> tuple[Network, Start | None]:
+    """The network of a config of a task without a teacher, and the weights that it starts from.
+
+    One like other weights, "student_like", is like those of `model.like`, else of `init_from`.
+    """
+    start = load_start(config)
+    like = load_like(config, load)
+    if config.model["name"] == STUDENT_LIKE and like is None and start is not None:
+        like = start.network.encoder
+        check_attends("init_from", config.init_from, like)
+    if like is None:
+        return build_model(config.model, image_shape, num_classes), start
+    return build_student(like, model_fields(config.model, image_shape, num_classes)), start
+
+
+def load_like(config: "ConfigDict", load: Loader) -> Network | None:
+    """The network that `config.model`, named "student_like", is told to be like by `like`."""
+    path = config.model.get("like")
+    if config.model["name"] != STUDENT_LIKE or not path:
+        return None
+    network, _ = encoder_of(*load("model.like", path))
+    check_attends("model.like", path, network)
+    return network
 
 
 def model_fields(
@@ -58,11 +105,18 @@ def given_fields(config: Mapping[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def initial_variables(config: "ConfigDict", model: Network) -> Variables | None:
-    """What the network starts from by `config.init_from`; None for a fresh start."""
-    if not config.init_from:
+def initial_variables(
+    config: "ConfigDict", model: Network, start: Start | None = None
+) -> Variables | None:
+    """What the network starts from by `config.init_from`; None for a fresh start.
+
+    start: that, where it is loaded already.
+    """
+    start = start or load_start(config)
+    if start is None:
         return None
-    source, variables = load_weights("init_from", config.init_from, config.init_num_heads)
+    source, variables = start
+    _tell_other_normalisation(config, source)
     try:
         found = start_from(source, variables, model)
     except ValueError as error:
@@ -71,3 +125,14 @@ def initial_variables(config: "ConfigDict", model: Network) -> Variables | None:
         fresh = f"one of {model.num_classes} starts afresh" if model.num_classes else "none is here"
         note(f"init_from: the head of {source.num_classes} classes is left out; {fresh}")
     return found
+
+
+def _tell_other_normalisation(config: "ConfigDict", source: Network) -> None:
+    """Says where a run's images are normalised otherwise than those of the weights were."""
+    own, seen = source.encoder.preprocessing, normalisation_of(config.data.pipeline)
+    if own is None or seen is None or np.allclose((own.mean, own.std), seen, atol=1e-3):
+        return
+    note(
+        f"init_from: {config.init_from} was trained on other pixels than data.pipeline gives; "
+        f"normalize(mean={own.mean}, std={own.std}), there and in eval.pipeline, gives its own"
+    )

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from vit_jax_xfer.evaluate.classification import classification_sums
+from vit_jax_xfer.models.registry import STUDENT_LIKE
 from vit_jax_xfer.tasks.registration import build_task
 from vit_jax_xfer.tasks.task import Aux, Batch, Task, Variables
 from vit_jax_xfer.tasks.teachers import Loader, load_weights
@@ -126,6 +127,8 @@ def load_run(
     folder = pathlib.Path(workdir)
     config = ConfigDict(json.loads((folder / "config.json").read_text()))
     config.init_from = ""
+    if config.model.name == STUDENT_LIKE:  # the finished model is like what it was like
+        config.model.like = str(folder / "model")
     model, variables = load_weights("task.members", str(folder / "model"))
     task = build_task(config, image_shape, num_classes)
     task.model = task.model.clone(class_names=model.class_names)

@@ -7,7 +7,7 @@ import jax
 
 from vit_jax_xfer.evaluate.classification import classification_sums, hits
 from vit_jax_xfer.models.protocol import Network
-from vit_jax_xfer.tasks.configured_model import build_model, check_predicts, initial_variables
+from vit_jax_xfer.tasks.configured_model import build_started, check_predicts, initial_variables
 from vit_jax_xfer.tasks.task import (
     Aux,
     Batch,
@@ -50,14 +50,14 @@ class Classification(Task):
         num_classes: int,
         load: Loader,
     ) -> "Classification":
-        model = build_model(config.model, image_shape, num_classes)
+        model, start = build_started(config, image_shape, num_classes, load)
         check_predicts(config.model, model, "classes")
         if settings.loss == "binary" and settings.label_smoothing:
             raise ValueError(
                 f"task.label_smoothing: got {settings.label_smoothing}, and with "
                 "task.loss='binary' any share makes a class true; set it to 0"
             )
-        return cls(model, settings, initial_variables(config, model))
+        return cls(model, settings, initial_variables(config, model, start))
 
     def init(self, key: jax.Array) -> Variables:
         return self.model.init_variables(key)

@@ -57,14 +57,19 @@ def load_teacher(settings: Any, load: Loader = load_weights) -> tuple[VisionTran
         )
     family, num_heads = settings.teacher_family, settings.teacher_num_heads
     teacher, variables = encoder_of(*load("task.teacher", settings.teacher, num_heads, family))
-    if "attention" not in teacher.collections:
-        raise ValueError(
-            f"task.teacher: {settings.teacher} is a {teacher.kind}, and a teacher is a vision "
-            "transformer or a masked autoencoder"
-        )
+    check_attends("task.teacher", settings.teacher, teacher)
     if settings.teacher_dtype:
         variables = keep_in(variables, settings.teacher_dtype)
     return teacher, variables
+
+
+def check_attends(field: str, path: str, network: nn.Module) -> None:
+    """ValueError, naming the field, for a network that no student can be like."""
+    if "attention" not in network.collections:
+        raise ValueError(
+            f"{field}: {path} is a {network.kind}, and a teacher is a vision transformer or a "
+            "masked autoencoder"
+        )
 
 
 def load_backbone_of(settings: Any, load: Loader = load_weights) -> tuple[Backbone, Variables]:
@@ -138,7 +143,7 @@ def build_student(teacher: VisionTransformer, fields: Mapping[str, Any]) -> Visi
     `parts` are names of NATIVE_PARTS, in one string with commas or in a tuple; "" = all.
     """
     parts = fields.get("parts")
-    rest = {name: value for name, value in fields.items() if name != "parts"}
+    rest = {name: value for name, value in fields.items() if name not in ("parts", "like")}
     # Its images are prepared by the run's own pipelines.
     return student_like(teacher, _parts(parts), **{"preprocessing": None, **rest})
 

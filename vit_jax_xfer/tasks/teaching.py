@@ -10,7 +10,12 @@ import jax.numpy as jnp
 from vit_jax_xfer.evaluate.classification import classification_sums
 from vit_jax_xfer.models.registry import STUDENT_LIKE
 from vit_jax_xfer.models.vit import VisionTransformer
-from vit_jax_xfer.tasks.configured_model import build_model, initial_variables, model_fields
+from vit_jax_xfer.tasks.configured_model import (
+    build_model,
+    initial_variables,
+    load_like,
+    model_fields,
+)
 from vit_jax_xfer.tasks.supervised import top1
 from vit_jax_xfer.tasks.task import (
     Aux,
@@ -76,7 +81,7 @@ class TeachingTask(Task):
         teacher, frozen = load_teacher(settings, load)
         if config.model["name"] == STUDENT_LIKE:
             fields = model_fields(config.model, image_shape, num_classes)
-            model = build_student(teacher, fields)
+            model = build_student(load_like(config, load) or teacher, fields)
         else:
             model = build_model(config.model, image_shape, num_classes)
         if "attention" not in model.collections:

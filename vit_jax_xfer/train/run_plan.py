@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from vit_jax_xfer import data
 from vit_jax_xfer.models.multiply_adds import count
 from vit_jax_xfer.models.protocol import OF_CLASSES
-from vit_jax_xfer.models.registry import network_class
+from vit_jax_xfer.models.registry import STUDENT_LIKE, network_class
 from vit_jax_xfer.tasks.build import build_task, find_task
 from vit_jax_xfer.tasks.placeholder_teacher import placeholder_loader
 from vit_jax_xfer.tasks.task import Task
@@ -115,10 +115,13 @@ def _pipeline_shape(pipeline: str) -> Shape | None:
 
 def _task(config: ConfigDict, shape: Shape, classes: int) -> Task:
     """The task without its weights: a start from others changes no shape."""
+    if config.model.name == STUDENT_LIKE and not (config.model.like or "teacher" in config.task):
+        config.model.like = config.init_from
     config.init_from = ""
     own = {name: value for name, value in config.model.items() if value is not None}
     name = own.pop("name")
-    own.pop("parts", None)
+    for field in ("parts", "like"):
+        own.pop(field, None)
     own = {"image_size": shape[0], "num_classes": classes, **own}
     if network_class(name).predicts not in OF_CLASSES:
         del own["num_classes"]

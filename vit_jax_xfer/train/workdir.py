@@ -19,6 +19,7 @@ from vit_jax_xfer.train.console import say
 FIXED = ("seed", "task", "model", "init_from", "batch_size", "data", "unlabeled", "mix", "optim")
 # Of those, what changes no number; a teacher is known by its fingerprint, not by its path.
 FREE = ("data.workers", "data.tfds_dir", "task.teacher", "task.backbone", "task.members")
+FREE += ("model.like",)  # whose shapes are those of the checkpoint
 FREE += ("optim.skip_nonfinite",)  # how a run that has met such a batch goes on
 _SECTIONS = {"task", "model", "data", "optim"}  # some of a run's config.json
 _MODELS = ("model", "model_ema", "model_best")

@@ -141,3 +141,17 @@ def test_missing_images(tmp_path):
     Image.fromarray(PIXELS).save(empty / "x.png")
     with pytest.raises(ValueError, match="split: got 'test', but .* has train"):
         open_source(f"folder:{empty}", "test")
+
+
+def test_class_folders_without_splits(tmp_path):
+    make_tree(tmp_path, split=".")
+    source = open_source(f"folder:{tmp_path}")
+    assert source.class_names == ("ant", "cat") and source.labels().tolist() == [0, 0, 1, 1]
+    (tmp_path / "bee").mkdir()
+    with pytest.raises(ValueError, match="class folder .*bee holds no images"):
+        open_source(f"folder:{tmp_path}")
+    with pytest.raises(ValueError, match="split: got 'test', but .* has train"):
+        open_source(f"folder:{tmp_path}", "test")
+    shutil.move(tmp_path / "ant", tmp_path / "test")  # a split's images, without classes
+    with pytest.raises(ValueError, match="split: got 'train', but .* has bee, cat, test"):
+        open_source(f"folder:{tmp_path}")

@@ -9,8 +9,13 @@ from vit_jax_xfer.data.sources.folder import open_folder
 from vit_jax_xfer.data.sources.inaturalist import YEARS, open_inaturalist
 from vit_jax_xfer.data.sources.label_map_source import open_ade20k, open_mask_folders
 from vit_jax_xfer.data.sources.npz import open_npz
-from vit_jax_xfer.data.sources.source import Source, pick_per_class, pick_range
-from vit_jax_xfer.data.sources.split import split_name, split_range
+from vit_jax_xfer.data.sources.source import (
+    Source,
+    pick_per_class,
+    pick_range,
+    pick_stratified,
+)
+from vit_jax_xfer.data.sources.split import is_stratified, split_name, split_range
 from vit_jax_xfer.data.sources.tfds import open_tfds
 from vit_jax_xfer.data.sources.voc_objects import open_voc_masks, open_voc_objects
 from vit_jax_xfer.data.sources.yolo_labels import open_yolo
@@ -43,16 +48,18 @@ def open_source(
 
     split: a name with an optional range, "train", "train[:50%]", "test[100:200]" (for tfds: any
     split string of its own); of images that lie class by class a range is taken from one fixed
-    shuffle (`pick_range`). classes: "" for all, "imagenet100/1" to "imagenet100/5", a text file
-    with a class name a line, or "cat,dog"; their sorted names are then the classes and labels
-    (`pick_classes`). per_class: keep so many images of each of these, chosen by `subset_seed`.
+    shuffle (`pick_range`). "train[:80%,stratified]" and "train[80%:,stratified]" share out each
+    class (`stratified_range`), of tfds too. classes: "" for all, "imagenet100/1" to
+    "imagenet100/5", a text file with a class name a line, or "cat,dog"; their sorted names are then
+    the classes and labels (`pick_classes`). per_class: keep so many images of each of these, chosen
+    by `subset_seed`.
     data_dir: where tfds looks; other kinds refuse it.
     Returns a Source: `source[i]` is {"image": uint8 (h, w, 3), "label": int}, -1 = unlabelled.
     Raises ValueError naming the argument; broken image files are reported here.
     """
     kind, _, path = spec.partition(":")
     if kind == "tfds":
-        source = open_tfds(path, split, data_dir)
+        source = open_tfds(path, split_name(split) if is_stratified(split) else split, data_dir)
     elif kind not in _OPENERS:
         raise ValueError(
             f"spec: got {spec!r}, expected 'digits', 'folder:PATH', 'npz:FILE', 'tfds:NAME', "
@@ -64,9 +71,11 @@ def open_source(
         raise ValueError(f"data_dir: got {data_dir!r}, but only tfds sources take it, not {kind}")
     else:
         source = _OPENERS[kind](path, split_name(split))
-        indices = split_range(split, len(source))
+        indices = None if is_stratified(split) else split_range(split, len(source))
         if indices is not None:
             source = pick_range(source, indices, f"{spec}/{split}")
+    if is_stratified(split):
+        source = pick_stratified(source, split, f"{spec}/{split}")
     return choose_examples(source, classes=classes, per_class=per_class, subset_seed=subset_seed)
 
 

@@ -1,4 +1,4 @@
-"""Image files in folders: PATH/<split>/<class>/*.jpg, or a plain folder of unlabelled images."""
+"""Image files in folders: PATH/<split>/<class>/*.jpg, PATH/<class>/*.jpg, or images alone."""
 
 import os
 import pathlib
@@ -13,6 +13,8 @@ from vit_jax_xfer.data.sources.integrity import check_files
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 FLAT_SPLIT = "train"
 _NAMED = 3  # of what is left out for one reason
+# Folders of these names are splits, where others that hold images are classes.
+_SPLITS = ("train", "training", "val", "valid", "validation", "dev", "eval", "test", "testing")
 _OF_SYSTEMS = ("__MACOSX", "@eaDir")  # what macOS's archives and network drives add
 
 
@@ -65,17 +67,26 @@ def open_folder(path: str, split: str) -> FolderSource:
     """Opens PATH/<split>; classes are its sub-folders in sorted order (names, as strings).
 
     A split folder that holds images and no sub-folders is unlabelled (label -1, no classes). A
-    PATH that itself holds images and no sub-folders is an unlabelled split "train". Files are
+    PATH that itself holds images and no sub-folders is an unlabelled split "train", one that holds
+    folders of images, none with a split's name, a split "train" of these classes. Files are
     EXTENSIONS, sorted by name. All else is left out and counted in `left_out`: other suffixes,
     folders in a class's, files beside the classes', dangling links, hidden names.
     Raises ValueError for a missing path or split, a folder or class without images, broken files.
     """
+    source = list_folder(path, split)
+    root = pathlib.Path(source.root)
+    check_files([str(root / file) for file in source.files], f"spec: {root}")
+    return source
+
+
+def list_folder(path: str, split: str) -> FolderSource:
+    """As `open_folder`, by the names of files alone: none is opened, so a broken one isn't seen."""
     root = pathlib.Path(path).expanduser()
     if not path or not root.is_dir():
         raise ValueError(f"spec: folder {path!r} does not exist")
     folder = root / split
     if not folder.is_dir():
-        folder = _flat_folder(root, split)
+        folder = _without_splits(root, split)
     name = f"folder:{path}/{split}"
     listing = _list(folder)
     if listing.folders:
@@ -85,18 +96,25 @@ def open_folder(path: str, split: str) -> FolderSource:
         source = FolderSource(str(folder), files, np.full(len(files), -1), (), name, said)
     if not source.files:
         raise ValueError(f"spec: {folder} holds no images ({', '.join(EXTENSIONS)}){_but(listing)}")
-    check_files([str(folder / file) for file in source.files], f"spec: {folder}")
     return source
 
 
-def _flat_folder(root: pathlib.Path, split: str) -> pathlib.Path:
+def _without_splits(root: pathlib.Path, split: str) -> pathlib.Path:
+    """The folder itself, where it holds images or classes and no splits."""
     listing = _list(root)
-    is_flat = not listing.folders and listing.images
+    is_flat = bool(listing.images) if not listing.folders else _are_classes(root, listing.folders)
     if is_flat and split == FLAT_SPLIT:
         return root
     folders = ", ".join(listing.folders[:10])
     found = FLAT_SPLIT if is_flat else folders or "no folders and no images"
     raise ValueError(f"split: got {split!r}, but {root} has {found}")
+
+
+def _are_classes(root: pathlib.Path, folders: list[str]) -> bool:
+    """Whether folders are classes: none has a split's name, and images lie right in one."""
+    if any(name.lower() in _SPLITS for name in folders):
+        return False
+    return any(_list(root / name).images for name in folders)
 
 
 def _labelled(folder: pathlib.Path, top: _Listing, name: str) -> FolderSource:

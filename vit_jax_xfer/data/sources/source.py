@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from vit_jax_xfer.data.sources.split import stratified_range
 from vit_jax_xfer.data.target_arrays import BOXES, LABEL_MAP, TargetForm
 
 
@@ -141,6 +142,22 @@ def pick_range(source: Source, indices: np.ndarray, name: str) -> Subset:
         # RandomState: its permutations are frozen across numpy versions, unlike Generator's.
         indices = np.sort(np.random.RandomState(0).permutation(len(labels))[indices])
         name = f"{name} of one fixed shuffle"
+    return _without_some(source, labels, indices, name)
+
+
+def pick_stratified(source: Source, split: str, name: str) -> Subset:
+    """Keeps of each class the range that a split such as "train[:80%,stratified]" says.
+
+    Of images without labels it is a range of one fixed shuffle. Kept examples stay in the source's
+    order. Reads every label once. ValueError for targets, whose images are of several classes.
+    """
+    refuse_targets(source, "split")
+    labels = source.labels()
+    return _without_some(source, labels, stratified_range(split, labels), name)
+
+
+def _without_some(source: Source, labels: np.ndarray, indices: np.ndarray, name: str) -> Subset:
+    """The examples at `indices`, which says the classes that it has none of."""
     lost = sorted(set(np.unique(labels)) - set(np.unique(labels[indices])) - {-1})
     said = ()
     if lost:
