@@ -3,6 +3,7 @@
 import functools
 import re
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
@@ -51,10 +52,30 @@ def parse_flags(argv: list[str]) -> list[str]:
     """The arguments that are no flags; a wrong flag ends the program with one line."""
     try:
         rest = flags.FLAGS(argv)
-        _check_unset(argv)
+        _check_unset(argv, flags.FLAGS["config"].value)
     except flags.Error as error:
         sys.exit(fail(str(error)))
     return rest
+
+
+def set_fields(config: ConfigDict, assignments: Sequence[str]) -> None:
+    """Sets fields of a config, each as "FIELD=VALUE", as --config.FIELD=VALUE does in the job.
+
+    ValueError, in one line, for a field that there is not and for a value that isn't one of it.
+    """
+    from vit_jax_xfer.config import check_field
+
+    for one in assignments:
+        check_field(config, one.partition("=")[0])
+    _define_config_flag()  # which says how values are read
+    argv = ["", *(f"--config.{one}" for one in assignments)]
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
+    try:
+        values(argv)
+        _check_unset(argv, config)
+    except flags.Error as error:
+        raise ValueError(str(error)) from None
 
 
 def fail(message: str) -> int:
@@ -65,14 +86,13 @@ def fail(message: str) -> int:
     return 1
 
 
-def _check_unset(argv: list[str]) -> None:
+def _check_unset(argv: list[str], config: ConfigDict) -> None:
     """flags.Error where a field is given as None that has no such value."""
     unset = re.findall(r"^--?config\.([^=\n]+)[=\n]None$", "\n".join(argv), re.M)
     if not unset:
         return
     from vit_jax_xfer.config import default_config
 
-    config = flags.FLAGS["config"].value
     usual = default_config(config.task["name"], config.model["name"], settings={})
     for field in unset:
         if functools.reduce(lambda tree, name: tree.get(name, {}), field.split("."), usual) is None:

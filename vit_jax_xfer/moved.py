@@ -12,6 +12,7 @@ _PACKAGE = __name__.rpartition(".")[0]
 
 # Old name → new name, both below the package.
 MOVED: dict[str, str] = {
+    "quickstart_report": "compare.arm_report",
     "models.block": "models.transformer.block",
     "models.design": "models.transformer.block_design",
     "models.stack": "models.transformer.stack",

@@ -16,20 +16,25 @@ from vit_jax_xfer.train.state import TrainState
 def save_finished(
     folder: pathlib.Path, state: TrainState, description: dict[str, Any], result: dict[str, Any]
 ) -> None:
-    """`model/` of the last step, `model_ema/` if an average is kept, and `result.json`.
-
-    In that a metric that is no finite number is null, and named in "nonfinite".
-    """
+    """`model/` of the last step, `model_ema/` if an average is kept, and `result.json`."""
     save_model(folder / "model", state.variables(), description)
     if state.ema:
         save_model(folder / "model_ema", state.variables(ema=True), description)
+    write_result(folder, result)
+    say(f"finished: {folder / 'model'}")
+
+
+def write_result(folder: pathlib.Path, result: dict[str, Any]) -> None:
+    """`result.json`, in which a metric that is no finite number is null, and named in "nonfinite".
+
+    By the first process.
+    """
     if jax.process_index() == 0:
         metrics, nonfinite = as_json(result["metrics"])
         written = {**result, "metrics": metrics, **({"nonfinite": nonfinite} if nonfinite else {})}
         temporary = folder / ".result.json.writing"
         temporary.write_text(json.dumps(written, indent=2, allow_nan=False) + "\n")
         temporary.replace(folder / "result.json")
-    say(f"finished: {folder / 'model'}")
 
 
 def save_best(folder: pathlib.Path, step: int, metric: str) -> None:

@@ -24,7 +24,7 @@ from vit_jax_xfer.train.compile import compile_aloud, trace_step
 from vit_jax_xfer.train.console import say
 from vit_jax_xfer.train.dense_benchmarks import DenseBenchmarks
 from vit_jax_xfer.train.evaluation import Evaluator, evaluate_sets, evaluate_state, show
-from vit_jax_xfer.train.finished_models import save_best, save_finished
+from vit_jax_xfer.train.finished_models import save_best, save_finished, write_result
 from vit_jax_xfer.train.initial_state import start_or_resume
 from vit_jax_xfer.train.inputs import Inputs, open_inputs
 from vit_jax_xfer.train.metrics import MetricWriter
@@ -222,4 +222,6 @@ def evaluate_only(
     with MetricWriter(folder, tensorboard=False, enabled=jax.process_index() == 0) as writer:
         writer.write(0, results, kind="eval")
     say(f"evaluation  {show(results)}")
-    return {**left, "finished": True, "metrics": results}
+    result = {**left, "finished": True, "metrics": results}
+    write_result(folder, result)
+    return result

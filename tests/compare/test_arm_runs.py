@@ -1,0 +1,105 @@
+"""Runs one after the other by a made-up training: resumed, refused, failed, stopped."""
+
+import json
+import os
+import pathlib
+
+import pytest
+
+from vit_jax_xfer.compare.arm_runs import Stopped, run_arms, seconds_left
+from vit_jax_xfer.compare.arms import Arm, parse_arms
+from vit_jax_xfer.compare.comparison import ComparedImages, Comparison
+from vit_jax_xfer.train.stopping import NonFiniteLoss
+from vit_jax_xfer.train.workdir import claim_workdir
+
+ARMS = "scratch,finetune,distill,ensemble"
+
+
+class Training:
+    """In place of `train.loop.run`: leaves what a run leaves, and notes which there were."""
+
+    def __init__(self, stops_at="", fails_at=""):
+        self.folders, self.stops_at, self.fails_at = [], stops_at, fails_at
+
+    def __call__(self, config, folder):
+        claim_workdir(folder, config)
+        self.folders.append(folder.name)
+        if folder.name == self.fails_at:
+            raise NonFiniteLoss(3, "loss is nan")
+        finished = folder.name != self.stops_at
+        result = {"finished": finished, "step": 9, "seconds": 2.0, "metrics": {"top1": 0.5}}
+        if finished:
+            (folder / "result.json").write_text(json.dumps(result))
+        return result
+
+
+def compare(root: pathlib.Path, train, *, seeds=2, labels=3, arms=ARMS, done=lambda results: None):
+    images = ComparedImages("digits", labels)
+    comparison = Comparison(root, parse_arms(arms), seeds, images, "mae/model", 70)
+    return run_arms(comparison, done, train)
+
+
+def test_all_arms_run_once_and_a_second_call_reads_them(tmp_path, capsys):
+    train, seen = Training(), []
+    results, failed = compare(
+        tmp_path, train, done=lambda found: seen.append(sum(map(len, found.values())))
+    )
+    names = ("scratch", "fine-tune", "attention_distill", "ensemble")
+    assert train.folders == [f"{name}_seed{seed}" for seed in range(2) for name in names]
+    assert not failed and seen == list(range(1, 9))
+    assert [run["seed"] for run in results[Arm("distill")]] == [0, 1]
+    said = capsys.readouterr().out
+    assert "--- 1 of 8, scratch_seed0: scratch:digits,labels=3,seed=0  elapsed 0s\n" in said
+    assert "--- 8 of 8, ensemble_seed1: ensemble:digits  elapsed 0s  ETA 0s\n" in said
+    again = Training()
+    read, _ = compare(tmp_path, again)
+    assert again.folders == [] and read[Arm("ensemble")][1]["metrics"] == {"top1": 0.5}
+    assert "--- 8 of 8, ensemble_seed1: finished already" in capsys.readouterr().out
+    more = Training()
+    compare(tmp_path, more, seeds=3, arms=f"{ARMS},copy")
+    assert more.folders == ["attention_copy_seed0", "attention_copy_seed1"] + [
+        f"{name}_seed2" for name in ("scratch", "fine-tune", "attention_distill", "attention_copy",
+                                     "ensemble")
+    ]  # fmt: skip
+
+
+def test_a_result_older_than_the_models_it_is_of_is_made_again(tmp_path):
+    compare(tmp_path, Training(), seeds=1)
+    os.utime(tmp_path / "ensemble_seed0" / "result.json", (0, 0))
+    again = Training()
+    compare(tmp_path, again, seeds=1)
+    assert again.folders == ["ensemble_seed0"]
+
+
+def test_other_arguments_are_refused_before_anything_runs(tmp_path):
+    compare(tmp_path, Training(), arms="scratch")
+    again = Training()
+    with pytest.raises(ValueError, match=r"scratch_seed0 was made with other arguments \(data.per"):
+        compare(tmp_path, again, labels=4, arms="finetune,scratch")
+    assert again.folders == []
+
+
+def test_a_stop_ends_all_and_the_next_call_goes_on(tmp_path):
+    with pytest.raises(Stopped):
+        compare(tmp_path, Training(stops_at="fine-tune_seed0"), seeds=1)
+    again = Training()
+    compare(tmp_path, again, seeds=1)
+    assert again.folders == ["fine-tune_seed0", "attention_distill_seed0", "ensemble_seed0"]
+
+
+def test_a_run_whose_loss_is_no_number_fails_with_those_that_need_it(tmp_path):
+    train = Training(fails_at="fine-tune_seed0")
+    results, failed = compare(tmp_path, train)
+    assert list(failed) == ["fine-tune_seed0", "ensemble_seed0"]
+    assert failed["ensemble_seed0"] == "it needs the model of fine-tune_seed0"
+    assert "loss is nan at step 3" in failed["fine-tune_seed0"]
+    assert [run["seed"] for run in results[Arm("finetune")]] == [1]
+    assert len(results[Arm("scratch")]) == 2
+
+
+def test_time_left_is_by_what_the_same_arm_took():
+    scratch, copy, distill = (Arm(name) for name in ("scratch", "copy", "distill"))
+    planned = [(distill, 0), (scratch, 1), (copy, 1), (distill, 1)]
+    results = {scratch: [{"wall": 10.0}, {"wall": 20.0}], copy: [{"wall": 35.0}], distill: []}
+    assert seconds_left(planned, results) == 25 + 15 + 35 + 25
+    assert seconds_left(planned, {scratch: []}) is None

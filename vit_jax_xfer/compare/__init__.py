@@ -1,0 +1,1 @@
+"""Ways to learn from one teacher, beside each other on the same images."""

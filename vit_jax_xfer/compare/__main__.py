@@ -1,0 +1,114 @@
+"""Ways to learn from one teacher on your images: python -m vit_jax_xfer.compare --data IMAGES …
+
+Trains each arm once a seed, one after the other, and writes OUT/report.md with a table (top-1 and
+its deviation, share of the gap between scratch and fine-tuning that is closed, seconds), learning
+curves and pictures of what teacher and students look at, and OUT/results.json with every number.
+Stopped or killed, the same command goes on; what is finished is not run again. No state is chosen
+by the evaluation's images: what is told is the last one's.
+
+Arms: scratch, finetune, probe, copy, distill, feature_distill; of the fine-tuned model
+logit_distill, finetuned_teacher and, of it and the distilled student, ensemble. Settings of one arm
+stand behind colons: distill:mode=distill_q. Those of all: --config.FIELD=VALUE.
+"""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+
+from vit_jax_xfer.compare.to_report import run_stoppable, run_to_report
+from vit_jax_xfer.flag_errors import positive
+from vit_jax_xfer.local_paths import local_path
+from vit_jax_xfer.terminal import occupy, settle
+
+DEFAULT_ARMS = "scratch,finetune,probe,copy,distill,ensemble"
+_FIELD = "--config."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs all arms and writes the report: 0, 1 with one line on stderr, or 143 when stopped."""
+    occupy()
+    try:
+        parser = _parser()
+        options, rest = parser.parse_known_args(arguments)
+        unknown = [one for one in rest if not (one.startswith(_FIELD) and "=" in one)]
+        if unknown:
+            parser.error(
+                f"{unknown[0]}: no such argument; fields are given as --config.FIELD=VALUE"
+            )
+        fields = [one.removeprefix(_FIELD) for one in rest]
+        given = sys.argv[1:] if arguments is None else arguments
+        command = shlex.join(["python", "-m", "vit_jax_xfer.compare", *given])
+        return run_stoppable(lambda: _compare(options, fields, command))
+    finally:
+        settle()
+
+
+def _compare(options: argparse.Namespace, fields: Sequence[str], command: str) -> dict[str, str]:
+    # Imported late, so that --help answers at once.
+    from vit_jax_xfer.compare.arm_report import ReportTexts, times
+    from vit_jax_xfer.compare.arms import parse_arms
+    from vit_jax_xfer.compare.comparison import ComparedImages, Comparison
+
+    comparison = Comparison(
+        local_path(options.out, "--out"),
+        parse_arms(options.arms),
+        options.seeds,
+        ComparedImages(options.data, options.labels, options.size),
+        options.teacher,
+        options.steps,
+        tuple(fields),
+    )
+    labels = f"{options.labels} labelled" if options.labels else "all labelled"
+    often = times(options.seeds, options.labels)
+    texts = ReportTexts(
+        f"{options.data}: what this comparison measured",
+        [f"Teacher: {options.teacher}. Images a class: {labels}. Trained {often}."],
+        [
+            "*gap closed*: 0 % is training from scratch, 100 % is fine-tuning the teacher's "
+            "weights. ± is the standard deviation over seeds. All figures are of the state after "
+            "the last step, on images by which nothing was chosen."
+        ],
+    )
+    return run_to_report(comparison, texts, command)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m vit_jax_xfer.compare",
+        description=__doc__.split("\n\n", 1)[1],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        epilog="--config.FIELD=VALUE  sets a field of all arms' configs, as in the job.",
+    )
+    parser.add_argument(
+        "--data",
+        required=True,
+        metavar="IMAGES",
+        help="a folder with a folder of images for each class, or with train/ and validation/ of "
+        "such; or digits, fashion, cifar10",
+    )
+    parser.add_argument(
+        "--teacher",
+        required=True,
+        help="a run's model folder, a published checkpoint, or hf:ORG/NAME",
+    )
+    parser.add_argument("--arms", default=DEFAULT_ARMS, help=f"default: {DEFAULT_ARMS}")
+    parser.add_argument("--seeds", type=positive, default=3, help="runs of each arm; default: 3")
+    parser.add_argument(
+        "--out", default="runs/compare", help="where runs and report go; default: runs/compare"
+    )
+    parser.add_argument(
+        "--labels", type=positive, default=0, help="labelled images a class; default: all"
+    )
+    parser.add_argument(
+        "--size", type=positive, default=0, help="pixels of an image's side; default: the configs'"
+    )
+    parser.add_argument(
+        "--steps", type=positive, default=0, help="of each training; default: by how many images"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
