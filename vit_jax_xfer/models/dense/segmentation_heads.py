@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from vit_jax_xfer.models.batch_norm import BatchNorm
+from vit_jax_xfer.models.same_convolution import same_convolution
 from vit_jax_xfer.models.transformer.block_design import BlockDesign, layer_norm
 from vit_jax_xfer.models.transformer.stack import make_blocks, run_blocks
 
@@ -64,10 +65,9 @@ class ConvolutionNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        x = nn.Conv(
+        x = same_convolution(
             self.width,
-            (self.kernel_size,) * 2,
-            padding=self.kernel_size // 2,
+            self.kernel_size,
             use_bias=self.bias,
             kernel_init=nn.initializers.he_normal(),
             dtype=self.dtype,

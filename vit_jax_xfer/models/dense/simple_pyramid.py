@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from vit_jax_xfer.models.lifting.lift import Doubling
 from vit_jax_xfer.models.pytorch_init import TORCH_KERNEL
+from vit_jax_xfer.models.same_convolution import same_convolution
 from vit_jax_xfer.models.transformer.block_design import layer_norm
 
 LEVELS = 4  # levels that are made from the map; one more is the last of them, subsampled
@@ -88,10 +89,9 @@ def normed_convolution(x: jax.Array, width: int, size: int, dtype: Any, name: st
 
     Of the module that is being called; parameters are under `name` and `name`_norm.
     """
-    x = nn.Conv(
+    x = same_convolution(
         width,
-        (size, size),
-        padding=size // 2,
+        size,
         use_bias=False,
         kernel_init=TORCH_KERNEL,
         dtype=dtype,

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from vit_jax_xfer.models.same_convolution import same_convolution
 from vit_jax_xfer.models.transformer.block_design import ACTIVATIONS, layer_norm
 
 _KAIMING = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -27,10 +28,9 @@ class Propagation(nn.Module):
         batch, _, width = tokens.shape
         x = tokens.reshape(batch, *grid, width)
         for i, (channels, size) in enumerate(((width // 2, 1), (width // 2, 3), (width, 1)), 1):
-            x = nn.Conv(
+            x = same_convolution(
                 channels,
-                (size, size),
-                padding=size // 2,
+                size,
                 use_bias=False,
                 kernel_init=_KAIMING,
                 dtype=self.dtype,
