@@ -52,7 +52,7 @@ def parse_flags(argv: list[str]) -> list[str]:
     """The arguments that are no flags; a wrong flag ends the program with one line."""
     try:
         rest = flags.FLAGS(argv)
-        _check_unset(argv, flags.FLAGS["config"].value)
+        _unset(argv, flags.FLAGS["config"].value)
     except flags.Error as error:
         sys.exit(fail(str(error)))
     return rest
@@ -72,8 +72,9 @@ def set_fields(config: ConfigDict, assignments: Sequence[str]) -> None:
     values = flags.FlagValues()
     config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
     try:
+        _set_length(config, argv)
         values(argv)
-        _check_unset(argv, config)
+        _unset(argv, config)
     except flags.Error as error:
         raise ValueError(str(error)) from None
 
@@ -86,18 +87,50 @@ def fail(message: str) -> int:
     return 1
 
 
-def _check_unset(argv: list[str], config: ConfigDict) -> None:
-    """flags.Error where a field is given as None that has no such value."""
-    unset = re.findall(r"^--?config\.([^=\n]+)[=\n]None$", "\n".join(argv), re.M)
-    if not unset:
+def _unset(argv: list[str], config: ConfigDict) -> None:
+    """Unsets fields that are given as None. flags.Error where one has no such value."""
+    fields = [field for field, text in _overrides(argv) if text == "None"]
+    if not fields:
         return
     from vit_jax_xfer.config import default_config
 
+    for field in fields:
+        if field in ("task.name", "model.name"):
+            raise flags.IllegalFlagValueError(f"flag --config.{field}=None: it can't be unset")
     usual = default_config(config.task["name"], config.model["name"], settings={})
-    for field in unset:
+    for field in fields:
+        *sections, last = field.split(".")
         if functools.reduce(lambda tree, name: tree.get(name, {}), field.split("."), usual) is None:
+            functools.reduce(lambda tree, name: tree[name], sections, config)[last] = None
             continue
         raise flags.IllegalFlagValueError(f"flag --config.{field}=None: it can't be unset")
+
+
+def _overrides(argv: list[str]) -> list[tuple[str, str]]:
+    """(field, text) of each --config.FIELD=TEXT, or --config.FIELD TEXT, in order."""
+    return re.findall(r"^--?config\.([^=\n]+)[=\n](.*)$", "\n".join(argv), re.M)
+
+
+def _set_length(config: ConfigDict, argv: list[str]) -> str:
+    """Where steps or epochs alone are given: that length, whatever the config has.
+
+    Returns a line that says what else changed with it, "" where nothing did.
+    """
+    from vit_jax_xfer.run_length import UNITS, set_length
+
+    given = dict(_overrides(argv))
+    lengths = [unit for unit in UNITS if unit in given]
+    if len(lengths) != 1:
+        return ""
+    (unit,) = lengths
+    try:
+        value = float(given[unit])
+    except ValueError:
+        return ""  # None, or what the field's own flag refuses
+    if not 0 < value < 2**53:
+        return ""  # refused where the run begins
+    changed = set_length(config, unit, value, given)
+    return f"--config.{unit}={given[unit]}: {', '.join(changed)}" if changed else ""
 
 
 class _OrNone(flags.ArgumentParser):
@@ -136,4 +169,6 @@ class _ConfigFile(flags.ArgumentParser):
             if named and named[1] not in config.eval.sets:
                 add_evaluation_set(config, named[1])
             check_field(config, override)
+        if changed := _set_length(config, sys.argv):
+            terminal.show(f"note: {changed}", name="stderr")
         return config

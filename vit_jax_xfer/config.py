@@ -4,13 +4,13 @@ A config is an ml-collections ConfigDict, locked: an unknown field is an error t
 nearest. `--config.optim.lr=3e-4` overrides a field; None fields take a value of their type.
 """
 
-import difflib
 import json
 from typing import Any, Literal, get_args, get_origin
 
 from ml_collections import ConfigDict, FieldReference
 from ml_collections.config_dict import placeholder
 
+from vit_jax_xfer.models.meant_names import meant_name
 from vit_jax_xfer.tasks.build import find_task
 from vit_jax_xfer.tasks.flat_settings import flat_types, from_flat, to_flat
 
@@ -253,7 +253,8 @@ def model_config(name: str, **fields: Any) -> ConfigDict:
     with config.unlocked():
         for field, value in fields.items():
             if field not in config:
-                raise ValueError(f"model {name!r} has no field {field!r}")
+                near = meant_name(field, config)
+                raise ValueError(f"model {name!r} has no field {field!r}; did you mean {near!r}?")
             config[field] = value
     return config
 
@@ -262,7 +263,7 @@ def check_field(config: ConfigDict, name: str) -> None:
     """ValueError, with the nearest name, unless `name`, such as "optim.lr", is a config's field."""
     names = field_names(config)
     if name not in names:
-        near = max(names, key=lambda known: _likeness(name, known))
+        near = meant_name(name, names)
         raise ValueError(f"there is no field config.{name}; did you mean config.{near}?")
 
 
@@ -274,12 +275,3 @@ def field_names(config: ConfigDict, prefix: str = "") -> list[str]:
         if isinstance(value, ConfigDict):
             names += field_names(value, f"{prefix}{key}.")
     return names
-
-
-def _likeness(typed: str, known: str) -> float:
-    """How near two dotted names are: the last part counts most, and its start may do."""
-    section, _, last = typed.rpartition(".")
-    known_section, _, known_last = known.rpartition(".")
-    starts = (known_last, known_last[: len(last)])
-    same_last = max(difflib.SequenceMatcher(None, last, start).ratio() for start in starts)
-    return 3 * same_last + difflib.SequenceMatcher(None, section, known_section).ratio()

@@ -14,6 +14,8 @@ from vit_jax_xfer.models.filter.network import FilterViT
 from vit_jax_xfer.models.lifting.convex_lift import ConvexLiFT
 from vit_jax_xfer.models.lifting.lift import LiFT
 from vit_jax_xfer.models.mae import MaskedAutoencoder
+from vit_jax_xfer.models.meant_names import meant_name
+from vit_jax_xfer.models.number_ranges import check_network_numbers
 from vit_jax_xfer.models.protocol import Network
 from vit_jax_xfer.models.published import PUBLISHED, SIZES
 from vit_jax_xfer.models.timm_architectures import ARCHITECTURES
@@ -190,10 +192,22 @@ def _setting_type(declared: Any) -> type | None:
     return kinds[0] if kinds[0] in (int, float, str, bool) else None
 
 
+# Keywords of timm's and transformers' functions whose part another function has here.
+_ELSEWHERE = {
+    name: "a network is made without weights; vjx.load_pretrained(FILE, or 'hf:ORG/NAME') gives it "
+    "with them"
+    for name in ("pretrained", "checkpoint_path", "weights")
+}
+
+
 def check_fields(kind: type[Network], fields: dict[str, Any]) -> None:
-    """ValueError that names a field which a class does not have, and the nearest that it has."""
+    """ValueError that names a field which a class does not have, and the nearest that it has.
+
+    So too a number that makes no sense in its field.
+    """
     known = list(kind.keywords())
     for field in fields:
         if field not in known:
-            near = difflib.get_close_matches(field, known, n=1, cutoff=0.0)
-            raise ValueError(f"{kind.__name__} has no field {field!r}; did you mean {near[0]!r}?")
+            said = _ELSEWHERE.get(field, f"did you mean {meant_name(field, known)!r}?")
+            raise ValueError(f"{kind.__name__} has no field {field!r}; {said}")
+    check_network_numbers(fields)

@@ -5,6 +5,8 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from vit_jax_xfer.models.meant_names import meant_name
+
 Settings = TypeVar("Settings")
 
 
@@ -33,8 +35,10 @@ def to_flat(settings: Any) -> dict[str, Any]:
 
 def from_flat(settings_type: type[Settings], values: Mapping[str, Any]) -> Settings:
     """The settings of flat `values`, the rest at its defaults. ValueError for an unknown name."""
-    if unknown := sorted(values.keys() - flat_types(settings_type).keys()):
-        raise ValueError(f"{unknown[0]}: {settings_type.__name__} has no such field")
+    known = flat_types(settings_type)
+    if unknown := sorted(values.keys() - known.keys()):
+        near = f"; did you mean {meant_name(unknown[0], known)!r}?" if known else ""
+        raise ValueError(f"{unknown[0]}: {settings_type.__name__} has no such field{near}")
     return _build(settings_type, values)
 
 

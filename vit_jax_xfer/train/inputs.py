@@ -255,8 +255,6 @@ def open_inputs(config: ConfigDict) -> Inputs:
     """Opens the data sets of a config; ValueError that names the field where one is amiss."""
     c = config
     classes, form = c.data.classes, target_form(c)
-    if c.data.max_broken < 0:
-        raise ValueError(f"data.max_broken: got {c.data.max_broken}, expected 0 or more")
     if not 1 <= c.data.repeats <= c.batch_size:
         raise ValueError(
             f"data.repeats: got {c.data.repeats}, expected from 1 to batch_size, {c.batch_size}"

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
+from vit_jax_xfer.train.config_ranges import check_numbers
 from vit_jax_xfer.train.schedule import RunSchedule, learning_rates
 
 COSINES = ("warmup", "start")
@@ -21,12 +22,9 @@ def learning_rate_of(config: ConfigDict, run_schedule: RunSchedule) -> optax.Sch
             raise ValueError(
                 f"optim.{field}: got {optim[field]!r}, expected one of {', '.join(known)}"
             )
-    if optim.warmup_from < 0:
-        raise ValueError(f"optim.warmup_from: got {optim.warmup_from}, expected 0 or more")
-    if optim.poly_power is not None and optim.poly_power <= 0:
-        raise ValueError(f"optim.poly_power: got {optim.poly_power}, expected more than 0, or None")
+    check_numbers(optim, "optim.")
     drops = tuple(optim.drops)
-    if list(drops) != sorted(set(drops)) or not all(0 < share < 1 for share in drops):
+    if list(drops) != sorted(set(drops)):
         raise ValueError(f"optim.drops: got {drops}, expected rising shares of the run, 0 to 1")
     if drops and optim.poly_power is not None:
         raise ValueError("optim.drops, optim.poly_power: two ways to fall; leave one out")

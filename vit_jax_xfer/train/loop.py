@@ -21,6 +21,7 @@ from vit_jax_xfer.tasks.task import Task, Variables
 from vit_jax_xfer.train.class_names import name_classes
 from vit_jax_xfer.train.clock import Clock
 from vit_jax_xfer.train.compile import compile_aloud, trace_step
+from vit_jax_xfer.train.config_ranges import check_numbers
 from vit_jax_xfer.train.console import say
 from vit_jax_xfer.train.dense_benchmarks import DenseBenchmarks
 from vit_jax_xfer.train.evaluation import Evaluator, evaluate_sets, evaluate_state, show
@@ -69,6 +70,7 @@ def _run(
     sizes = config.mesh
     mesh = make_mesh(sizes.data, sizes.fsdp, sizes.tensor, sizes.slices)
     check_batch_sizes(mesh, config)
+    check_numbers(config)
 
     # --- data, and the task: its network, and the teacher on its devices -------------------------
     inputs = open_inputs(config)

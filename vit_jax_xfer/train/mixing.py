@@ -13,6 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from vit_jax_xfer.tasks.task import Batch, Task
+from vit_jax_xfer.train.config_ranges import check_numbers
 
 MODES = ("batch", "pair", "element")
 BOX_RULES = ("timm", "timm_0_3_2")
@@ -44,12 +45,7 @@ def mixing_of(config: ConfigDict, task: Task) -> Callable[[Batch, jax.Array], Ba
 
 def _check(settings: ConfigDict, number: int) -> None:
     """ValueError naming the field of config.mix that makes no sense."""
-    for field in ("mixup", "cutmix"):
-        if not 0 <= settings[field] <= 1000:
-            raise ValueError(f"mix.{field}: got {settings[field]}, expected an alpha of 0 or more")
-    for field in ("probability", "switch"):
-        if not 0 <= settings[field] <= 1:
-            raise ValueError(f"mix.{field}: got {settings[field]}, expected a chance from 0 to 1")
+    check_numbers(settings, "mix.")
     for field, known in (("mode", MODES), ("boxes", BOX_RULES)):
         if settings[field] not in known:
             raise ValueError(

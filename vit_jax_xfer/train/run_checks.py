@@ -28,8 +28,6 @@ def check_task(task: Task, inputs: Inputs, config: ConfigDict) -> None:
     """ValueError for images that a task has no use for, labels that it lacks, unknown metrics."""
     for chosen in inputs.eval_sets.values():
         task.check(chosen.image_shape())
-    if not 0 <= config.optim.ema < 1:
-        raise ValueError(f"optim.ema: expected a decay from 0 to below 1, got {config.optim.ema}")
     if inputs.unlabeled is not None:
         task.check_unlabeled()
     if task.needs_labels:

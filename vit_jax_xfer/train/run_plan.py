@@ -16,6 +16,7 @@ from vit_jax_xfer.tasks.placeholder_teacher import placeholder_loader
 from vit_jax_xfer.tasks.task import Task
 from vit_jax_xfer.train.collectives import collective_table, collectives
 from vit_jax_xfer.train.compile import Program, trace_step
+from vit_jax_xfer.train.config_ranges import check_numbers
 from vit_jax_xfer.train.inputs import batch_shapes, open_inputs
 from vit_jax_xfer.train.run_overview import overview, size_text
 from vit_jax_xfer.train.schedule import make_run_schedule
@@ -47,6 +48,7 @@ def plan_run(
     sizes = config.mesh
     mesh = make_mesh(sizes.data, sizes.fsdp, sizes.tensor, sizes.slices, devices)
     check_batch_size(mesh, config.batch_size, "batch_size", config.optim.accumulate)
+    check_numbers(config)
     shape, classes, epoch = _images(config, classes, image_size)
     batch = batch_shapes(config, shape)
     # Tells kernel_choice.py what kind of devices these are; nothing is put on them.

@@ -68,8 +68,10 @@ def check_batch_size(mesh: Mesh, batch_size: int, field: str, accumulate: int = 
     """ValueError, before anything runs, unless the mesh divides the batch."""
     if accumulate < 1:
         raise ValueError(f"optim.accumulate: {accumulate} parts are none; 1 = the batch at once")
+    if batch_size < 1:
+        raise ValueError(f"{field}: {batch_size} images are none; expected 1 or more")
     shards = mesh.shape["data"] * mesh.shape["fsdp"] * accumulate
-    if batch_size < 1 or batch_size % shards:
+    if batch_size % shards:
         parts = f"data × fsdp = {shards // accumulate}"
         if accumulate > 1:
             parts += f", times optim.accumulate = {accumulate}"
