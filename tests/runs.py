@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-import importlib.util
 import json
 import operator
 import os
@@ -56,10 +55,9 @@ TINY_DECODER = {"model.decoder_width": 16, "model.decoder_depth": 1, "model.deco
 
 def load_config(name: str, arg: str | None = "digits"):
     """What configs/NAME.py gives for an argument, as the command gets it."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "configs" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config(arg)
+    from vit_jax_xfer import config_files
+
+    return config_files.load_config(name, arg)
 
 
 def tiny_fields(name: str, **fields: Any) -> dict[str, Any]:

@@ -6,9 +6,11 @@ import subprocess
 import sys
 
 import pytest
+from absl import flags
 
 from tests.runs import ROOT
 from vit_jax_xfer import config_files
+from vit_jax_xfer.command_line import _ConfigFile
 from vit_jax_xfer.config_files import config_names, find_config, load_config
 
 
@@ -34,6 +36,25 @@ def test_a_file_that_is_there_wins(tmp_path, monkeypatch):
 def test_the_nearest_name_comes_first(name):
     with pytest.raises(ValueError, match=f"^{re.escape(name)}: no such file; .* names are scratch"):
         find_config(name)
+
+
+def test_the_flag_takes_names_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["main", "--config.optim.lr=1"])
+    passed = []
+
+    class Loader(flags.ArgumentParser):
+        def parse(self, path):
+            passed.append(path)
+            return load_config("scratch", "digits")
+
+    parser = _ConfigFile(Loader())
+    for said in ("scratch", "scratch:digits", "configs/scratch.py:folder,path=a:b"):
+        parser.parse(said)
+    file = ROOT / "configs" / "scratch.py"
+    assert passed == [f"{file}", f"{file}:digits", f"{file}:folder,path=a:b"]
+    with pytest.raises(ValueError, match="scrach: no such file"):
+        parser.parse("scrach:digits")
 
 
 def test_an_argument_is_given_once():

@@ -3,12 +3,22 @@
 import json
 import re
 import shutil
+import sys
+import warnings
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.runs import DENSE, FILTERS, UPSAMPLERS, save_teacher, tiny_fields
+from tests.runs import (
+    DENSE,
+    FILTERS,
+    UPSAMPLERS,
+    finish,
+    save_teacher,
+    start,
+    tiny_fields,
+)
 from vit_jax_xfer import data
 from vit_jax_xfer.config_files import config_names, load_config
 from vit_jax_xfer.models.registry import create_model
@@ -16,6 +26,7 @@ from vit_jax_xfer.tasks import configured_model
 from vit_jax_xfer.tasks.build import build_task
 from vit_jax_xfer.tasks.placeholder_teacher import zeros_of
 from vit_jax_xfer.train.loop import run
+from vit_jax_xfer.train.run_plan import _task as planned_task
 from vit_jax_xfer.train.schedule import learning_rates, make_run_schedule
 
 SIZE = 64
@@ -98,9 +109,16 @@ def test_what_a_folder_says(folder, tmp_path):
     few = load_config("scratch", f"folder,path={splits},labels=20")
     assert (few.batch_size, few.data.per_class) == (8, 20)  # of 60 images a quarter at most
     assert few.steps == 750 and few.optim.lr == pytest.approx(1.8e-4)
-    make_classes(splits / "validation", images=1)
+    shutil.move(splits / "test", splits / "validation")
+    make_classes(splits, classes=("test",))  # a contest's, of unknown classes
     config = load_config("scratch", f"folder,path={splits}")
     assert (config.eval.split, config.checkpoint.best_metric) == ("validation", "top1")
+    shutil.rmtree(splits / "validation")
+    assert load_config("scratch", f"folder,path={splits}").eval.split == "train[80%:,stratified]"
+    (splits / "val").mkdir()
+    with pytest.raises(ValueError, match=f"path={splits}: .*val holds no images"):
+        load_config("scratch", f"folder,path={splits}")
+    make_classes(splits / "val", images=1)
     config = load_config("attention_distill", f"folder,path={splits},labels=2,unlabeled=1")
     assert (config.unlabeled.source, config.unlabeled.split) == (f"folder:{splits}", "train")
     assert (config.task.layers, config.unlabeled.batch_size) == (None, 8)
@@ -136,8 +154,14 @@ def test_a_path_with_commas_is_quoted(tmp_path):
         ("scratch", "folder,path={},label=3", "'label=3': expected each once of path=…, labels=…"),
         ("scratch", "folder,path={},seed=1,seed=2", "'seed=2': expected each once"),
         ("scratch", "folder,path={},labels=six", "labels=six: expected a whole number"),
+        ("scratch", "folder,path={},size=0", "size=0: expected pixels"),
+        ("attention_distill", "folder,path={},unlabeled=3", "unlabeled=3: expected 0 or 1"),
+        ("scratch", "path=x", "inaturalist=N, folder,path=IMAGES"),
         ("scratch", "folder,path={},labels=6", "labels=6: class 'ant' has 5 images to learn from"),
         ("scratch", "folder,path={},student=vit_smal", "student=vit_smal: model 'vit_smal' is un"),
+        ("scratch", "folder,path={},student=like", "student=like: model 'like' is unknown"),
+        ("lift", "folder,path={},student=like", "student=like: model 'like' is unknown"),
+        ("scratch", "folder,path={},student=x,like=y", "like=y: beside student=x; give one"),
         ("scratch", "folder,path={},student=lift", "student=lift: it is a LiFT, and this config"),
         ("scratch", "folder,path={},teacher=x", "'teacher=x': expected each once of path=…"),
         ("finetune", "folder,path={},student=vit_micro_patch2", "'student=vit_micro_patch2': exp"),
@@ -167,6 +191,39 @@ def test_a_teacher_in_the_form_says_how_images_are_prepared(folder, tmp_path):
         assert config.eval.pipeline.startswith("resize(8,") and config.model.name == "student_like"
         given = (config.task.get("teacher"), config.init_from, config.model.like)
         assert [one for one in given if one] == [teacher]
+
+
+def test_a_config_is_made_before_there_are_devices(folder, tmp_path):
+    # Several processes find each other after their flags are read, and not once JAX has devices.
+    argument = f"folder,path={folder},size=8,teacher={save_teacher(tmp_path)}"
+    code = (
+        "from jax._src import xla_bridge\n"
+        "from vit_jax_xfer.config_files import load_config\n"
+        f"assert load_config('finetune', {argument!r}).init_from\n"
+        "assert not xla_bridge.backends_are_initialized()"
+    )
+    ended = finish(start([sys.executable, "-c", code], devices=1))
+    assert ended.code == 0, ended.err
+
+
+def test_a_plan_knows_a_network_that_is_like_the_weights(folder):
+    config = load_config("finetune", f"folder,path={folder},size={SIZE}")
+    config.init_from = "vit_micro_patch4"  # a plan takes a network's name for its weights
+    task = planned_task(config, (SIZE, SIZE, 3), 3)
+    assert (task.model.width, task.model.patch_size, task.model.num_classes) == (64, 4, 3)
+
+
+def test_weights_of_other_pixels_are_told(folder, tmp_path):
+    teacher = save_teacher(tmp_path)  # whose images were normalised by 0.5
+    told = f"folder,path={folder},size=8,teacher={teacher}"
+    for argument, number in ((told, 0), (told.rpartition(",")[0], 1)):
+        config = load_config("finetune", argument)
+        config.init_from = teacher
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            build_task(config, (8, 8, 3), 3)
+        said = [str(one.message) for one in caught if "normalize(mean=(0.5" in str(one.message)]
+        assert len(said) == number
 
 
 def test_runs_of_the_form_and_their_ensemble(folder, tmp_path):

@@ -20,10 +20,9 @@ from vit_jax_xfer.data.sources.split import stratified_range
 from vit_jax_xfer.models.preprocessing import IMAGENET, Preprocessing
 from vit_jax_xfer.models.registry import STUDENT_LIKE, create_model, network_class
 from vit_jax_xfer.tasks.registration import find_task
-from vit_jax_xfer.tasks.teachers import load_weights
-from vit_jax_xfer.variants import leave_recipe, use_plain_adamw
+from vit_jax_xfer.tasks.teachers import read_network
+from vit_jax_xfer.variants import OWN_IMAGES, leave_recipe, use_plain_adamw
 
-FORM = "folder"
 GetConfig = Callable[[str | None], ConfigDict]
 
 # Splits that are evaluated where a folder has them, the first that is there; of the last no step is
@@ -92,7 +91,7 @@ def takes_own_images(of: str = "") -> Callable[[GetConfig], GetConfig]:
     def decorate(get_config: GetConfig) -> GetConfig:
         @functools.wraps(get_config)
         def with_form(arg: str | None = None) -> ConfigDict:
-            if (arg or "").partition(",")[0].strip() != FORM:
+            if not _asked(arg):
                 return get_config(arg)
             config = get_config(of)
             use_own_images(config, _parse(arg, _kind(config)))
@@ -105,10 +104,15 @@ def takes_own_images(of: str = "") -> Callable[[GetConfig], GetConfig]:
 
 def refuse_own_images(arg: str | None, instead: str) -> None:
     """ValueError where a config is asked for the form, and learns from more than classes."""
-    if (arg or "").partition(",")[0].strip() == FORM:
+    if _asked(arg):
         raise ValueError(
-            f"config argument {FORM!r}: folders of images say classes alone; {instead}"
+            f"config argument {OWN_IMAGES!r}: folders of images say classes alone; {instead}"
         )
+
+
+def _asked(arg: str | None) -> bool:
+    """Whether a config's argument is this form."""
+    return (arg or "").partition(",")[0].strip() == OWN_IMAGES
 
 
 def use_own_images(config: ConfigDict, images: OwnImages) -> None:
@@ -147,7 +151,7 @@ def _kind(config: ConfigDict) -> str:
 def _parse(arg: str, kind: str) -> OwnImages:
     """The argument of a kind's form. ValueError for what it has no meaning for."""
     rest, given = arg.partition(",")[2], {}
-    types = {one.name: one.type for one in dataclasses.fields(OwnImages) if _means(one.name, kind)}
+    types = {one.name: one.type for one in dataclasses.fields(OwnImages) if _takes(kind, one.name)}
     while rest:
         found = _PART.match(rest)
         if not found or found[1] not in types or found[1] in given:
@@ -159,13 +163,16 @@ def _parse(arg: str, kind: str) -> OwnImages:
         name, text = found[1], next(filter(None, found.groups()[1:]), "")
         if types[name] is int and not text.isdecimal():
             raise ValueError(f"config argument {name}={text}: expected a whole number")
+        if (name == "size" and not int(text)) or (name == "unlabeled" and int(text) > 1):
+            expected = "pixels" if name == "size" else "0 or 1"
+            raise ValueError(f"config argument {name}={text}: expected {expected}")
         given[name], rest = types[name](text), rest[found.end() :]
     if not given.get("path"):
         raise ValueError(f"config argument {arg!r}: no path=IMAGES is in it, the images' folder")
     return OwnImages(**given)
 
 
-def _means(name: str, kind: str) -> bool:
+def _takes(kind: str, name: str) -> bool:
     """Whether a kind's form has a use for a part of the argument."""
     if name == "student":  # that of what starts from weights is theirs
         return kind not in ("finetune", "probe", "ensemble")
@@ -178,8 +185,12 @@ def _means(name: str, kind: str) -> bool:
 def _look(images: OwnImages, needs_classes: bool) -> Splits:
     """The splits of the folder, by its names alone. ValueError that says what is amiss there."""
     where = f"config argument path={images.path}"
+    root = pathlib.Path(images.path).expanduser()
+    names = [name for name in _EVALUATED if (root / name).is_dir()]
     try:
         listed = list_folder(images.path, FLAT_SPLIT)
+        # A test folder without classes, as contests have it, is nothing to evaluate.
+        there = [one for one in names if not needs_classes or _has_classes(images.path, one)]
     except ValueError as error:
         reason = str(error).removeprefix("spec: ").removeprefix("split: ")
         raise ValueError(f"{where}: {reason}") from None
@@ -188,8 +199,6 @@ def _look(images: OwnImages, needs_classes: bool) -> Splits:
             f"{where}: {len(listed)} images without classes, and this learns classes: give a "
             "folder for each class; masked_pretraining, lift and convex_lift learn without"
         )
-    root = pathlib.Path(images.path).expanduser()
-    there = [name for name in _EVALUATED if (root / name).is_dir()]
     if (root / FLAT_SPLIT).is_dir() and there:
         train, evaluated, labels = FLAT_SPLIT, there[0], listed.labels()
     else:
@@ -204,6 +213,10 @@ def _look(images: OwnImages, needs_classes: bool) -> Splits:
             "to learn from"
         )
     return Splits(train, evaluated, counts)
+
+
+def _has_classes(path: str, split: str) -> bool:
+    return list_folder(path, split).num_classes > 0
 
 
 def _check_made(listed: FolderSource, where: str) -> None:
@@ -221,12 +234,13 @@ def _use_network(config: ConfigDict, kind: str, images: OwnImages) -> None:
     """The network, and whose weights it learns from."""
     if kind in _TEACHER:
         config.update_from_flattened_dict({_TEACHER[kind]: images.teacher})
-    name = images.student
-    if not name and (kind in ("teaching", "finetune", "probe") or images.like):
-        name = "like"
-    if name == "like":
+    of_weights = kind in ("teaching", "finetune", "probe") or images.like
+    name = images.student or ("like" if of_weights else "")
+    if name == "like" and of_weights:
         config.model.name, config.model.like = STUDENT_LIKE, images.like or None
         return
+    if images.like:
+        raise ValueError(f"config argument like={images.like}: beside student={name}; give one")
     if not name and kind in ("scratch", "pretraining"):
         name = re.sub("base|large", "small", config.model.name)
     if name:
@@ -262,7 +276,7 @@ def _use_pipelines(config: ConfigDict, kind: str, size: int, weights: str) -> No
     prepared = Preprocessing(*IMAGENET)
     if weights:
         field = _TEACHER.get(kind, "model.like")
-        prepared = load_weights(field, weights)[0].encoder.preprocessing or prepared
+        prepared = read_network(field, weights).encoder.preprocessing or prepared
     prepared = dataclasses.replace(prepared, size=size)
     config.eval.pipeline = prepared.pipeline()
     normalize = config.eval.pipeline.rpartition("|")[2]

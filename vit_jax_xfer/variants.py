@@ -60,6 +60,9 @@ VARIANTS: dict[str, Variant] = {
     ),
 }
 
+# The form of a config for images of one's own (own_images.py).
+OWN_IMAGES = "folder"
+
 
 def parse_arg(
     arg: str | None, variants: Collection[str] = VARIANTS, **numbers: int
@@ -77,6 +80,8 @@ def parse_arg(
             numbers[name] = int(value)
         else:
             known = [*variants, *(f"{number}=N" for number in numbers)]
+            if VARIANTS.keys() <= set(variants):  # as of these, of any images with classes
+                known.append(f"{OWN_IMAGES},path=IMAGES")
             raise ValueError(f"config argument {part!r} is none of {', '.join(known)}")
     return variant, numbers
 

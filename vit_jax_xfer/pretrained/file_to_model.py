@@ -39,7 +39,7 @@ from vit_jax_xfer.pretrained.look_alikes import refuse_look_alikes, refuse_witho
 from vit_jax_xfer.pretrained.network_prefix import under_its_prefix
 from vit_jax_xfer.pretrained.read_files import Checkpoint, read_checkpoint
 from vit_jax_xfer.pretrained.rename import Renamed, rename
-from vit_jax_xfer.pretrained.saved_models import is_saved_model, load_saved_model
+from vit_jax_xfer.pretrained.saved_models import is_saved_model, load_saved_model, saved_network
 
 # A file hints at these, but a caller may want them otherwise; if the weights then don't fit,
 # filling says so.
@@ -99,6 +99,14 @@ def load_on_host(
     checkpoint = read_checkpoint(source, weights)
     found = recognise(checkpoint, family, fields)
     return found.model, fill(found, seed), found
+
+
+def network_of(source: str | os.PathLike[str]) -> nn.Module:
+    """The network that `load_pretrained` would give; no array is read, and no device is touched."""
+    source = local_source(source)
+    if is_saved_model(source):
+        return saved_network(source)
+    return recognise(read_checkpoint(source, None), None, {}).model
 
 
 def recognise(checkpoint: Checkpoint, family: str | None, given: Fields) -> Recognised:

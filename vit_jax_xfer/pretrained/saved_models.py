@@ -49,14 +49,23 @@ def is_saved_model(path: Path) -> bool:
 
 def saved_class_names(path: Path) -> tuple[str, ...] | None:
     """The class names of a model that this project wrote; None for others, and without any."""
+    names = _description(path).get("fields", {}).get("class_names")
+    return None if names is None else tuple(names)
+
+
+def saved_network(path: Path) -> nn.Module:
+    """The network of a model that this project wrote, of which no array is read."""
+    with one_line_errors(str(path)):
+        return from_description(_description(path))
+
+
+def _description(path: Path) -> dict[str, Any]:
+    """What is written of a model beside its arrays; {} where this project wrote none."""
     folder = locate_model(path) if path.is_dir() else None
     if folder is not None:
-        description = read_description(folder)
-    else:
-        written = _written_down(path) if path.is_file() else None
-        description = _as_object(path, written) if written else {}
-    names = description.get("fields", {}).get("class_names")
-    return None if names is None else tuple(names)
+        return read_description(folder)
+    written = _written_down(path) if path.is_file() else None
+    return _as_object(path, written) if written else {}
 
 
 def save(

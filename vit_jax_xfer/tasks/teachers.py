@@ -1,7 +1,9 @@
 """The teacher that a config names, and the student that takes its shape from it."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -13,7 +15,8 @@ from vit_jax_xfer.features.backbone import Backbone, backbone_of
 from vit_jax_xfer.models.extract import encoder_of
 from vit_jax_xfer.models.student import student_like
 from vit_jax_xfer.models.vit import VisionTransformer
-from vit_jax_xfer.pretrained.file_to_model import load_on_host
+from vit_jax_xfer.pretrained.file_to_model import load_on_host, network_of
+from vit_jax_xfer.pretrained.loading_notes import LoadingNote
 from vit_jax_xfer.pretrained.parameter_rules import stack_blocks
 from vit_jax_xfer.tasks.task import Variables
 
@@ -33,15 +36,33 @@ def load_weights(
     ValueError that says which field it was.
     """
     fields = {"num_heads": num_heads} if num_heads else {}
-    try:
+    with _naming(field):
         model, variables, _ = load_on_host(path, family or None, **fields)
+    return model, variables
+
+
+def read_network(field: str, path: str) -> nn.Module:
+    """The network of the weights that a field names, of which none is read. ValueError, as above.
+
+    For before a run has devices, as when its config is made; what loading has to say is said when
+    the weights are loaded.
+    """
+    with _naming(field), warnings.catch_warnings():
+        warnings.simplefilter("ignore", LoadingNote)
+        return network_of(path)
+
+
+@contextlib.contextmanager
+def _naming(field: str) -> Iterator[None]:
+    """What may go wrong with weights becomes a ValueError that says which field named them."""
+    try:
+        yield
     except FileNotFoundError as error:
         hint = "pass a run's folder or checkpoint, a downloaded file, or hf:ORG/NAME"
         raise ValueError(f"{field}: {error}; {hint}") from None
     # The last two: of a damaged checkpoint, and of an extra that is not installed.
     except (ValueError, OSError, RuntimeError, ImportError) as error:
         raise ValueError(f"{field}: {error}") from None
-    return model, variables
 
 
 def load_teacher(settings: Any, load: Loader = load_weights) -> tuple[VisionTransformer, Variables]:
