@@ -1,5 +1,6 @@
 """The config of every run: what its arm says, on a small variant and on one's own images."""
 
+import dataclasses
 import pathlib
 
 import numpy as np
@@ -125,3 +126,19 @@ def test_own_images_are_alike_for_all_arms(own):
     without = Comparison(own.root, (Arm("scratch"),), 1, own.images, own.teacher)
     steps = without.config(Arm("scratch"), 0).steps
     assert steps > 40 and without.config(Arm("scratch"), 0).optim.warmup_steps == steps // 20
+
+
+@pytest.mark.parametrize(
+    "images, teacher, said",
+    [
+        ({"source": "no/images"}, None, "^--data: .*no/images"),
+        ({"labels": 9}, None, "^--labels: class 'a' has . images to learn from"),
+        ({}, "no/teacher", "^--teacher: .*no/teacher"),
+    ],
+)
+def test_what_is_wrong_with_them_is_said_by_the_flag(own, images, teacher, said):
+    images = dataclasses.replace(own.images, **images)
+    wrong = dataclasses.replace(own, images=images, teacher=teacher or own.teacher)
+    for name in ("scratch", "copy", "finetune"):
+        with pytest.raises(ValueError, match=said):
+            wrong.config(Arm(name), 0)

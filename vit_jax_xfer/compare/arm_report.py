@@ -4,12 +4,13 @@ import dataclasses
 import json
 import platform
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 from typing import Any
 
 import jax
 
-from vit_jax_xfer.compare.arm_attention import Distance, Looks, look
+from vit_jax_xfer.compare.arm_attention import Distance, look
 from vit_jax_xfer.compare.arm_runs import Result
 from vit_jax_xfer.compare.arms import Arm
 from vit_jax_xfer.compare.comparison import Comparison
@@ -54,19 +55,26 @@ def write_report(
     command: str,
 ) -> list[str]:
     """Writes report.md, its pictures and results.json; returns the table, for the terminal."""
-    root, figures = comparison.root, arm_figures(results)
-    table = summary_table(figures)
+    root, table = comparison.root, summary_table(arm_figures(results))
     lines = [f"# {texts.title}", "", *_paragraphs(texts.before), *table, ""]
     lines += _paragraphs(texts.after)
-    lines += [f"* {name} failed: {reason}" for name, reason in failed.items()]
-    lines += [""] * bool(failed)
-    panels = curves(comparison, results)
-    draw_curves(panels, root / "curves.png")
-    lines += ["## How they learn", "", *_paragraphs([_CURVES]), "![Curves](curves.png)", ""]
-    looks = _looks(comparison, results, lines)
-    lines += [f"`{command}`", "", environment() + "."]
-    (root / "report.md").write_text("\n".join(lines) + "\n")
-    distances = looks.distances if looks else {}
+    lines += _listed(f"{name} failed: {reason}" for name, reason in failed.items())
+    draw_curves(curves(comparison, results), root / "curves.png")
+    lines += ["## How they learn", "", *_paragraphs([_CURVES, "![Curves](curves.png)"])]
+    lines += ["## What they look at", ""]
+    distances = {}
+    try:
+        looks = look(comparison, [arm for arm, runs in results.items() if _is_shown(arm, runs)])
+    except ValueError as error:
+        lines += [f"No pictures: {error}.", ""]
+    else:
+        looks.draw(root / "attention.png")
+        distances = looks.distances
+        lines += _paragraphs([_LOOKS, "![Attention](attention.png)", _DISTANCES])
+        lines += [*distance_table(distances), ""]
+        lines += _listed(f"{name}: no distance: {why}" for name, why in looks.lacking.items())
+    lines += _paragraphs([f"`{command}`", f"{environment()}, {date.today()}."])
+    (root / "report.md").write_text("\n".join(lines[:-1]) + "\n")
     write_results(comparison, results, failed, command, distances)
     return table
 
@@ -77,8 +85,8 @@ _CURVES = (
 )
 _LOOKS = (
     "How much each patch is looked at in the last block, mean over heads and queries, on images "
-    "of the evaluation; light is much, 1 is what an even look gives. A copying student looks "
-    "through its teacher's eyes, so the two columns are equal."
+    "of the evaluation; light is much, 1 is what an even look gives. A student that copies looks "
+    "through its teacher's eyes."
 )
 _DISTANCES = (
     "How far the students are from their teacher: Jensen-Shannon divergence of attention maps in "
@@ -88,27 +96,9 @@ _DISTANCES = (
 )
 
 
-def _looks(comparison: Comparison, results: Results, lines: list[str]) -> Looks | None:
-    """Adds what the networks look at to the report; None, with the reason there, where it can't."""
-    arms = [arm for arm, runs in results.items() if arm.name != "ensemble" and _has_seed_0(runs)]
-    lines += ["## What they look at", ""]
-    try:
-        looks = look(comparison, arms)
-    except ValueError as error:
-        lines += [f"No pictures: {error}.", ""]
-        return None
-    looks.draw(comparison.root / "attention.png")
-    lines += _paragraphs([_LOOKS])
-    lines += ["![Attention of teacher and students](attention.png)", ""]
-    lines += _paragraphs([_DISTANCES])
-    lines += [*distance_table(looks.distances), ""]
-    lines += [f"* {name}: no distance: {reason}" for name, reason in looks.lacking.items()]
-    lines += [""] * bool(looks.lacking)
-    return looks
-
-
-def _has_seed_0(runs: Sequence[Result]) -> bool:
-    return any(run["seed"] == 0 for run in runs)
+def _is_shown(arm: Arm, runs: Sequence[Result]) -> bool:
+    """Whether an arm has a network of its own, trained with the first seed."""
+    return arm.name != "ensemble" and any(run["seed"] == 0 for run in runs)
 
 
 def arm_figures(results: Results) -> dict[Arm, Figures]:
@@ -236,3 +226,9 @@ def times(seeds: int, labels: int) -> str:
 
 def _paragraphs(texts: Sequence[str]) -> list[str]:
     return [line for text in texts for line in (text, "")]
+
+
+def _listed(texts: Iterable[str]) -> list[str]:
+    """Markdown's items with an empty line after; nothing for none."""
+    items = [f"* {text}" for text in texts]
+    return [*items, ""] if items else []

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import re
 from collections.abc import Iterator
 
 from ml_collections import ConfigDict
@@ -13,6 +14,11 @@ from vit_jax_xfer.variants import VARIANTS
 
 CURVE_POINTS = 5  # evaluations in a run of one's own images, the last one included
 _LOGGED = 40  # rows of training metrics, about
+# Parts of the form, and the flags behind them.
+_FLAGS = {"path": "data", "labels": "labels", "size": "size", "teacher": "teacher"}
+_OF_FLAG = re.compile(
+    rf"(?:config argument ({'|'.join(_FLAGS)})=[^:]*|task\.teacher|init_from|model\.like): "
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,8 +84,12 @@ class Comparison:
         return f"{arm.kind.config}:{self.images.argument(arm, seed, self.teacher)}"
 
     def config(self, arm: Arm, seed: int) -> ConfigDict:
-        """The config of a run. ValueError, naming the arm, for a field that it lacks."""
-        config = load_config(arm.kind.config, self.images.argument(arm, seed, self.teacher))
+        """The config of a run. ValueError, naming the flag, or the arm of a field that it lacks."""
+        try:
+            argument = self.images.argument(arm, seed, self.teacher)
+            config = load_config(arm.kind.config, argument)
+        except ValueError as error:
+            raise ValueError(_with_flag(str(error))) from None
         if arm.name == "ensemble":
             self._use_members(config, arm, seed)
         else:
@@ -118,6 +128,12 @@ def _use_steps(config: ConfigDict, steps: int) -> None:
     config.eval.every = -(-steps // CURVE_POINTS)
     config.log.every = max(1, min(config.log.every, steps // _LOGGED))
     config.checkpoint.keep_best = 0
+
+
+def _with_flag(message: str) -> str:
+    """An error of a form, which begins with its part or with a teacher's field, by the flag."""
+    found = _OF_FLAG.match(message)
+    return f"--{_FLAGS[found[1] or 'teacher']}: {message[found.end() :]}" if found else message
 
 
 def _own_fields(config: ConfigDict, arm: Arm) -> list[str]:
