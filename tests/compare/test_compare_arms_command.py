@@ -63,6 +63,9 @@ def test_what_is_wrong_is_one_line(capsys):
         with pytest.raises(SystemExit):
             command.main([*GIVEN, wrong])
         assert f"{wrong}: no such argument" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        command.main([*GIVEN, "--config.steps=3"])
+    assert "--config.epochs: give --steps" in capsys.readouterr().err
 
 
 def test_how_it_ends(capsys):

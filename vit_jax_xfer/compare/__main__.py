@@ -37,6 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"{unknown[0]}: no such argument; fields are given as --config.FIELD=VALUE"
             )
         fields = [one.removeprefix(_FIELD) for one in rest]
+        if any(one.partition("=")[0] in ("steps", "epochs") for one in fields):
+            parser.error("--config.steps, --config.epochs: give --steps, which moves warm-up and "
+                         "evaluations with it")  # fmt: skip
         given = sys.argv[1:] if arguments is None else arguments
         command = shlex.join(["python", "-m", "vit_jax_xfer.compare", *given])
         return run_stoppable(lambda: _compare(options, fields, command))
