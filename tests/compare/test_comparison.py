@@ -79,6 +79,12 @@ def test_each_arm_is_its_task_with_its_teacher():
             assert config.data.subset_seed == 1
 
 
+def test_a_variants_warm_up_stays_where_it_fits():
+    long, short = (on_digits("copy", steps=steps) for steps in (500, 20))
+    warm_ups = [one.config(Arm("copy"), 0).optim.warmup_steps for one in (long, short)]
+    assert warm_ups == [50, 1]  # quickstart's, and the share of 50 of 800
+
+
 def test_fields_are_all_arms_and_settings_an_arms_own():
     arms = "scratch,copy,distill:mode=distill_q:weight=2:model.depth=3"
     comparison = on_digits(arms, fields=("model.depth=2", "optim.warmup_steps=None"))

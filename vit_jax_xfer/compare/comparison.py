@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from vit_jax_xfer.command_line import set_fields
 from vit_jax_xfer.compare.arms import Arm, arm_named
 from vit_jax_xfer.config_files import load_config
+from vit_jax_xfer.run_length import set_length
 from vit_jax_xfer.variants import VARIANTS
 
 CURVE_POINTS = 5  # evaluations in a run of one's own images, the last one included
@@ -98,7 +99,7 @@ class Comparison:
             if not self.images.is_variant:
                 _use_steps(config, self.steps or config.steps)
             elif self.steps:
-                config.steps = self.steps
+                set_length(config, "steps", self.steps)
         try:
             set_fields(config, [*self.fields, *_own_fields(config, arm)])
         except ValueError as error:
