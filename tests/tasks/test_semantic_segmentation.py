@@ -209,3 +209,31 @@ def test_a_run_with_a_teacher_to_its_end(source, tmp_path):
     model, variables = vjx.load_pretrained(tmp_path / "run" / "model")
     assert model.class_names == ("1", "2", "3") and model.head == "upernet"
     assert model.apply(variables, jnp.zeros((1, *SHAPE))).shape == (1, SIDE, SIDE, 3)
+
+
+def test_a_trained_lift_is_what_the_networks_own_starts_from(source):
+    """And the encoder from its own weights, where there are such; what does not fit is named."""
+    lifts = {patch: create_model("lift", patch_size=patch, width=16) for patch in (4, 8)}
+    trained = {patch: drawn(model.init_variables, patch) for patch, model in lifts.items()}
+
+    def load(field, path, *about):
+        assert field == "task.lift_from"
+        return lifts[int(path)], trained[int(path)]
+
+    def build(path, **fields):
+        config = tiny_dense("segmentation", source, model__width=16, **fields)
+        config.task.lift_from = path
+        return build_task(config, SHAPE, 3, load)
+
+    task = build("4", model__lift="lift")
+    found = task.initial["params"]["lift"]
+    assert jax.tree.all(jax.tree.map(np.array_equal, found, trained[4]["params"]))
+    started = jax.eval_shape(task.init, jax.random.key(0))["params"]["lift"]
+    assert jax.tree.structure(started) == jax.tree.structure(found)
+    for path, fields, words in (
+        ("4", {}, "task.lift_from: the network has no lift; set model.lift"),
+        ("8", {"model__lift": "lift"}, "task.lift_from: 8: it doubles features of 8-pixel patches"),
+        ("4", {"model__lift": "convex_lift"}, "task.lift_from: 4: the weights of a LiFT; a Convex"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            build(path, **fields)

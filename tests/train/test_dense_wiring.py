@@ -45,6 +45,7 @@ BOTH = {
     "task.tokens": ("common", {**TAUGHT, "model.registers": 2}),
     "task.average": ("queries", TAUGHT),
     "task.share_drop_path": (True, {**TAUGHT, "model.drop_path": 0.5}),
+    "task.lift_from": ("x", {"model.lift": "lift"}),
     "model.backbone": ("vit_micro_patch2", {}),
     "model.lift": ("lift", {}),
     "model.layers": ((0,), {}),

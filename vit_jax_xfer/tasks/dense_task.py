@@ -12,6 +12,7 @@ from vit_jax_xfer.features.backbone import backbone_of
 from vit_jax_xfer.features.feature_extractor import FeatureExtractor
 from vit_jax_xfer.models.dense.dense_network import DenseNetwork
 from vit_jax_xfer.models.vit import VisionTransformer
+from vit_jax_xfer.pretrained.warm_start import start_from
 from vit_jax_xfer.tasks.attention_transfer import (
     check_pair,
     copying_student,
@@ -41,6 +42,8 @@ class DenseSettings(TeacherFields):
 
     transfer: Transfer = Transfer()  # its fields are fields of `config.task`
     share_drop_path: bool = False  # drop the encoder's branches in the teacher too
+    # Weights of a trained LiFT or ConvexLiFT, that the network's own starts from; "" = it is fresh.
+    lift_from: str = ""
 
 
 @dataclasses.dataclass
@@ -70,6 +73,8 @@ class DenseTask(Task):
         model = build_model(config.model, image_shape, num_classes)
         check_predicts(config.model, model, cls.predicts)
         initial = initial_variables(config, model)
+        if settings.lift_from:
+            initial = _with_lift(initial or {}, model, settings.lift_from, load)
         if not settings.teacher:
             return cls(model, settings, initial=initial)
         encoder = model.encoder
@@ -213,3 +218,23 @@ def read(network: DenseNetwork, images: jax.Array, maps: Maps | None, train: boo
     if maps is None:
         return network.encode(images, train)
     return network.doubled(maps, images, train)
+
+
+def _with_lift(initial: Variables, model: DenseNetwork, path: str, load: Loader) -> Variables:
+    """What the network starts from, with a trained lift's weights for its own. ValueError."""
+    if model.lift is None:
+        raise ValueError("task.lift_from: the network has no lift; set model.lift, or leave it out")
+    source, variables = load("task.lift_from", path)
+    try:
+        if source.patch_size != model.lift.patch_size:
+            raise ValueError(
+                f"it doubles features of {source.patch_size}-pixel patches, and the encoder's are "
+                f"of {model.lift.patch_size}"
+            )
+        found = start_from(source, variables, model.lift)
+    except ValueError as error:
+        raise ValueError(f"task.lift_from: {path}: {error}") from None
+    return {
+        name: {**initial.get(name, {}), **({"lift": found[name]} if name in found else {})}
+        for name in {**initial, **found}
+    }
