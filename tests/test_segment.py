@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 import vit_jax_xfer as vjx
+from vit_jax_xfer.data.prepare import photograph_pipeline
 from vit_jax_xfer.data.sources.class_files import read_class_file
 from vit_jax_xfer.evaluate import dense_models
 from vit_jax_xfer.segment import SegmentationProgram, main
@@ -70,7 +71,7 @@ def test_a_real_network(photographs, tmp_path):
     vjx.save(tmp_path / "model", model, variables := model.init_variables(jax.random.key(0)))
     out = tmp_path / "out"
     assert main([str(photographs), "--model", str(tmp_path / "model"), "--out", str(out)]) == 0
-    pipeline = dense_models.photograph_pipeline(model)
+    pipeline = photograph_pipeline(model)
     rows = dense_models.prepare_photograph(photographs / "0.png", pipeline).rows
     (classes,) = SegmentationProgram(model, variables, pipeline)(
         {name: array[None] for name, array in rows.items()}
@@ -81,7 +82,7 @@ def test_a_real_network(photographs, tmp_path):
 def test_prepared_as_the_network_says():
     said = SimpleNamespace(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
     model = SimpleNamespace(image_size=(32, 48), preprocessing=said)
-    assert dense_models.photograph_pipeline(model) == (
+    assert photograph_pipeline(model) == (
         "resize_pad((32, 48), fill=(128, 128, 128))|normalize((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))"
     )
-    assert dense_models.photograph_pipeline(model, 64).startswith("resize_pad(64, ")
+    assert photograph_pipeline(model, 64).startswith("resize_pad(64, ")

@@ -28,10 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _segment_all(options: argparse.Namespace, broken: list[str]) -> None:
     # Imported late, so that --help answers at once.
+    from vit_jax_xfer.data.prepare import photograph_pipeline
     from vit_jax_xfer.evaluate.dense_models import (
         names_of_classes,
         open_dense_network,
-        photograph_pipeline,
     )
     from vit_jax_xfer.evaluate.photograph_pictures import open_pictures
     from vit_jax_xfer.evaluate.segmentation.class_pictures import draw_classes, write_numbers

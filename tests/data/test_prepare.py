@@ -10,6 +10,7 @@ from PIL import Image
 from tests.other_libraries import library
 from vit_jax_xfer.data.prepare import preprocess
 from vit_jax_xfer.models.preprocessing import IMAGENET, INCEPTION, Preprocessing, from_hugging_face
+from vit_jax_xfer.models.registry import create_model
 
 SMALL = Preprocessing(*IMAGENET, size=28)  # resized to 32
 SIZES = [(60, 60), (45, 90), (90, 60), (24, 36)]
@@ -187,3 +188,17 @@ def test_rectangles_by_hand(mode, resized, box):
     top, left = box
     expected = small.crop((left, top, left + 256, top + 128))
     np.testing.assert_allclose(made[0], np.asarray(expected, np.float32) / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["centre_detector", "segmentation"])
+def test_a_dense_network_sees_all_of_a_photograph(name):
+    """So that what it finds lies where it is in the photograph, times one factor."""
+    told = Preprocessing((0.2,) * 3, (0.5,) * 3, crop=0.5, size=32)
+    model = create_model(name, backbone="vit_micro_patch4", image_size=32, preprocessing=told)
+    image = picture(40, 20)
+    made = preprocess(model, image)
+    assert made.shape == (1, 32, 32, 3)
+    whole = Image.fromarray(image).resize((16, 32), Image.Resampling.BILINEAR)
+    np.testing.assert_allclose(made[0, :, :16], (np.asarray(whole) / 255 - 0.2) / 0.5, atol=1e-5)
+    np.testing.assert_allclose(made[0, :, 16:], 0, atol=1e-5)
+    assert preprocess(model, image, size=64).shape == (1, 64, 64, 3)

@@ -6,25 +6,24 @@ from typing import Any
 
 import numpy as np
 
+from vit_jax_xfer.data.pixels import IMAGENET_MEAN, IMAGENET_STD
 from vit_jax_xfer.data.sources.decode import decode_image
 from vit_jax_xfer.data.transforms import parse
+
+_DENSE = ("boxes", "masks")  # what networks predict that see whole photographs
 
 
 def preprocess(model: Any, images: Any, size: int | tuple[int, int] | None = None) -> np.ndarray:
     """Images resized, cropped and normalised as `model.preprocessing` says: (B, H, W, 3) float32.
 
-    model: a network, a masked autoencoder, or a Preprocessing itself.
+    model: a network, a masked autoencoder, or a Preprocessing itself. A detector or a segmenter
+    sees all of an image, at the top left of its square (`photograph_pipeline`), as in its runs.
     images: a path, a PIL image, a uint8 array (H, W, 3), or a list of these; sizes may differ.
     Grey, palette and alpha images become RGB; EXIF rotation is not applied, as in all sources.
     size: pixels, or (height, width), in place of the native size; the share cut off stays.
     ValueError when the model has no preprocessing, and for an image that can't be read, by name.
     """
-    preprocessing = getattr(model, "preprocessing", None)  # anything may be passed for a model
-    if preprocessing is None:
-        raise ValueError("model.preprocessing is None; pass a Preprocessing")
-    if size is not None:
-        preprocessing = dataclasses.replace(preprocessing, size=size)
-    pipeline = parse(preprocessing.pipeline())
+    pipeline = parse(_pipeline(model, size))
     several = isinstance(images, list | tuple)
     listed = list(images) if several else [images]
     if not listed:
@@ -35,6 +34,32 @@ def preprocess(model: Any, images: Any, size: int | tuple[int, int] | None = Non
         pixels = _bytes(image, f"images[{index}]" if several else "images")
         prepared.append(pipeline({"image": pixels}, rng)["image"])
     return np.stack(prepared)
+
+
+def photograph_pipeline(model: Any, size: int | tuple[int, int] | None = None) -> str:
+    """How a dense network's photograph is prepared: all of it inside of `size`, and normalised.
+
+    size: pixels, or (height, width); None = what the network is meant for. ImageNet's mean and
+    deviation where it says none.
+    """
+    side = size or model.image_size
+    side = tuple(side) if isinstance(side, tuple | list) else side
+    mean, std = IMAGENET_MEAN, IMAGENET_STD
+    if model.preprocessing is not None:
+        mean, std = model.preprocessing.mean, model.preprocessing.std
+    fill = tuple(round(255 * level) for level in mean)
+    return f"resize_pad({side}, fill={fill})|normalize({mean}, {std})"
+
+
+def _pipeline(model: Any, size: int | tuple[int, int] | None) -> str:
+    if getattr(model, "predicts", "") in _DENSE:
+        return photograph_pipeline(model, size)
+    preprocessing = getattr(model, "preprocessing", None)  # anything may be passed for a model
+    if preprocessing is None:
+        raise ValueError("model.preprocessing is None; pass a Preprocessing")
+    if size is not None:
+        preprocessing = dataclasses.replace(preprocessing, size=size)
+    return preprocessing.pipeline()
 
 
 def _bytes(image: Any, name: str) -> np.ndarray:

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from vit_jax_xfer.data.objects import NO_OBJECTS
-from vit_jax_xfer.data.pixels import IMAGENET_MEAN, IMAGENET_STD
 from vit_jax_xfer.data.sources.decode import decode_image
 from vit_jax_xfer.data.target_arrays import BOXES, TargetForm
 from vit_jax_xfer.data.transforms import Pipeline, parse
@@ -40,20 +39,6 @@ def open_dense_network(
 def names_of_classes(model: Any) -> tuple[str, ...]:
     """The names of a network's classes, numbers where they have none."""
     return tuple(model.class_names or map(str, range(model.num_classes)))
-
-
-def photograph_pipeline(model: Any, size: int | None = None) -> str:
-    """How a photograph is prepared: all of it inside size × size pixels, normalised as the model's.
-
-    size: None = what the network is meant for. ImageNet's mean and deviation where it says none.
-    """
-    side = size or model.image_size
-    side = tuple(side) if isinstance(side, tuple | list) else side
-    mean, std = IMAGENET_MEAN, IMAGENET_STD
-    if model.preprocessing is not None:
-        mean, std = model.preprocessing.mean, model.preprocessing.std
-    fill = tuple(round(255 * level) for level in mean)
-    return f"resize_pad({side}, fill={fill})|normalize({mean}, {std})"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from vit_jax_xfer.data.finish import Finish
-from vit_jax_xfer.evaluate.dense_models import photograph_pipeline
+from vit_jax_xfer.data.prepare import photograph_pipeline
 from vit_jax_xfer.evaluate.detection.found_objects import FoundObjects, on_photographs
 
 
