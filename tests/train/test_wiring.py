@@ -300,6 +300,7 @@ class Noted:
         for name in ("Checkpoints", "Clock", "MetricWriter", "StepLog"):
             patch.setattr(loop, name, functools.partial(self._object, name))
         patch.setattr(loop, "check_task", lambda *given: None)  # traces an evaluation
+        patch.setattr(loop, "check_memory", lambda *given: None)
         patch.setattr(loop, "overview", lambda *given, **more: "")
         patch.setattr(loop, "trace_step", self._step)
         patch.setattr(loop, "evaluate_state", self._evaluate)

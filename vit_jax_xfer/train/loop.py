@@ -28,6 +28,7 @@ from vit_jax_xfer.train.evaluation import Evaluator, evaluate_sets, evaluate_sta
 from vit_jax_xfer.train.finished_models import save_best, save_finished, write_result
 from vit_jax_xfer.train.initial_state import start_or_resume
 from vit_jax_xfer.train.inputs import Inputs, open_inputs
+from vit_jax_xfer.train.memory_need import check_memory
 from vit_jax_xfer.train.metrics import MetricWriter
 from vit_jax_xfer.train.preparation import with_preparation
 from vit_jax_xfer.train.rescue import saved_when_cut_short
@@ -101,7 +102,9 @@ def _run(
         keep_best=config.checkpoint.keep_best,
         best_metric=config.checkpoint.best_metric or None,
     )
-    program = trace_step(task, config, run_schedule, mesh, inputs.batch_shapes())
+    batch_shapes = inputs.batch_shapes()
+    program = trace_step(task, config, run_schedule, mesh, batch_shapes)
+    check_memory(program, batch_shapes, config)
     train_step, compile_seconds = compile_aloud(program, checkpoints)
     shapes, shardings = program.shapes, program.shardings
     say(overview(program, train_step))

@@ -18,9 +18,10 @@ from vit_jax_xfer.train.collectives import collective_table, collectives
 from vit_jax_xfer.train.compile import Program, trace_step
 from vit_jax_xfer.train.config_ranges import check_numbers
 from vit_jax_xfer.train.inputs import batch_shapes, open_inputs
+from vit_jax_xfer.train.memory_need import BatchShapes, argument_bytes, need_of
 from vit_jax_xfer.train.run_overview import overview, size_text
 from vit_jax_xfer.train.schedule import make_run_schedule
-from vit_jax_xfer.train.sharding import batch_sharding, bytes_a_device, check_batch_size, make_mesh
+from vit_jax_xfer.train.sharding import check_batch_size, make_mesh
 
 Shape = tuple[int, int, int]
 
@@ -69,6 +70,7 @@ def plan_run(
         head,
         overview(program, compiled),
         _memory_table(rows),
+        _foretold(program, batch),
         _flops(program, compiled, len(devices)),
         _exchange(compiled),
     ]
@@ -132,26 +134,9 @@ def _task(config: ConfigDict, shape: Shape, classes: int) -> Task:
     return build_task(config, shape, classes, placeholder_loader({name: own}))
 
 
-def _memory(program: Program, batch: Any, compiled: jax.stages.Compiled) -> dict[str, int]:
-    """Bytes on one device of each thing that a step holds.
-
-    Arguments come from shapes, because the compiler leaves out those that a step doesn't use, such
-    as a teacher's last blocks, which lie on the device all the same.
-    """
-    state, places = program.shapes, program.shardings
-    split = batch_sharding(places.step.mesh)
-    rest = [
-        (state.collections, places.collections),
-        (state.ema, places.ema),
-        (state.ema_collections, places.ema_collections),
-    ]
-    rows = {
-        "parameters": bytes_a_device(state.params, places.params),
-        "optimizer's moments": bytes_a_device(state.opt_state, places.opt_state),
-        "averages, statistics": sum(bytes_a_device(*pair) for pair in rest),
-        "frozen": bytes_a_device(program.frozen_shapes, program.frozen_shardings),
-        "batch": bytes_a_device(batch, dict.fromkeys(batch, split)),
-    }
+def _memory(program: Program, batch: BatchShapes, compiled: jax.stages.Compiled) -> dict[str, int]:
+    """Bytes on one device of each thing that a step holds."""
+    rows = argument_bytes(program, batch)
     analysis = compiled.memory_analysis()
     if analysis is not None:
         rows["temporaries"] = analysis.temp_size_in_bytes
@@ -162,6 +147,16 @@ def _memory_table(rows: dict[str, int]) -> str:
     total = {**rows, "total": sum(rows.values())}
     lines = [f"  {name:<20} {size / 2**20:12,.1f} MiB" for name, size in total.items() if size]
     return "\n".join(["on each device, arguments and temporaries of a step:", *lines])
+
+
+def _foretold(program: Program, batch: BatchShapes) -> str:
+    """What a run on such devices would have said of the memory before it compiled the step."""
+    need = need_of(program, batch)
+    least = need.least(next(iter(program.shardings.step.device_set)).platform)
+    return (
+        f"told before compiling: {size_text(least)} or more on each device, about "
+        f"{size_text(need.usual())}"
+    )
 
 
 def _flops(program: Program, compiled: jax.stages.Compiled, devices: int) -> str:
