@@ -1,11 +1,11 @@
 """Steps for epochs and back, and what a warm-up becomes with them."""
 
-import subprocess
-import sys
+import types
 
 import pytest
 
-from tests.runs import ROOT
+from tests.runs import load_config
+from vit_jax_xfer import command_line
 from vit_jax_xfer.config import default_config
 from vit_jax_xfer.run_length import set_length
 
@@ -81,55 +81,40 @@ def test_what_is_given_beside_stays():
     ]
 
 
-# One process for all of it: (what is given, what config.FIELD then is).
-COMMANDS = """
-import sys
-from absl import flags
-from vit_jax_xfer import command_line
-
-command_line.config_flag()
-for line in sys.argv[2:]:
-    given, _, field = line.partition(" -> ")
-    for name in [name for name in flags.FLAGS if name.startswith("config.")]:
-        delattr(flags.FLAGS, name)
-    flags.FLAGS.unparse_flags()
-    sys.argv = ["main", sys.argv[1], *given.split()]
-    try:
-        command_line.parse_flags(sys.argv)
-    except SystemExit:
-        continue
-    value = flags.FLAGS["config"].value
+@pytest.mark.parametrize(
+    ("given", "field", "value"),
+    [
+        (["steps=90"], "epochs", None),
+        (["steps=90"], "optim.warmup_epochs", None),
+        (["steps=90"], "optim.warmup_steps", 9),
+        (["steps=90", "epochs=2"], "epochs", 2.0),
+        (["steps=90", "epochs=None"], "optim.warmup_epochs", 20.0),
+        (["steps=90", "optim.warmup_steps=3"], "optim.warmup_steps", 3),
+        (["task.layers=None"], "task.layers", None),
+        (["model.conv_blocks=None"], "model.conv_blocks", None),
+        (["optim.warmup_epochs=None"], "optim.warmup_epochs", None),
+    ],
+)
+def test_fields_from_a_command_line(given, field, value):
+    made = load_config("attention_distill", None)
+    command_line.set_fields(made, given)
     for part in field.split("."):
-        value = value[part]
-    print(repr(value))
-"""
+        made = made[part]
+    assert made == value
 
 
-def test_the_command_line_sets_lengths_and_unsets_fields():
-    config_file = f"--config={ROOT / 'configs' / 'attention_distill.py'}"
-    lines = [
-        "--config.steps=90 -> epochs",
-        "--config.steps=90 -> optim.warmup_epochs",
-        "--config.steps 90 -> optim.warmup_steps",
-        "--config.steps=90 --config.epochs=2 -> epochs",
-        "--config.steps=90 --config.epochs=None -> optim.warmup_epochs",
-        "--config.task.layers=None -> task.layers",
-        "--config.model.conv_blocks=None -> model.conv_blocks",
-        "--config.optim.warmup_epochs=None -> optim.warmup_epochs",
-        "--config.model.name=None -> model.name",
-        "--config.batch_size=None -> batch_size",
-    ]
-    command = [sys.executable, "-c", COMMANDS, config_file, *lines]
-    ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
-    assert ended.stdout.split() == ["None", "None", "9", "2.0", "20.0", "None", "None", "None"]
-    notes = [line for line in ended.stderr.splitlines() if line.startswith("note: ")]
-    assert notes[0] == (
+@pytest.mark.parametrize("field", ["model.name", "task.name", "batch_size", "data.pipeline"])
+def test_what_has_a_value_in_every_run_is_not_unset(field):
+    with pytest.raises(ValueError, match=f"flag --config.{field}=None: it can't be unset"):
+        command_line.set_fields(load_config("attention_distill", None), [f"{field}=None"])
+
+
+def test_what_changes_with_the_length_is_said(monkeypatch, capsys):
+    loader = types.SimpleNamespace(parse=lambda path: load_config("attention_distill", None))
+    monkeypatch.setattr("sys.argv", ["main", "--config.steps", "90"])
+    made = command_line._ConfigFile(loader).parse("attention_distill")
+    assert (made.steps, made.epochs, made.optim.warmup_steps) == (90, None, 9)
+    assert capsys.readouterr().err == (
         "note: --config.steps=90: epochs=200.0 → None, optim.warmup_epochs=20.0 → "
-        "optim.warmup_steps=9"
+        "optim.warmup_steps=9\n"
     )
-    assert len(notes) == 3
-    errors = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
-    assert errors == [
-        f"error: flag --config.{field}=None: it can't be unset"
-        for field in ("model.name", "batch_size")
-    ]
