@@ -57,8 +57,10 @@ class ComparedImages:
 
 
 def _quoted(path: str) -> str:
-    """A path as the form takes it, whatever is in it."""
-    return path if not set(path) & set(",'\"") else f"'{path}'" if "'" not in path else f'"{path}"'
+    """A path as the form takes it, in quotes where it has a comma or quotes itself."""
+    if not set(path) & set(",'\""):
+        return path
+    return f"'{path}'" if "'" not in path else f'"{path}"'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,8 +124,10 @@ class Comparison:
 
 
 def _use_steps(config: ConfigDict, steps: int) -> None:
-    """A training's steps, of which the warm-up keeps its share, with rows and evaluations for
-    curves. No state is chosen by an evaluation: what is told is the last one's."""
+    """A training's steps, of which the warm-up keeps its share; rows and evaluations for curves.
+
+    No state is chosen by an evaluation: what is told is the last one's.
+    """
     config.optim.warmup_steps = round(config.optim.warmup_steps / config.steps * steps)
     config.steps = steps
     config.eval.every = -(-steps // CURVE_POINTS)
