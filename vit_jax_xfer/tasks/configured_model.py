@@ -116,7 +116,10 @@ def initial_variables(
     if start is None:
         return None
     source, variables = start
-    _tell_other_normalisation(config, source)
+    own = source.encoder.preprocessing
+    if own is not None:
+        field = f"init_from: {config.init_from}"
+        tell_other_normalisation(field, (own.mean, own.std), "data.pipeline", config.data.pipeline)
     try:
         found = start_from(source, variables, model)
     except ValueError as error:
@@ -127,12 +130,16 @@ def initial_variables(
     return found
 
 
-def _tell_other_normalisation(config: "ConfigDict", source: Network) -> None:
-    """Says where a run's images are normalised otherwise than those of the weights were."""
-    own, seen = source.encoder.preprocessing, normalisation_of(config.data.pipeline)
-    if own is None or seen is None or np.allclose((own.mean, own.std), seen, atol=1e-3):
+def tell_other_normalisation(what: str, own: Any, field: str, pipeline: str) -> None:
+    """Says where a field's pipeline normalises otherwise than weights were trained with.
+
+    what: the weights, for the message. own: their (mean, std), None = not known.
+    """
+    seen = normalisation_of(pipeline)
+    if own is None or seen is None or np.allclose(own, seen, atol=1e-3):
         return
+    mean, std = own
     note(
-        f"init_from: {config.init_from} was trained on other pixels than data.pipeline gives; "
-        f"normalize(mean={own.mean}, std={own.std}), there and in eval.pipeline, gives its own"
+        f"{what} was trained on other pixels than {field} gives; normalize(mean={mean}, std={std}) "
+        "in all pipelines gives its own"
     )

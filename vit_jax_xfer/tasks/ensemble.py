@@ -4,14 +4,16 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from vit_jax_xfer.data.transforms import normalisation_of
 from vit_jax_xfer.evaluate.classification import classification_sums
 from vit_jax_xfer.models.registry import STUDENT_LIKE
+from vit_jax_xfer.tasks.configured_model import tell_other_normalisation
 from vit_jax_xfer.tasks.registration import build_task
 from vit_jax_xfer.tasks.task import Aux, Batch, Task, Variables
 from vit_jax_xfer.tasks.teachers import Loader, load_weights
@@ -57,6 +59,9 @@ class Ensemble(Task):
         load: Loader,
     ) -> "Ensemble":
         members = [load_member(path, image_shape, num_classes) for path in settings.members]
+        for member in members:
+            own, field = _normalisation(member), f"task.members: {member.name}"
+            tell_other_normalisation(field, own, "eval.pipeline", config.eval.pipeline)
         return cls(members, settings)
 
     def __post_init__(self) -> None:
@@ -116,6 +121,15 @@ def load_member(path: str, image_shape: tuple[int, int, int], num_classes: int) 
         return task.predict(variables["own"], variables["frozen"], images)
 
     return Member(path, task.model, {"own": variables, "frozen": task.frozen}, predict)
+
+
+def _normalisation(member: Member) -> Any:
+    """(mean, std) of the images that a member was trained on; None where nothing says."""
+    written = pathlib.Path(member.name) / "config.json"
+    if written.is_file():
+        return normalisation_of(json.loads(written.read_text())["data"]["pipeline"])
+    prepared = member.model.encoder.preprocessing
+    return (prepared.mean, prepared.std) if prepared else None
 
 
 def load_run(
