@@ -4,7 +4,8 @@ A compiler fuses, reorders, and computes cheap values again, so the arrays of a 
 what memory a step takes. But it makes no matrix product, convolution or loop twice. At the moment
 after one of them, everything later that needs results of earlier ones must find them, or something
 between the two, in memory: of all such choices the one of fewest bytes is a minimum cut through the
-trace. Arguments of the step, which are there in any case, count nothing.
+trace. Arguments of the step, which are there in any case, count nothing; nor do its results, which
+take the arguments' places.
 """
 
 import itertools
@@ -20,6 +21,7 @@ from scipy.sparse.csgraph import maximum_flow
 
 # What is not made twice; all else may be made again wherever it is needed.
 HEAVY = frozenset({"dot_general", "conv_general_dilated", "scan", "while", "pallas_call"})
+_EQUAL = 2**12  # bytes by which two moments differ that are as full as each other
 _WHOLE = 2**30  # of flows, which are 32-bit numbers
 
 
@@ -149,28 +151,53 @@ def _needed(trace: Trace) -> Trace:
     return Trace(kept, trace.sizes, given, trace.results)
 
 
-def _given_by(loop: Operation, trace: Trace) -> int:
-    """Bytes of what a loop gives, all of which is there from its first turn on."""
-    return sum(trace.sizes[x] for x in loop.gives)
+def _given_by(operation: Operation, trace: Trace) -> int:
+    """Bytes of what an operation gives: of a loop, all that is there from its first turn on."""
+    return sum(trace.sizes[x] for x in operation.gives)
 
 
 def _fullest(trace: Trace, most: int = 3) -> list[int]:
-    """Heavy operations after which most bytes wait for later ones, were each array kept as it is.
+    """Operations after which most bytes wait for later ones, were each array kept as it is.
 
-    And the last of all, after which all that was learnt waits.
+    Heavy ones that lead to others, after which most waits for heavy ones, as activations do; and
+    those of one number after which most waits for any, as gradients do for their norm. The last of
+    equals.
     """
-    waiting = _waiting(trace)
-    heavy = [at for at, op in enumerate(trace.operations) if op.heavy]
-    ranked = sorted(heavy, key=lambda at: -waiting[at])
-    return sorted({*ranked[:most], *heavy[-1:]})
+    heavy = {at for at, op in enumerate(trace.operations) if op.heavy}
+    leading = heavy & _leading_to(heavy, trace.operations)
+    numbers = {at for at, op in enumerate(trace.operations) if op.takes and _is_number(op, trace)}
+
+    def fullest(some: set[int], waiting: np.ndarray) -> list[int]:
+        return sorted(some, key=lambda at: (-(waiting[at] // _EQUAL), -at))[:most]
+
+    both = fullest(leading, _waiting(trace, heavy)), fullest(numbers, _waiting(trace))
+    return sorted({at for some in both for at in some})
 
 
-def _waiting(trace: Trace) -> np.ndarray:
-    """Bytes of arrays that stand after each operation and that later ones take, (operations,)."""
+def _leading_to(ends: set[int], operations: Sequence[Operation]) -> set[int]:
+    """The operations that some of others wait for."""
+    wanted, found = set(), set()
+    for at in range(len(operations) - 1, -1, -1):
+        if wanted.intersection(operations[at].gives):
+            found.add(at)
+        if at in found or at in ends:
+            wanted.update(operations[at].takes)
+    return found
+
+
+def _is_number(operation: Operation, trace: Trace) -> bool:
+    return not trace.given.issuperset(operation.gives) and _given_by(operation, trace) <= 8
+
+
+def _waiting(trace: Trace, takers: set[int] | None = None) -> np.ndarray:
+    """Bytes of arrays that stand after each operation and that later ones take, (operations,).
+
+    takers: which count, None = all, and the results.
+    """
     number = len(trace.operations)
-    last = dict.fromkeys(trace.results, number)
+    last = dict.fromkeys(trace.results if takers is None else (), number)
     for at, op in enumerate(trace.operations):
-        for x in op.takes:
+        for x in op.takes if takers is None or at in takers else ():
             last[x] = max(at, last.get(x, 0))
     change = np.zeros(number + 1)
     for at, op in enumerate(trace.operations):
@@ -182,14 +209,14 @@ def _waiting(trace: Trace) -> np.ndarray:
 
 
 def _cut_after(at: int, trace: Trace) -> int:
-    """The fewest bytes that can be kept right after a heavy operation, see the module's text."""
+    """The fewest bytes that can be kept right after an operation, see the module's text."""
     operations, sizes = trace.operations, trace.sizes
     before, after = _before(at, operations), _after(at, operations)
     # Of each array: whether it was surely made, is surely not yet, or may be made of others.
-    made = {x for i in (*before, at) if operations[i].heavy for x in operations[i].gives}
+    made = {x for i in {*before, at} if operations[i].heavy for x in operations[i].gives}
     later = {x for i in after for x in operations[i].gives}
-    wanted = {x for i in after for x in operations[i].takes} | set(trace.results)
-    wanted -= later | trace.given
+    # A result that is made already may lie where the argument was that it takes the place of.
+    wanted = {x for i in after for x in operations[i].takes} - later - trace.given
     edges = [
         (x, y)
         for i, op in enumerate(operations)
@@ -227,6 +254,8 @@ def _minimum_cut(
     sources, sinks = list(sources), list(sinks)
     ends = [*sources, *sinks, *(x for edge in edges for x in edge)]
     places = {x: i for i, x in enumerate(dict.fromkeys(ends))}
+    if not sources or not sinks:
+        return 0
     # Flows count in units, so that all of them together are a 32-bit number; rounded down.
     unit = max(1, math.ceil(sum(sizes[x] for x in places) / _WHOLE))
     start, end = 2 * len(places), 2 * len(places) + 1
