@@ -25,7 +25,7 @@ _EQUAL = 2**12  # bytes by which two moments differ that are as full as each oth
 _WHOLE = 2**30  # of flows, which are 32-bit numbers
 
 
-class Operation(NamedTuple):
+class TracedOperation(NamedTuple):
     """One of a trace: what it takes and gives as numbers of arrays, and what it must hold beside.
 
     heavy: it is not made twice. held: bytes within it, of a loop those of one turn. each: it gives
@@ -52,7 +52,7 @@ class Trace(NamedTuple):
     operations. results: what it returns.
     """
 
-    operations: list[Operation]
+    operations: list[TracedOperation]
     sizes: list[int]
     given: set[int]
     results: set[int]
@@ -84,7 +84,7 @@ def flat_trace(jaxpr: core.Jaxpr, within: Callable[[core.Jaxpr], int]) -> Trace:
             sizes.append(_size(var.aval))
         return names[var]
 
-    operations: list[Operation] = []
+    operations: list[TracedOperation] = []
 
     def walk(inner: core.Jaxpr, names: dict[Any, int]) -> None:
         for eqn in inner.eqns:
@@ -95,7 +95,7 @@ def flat_trace(jaxpr: core.Jaxpr, within: Callable[[core.Jaxpr], int]) -> Trace:
                 heavy = eqn.primitive.name in HEAVY
                 held = within(eqn.params["jaxpr"].jaxpr) if eqn.primitive.name == "scan" else 0
                 each = eqn.primitive.name == "optimization_barrier" and len(takes) == len(gives)
-                operations.append(Operation(takes, gives, heavy, held, each))
+                operations.append(TracedOperation(takes, gives, heavy, held, each))
                 continue
             own: dict[Any, int] = {}
             for var, outer in zip(called.invars, eqn.invars, strict=True):
@@ -151,7 +151,7 @@ def _needed(trace: Trace) -> Trace:
     return Trace(kept, trace.sizes, given, trace.results)
 
 
-def _given_by(operation: Operation, trace: Trace) -> int:
+def _given_by(operation: TracedOperation, trace: Trace) -> int:
     """Bytes of what an operation gives: of a loop, all that is there from its first turn on."""
     return sum(trace.sizes[x] for x in operation.gives)
 
@@ -174,7 +174,7 @@ def _fullest(trace: Trace, most: int = 3) -> list[int]:
     return sorted({at for some in both for at in some})
 
 
-def _leading_to(ends: set[int], operations: Sequence[Operation]) -> set[int]:
+def _leading_to(ends: set[int], operations: Sequence[TracedOperation]) -> set[int]:
     """The operations that some of others wait for."""
     wanted, found = set(), set()
     for at in range(len(operations) - 1, -1, -1):
@@ -185,7 +185,7 @@ def _leading_to(ends: set[int], operations: Sequence[Operation]) -> set[int]:
     return found
 
 
-def _is_number(operation: Operation, trace: Trace) -> bool:
+def _is_number(operation: TracedOperation, trace: Trace) -> bool:
     return not trace.given.issuperset(operation.gives) and _given_by(operation, trace) <= 8
 
 
@@ -227,7 +227,7 @@ def _cut_after(at: int, trace: Trace) -> int:
     return _minimum_cut(made, wanted, edges, sizes)
 
 
-def _before(at: int, operations: Sequence[Operation]) -> set[int]:
+def _before(at: int, operations: Sequence[TracedOperation]) -> set[int]:
     """The operations that one waits for."""
     wanted, found = set(operations[at].takes), set()
     for i in range(at - 1, -1, -1):
@@ -237,7 +237,7 @@ def _before(at: int, operations: Sequence[Operation]) -> set[int]:
     return found
 
 
-def _after(at: int, operations: Sequence[Operation]) -> set[int]:
+def _after(at: int, operations: Sequence[TracedOperation]) -> set[int]:
     """The operations that wait for one."""
     made, found = set(operations[at].gives), set()
     for i in range(at + 1, len(operations)):
