@@ -35,3 +35,12 @@ def test_lines_are_drawn_where_their_numbers_are(tmp_path):
     assert abs(bottom - (34 + 260)) < 3
     with pytest.raises(ValueError, match="no curve"):
         draw_curves([Panel("empty", {"one": []})], tmp_path / "none.png")
+
+
+def test_lines_that_coincide_are_both_seen(tmp_path):
+    same = [[(0, 1.0), (10, 1.0)]]
+    draw_curves([Panel("same", {"one": same, "two": same})], tmp_path / "curves.png")
+    picture = np.asarray(Image.open(tmp_path / "curves.png")).astype(int)
+    column = picture[36:280, 200]  # across both lines
+    hues = {tuple(colour) for colour in column if colour.max() - colour.min() > 60}
+    assert any(r > g for r, g, _ in hues) and any(g > r for r, g, _ in hues)

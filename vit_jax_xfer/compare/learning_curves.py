@@ -107,8 +107,10 @@ def _draw_panel(
         if len(runs) > 1:
             for curve in runs:
                 _line(draw, [place(*one) for one in curve], pale, _SCALE)
-    for name, runs in panel.runs.items():
-        _line(draw, [place(*one) for one in mean_curve(runs)], colours[name], 2 * _SCALE)
+    # Wider below narrower ones, so that of lines that coincide each is seen.
+    widths = np.linspace(5, 2, len(panel.runs)) * _SCALE
+    for thick, (name, runs) in zip(widths.round().astype(int), panel.runs.items(), strict=True):
+        _line(draw, [place(*one) for one in mean_curve(runs)], colours[name], int(thick))
 
 
 def _line(
