@@ -55,7 +55,7 @@ def test_what_may_not_fit_is_said(with_memory, run):
 def test_what_can_not_fit_is_refused_with_the_batch_that_would(with_memory, run):
     _, program, batch = run
     need = need_of(program, batch)
-    available = int(need.usual(1 / 4, 1 / 4))
+    available = int(need.usual(1 / 4, 1 / 4)) + 1
     assert available < need.least("cpu")
     with pytest.raises(ValueError) as error:
         with_memory(available)
@@ -67,7 +67,7 @@ def test_what_can_not_fit_is_refused_with_the_batch_that_would(with_memory, run)
 
 
 def test_parts_of_a_batch_need_less(run):
-    need = Need(held=100, batch=64, kept=6400)
+    need = Need(held=100, learnt=30, batch=64, kept=6400)
     config = tiny_config("scratch", batch_size=64, optim__accumulate=2)
     assert memory_need._fitting_parts(need, int(need.usual(1, 1 / 4)), config) == 8
     assert memory_need._fitting_parts(need, 164, config) is None
@@ -77,7 +77,7 @@ def test_parts_of_a_batch_need_less(run):
 
 
 def test_an_accelerators_compiler_may_make_products_again():
-    need = Need(held=100, batch=64, kept=6400)
+    need = Need(held=100, learnt=30, batch=64, kept=6400)
     assert need.least("cpu") == 6564
     assert need.least("gpu") == 164 + 6400 // memory_need.REMADE
 

@@ -15,8 +15,9 @@ from vit_jax_xfer.train.sharding import batch_sharding, bytes_a_device
 
 BatchShapes = Mapping[str, jax.ShapeDtypeStruct]
 
-# A step's temporaries, as compiled for a CPU, by what it must keep: see docs/reliability.md.
-USUAL_FACTOR = 2.5
+# A step's temporaries, as compiled for a CPU: so many times what it must keep, and such a share of
+# the parameters, whose gradients don't all stand at once. See docs/reliability.md.
+USUAL_FACTOR, GRADIENTS = 2.5, 0.4
 # What an accelerator's compiler may save where memory is short, by making products again.
 REMADE = 8
 
@@ -24,10 +25,11 @@ REMADE = 8
 class Need(NamedTuple):
     """Bytes on one device: of arguments that hang on no batch, of the batch, and kept in a step.
 
-    kept: the least, see `kept_arrays.py`.
+    learnt: of the arguments, the parameters. kept: the least, see `kept_arrays.py`.
     """
 
     held: int
+    learnt: int
     batch: int
     kept: int
 
@@ -37,7 +39,8 @@ class Need(NamedTuple):
 
     def usual(self, batch: float = 1.0, part: float = 1.0) -> float:
         """About what a step takes; of a batch so many times as large, and so a part of it."""
-        return self.held + batch * self.batch + part * USUAL_FACTOR * self.kept
+        fixed = self.held + GRADIENTS * self.learnt
+        return fixed + batch * self.batch + part * USUAL_FACTOR * self.kept
 
 
 def argument_bytes(program: Program, batch: BatchShapes) -> dict[str, int]:
@@ -71,7 +74,8 @@ def need_of(program: Program, batch: BatchShapes, plain: bool = False) -> Need:
     jaxpr = program.traced.jaxpr.jaxpr
     kept = plain_bytes(jaxpr) if plain else kept_bytes(jaxpr)
     of_batch = rows.pop("batch")
-    return Need(sum(rows.values()), of_batch, kept // program.shardings.step.mesh.size)
+    devices = program.shardings.step.mesh.size
+    return Need(sum(rows.values()), rows["parameters"], of_batch, kept // devices)
 
 
 def check_memory(program: Program, batch: BatchShapes, config: ConfigDict) -> None:
