@@ -118,3 +118,8 @@ def test_what_changes_with_the_length_is_said(monkeypatch, capsys):
         "note: --config.steps=90: epochs=200.0 → None, optim.warmup_epochs=20.0 → "
         "optim.warmup_steps=9\n"
     )
+    # What the field's own flag refuses is its to tell.
+    for text in ("3.5", "some", "None", "-4"):
+        monkeypatch.setattr("sys.argv", ["main", f"--config.steps={text}"])
+        assert command_line._ConfigFile(loader).parse("attention_distill").epochs == 200.0
+    assert capsys.readouterr().err == ""

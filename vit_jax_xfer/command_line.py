@@ -124,7 +124,7 @@ def _set_length(config: ConfigDict, argv: list[str]) -> str:
         return ""
     (unit,) = lengths
     try:
-        value = float(given[unit])
+        value = {"steps": int, "epochs": float}[unit](given[unit])
     except ValueError:
         return ""  # None, or what the field's own flag refuses
     if not 0 < value < 2**53:
