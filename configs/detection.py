@@ -41,7 +41,7 @@ SMALL = {
             **{"proposals": 200, "regions": 64},
         },
     ),
-    "coco128_filter": ("centre_detector", {"backbone": "filter_vit_micro"}),
+    "coco128_filter": ("centre_detector", {"backbone": "filter_vit_xs"}),
 }
 
 
