@@ -32,7 +32,7 @@ def test_lines_are_drawn_where_their_numbers_are(tmp_path):
     assert len(lines) == 2
     upper, lower = (line.mean() for line in lines)
     bottom = upper + (lower - upper) / 0.75  # where 0 is
-    assert abs(bottom - (34 + 260)) < 3
+    assert abs(bottom - (34 + 260)) < 3 and abs(upper - (34 + 260 - 260 / 1.04)) < 3
     with pytest.raises(ValueError, match="no curve"):
         draw_curves([Panel("empty", {"one": []})], tmp_path / "none.png")
 
