@@ -212,11 +212,10 @@ def _cut_after(at: int, trace: Trace) -> int:
     """The fewest bytes that can be kept right after an operation, see the module's text."""
     operations, sizes = trace.operations, trace.sizes
     before, after = _before(at, operations), _after(at, operations)
-    # Of each array: whether it was surely made, is surely not yet, or may be made of others.
+    # What was surely made by then, and what is taken by what surely was not.
     made = {x for i in {*before, at} if operations[i].heavy for x in operations[i].gives}
-    later = {x for i in after for x in operations[i].gives}
     # A result that is made already may lie where the argument was that it takes the place of.
-    wanted = {x for i in after for x in operations[i].takes} - later - trace.given
+    wanted = {x for i in after for x in operations[i].takes} - trace.given
     edges = [
         (x, y)
         for i, op in enumerate(operations)
