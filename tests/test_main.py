@@ -35,7 +35,7 @@ def test_help_shows_the_command_and_its_flags():
         (["--config=configs/scrach.py"], "no such file"),
         (
             ["--config=configs/scratch.py:digit"],
-            "config argument 'digit' is none of digits, fashion, cifar10, labels=N, seed=N",
+            "config argument 'digit' is none of base, large, digits, fashion, cifar10, labels=N",
         ),
         (
             [SCRATCH, "--config.optim.lrr=1"],
