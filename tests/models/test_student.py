@@ -181,6 +181,6 @@ def test_unknown_names_come_with_the_nearest(parts, fields, message):
 def test_its_name_in_a_config():
     types = field_types("student_like")
     assert types.items() > field_types("vit_micro_patch4").items()
-    assert set(types) - set(field_types("vit_micro_patch4")) == {"parts"}
+    assert set(types) - set(field_types("vit_micro_patch4")) == {"parts", "like"}
     with pytest.raises(ValueError, match="'student_like' has its size from a teacher; choose a"):
         create_model("student_like")
