@@ -214,6 +214,7 @@ def test_a_run_with_a_teacher_to_its_end(source, tmp_path):
 def test_a_trained_lift_is_what_the_networks_own_starts_from(source):
     """And the encoder from its own weights, where there are such; what does not fit is named."""
     lifts = {patch: create_model("lift", patch_size=patch, width=16) for patch in (4, 8)}
+    lifts[0] = create_model("filter_vit_micro")  # which is none, and has no patches
     trained = {patch: drawn(model.init_variables, patch) for patch, model in lifts.items()}
 
     def load(field, path, *about):
@@ -234,6 +235,7 @@ def test_a_trained_lift_is_what_the_networks_own_starts_from(source):
         ("4", {}, "task.lift_from: the network has no lift; set model.lift"),
         ("8", {"model__lift": "lift"}, "task.lift_from: 8: it doubles features of 8-pixel patches"),
         ("4", {"model__lift": "convex_lift"}, "task.lift_from: 4: the weights of a LiFT; a Convex"),
+        ("0", {"model__lift": "lift"}, "task.lift_from: 0: the weights of a FilterViT"),
     ):
         with pytest.raises(ValueError, match=words):
             build(path, **fields)

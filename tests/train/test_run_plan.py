@@ -53,7 +53,8 @@ def test_plan_of_a_run_with_a_teacher():
 
 
 def test_a_detector_is_planned_without_a_teacher_unless_one_is_named():
-    config = tiny_dense("detection", "coco:/nowhere")
+    away = {"model__lift": "lift", "task__lift_from": "runs/away/model"}  # weights change no shape
+    config = tiny_dense("detection", "coco:/nowhere", **away)
     task = run_plan._task(config, (16, 16, 3), classes=3)
     assert config.task.teacher == "" and task.model.num_classes == 3
 

@@ -15,7 +15,8 @@ from vit_jax_xfer.compare.arm_runs import Result
 from vit_jax_xfer.compare.arms import Arm
 from vit_jax_xfer.compare.comparison import Comparison
 from vit_jax_xfer.compare.learning_curves import Curve, Panel, draw_curves
-from vit_jax_xfer.train.metrics import read_metrics
+from vit_jax_xfer.features.command import write_out
+from vit_jax_xfer.train.metrics import as_json, read_metrics
 
 RESULTS = "results.json"
 _LABEL_LOSS = ("label_loss", "loss")  # without a teacher's the loss is the labels' alone
@@ -186,7 +187,8 @@ def write_results(
                 "seed": run["seed"],
                 "folder": arm.folder(comparison.root, run["seed"]).name,
                 "config": comparison.form(arm, run["seed"]),
-                **{name: run[name] for name in ("step", "seconds", "metrics")},
+                **{name: run[name] for name in ("step", "seconds")},
+                "metrics": as_json(run["metrics"])[0],
             }
             for run in results[arm]
         ]
@@ -205,9 +207,7 @@ def write_results(
         "failed": dict(failed),
     }
     comparison.root.mkdir(parents=True, exist_ok=True)
-    partial = comparison.root / f".{RESULTS}.writing"
-    partial.write_text(json.dumps(found, indent=2) + "\n")
-    partial.replace(comparison.root / RESULTS)
+    write_out(comparison.root / RESULTS, json.dumps(found, indent=2, allow_nan=False) + "\n")
 
 
 def environment() -> str:

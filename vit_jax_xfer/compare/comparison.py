@@ -128,8 +128,7 @@ def _use_steps(config: ConfigDict, steps: int) -> None:
 
     No state is chosen by an evaluation: what is told is the last one's.
     """
-    config.optim.warmup_steps = round(config.optim.warmup_steps / config.steps * steps)
-    config.steps = steps
+    set_length(config, "steps", steps, keep_share=True)
     config.eval.every = -(-steps // CURVE_POINTS)
     config.log.every = max(1, min(config.log.every, steps // _LOGGED))
     config.checkpoint.keep_best = 0

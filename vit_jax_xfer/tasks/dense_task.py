@@ -226,7 +226,7 @@ def _with_lift(initial: Variables, model: DenseNetwork, path: str, load: Loader)
         raise ValueError("task.lift_from: the network has no lift; set model.lift, or leave it out")
     source, variables = load("task.lift_from", path)
     try:
-        if source.patch_size != model.lift.patch_size:
+        if type(source) is type(model.lift) and source.patch_size != model.lift.patch_size:
             raise ValueError(
                 f"it doubles features of {source.patch_size}-pixel patches, and the encoder's are "
                 f"of {model.lift.patch_size}"

@@ -122,6 +122,8 @@ def _task(config: ConfigDict, shape: Shape, classes: int) -> Task:
     if config.model.name == STUDENT_LIKE and not (config.model.like or "teacher" in config.task):
         config.model.like = config.init_from
     config.init_from = ""
+    if "lift_from" in config.task:
+        config.task.lift_from = ""
     own = {name: value for name, value in config.model.items() if value is not None}
     name = own.pop("name")
     for field in ("parts", "like"):

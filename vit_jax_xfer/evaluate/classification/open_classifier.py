@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from vit_jax_xfer.pretrained.file_to_model import load_pretrained
-from vit_jax_xfer.tasks.build import load_member
+from vit_jax_xfer.tasks.build import find_task, load_member
 from vit_jax_xfer.transfer.spec import Transfer
 
 
@@ -70,7 +70,16 @@ def _copies(folder: pathlib.Path) -> bool:
     except (OSError, ValueError):
         return False
     task = config.get("task") if isinstance(config, dict) else None
-    # A task that can transfer attention has a mode; without a teacher it means nothing.
+    # Without a teacher a mode means nothing, and of another task it may mean anything.
     if not isinstance(task, dict) or not task.get("teacher"):
         return False
-    return Transfer(task.get("mode", "distill")).copies
+    return _transfers(str(task.get("name"))) and Transfer(task.get("mode", "distill")).copies
+
+
+def _transfers(name: str) -> bool:
+    """Whether a task has the settings of attention transfer; not one that isn't registered here."""
+    try:
+        settings = find_task(name).settings_type
+    except ValueError:
+        return False
+    return isinstance(getattr(settings, "transfer", None), Transfer)

@@ -19,6 +19,7 @@ from vit_jax_xfer.explain.cells import pixels, stage_axes
 from vit_jax_xfer.explain.methods.attention_products import (
     accumulate,
     fuse_heads,
+    mean_over_heads,
     positive_part,
     roll_out,
 )
@@ -46,7 +47,7 @@ def gradient_rollout(network: WatchedNetwork, seen: Watched, images: jax.Array) 
 
     def fuse(maps: list[jax.Array], slopes: list[jax.Array]) -> jax.Array:
         pairs = zip(maps, slopes, strict=True)
-        return roll_out([jax.nn.relu((one * slope).mean(axis=1)) for one, slope in pairs])
+        return roll_out([jax.nn.relu(mean_over_heads(one * slope)) for one, slope in pairs])
 
     return _flow(network, seen, images, fuse, halves=True)
 

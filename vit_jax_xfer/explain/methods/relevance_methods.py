@@ -79,7 +79,7 @@ def partial_lrp(network: WatchedNetwork, images: jax.Array, target: Any) -> Part
     _check(network, "partial_lrp")
     found = network.watch(images, target, interceptors=(propagate.relevance(apart=True),))
     last = products.last_map(network, found.gradients)
-    row = jax.nn.relu(last).mean(axis=1).sum(axis=1, keepdims=True)
+    row = products.mean_over_heads(jax.nn.relu(last)).sum(axis=1, keepdims=True)
     return {"tokens": products.pad_prefix(network, images, row)[:, 0], "target": found.target}
 
 
