@@ -470,6 +470,13 @@ MUTANTS = [
         "ids > 0",
         "evaluate/faithfulness/test_object_masks.py",
     ),
+    Mutant(
+        "unread tokens: a token of a head is left out",
+        "explain/methods/unread_tokens.py",
+        "rows = f\"blocks_{model.depth - 1}\", model.prefix_tokens",
+        "rows = f\"blocks_{model.depth - 1}\", 1",
+        "explain/methods/test_unread_tokens.py",
+    ),
     # --- boxes, masks and their figures ---
     Mutant(
         "targets: a mirror off by one pixel",

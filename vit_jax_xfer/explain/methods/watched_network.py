@@ -16,6 +16,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from vit_jax_xfer.explain.methods.unread_tokens import leave_out_unread
 from vit_jax_xfer.models import collections
 from vit_jax_xfer.models.extract import encoder_of
 from vit_jax_xfer.models.filter.network import FilterViT
@@ -106,6 +107,8 @@ class WatchedNetwork:
         interceptors: stand inside those that note, so that derivatives are those which they make.
         """
         around = (*interceptors, note(maps, place))
+        if place is None and not interceptors:
+            around = (*leave_out_unread(self.model), *around)
         show = ("attention",) if maps or interceptors else ()  # rules stand at maps too
 
         def run(offsets: Tree, images: jax.Array) -> tuple[jax.Array | None, Tree]:
