@@ -473,8 +473,8 @@ MUTANTS = [
     Mutant(
         "unread tokens: a token of a head is left out",
         "explain/methods/unread_tokens.py",
-        "rows = f\"blocks_{model.depth - 1}\", model.prefix_tokens",
-        "rows = f\"blocks_{model.depth - 1}\", 1",
+        'rows = f"blocks_{model.depth - 1}", model.prefix_tokens',
+        'rows = f"blocks_{model.depth - 1}", 1',
         "explain/methods/test_unread_tokens.py",
     ),
     # --- boxes, masks and their figures ---
