@@ -55,14 +55,19 @@ submit() {
   check_arguments "$@"
   [[ -n $dry ]] || command -v sbatch >/dev/null ||
     fail "sbatch not found: submit from a login node of the cluster"
+  local script=launch/slurm.sh
   cd "$(dirname "${BASH_SOURCE[0]}")/.."
+  if [[ ! -f $script ]]; then # installed, not a checkout: the job runs where it is submitted
+    script=$PWD/launch_scripts/slurm.sh
+    cd "$OLDPWD"
+  fi
   options=("--nodes=$nodes" "--gpus-per-node=$gpus" "--ntasks-per-node=$gpus" "--chdir=$PWD"
     ${options[@]+"${options[@]}"})
   if [[ -n $dry ]]; then
-    printf '%q ' sbatch "${options[@]}" launch/slurm.sh job "$@"
+    printf '%q ' sbatch "${options[@]}" "$script" job "$@"
     echo
   else
-    exec sbatch "${options[@]}" launch/slurm.sh job "$@"
+    exec sbatch "${options[@]}" "$script" job "$@"
   fi
 }
 

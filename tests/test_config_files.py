@@ -9,7 +9,7 @@ import pytest
 from absl import flags
 
 from tests.runs import ROOT
-from vit_jax_xfer import config_files
+from vit_jax_xfer import config_files, run_elsewhere
 from vit_jax_xfer.command_line import _ConfigFile
 from vit_jax_xfer.config_files import config_names, find_config, load_config
 
@@ -62,23 +62,31 @@ def test_an_argument_is_given_once():
         load_config("scratch:digits", "fashion")
 
 
-def test_what_is_installed_comes_with_its_configs(tmp_path):
+def test_what_is_installed_comes_with_its_configs_and_scripts(tmp_path):
     source = tmp_path / "source"
     source.mkdir()
     for name in ("setup.py", "setup.cfg", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source / name)
-    for name in ("vit_jax_xfer", "configs"):
+    for name in ("vit_jax_xfer", "configs", "launch"):
         shutil.copytree(ROOT / name, source / name)
     build = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(tmp_path / "built")]
     subprocess.run(build, cwd=source, check=True, capture_output=True)
-    shown = "from vit_jax_xfer.config_files import *; print(find_config('scratch'))"
+    shown = (
+        "from vit_jax_xfer import config_files, run_elsewhere\n"
+        "print(config_files.find_config('scratch'), run_elsewhere.script_folder())"
+    )
     where = tmp_path / "elsewhere"
     where.mkdir()
     env = {"PYTHONPATH": str(tmp_path / "built"), "PATH": ""}
     ended = subprocess.run(
         [sys.executable, "-c", shown], cwd=where, env=env, check=True, capture_output=True
     )
-    assert ended.stdout.decode().strip() == str(tmp_path / "built/vit_jax_xfer/configs/scratch.py")
+    package = tmp_path / "built/vit_jax_xfer"
+    scripts = package / "launch_scripts"
+    assert ended.stdout.decode().split() == [str(package / "configs/scratch.py"), str(scripts)]
+    for name in run_elsewhere.SCRIPTS:
+        assert (scripts / f"{name}.sh").read_bytes() == (ROOT / f"launch/{name}.sh").read_bytes()
+    assert (package / "py.typed").is_file()
 
 
 def test_the_packages_own_configs_come_before_those_beside_it(tmp_path, monkeypatch):

@@ -1,18 +1,21 @@
 """What the commands around a config share: its flag, and errors of one line."""
 
 import functools
+import itertools
 import re
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
-from absl import flags
+from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 from vit_jax_xfer import terminal
 from vit_jax_xfer.config_files import find_config, split_config
+from vit_jax_xfer.front_door import command_name
 
 _LONGEST = 4000  # letters of an error
+_HELP = {"--help", "-help", "-h", "--helpshort"}
 
 flags.disclaim_key_flags()  # --help lists --config as the command's own
 
@@ -48,8 +51,41 @@ def _define_config_flag() -> flags.FlagHolder:
     return holder
 
 
+def run_by_flags(
+    action: Callable[[list[str]], int],
+    module: str,
+    defined_in: str,
+    about: str,
+    arguments: Sequence[str] | None = None,
+) -> NoReturn:
+    """Runs a command whose flags are absl's, with these arguments or the process's own, and exits.
+
+    module: the command's. defined_in: the `__name__` under which its flags were defined. about: its
+    docstring, which --help shows.
+    """
+    name = command_name(module)
+    argv = sys.argv if arguments is None else [name, *arguments]
+    if _HELP.intersection(itertools.takewhile(lambda one: one != "--", argv[1:])):
+        show_help(name, about.replace(f"python -m {module}", name), defined_in)
+        sys.exit(0)
+    app.run(action, argv=argv, flags_parser=parse_flags)
+
+
+def show_help(name: str, about: str, defined_in: str) -> None:
+    """What a command does, and its own flags."""
+    # Where a module is the program itself, absl knows its flags by the program's name.
+    place = sys.argv[0] if defined_in == "__main__" else defined_in
+    listed = flags.FLAGS.module_help(place)
+    own = listed.strip().partition("\n")[2]  # without the module's own name
+    terminal.show(f"usage: {name} [FLAGS]\n\n{about.strip()}\n\nflags:\n{own}")
+
+
 def parse_flags(argv: list[str]) -> list[str]:
-    """The arguments that are no flags; a wrong flag ends the program with one line."""
+    """The arguments that are no flags; a wrong flag ends the program with one line.
+
+    A flag may be written with "_" in place of "-", as version 0.1 had it.
+    """
+    argv = [argv[0], *(_hyphened(one) for one in argv[1:])]
     try:
         rest = flags.FLAGS(argv)
         _unset(argv, flags.FLAGS["config"].value)
@@ -85,6 +121,13 @@ def fail(message: str) -> int:
         message = f"{message[: _LONGEST // 2]} … {message[-_LONGEST // 2 :]}"
     terminal.show(f"error: {message}", name="stderr")
     return 1
+
+
+def _hyphened(argument: str) -> str:
+    """--image_size=N as --image-size=N, where that is a flag; all else as it is."""
+    flag, equals, value = argument.partition("=")
+    name = flag.lstrip("-").replace("_", "-")
+    return f"--{name}{equals}{value}" if flag[:1] == "-" and name in flags.FLAGS else argument
 
 
 def _unset(argv: list[str], config: ConfigDict) -> None:

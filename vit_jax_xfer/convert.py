@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from vit_jax_xfer.command_parser import command_parser
 from vit_jax_xfer.local_paths import local_path
 from vit_jax_xfer.terminal import show
 
@@ -166,15 +167,29 @@ def _fields(pairs: Sequence[str]) -> dict[str, Any]:
     return fields
 
 
-def _parser() -> argparse.ArgumentParser:
+def _family(text: str) -> str:
     from vit_jax_xfer.pretrained.families import FAMILIES
+
+    return _one_of(text, sorted(FAMILIES))
+
+
+def _names(text: str) -> str:
     from vit_jax_xfer.pretrained.publish import NAMES
 
-    parser = argparse.ArgumentParser(
-        prog="python -m vit_jax_xfer.convert",
-        description=__doc__.split("\n\n", 1)[1],
-        epilog="Example: python -m vit_jax_xfer.convert dinov2_vitb14_pretrain.pth teachers/dinov2",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    return _one_of(text, NAMES)
+
+
+def _one_of(text: str, known: Sequence[str]) -> str:
+    if text not in known:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected one of {', '.join(known)}")
+    return text
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = command_parser(
+        "vit_jax_xfer.convert",
+        __doc__,
+        "dinov2_vitb14_pretrain.pth teachers/dinov2",
     )
     parser.add_argument(
         "source", metavar="SOURCE", help="a file, a Hugging Face directory, or hf:ORG/NAME"
@@ -184,14 +199,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--family",
-        choices=sorted(FAMILIES),
-        help="whose network it is (default: recognised from its parameter names)",
+        type=_family,
+        help="whose network it is, as dinov2 (default: recognised from its parameter names)",
     )
     parser.add_argument(
         "--weights", help="which of a file's networks: teacher, student, momentum_encoder, …"
     )
     parser.add_argument(
-        "--names", choices=NAMES, help="write parameters under these names, not this project's"
+        "--names",
+        type=_names,
+        metavar="NAMES",
+        help="write parameters under these names, not this project's",
     )
     parser.add_argument(
         "--field",

@@ -6,10 +6,12 @@ of the config can be set on the command line: --config.optim.lr=3e-4. An unknown
 
 import logging
 import signal
+from collections.abc import Sequence
+from typing import NoReturn
 
-from absl import app, flags
+from absl import flags
 
-from vit_jax_xfer.command_line import config_flag, fail, parse_flags
+from vit_jax_xfer.command_line import config_flag, fail, run_by_flags
 from vit_jax_xfer.terminal import occupy, settle
 
 _CONFIG = config_flag()
@@ -95,5 +97,10 @@ def job(argv: list[str]) -> int:
     return code
 
 
+def command(arguments: Sequence[str] | None = None) -> NoReturn:
+    """`job` with these arguments, or the process's own; ends the process with its exit status."""
+    run_by_flags(job, "vit_jax_xfer.main", __name__, __doc__, arguments)
+
+
 if __name__ == "__main__":
-    app.run(job, flags_parser=parse_flags)
+    command()

@@ -13,10 +13,12 @@ that doesn't fit into --memory, 1 for a config that can't run.
 import logging
 import os
 import re
+from collections.abc import Sequence
+from typing import NoReturn
 
-from absl import app, flags
+from absl import flags
 
-from vit_jax_xfer.command_line import config_flag, fail, parse_flags
+from vit_jax_xfer.command_line import config_flag, fail, run_by_flags
 from vit_jax_xfer.terminal import show
 
 _CONFIG = config_flag()
@@ -31,7 +33,7 @@ _CLASSES = flags.DEFINE_integer(
     lower_bound=1,
 )
 _IMAGE_SIZE = flags.DEFINE_integer(
-    "image_size",
+    "image-size",
     None,
     "Pixels of a prepared image's side; without it from data.pipeline, or an image.",
 )
@@ -105,5 +107,10 @@ def _tpus(topology: str) -> list:
     return devices
 
 
+def command(arguments: Sequence[str] | None = None) -> NoReturn:
+    """`main` with these arguments, or the process's own; ends the process with its exit status."""
+    run_by_flags(main, "vit_jax_xfer.plan", __name__, __doc__, arguments)
+
+
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse_flags)
+    command()

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vit_jax_xfer.command_parser import command_parser
 from vit_jax_xfer.flag_errors import naming_flag, positive, run_on_files
 from vit_jax_xfer.terminal import show
 
@@ -151,11 +152,10 @@ def as_csv(found: Sequence[Prediction]) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m vit_jax_xfer.predict",
-        description=__doc__.split("\n\n", 1)[1],
-        epilog="Example: python -m vit_jax_xfer.predict runs/distill/model photos --out found.csv",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_parser(
+        "vit_jax_xfer.predict",
+        __doc__,
+        "runs/distill/model photos --out found.csv",
     )
     add = parser.add_argument
     add("model", metavar="MODEL", help="see above")

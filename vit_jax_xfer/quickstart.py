@@ -7,11 +7,11 @@ scikit-learn's digits, 1,297 for training and 500 for testing.
 
 import argparse
 import pathlib
-import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any
 
+from vit_jax_xfer.command_parser import command_line_of, command_parser
 from vit_jax_xfer.compare.to_report import run_stoppable, run_to_report
 from vit_jax_xfer.flag_errors import positive
 from vit_jax_xfer.local_paths import local_path
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs all arms; what is finished already, from an earlier call, is not run again."""
     options = _parser().parse_args(arguments)
     given = sys.argv[1:] if arguments is None else arguments
-    command = shlex.join(["python", "-m", "vit_jax_xfer.quickstart", *given])
+    command = command_line_of("vit_jax_xfer.quickstart", given)
     return run_stoppable(lambda: _quickstart(options, command))
 
 
@@ -86,9 +86,9 @@ def load_config(file: str, argument: str) -> Any:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m vit_jax_xfer.quickstart",
-        description=__doc__.split("\n\n", 1)[1],
+    parser = command_parser(
+        "vit_jax_xfer.quickstart",
+        __doc__,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--workdir", default="runs/quickstart", help="where runs and report go")

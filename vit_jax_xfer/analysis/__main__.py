@@ -11,11 +11,11 @@ config.data.source takes: digits, folder:PATH, npz:FILE, tfds:NAME.
 """
 
 import argparse
-import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from vit_jax_xfer.command_parser import add_image_size, command_line_of, command_parser
 from vit_jax_xfer.flag_errors import naming_flag, positive, run_command
 from vit_jax_xfer.local_paths import local_path
 from vit_jax_xfer.terminal import show
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Writes the report; 0, or 1 with one line on stderr for what is wrong."""
     options = _parser().parse_args(arguments)
     given = sys.argv[1:] if arguments is None else arguments
-    options.command = shlex.join(["python", "-m", "vit_jax_xfer.analysis", *given])
+    options.command = command_line_of("vit_jax_xfer.analysis", given)
     return run_command(lambda: _analyse(options))
 
 
@@ -143,12 +143,10 @@ def _sizes(text: str) -> tuple[int, ...]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m vit_jax_xfer.analysis",
-        description=__doc__.split("\n\n", 1)[1],
-        epilog="Example: python -m vit_jax_xfer.analysis teacher=runs/mae/model "
-        "student=runs/distill/model --data digits --out report",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_parser(
+        "vit_jax_xfer.analysis",
+        __doc__,
+        "teacher=runs/mae/model student=runs/distill/model --data digits --out report",
     )
     add = parser.add_argument
     add("a", metavar="A", help="see above")
@@ -159,7 +157,7 @@ def _parser() -> argparse.ArgumentParser:
         help="so many of its images, from the first (default 256)")  # fmt: skip
     add("--batch-size", type=positive, default=32, metavar="N",
         help="images at once; CKA averages over such batches (default 32)")  # fmt: skip
-    add("--size", type=_sizes, metavar="PIXELS[,PIXELS]",
+    add_image_size(parser, type=_sizes, metavar="PIXELS[,PIXELS]",
         help="side of the square input, of both or of A and B (default: the models')")  # fmt: skip
     add("--whole", action="store_true",
         help="squash all of an image to the size, in place of each model's crop")  # fmt: skip

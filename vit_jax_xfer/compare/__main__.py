@@ -12,10 +12,10 @@ stand behind colons: distill:mode=distill_q. Those of all: --config.FIELD=VALUE.
 """
 
 import argparse
-import shlex
 import sys
 from collections.abc import Sequence
 
+from vit_jax_xfer.command_parser import add_image_size, command_line_of, command_parser
 from vit_jax_xfer.compare.to_report import run_stoppable, run_to_report
 from vit_jax_xfer.flag_errors import positive
 from vit_jax_xfer.local_paths import local_path
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error("--config.steps, --config.epochs: give --steps, which moves warm-up and "
                          "evaluations with it")  # fmt: skip
         given = sys.argv[1:] if arguments is None else arguments
-        command = shlex.join(["python", "-m", "vit_jax_xfer.compare", *given])
+        command = command_line_of("vit_jax_xfer.compare", given)
         return run_stoppable(lambda: _compare(options, fields, command))
     finally:
         settle()
@@ -77,10 +77,9 @@ def _compare(options: argparse.Namespace, fields: Sequence[str], command: str) -
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m vit_jax_xfer.compare",
-        description=__doc__.split("\n\n", 1)[1],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_parser(
+        "vit_jax_xfer.compare",
+        __doc__,
         allow_abbrev=False,
         epilog="--config.FIELD=VALUE  sets a field of all arms' configs, as in the job.",
     )
@@ -104,8 +103,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--labels", type=positive, default=0, help="labelled images a class; default: all"
     )
-    parser.add_argument(
-        "--size", type=positive, default=0, help="pixels of an image's side; default: the configs'"
+    add_image_size(
+        parser,
+        type=positive,
+        default=0,
+        metavar="PIXELS",
+        help="of an image's side; default: the configs'",
     )
     parser.add_argument(
         "--steps", type=positive, default=0, help="of each training; default: by how many images"

@@ -2,22 +2,18 @@
 
 import argparse
 
+from vit_jax_xfer.command_parser import add_image_size, command_parser
 from vit_jax_xfer.flag_errors import positive
 
 
 def photograph_parser(name: str, about: str, example: str, out: str) -> argparse.ArgumentParser:
     """The flags of the commands that make pictures of photographs."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m vit_jax_xfer.{name}",
-        description=about.split("\n\n", 1)[1],
-        epilog=f"Example: python -m vit_jax_xfer.{name} {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser(f"vit_jax_xfer.{name}", about, example)
     add = parser.add_argument
     add("photos", nargs="+", metavar="PHOTO", help="image files, and folders of them")
     add("--model", required=True, metavar="MODEL", help="see above")
     add("--out", default=out, metavar="DIR", help=f"a folder for what is written (default {out})")
-    add("--size", type=positive, metavar="PIXELS",
+    add_image_size(parser, type=positive, metavar="PIXELS",
         help="side of the square input, into which a photograph is fitted (default: the network's "
         "own)")  # fmt: skip
     add("--batch-size", type=positive, default=4, metavar="N", help="images at once (default 4)")

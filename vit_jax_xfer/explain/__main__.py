@@ -23,6 +23,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from vit_jax_xfer.command_parser import command_parser
 from vit_jax_xfer.explain.seen_photos import (
     Seen,
     add_model_flags,
@@ -220,12 +221,11 @@ def _means(inside: dict[str, Any]) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m vit_jax_xfer.explain",
-        description=__doc__.split("\n\n", 1)[1],
-        epilog="Example: python -m vit_jax_xfer.explain photo.jpg --model runs/distill/model "
+    parser = command_parser(
+        "vit_jax_xfer.explain",
+        __doc__,
+        "photo.jpg --model runs/distill/model "
         "--methods rollout generic_attention --class rose --out explained",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_model_flags(parser)
     add_photo_flags(parser, out="explained")

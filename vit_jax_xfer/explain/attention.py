@@ -18,6 +18,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from vit_jax_xfer.command_parser import command_parser
 from vit_jax_xfer.explain.seen_photos import (
     Seen,
     add_model_flags,
@@ -181,12 +182,10 @@ def _point(text: str) -> tuple[float, float]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m vit_jax_xfer.explain.attention",
-        description=__doc__.split("\n\n", 1)[1],
-        epilog="Example: python -m vit_jax_xfer.explain.attention photo.jpg --model "
-        "hf:facebook/dinov2-small --at 320,200 --out attention",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_parser(
+        "vit_jax_xfer.explain.attention",
+        __doc__,
+        "photo.jpg --model hf:facebook/dinov2-small --at 320,200 --out attention",
     )
     add_model_flags(parser)
     add_photo_flags(parser, out="attention")

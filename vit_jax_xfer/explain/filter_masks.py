@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from vit_jax_xfer.command_parser import command_parser
 from vit_jax_xfer.explain.seen_photos import (
     add_model_flags,
     add_photo_flags,
@@ -98,12 +99,10 @@ def _range(text: str) -> tuple[float, float]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m vit_jax_xfer.explain.filter_masks",
-        description=__doc__.split("\n\n", 1)[1],
-        epilog="Example: python -m vit_jax_xfer.explain.filter_masks photos --model runs/xs/model "
-        "--out masks --overlays",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_parser(
+        "vit_jax_xfer.explain.filter_masks",
+        __doc__,
+        "photos --model runs/xs/model --out masks --overlays",
     )
     add_model_flags(parser)
     add_photo_flags(parser)

@@ -5,9 +5,9 @@ Writes one vector for each patch of each image, from any backbone that this proj
   features    (N, h, w, C) float32, or float16 as --dtype says
   files       (N,) the images; image_size (N, 2), height and width that the network was given
   model, facet, layer, patch_size, stride, lift, steps (0 = not lifted)
-Images are squashed to the network's own square, or to --size; --longest keeps their aspect ratio,
-with sides rounded to whole patches. --out x.npz takes all images of one size, --out DIR makes
-DIR/NAME.npz for each. --picture shows the first three principal components as colours.
+Images are squashed to the network's own square, or to --image-size; --longest keeps their aspect
+ratio, with sides rounded to whole patches. --out x.npz takes all images of one size, --out DIR
+makes DIR/NAME.npz for each. --picture shows the first three principal components as colours.
 
 IMAGE are files and folders. Files that can't be read are left out, named, and make the exit code 1.
 """
@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vit_jax_xfer.command_parser import add_image_size, command_parser
 from vit_jax_xfer.features.command import add_backbone_flags, backbone_from
 from vit_jax_xfer.flag_errors import naming_flag, positive, run_on_files
 from vit_jax_xfer.local_paths import local_path
@@ -148,12 +149,11 @@ def _draw(path: Path, photo: Any, features: Any, name: str) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m vit_jax_xfer.features",
-        description=__doc__.split("\n\n", 1)[1],
-        epilog="Example: python -m vit_jax_xfer.features cat.jpg --model runs/mae/model "
+    parser = command_parser(
+        "vit_jax_xfer.features",
+        __doc__,
+        "cat.jpg --model runs/mae/model "
         "--lift runs/lift/model --steps 2 --out cat.npz --picture cat.png",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("images", nargs="+", metavar="IMAGE", help="files, and folders, with all that is below")
@@ -163,7 +163,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--steps", type=positive, metavar="N",
         help="how many times --lift doubles the features' resolution (default 1)")  # fmt: skip
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--size", type=positive, metavar="PIXELS",
+    add_image_size(size, type=positive, metavar="PIXELS",
         help="side of the square that images become (default: the network's own)")  # fmt: skip
     size.add_argument("--longest", type=positive, metavar="PIXELS",
         help="keep the aspect ratio, with about so many pixels on the longer side")  # fmt: skip

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vit_jax_xfer.command_parser import add_image_size, command_parser
 from vit_jax_xfer.flag_errors import naming_flag, positive
 from vit_jax_xfer.local_paths import local_path
 from vit_jax_xfer.terminal import show
@@ -23,12 +24,7 @@ def comparison_parser(
 
     out: what --out names, and its help. size: whether there is a --size.
     """
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {module}",
-        description=description,
-        epilog=f"Example: python -m {module} {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser(module, f"\n\n{description}", example)
     add_backbone_flags(parser)
     add = parser.add_argument
     add(
@@ -57,7 +53,7 @@ def comparison_parser(
     )
     add("--ways", action=_OldName, dest="extractors", type=_names, help=argparse.SUPPRESS)
     if size:
-        add("--size", type=positive, default=224, metavar="PIXELS",
+        add_image_size(parser, type=positive, default=224, metavar="PIXELS",
             help="side of the network's square input (default 224)")  # fmt: skip
     add("--limit", type=positive, metavar="N", help="only so many of the data set's items")
     add("--out", metavar=out[0], help=out[1])

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vit_jax_xfer.command_parser import add_image_size, command_parser
 from vit_jax_xfer.data.sources import Source, open_source
 from vit_jax_xfer.data.transforms import parse
 from vit_jax_xfer.flag_errors import naming_flag, positive, run_command
@@ -132,12 +133,10 @@ def _write(options: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    module = "vit_jax_xfer.suites.corrupt"
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {module}",
-        description=__doc__.split("\n\n", 1)[1],
-        epilog=f"Example: python -m {module} --data folder:birds --out shift/corrupted",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_parser(
+        "vit_jax_xfer.suites.corrupt",
+        __doc__,
+        "--data folder:birds --out shift/corrupted",
     )
     add = parser.add_argument
     add("--data", required=True, metavar="SOURCE",
@@ -145,7 +144,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--split", default="test", metavar="SPLIT", help="as test or test[:500] (default test)")
     add("--per-class", type=positive, default=0, metavar="N",
         help="so many images of each class, drawn by --seed (default all)")  # fmt: skip
-    add("--size", type=positive, default=0, metavar="PIXELS",
+    add_image_size(parser, type=positive, default=0, metavar="PIXELS",
         help="resize and crop images to this square first, as photographs of many sizes should be: "
         "noise on large ones is lost when they are shrunk (default: as they are)")  # fmt: skip
     add("--out", required=True, metavar="FOLDER", help="must not exist")

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from vit_jax_xfer.command_parser import command_parser
 from vit_jax_xfer.features.command import out_path, write_out
 from vit_jax_xfer.flag_errors import naming_flag, positive, run_command
 from vit_jax_xfer.terminal import show
@@ -142,12 +143,10 @@ def _suites(text: str) -> tuple[str, ...]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    module = "vit_jax_xfer.evaluate.classification"
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {module}",
-        description=__doc__.split("\n\n", 1)[1],
-        epilog=f"Example: python -m {module} runs/distill/model --suites imagenet,v2 --data /data",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_parser(
+        "vit_jax_xfer.evaluate.classification",
+        __doc__,
+        "runs/distill/model --suites imagenet,v2 --data /data",
     )
     add = parser.add_argument
     add("models", nargs="+", metavar="MODEL",

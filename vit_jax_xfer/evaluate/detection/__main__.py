@@ -2,8 +2,9 @@
 
 COCO's twelve figures of boxes, and of masks where detector and data have them, by pycocotools
 (pip install "vit_jax_xfer[coco]"), and VOC's AP at an overlap of 0.5. MODEL is a run's model
-folder, or one of its checkpoints. Photographs are resized to fit into --size and padded. Classes
-are matched by name. Images that can't be read are named, in no figure, and make the exit code 1.
+folder, or one of its checkpoints. Photographs are resized to fit into --image-size and padded.
+Classes are matched by name. Images that can't be read are named, in no figure, and make the exit
+code 1.
 
 The data:
   coco:ROOT                    annotations/instances_val2017.json and val2017, by --split
@@ -19,6 +20,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from vit_jax_xfer.command_parser import add_image_size, command_parser
 from vit_jax_xfer.flag_errors import naming_flag, positive, run_on_files
 from vit_jax_xfer.terminal import show
 
@@ -149,19 +151,17 @@ def _per_cent(value: float) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m vit_jax_xfer.evaluate.detection",
-        description=__doc__.split("\n\n", 1)[1],
-        epilog="Example: python -m vit_jax_xfer.evaluate.detection runs/vitdet/model --data "
-        "coco:/data/coco --out ap.json",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_parser(
+        "vit_jax_xfer.evaluate.detection",
+        __doc__,
+        "runs/vitdet/model --data coco:/data/coco --out ap.json",
     )
     add = parser.add_argument
     add("model", metavar="MODEL", help="see above")
     add("--data", required=True, metavar="LAYOUT:PATH", help="see above")
     add("--split", default="validation", metavar="NAME",
         help="of layouts that have several (default validation); of one list all")  # fmt: skip
-    add("--size", type=positive, metavar="PIXELS",
+    add_image_size(parser, type=positive, metavar="PIXELS",
         help="side of the square input (default: the network's own)")  # fmt: skip
     add("--batch-size", type=positive, default=8, metavar="N", help="images at once (default 8)")
     add("--limit", type=positive, metavar="N", help="only so many images, the first")

@@ -3,7 +3,7 @@
 Nothing is trained: an image of one split is taken for the class that its nearest neighbours in the
 other split vote for, by the cosine of a frozen network's features, each vote weighted by
 exp(cosine / temperature), as DINO does it. Prints the share of images that are right for each k.
-Images are prepared as the model's publisher does it, at --size.
+Images are prepared as the model's publisher does it, at --image-size.
 
 SOURCE is what config.data.source takes: digits, folder:PATH, npz:FILE, tfds:NAME.
 """
@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vit_jax_xfer.command_parser import add_image_size, command_parser
 from vit_jax_xfer.features.command import numbers, out_path, write_out
 from vit_jax_xfer.flag_errors import naming_flag, positive, run_command
 from vit_jax_xfer.terminal import show
@@ -84,12 +85,10 @@ def _write(
 
 
 def _parser() -> argparse.ArgumentParser:
-    module = "vit_jax_xfer.evaluate.knn"
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {module}",
-        description=__doc__.split("\n\n", 1)[1],
-        epilog=f"Example: python -m {module} --model hf:facebook/dinov2-small --data folder:birds",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_parser(
+        "vit_jax_xfer.evaluate.knn",
+        __doc__,
+        "--model hf:facebook/dinov2-small --data folder:birds",
     )
     add = parser.add_argument
     add("--model", required=True, metavar="PATH",
@@ -106,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
         help="of the votes' weights (default 0.07)")  # fmt: skip
     add("--feature", choices=("cls", "avg", "pooled"), default="cls",
         help="the class token (default), the mean of patches, or what a head sees")  # fmt: skip
-    add("--size", type=positive, metavar="PIXELS",
+    add_image_size(parser, type=positive, metavar="PIXELS",
         help="side of the network's square input (default: the model's own)")  # fmt: skip
     add("--out", metavar="FILE.json", help="write the table there too")
     add("--overwrite", action="store_true", help="replace a file that exists")

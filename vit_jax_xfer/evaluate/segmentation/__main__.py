@@ -4,7 +4,8 @@ For each feature extractor a linear classifier of cells is trained on frozen fea
 other images: mean IoU over the classes that occur, and the share of pixels that are right.
 Features are standardised by the training images' mean and deviation; logits are interpolated to
 the labels' size; Adam with a cosine schedule, 16 images a step, the same ones for every extractor.
-Images and masks are squashed to --size. Classes that no training image has count with an IoU of 0.
+Images and masks are squashed to --image-size. Classes that no training image has count with an IoU
+of 0.
 
 The data:
   voc:PATH              SegmentationClass; ImageSets/Segmentation/train.txt trains, val is scored

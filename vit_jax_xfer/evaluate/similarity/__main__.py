@@ -3,7 +3,7 @@
 For each image a sheet, DIR/NAME.png, with a column for each feature extractor. Above, how much each
 cell resembles the one in the middle, or at --point: the cosine, from its least (dark) to its
 greatest. Below, the first three principal components of features as colours, which mean the same
-in all columns. Images are squashed to --size for the network.
+in all columns. Images are squashed to --image-size for the network.
 
 IMAGE are files and folders. Files that can't be read are left out, named, and make the exit code 1.
 """

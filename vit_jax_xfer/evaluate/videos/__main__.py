@@ -52,8 +52,8 @@ def _parser() -> argparse.ArgumentParser:
         "vit_jax_xfer.evaluate.videos",
         "Video object segmentation by label propagation: the first frame's mask is carried along\n"
         "by similarity of features, and scored as the DAVIS challenge does (J&F, J, F, in\n"
-        "percent). Frames are squashed to --size; 'input ×2' gets them twice as large.",
-        "--data davis2017:DAVIS --model runs/dino/model --lift runs/lift/model --size 224",
+        "percent). Frames are squashed to --image-size; 'input ×2' gets them twice as large.",
+        "--data davis2017:DAVIS --model runs/dino/model --lift runs/lift/model --image-size 224",
     )
     add = parser.add_argument
     add(

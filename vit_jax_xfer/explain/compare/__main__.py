@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from vit_jax_xfer.command_parser import add_image_size, command_parser
 from vit_jax_xfer.features.command import out_path, write_out
 from vit_jax_xfer.flag_errors import naming_flag, positive, run_command
 from vit_jax_xfer.terminal import show
@@ -260,13 +261,11 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    module = "vit_jax_xfer.explain.compare"
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {module}",
-        description=__doc__.split("\n\n", 1)[1],
-        epilog=f"Example: python -m {module} --model runs/probe/model --data folder:flowers "
+    parser = command_parser(
+        "vit_jax_xfer.explain.compare",
+        __doc__,
+        "--model runs/probe/model --data folder:flowers "
         "--methods rollout,gradcam,generic_attention --out compared",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("--model", required=True, metavar="PATH",
@@ -292,7 +291,7 @@ def _parser() -> argparse.ArgumentParser:
         help="of cells, of SaCo (default 10)")  # fmt: skip
     add("--patches", action="store_true",
         help="change whole cells of a map, not pixels of the map enlarged")  # fmt: skip
-    add("--size", type=positive, metavar="PIXELS",
+    add_image_size(parser, type=positive, metavar="PIXELS",
         help="side of the network's square input (default: the model's own)")  # fmt: skip
     add("--whole", action="store_true",
         help="squash all of an image to the size, in place of the model's crop")  # fmt: skip
