@@ -1,6 +1,7 @@
 # make quickstart   the whole idea in a few minutes, from nothing but Python
 # make test         lint and the quick tier of tests (docs/testing.md)
 # make test-all     lint and every test, before a release
+# make docs       the documentation as a site, in build/site
 # make faults       a small job hurt 300 times (docs/reliability.md); half an hour
 # Both make .venv at the first call and use it again at the next. PYTHON=python3.12 chooses another.
 
@@ -17,7 +18,7 @@ export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 
-.PHONY: quickstart test test-all faults lint clean
+.PHONY: quickstart test test-all faults docs lint clean
 
 quickstart: $(VENV)/installed
 	$(RUN) -m vit_jax_xfer.quickstart $(ARGS)
@@ -30,6 +31,9 @@ test-all:
 
 faults: $(VENV)/installed-test
 	$(RUN) -m tests.faults $(ARGS)
+
+docs: $(VENV)/installed-docs
+	$(RUN) -m mkdocs build --strict
 
 lint: $(VENV)/installed-test
 	$(RUN) -m ruff check .
@@ -45,6 +49,10 @@ $(VENV)/installed: $(VENV)/bin/python setup.cfg
 
 $(VENV)/installed-test: $(VENV)/installed
 	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	touch $@
+
+$(VENV)/installed-docs: $(VENV)/installed
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	touch $@
 
 clean:

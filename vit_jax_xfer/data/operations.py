@@ -74,6 +74,11 @@ def name_of(op: Op) -> str:
     return next((name for name, kind in _OPS.items() if kind is type(op)), type(op).__name__)
 
 
+def find(name: str) -> type:
+    """The class of an operation. KeyError where there is none."""
+    return _OPS[name]
+
+
 def names() -> list[str]:
     """All operations' names, sorted."""
     return sorted(_OPS)
