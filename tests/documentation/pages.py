@@ -11,8 +11,9 @@ from vit_jax_xfer.front_door import COMMANDS
 
 ROOT = pathlib.Path(__file__).parents[2]
 
-# A block below this comment is run as it stands (test_marked_blocks.py). Arguments in it are added
-# to each of the block's trainings, so that they take seconds: <!-- runs: --config.steps=2 -->
+# A block below this comment is run as it stands (test_marked_blocks.py). What follows a command's
+# name in it is added to that command, so that it takes seconds, with semicolons between:
+# <!-- runs: train --config.steps=2; compare --seeds=1 -->
 _MARK = re.compile(r"<!-- runs(?::\s*(?P<more>.*?))? -->\s*$")
 _FENCE = re.compile(r"^( *)```([\w-]*)\n(.*?)^\1```", re.M | re.S)
 _HEADING = re.compile(r"^#{1,6} +(.*?) *#*$", re.M)
@@ -29,7 +30,7 @@ class Block(NamedTuple):
     language: str
     text: str
     runs: bool  # whether it is marked so
-    more: str  # arguments that its mark adds to trainings
+    more: dict[str, str]  # {a command of the front door: arguments that its mark adds}
 
     @property
     def name(self) -> str:
@@ -83,7 +84,8 @@ def blocks(page: pathlib.Path) -> list[Block]:
         before = text[: match.start()]
         mark = _MARK.search(before.rstrip())
         body = re.sub(rf"^{match[1]}", "", match[3], flags=re.M)
-        more = (mark["more"] or "") if mark else ""
+        added = ((mark["more"] or "") if mark else "").split(";")
+        more = dict(one.strip().split(" ", 1) for one in added if one.strip())
         line = before.count("\n") + 1
         found.append(Block(page, line, match[2], body, mark is not None, more))
     return found

@@ -17,6 +17,8 @@ TINY = {
     "TEACHER_STEPS": 6,
     "STUDENT_STEPS": 4,
     "LABELS": 2,
+    "REAL_TEACHER": "real",
+    "PHOTOGRAPH": "photograph.jpg",
     "FIELDS": {
         "model.width": 32,
         "model.depth": 2,
@@ -36,7 +38,8 @@ for cells in json.load(sys.stdin):
         exec(compile(cell, f"<cell {number}>", "exec"), space)
     shapes = {name: list(look.attention.shape) for name, look in space["looks"].items()}
     axes = len(space["figure"].axes)
-    told.append({"shapes": shapes, "figures": space["figures"], "axes": axes})
+    heads = None if space["heads"] is None else list(space["heads"].shape)
+    told.append({"shapes": shapes, "figures": space["figures"], "axes": axes, "heads": heads})
     print("=== end", flush=True)
 pathlib.Path("told.json").write_text(json.dumps(told))
 """
@@ -84,6 +87,25 @@ def execute(folder, *programs: list[str]) -> list[dict]:
     ]
 
 
+def put_real_teacher(folder) -> None:
+    """Stands in for published weights and a photograph: real/ and photograph.jpg."""
+    import jax
+    import numpy as np
+    from PIL import Image
+
+    import vit_jax_xfer as vjx
+
+    model = vjx.create_model(
+        "vit_micro_patch8",
+        **{"image_size": 32, "width": 16, "depth": 1, "num_heads": 2, "num_classes": 0},
+        preprocessing=vjx.Preprocessing(),
+    )
+    variables = model.init(jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32))
+    vjx.save(folder / "real", model, variables)
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(folder / "photograph.jpg")
+
+
 def test_it_is_stored_without_what_it_printed():
     book = notebook()
     assert (book["nbformat"], book["nbformat_minor"]) == (4, 5)
@@ -98,9 +120,10 @@ def test_it_is_stored_without_what_it_printed():
 
 def test_from_top_to_bottom_then_with_its_teacher_given(tmp_path):
     pytest.importorskip("matplotlib", reason="the notebook draws: pip install '.[plots]'")
-    # The second time with the teacher that the first has made.
-    given = sources(**TINY, TEACHER="runs/notebook/teacher/model")
-    made, again = execute(tmp_path, sources(**TINY), given)
+    put_real_teacher(tmp_path)
+    # The second time with the teacher that the first has made, and without the real one.
+    given = {**TINY, "REAL_TEACHER": "nowhere", "TEACHER": "runs/notebook/teacher/model"}
+    made, again = execute(tmp_path, sources(**TINY), sources(**given))
     # (layers, images, heads, tokens, tokens): 4 × 4 patches and the class token
     names = ("teacher", "distilled student", "student alone")
     assert made["shapes"] == dict.fromkeys(names, [2, 6, 2, 17, 17])
@@ -109,6 +132,10 @@ def test_from_top_to_bottom_then_with_its_teacher_given(tmp_path):
     for figures in made["figures"].values():
         assert 0 <= figures["top-1 %"] <= 100 and 0 < figures["distance"] < 1
     assert "--- teacher: " in made["out"] and "--- teacher" not in again["out"]
+    # The photograph, by each head of the real teacher; where there is none that is said.
+    assert made["heads"] == [2, 4, 4] and again["heads"] is None
+    assert "could not be fetched here" in again["out"] and "nowhere" in again["out"]
+    assert (tmp_path / "runs/notebook/photograph.png").stat().st_size > 5_000
     # Runs that are there are not run again.
     assert "--- distilled: finished already" in again["out"]
     assert again["figures"] == made["figures"]
@@ -130,22 +157,37 @@ def test_the_larger_network_it_suggests_is_one():
     create_model(config.model.name, width=384, depth=config.model.depth)
 
 
-def test_it_installs_the_project_where_it_is_not_there(tmp_path):
-    """The cell alone, in a Python without the project, with a git and a pip that note the call."""
+@pytest.mark.parametrize("given", [None, "/a/checkout[plots,hf]"])
+def test_it_installs_the_package_and_moves_no_jax(given, tmp_path):
+    """The cell alone, in a Python without the project, with a pip that notes the call."""
     services = make_services(tmp_path)
-    services.add("git", "pathlib.Path(call[-1]).mkdir()")
     services.add("python")
-    (cell,) = (source for source in sources() if "clone" in source)
-    fake = f"import sys; sys.executable = {str(services.folder / 'python')!r}; JAX = 'jax[tpu]'\n"
-    services.environment.pop("VIT_JAX_XFER", None)
-    # -S: without site-packages, and so without the project
-    command = [sys.executable, "-S", "-P", "-c", fake + cell + "\nprint(sys.path[0])"]
-    ended = subprocess.run(
-        command, env=services.environment, cwd=tmp_path, capture_output=True, text=True, check=True
+    parameters = next(source for source in sources() if source.startswith("# Where everything"))
+    (cell,) = (source for source in sources() if "pip" in source and "subprocess" in source)
+    for name, number in (("jax", "0.10.2"), ("jax_cuda13_plugin", "0.10.2"), ("other", "1.0")):
+        metadata = tmp_path / f"{name}-{number}.dist-info" / "METADATA"
+        metadata.parent.mkdir()
+        metadata.write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {number}\n")
+    fake = (
+        f"import sys; sys.executable = {str(services.folder / 'python')!r}; sys.path.append('.')\n"
     )
-    folder = str(tmp_path / "vit_jax_xfer_checkout")
-    clone, install = services.calls()
-    assert clone[:4] == ["git", "clone", "--quiet", "--depth=1"] and clone[-1] == folder
+    for name in ("VIT_JAX_XFER", "PYTHONPATH"):
+        services.environment.pop(name, None)
+    if given:
+        services.environment["VIT_JAX_XFER"] = given
+    # -S: without site-packages, and so without the project
+    command = [sys.executable, "-S", "-P", "-c", fake + parameters + "\n" + cell]
+    subprocess.run(command, env=services.environment, cwd=tmp_path, check=True)
+    (install,) = services.calls()
     assert install[1:4] == ["-m", "pip", "install"]
-    assert install[-3:] == ["--editable", f"{folder}[plots]", "jax[tpu]"]
-    assert ended.stdout == folder + "\n"
+    assert install[-3:-1] == ["--constraint", "kept.txt"]
+    assert install[-1] == (given or "vit_jax_xfer[plots,hf]==0.1.0")
+    kept = (tmp_path / "kept.txt").read_text().split()
+    assert kept == ["jax==0.10.2", "jax_cuda13_plugin==0.10.2"]
+
+
+def test_the_released_version_is_this_one():
+    import vit_jax_xfer as vjx
+
+    (parameters,) = (source for source in sources() if source.startswith("# Where everything"))
+    assert f'PACKAGE = "vit_jax_xfer[plots,hf]=={vjx.__version__}"' in parameters
