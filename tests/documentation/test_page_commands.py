@@ -281,3 +281,16 @@ def _check_call(node: ast.Call, place: str) -> None:
         return
     given = {keyword.arg for keyword in node.keywords if keyword.arg}
     assert given <= {one.name for one in takes}, f"{place}: {ast.unparse(node)}"
+
+
+def test_messages_of_troubleshooting_are_the_commands():
+    """What a symptom quotes stands in the code; "…" is what differs from case to case."""
+    page = (ROOT / "docs/troubleshooting.md").read_text()
+    symptoms = re.findall(r"^\| (.*?) \|", page, re.M)
+    quoted = [code for symptom in symptoms for code in re.findall(r"`([^`]*[ .][^`]*)`", symptom)]
+    parts = [part.strip() for code in quoted for part in code.split("…")]
+    text = "".join(file.read_text() for file in (ROOT / _PACKAGE).rglob("*.py"))
+    text = re.sub(r'"\n\s*f?"', "", text)  # a message goes on in the next line
+    own = [part for part in parts if part and not part.startswith("No module named")]
+    assert len(own) >= 8
+    assert [part for part in own if part not in text] == []
