@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from vit_jax_xfer.evaluate.photograph_flags import photograph_parser
-from vit_jax_xfer.flag_errors import naming_flag, run_on_files
+from vit_jax_xfer.flag_errors import naming_flag, run_on_files, share
 from vit_jax_xfer.terminal import show
 
 _JSON = "detections.json"
@@ -85,21 +85,11 @@ def _said(file: str, found: Any, names: Sequence[str], threshold: float) -> str:
     return f"{file}: {', '.join(texts) + more if texts else 'nothing'}"
 
 
-def _share(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number from 0 to 1")
-    return value
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = photograph_parser(
         "detect", __doc__, "photos --model runs/vitdet/model --out detected", "detected"
     )
-    parser.add_argument("--threshold", type=_share, default=0.5, metavar="SCORE",
+    parser.add_argument("--threshold", type=share, default=0.5, metavar="SCORE",
         help="the least score of what is drawn (default 0.5)")  # fmt: skip
     return parser
 

@@ -52,6 +52,7 @@ def predict(
     import jax.numpy as jnp
 
     from vit_jax_xfer.data.prepare import preprocess
+    from vit_jax_xfer.data.sources.photograph import read_photograph
     from vit_jax_xfer.suites.imagenet_labels import class_names_of
 
     names = class_names_of(model)
@@ -69,7 +70,7 @@ def predict(
         prepared: list[tuple[str, np.ndarray]] = []
         for file in files[start : start + batch_size]:
             try:
-                prepared.append((str(file), preprocess(model, file)[0]))
+                prepared.append((str(file), preprocess(model, read_photograph(Path(file)))[0]))
             except (ValueError, OSError) as error:
                 if broken is None:
                     raise
@@ -79,6 +80,9 @@ def predict(
             images = np.zeros((batch_size, *prepared[0][1].shape), np.float32)
             images[: len(prepared)] = [image for _, image in prepared]
             shares = np.asarray(probabilities(variables, images))
+            for (name, _), row in zip(prepared, shares, strict=False):
+                if not np.isfinite(row).all():
+                    raise ValueError(f"{name}: logits: NaN or infinite; are the weights broken?")
             found += [_likeliest(*one, names, top) for one in zip(prepared, shares, strict=False)]
         report(min(start + batch_size, len(files)))
     return found

@@ -18,6 +18,7 @@ def require_equal(name: str, value: object, expected: object, of: str) -> None:
 
 def require_finite(name: str, array: jax.Array) -> None:
     """ValueError where a value is NaN or infinite; nothing is asked of traced arrays."""
+    array = jnp.asarray(array)
     if isinstance(array, jax.core.Tracer) or not jnp.issubdtype(array.dtype, jnp.inexact):
         return
     bad = array.size - int(_count_finite(array))

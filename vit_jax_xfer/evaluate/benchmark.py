@@ -26,6 +26,7 @@ class Benchmark(Protocol):
 
     name: str  # before its figures in a training run's metrics, as "willow"
     size: int  # pixels of the square input, before a FeatureExtractor enlarges it
+    photographs: int  # how many go through each FeatureExtractor
 
     def __call__(self, extractor: FeatureExtractor, report: Report | None = None) -> Result:
         """Runs the whole data set through an extractor."""

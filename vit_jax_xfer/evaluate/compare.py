@@ -9,6 +9,7 @@ from typing import Any
 from vit_jax_xfer.evaluate.benchmark import Benchmark
 from vit_jax_xfer.explain.progress import Progress
 from vit_jax_xfer.features.command import out_path
+from vit_jax_xfer.features.cost_estimate import say_cost
 from vit_jax_xfer.features.feature_extractor import FeatureExtractor
 from vit_jax_xfer.features.table import TableRow, markdown, row_of, write_json
 from vit_jax_xfer.terminal import show
@@ -33,6 +34,8 @@ def compare(
     """
     path = out_path(options)
     check_input_size(extractors, benchmark.size)
+    photographs = getattr(benchmark, "photographs", 0)
+    say_cost((x.name, photographs, x.multiply_adds(benchmark.size)) for x in extractors)
     chosen = {name: value for name, value in vars(options).items() if name not in _NOT_WRITTEN}
     rows: list[TableRow] = []
     for number, extractor in enumerate(extractors, start=1):

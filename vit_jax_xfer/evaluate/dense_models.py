@@ -2,12 +2,13 @@
 
 import dataclasses
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vit_jax_xfer.data.objects import NO_OBJECTS
-from vit_jax_xfer.data.sources.decode import decode_image
+from vit_jax_xfer.data.sources.photograph import read_photograph
 from vit_jax_xfer.data.target_arrays import BOXES, TargetForm
 from vit_jax_xfer.data.transforms import Pipeline, parse
 from vit_jax_xfer.evaluate.classification.open_classifier import copying_run
@@ -52,7 +53,7 @@ class PreparedPhotograph:
 
 def prepare_photograph(file: str | os.PathLike[str], pipeline: str) -> PreparedPhotograph:
     """Reads and prepares a photograph. BrokenImage or OSError where it can't be read."""
-    photo = decode_image(os.fspath(file), os.fspath(file))
+    photo = read_photograph(Path(file))
     parsed: Pipeline = parse(pipeline, TargetForm(BOXES, max_boxes=1, whole=True)).in_bytes()
     found = parsed({"image": photo, "objects": NO_OBJECTS}, np.random.default_rng(0))
     rows = {name: found[name] for name in ("image", "content", "original")}

@@ -53,7 +53,9 @@ def _scale(data: str, size: int, limit: int | None) -> Benchmark:
 def _segmentation(data: str, size: int, limit: int | None) -> Benchmark:
     from vit_jax_xfer.evaluate.segmentation.segmentation_benchmark import open_segmentation
 
-    return open_segmentation(data, size, limit)
+    benchmark = open_segmentation(data, size, limit)
+    benchmark.check_classes()
+    return benchmark
 
 
 OPENERS: dict[str, Opener] = {

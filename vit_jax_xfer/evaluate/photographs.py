@@ -6,10 +6,21 @@ from pathlib import Path
 import numpy as np
 
 from vit_jax_xfer.data.images import resize
-from vit_jax_xfer.data.sources.decode import decode_image
+from vit_jax_xfer.data.sources.photograph import read_photograph
+from vit_jax_xfer.evaluate.array_checks import require_finite
 from vit_jax_xfer.features.feature_extractor import FeatureExtractor
+from vit_jax_xfer.models.cell_places import CellPlaces, places_or_even
 
 _PIXELS = 8 * 224**2  # of one batch
+
+
+def places_of(extractor: FeatureExtractor, grid: tuple[int, int], side: int) -> CellPlaces:
+    """Where the cells (h, w) of an extractor's features lie on photographs of side × side pixels.
+
+    Of one that doesn't say, they share it evenly.
+    """
+    told = getattr(extractor, "places", None)
+    return places_or_even(told((side, side)) if told else None, grid)
 
 
 def squashed(photo: np.ndarray, side: int) -> np.ndarray:
@@ -21,7 +32,7 @@ def squashed(photo: np.ndarray, side: int) -> np.ndarray:
 
 def read_squashed(file: Path, side: int) -> np.ndarray:
     """The same of an image file. ValueError naming it where it can't be read."""
-    return squashed(decode_image(file, str(file)), side)
+    return squashed(read_photograph(file), side)
 
 
 def batches(items: Sequence, side: int) -> Iterator[Sequence]:
@@ -36,11 +47,20 @@ def batch_size(side: int) -> int:
     return max(1, _PIXELS // side**2)
 
 
-def features_of(extractor: FeatureExtractor, photos: Sequence[np.ndarray]) -> np.ndarray:
+def features_of(
+    extractor: FeatureExtractor,
+    photos: Sequence[np.ndarray],
+    files: Sequence[Path] = (),
+    batch: int | None = None,
+) -> np.ndarray:
     """Features (N, h, w, C) float32 of photographs uint8 (side, side, 3), N up to `batch_size`.
 
-    A short batch is filled up, so that one compilation serves.
+    A short batch is filled up, so that one compilation serves. files: the photographs' own, one of
+    which a ValueError names where its features are NaN or infinite. batch: in place of that size.
     """
-    missing = batch_size(len(photos[0])) - len(photos)
+    missing = (batch or batch_size(len(photos[0]))) - len(photos)
     filled = np.stack([*photos, *[np.zeros_like(photos[0])] * missing])
-    return np.asarray(extractor(filled))[: len(photos)]
+    found = np.asarray(extractor(filled))[: len(photos)]
+    for file, features in zip(files, found, strict=False):
+        require_finite(f"{file}: features", features)
+    return found

@@ -11,7 +11,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from vit_jax_xfer.features.command import comparison_parser, extractors_from, numbers, out_path
+from vit_jax_xfer.features.command import (
+    comparison_parser,
+    extractors_from,
+    numbers,
+    out_path,
+    own_side,
+)
 from vit_jax_xfer.flag_errors import naming_flag, run_command
 
 
@@ -25,15 +31,17 @@ def _study(options: argparse.Namespace) -> None:
     # Imported late, so that --help answers at once.
     from vit_jax_xfer.data.sources.integrity import check_files
     from vit_jax_xfer.evaluate.compare import check_input_size, compare
-    from vit_jax_xfer.evaluate.similarity.scale_study import ScaleStudy
+    from vit_jax_xfer.evaluate.similarity.scale_study import ScaleStudy, study_sizes
     from vit_jax_xfer.explain.image_files import find_images
 
     out_path(options)
     files = find_images(options.images, Path(options.out or ".no-file"))[: options.limit]
     check_files([str(file) for file in files], "IMAGES")
+    extractors = extractors_from(options)
+    if options.sizes is None:
+        options.sizes = study_sizes(own_side(extractors), extractors[0].backbone.patch_size)
     with naming_flag("--sizes", options):
         study = ScaleStudy(files, options.sizes, options.pairwise)
-    extractors = extractors_from(options)
     for size in study.sizes:
         check_input_size(extractors, size, "--sizes")
     # Its seconds would be a mean over the sizes.
@@ -49,8 +57,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("images", nargs="+", metavar="IMAGES", help="files and folders")
-    add("--sizes", type=numbers, default=(112, 224, 448), metavar="N,…",
-        help="pixels of the square inputs (default 112,224,448)")  # fmt: skip
+    add("--sizes", type=numbers, metavar="N,…",
+        help="pixels of the square inputs (default: half, one and two times its own)")  # fmt: skip
     add("--pairwise", action="store_true", help="compare each size with each")
     return parser
 

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vit_jax_xfer.explain.cells import Axis, Cells, even_cells, stage_cells
+from vit_jax_xfer.explain.cells import Axis, Cells, stage_cells
 from vit_jax_xfer.explain.kept_tokens import check_model
+from vit_jax_xfer.explain.network_view import map_cells
 from vit_jax_xfer.explain.overlay import Box
 from vit_jax_xfer.models.extract import encoder_of, extract, resolve_layers
 
@@ -107,7 +108,7 @@ class AttentionViews:
     def cells(self, image_size: tuple[int, int]) -> list[Cells]:
         """Where the patches of each chosen block lie on an image of (height, width)."""
         if not self._filters:
-            even = even_cells(self.model.grid_in((*image_size, 3)), image_size)
+            even = map_cells(self.model, self.model.grid_in((*image_size, 3)), image_size)
             return [even for _ in self.layers]
         stages = stage_cells(self.model, image_size)
         return [stages[self._blocks[layer][1]] for layer in self.layers]

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from vit_jax_xfer.models.cell_places import CellAxis, CellPlaces, even_places
+
 STEM_KERNEL = 5  # without padding
 DEPTHWISE_KERNEL = 3  # with padding 1, the only other convolution that is wider than a pixel
 
@@ -68,7 +70,12 @@ def pixels(number: int) -> Axis:
 
 def even_cells(grid: tuple[int, int], image_size: tuple[int, int]) -> Cells:
     """Cells (h, w) that share an image of (height, width) evenly, as patches do; stage 0."""
-    rows, columns = (_even(*sides) for sides in zip(grid, image_size, strict=True))
+    return placed_cells(even_places(grid), image_size)
+
+
+def placed_cells(places: CellPlaces, image_size: tuple[int, int]) -> Cells:
+    """Cells of patches that may overlap, on an image of (height, width); stage 0."""
+    rows, columns = (_placed(*sides) for sides in zip(places, image_size, strict=True))
     return Cells(0, (image_size[0], image_size[1]), rows, columns)
 
 
@@ -98,10 +105,11 @@ def pool(axis: Axis, number: int) -> Axis:
     return Axis(centres, edges, np.stack([axis.seen[start, 0], axis.seen[stop - 1, 1]], axis=1))
 
 
-def _even(number: int, side: int) -> Axis:
-    edges = np.linspace(0, side, number + 1)
+def _placed(cells: CellAxis, side: int) -> Axis:
+    edges = cells.edges(side)
     seen = np.stack([np.floor(edges[:-1]), np.ceil(edges[1:])], axis=1).astype(np.int64)
-    return Axis((edges[:-1] + edges[1:]) / 2, edges, seen)
+    middles = (np.arange(cells.number) + cells.first) * (side / cells.span)
+    return Axis(middles, edges, seen)
 
 
 def stage_axes(model: Any, axis: Axis) -> list[Axis]:

@@ -4,14 +4,15 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from vit_jax_xfer.data.sources.folder import EXTENSIONS
+from vit_jax_xfer.data.sources.decode import readable_suffixes
 
 
 def find_images(sources: Sequence[str | os.PathLike[str]], out: Path) -> list[Path]:
     """The files named, and the images in the folders named and below, each once.
 
-    Those of a folder are sorted. Names that begin with a dot are left out, and so is `out`, where
-    it lies in a folder. ValueError where there are none, and where `out` is itself such a folder.
+    Those of a folder are sorted, of all suffixes that can be read. Names that begin with a dot are
+    left out, and so is `out`, where it lies in a folder. ValueError where there are none, and where
+    `out` is itself such a folder.
     """
     found: dict[Path, Path] = {}
     for source in map(Path, sources):
@@ -19,7 +20,8 @@ def find_images(sources: Sequence[str | os.PathLike[str]], out: Path) -> list[Pa
             raise ValueError(f"{source}: no such file or folder")
         files = _images_below(source, out) if source.is_dir() else [source]
         if not files:
-            raise ValueError(f"{source}: holds no image files ({', '.join(EXTENSIONS)})")
+            known = ", ".join(readable_suffixes())
+            raise ValueError(f"{source}: holds no image files ({known})")
         for file in files:
             found.setdefault(file.resolve(), file)
     return list(found.values())
@@ -31,7 +33,7 @@ def _images_below(folder: Path, out: Path) -> list[Path]:
     return sorted(
         file
         for file in folder.rglob("*")
-        if file.suffix.lower() in EXTENSIONS
+        if file.suffix.lower() in readable_suffixes()
         and not any(part.startswith(".") for part in file.relative_to(folder).parts)
         and out.resolve() not in file.resolve().parents
         and file.is_file()

@@ -5,8 +5,9 @@ from typing import Any
 
 from vit_jax_xfer.data.geometry import CenterCrop
 from vit_jax_xfer.data.transforms import parse
-from vit_jax_xfer.explain.cells import Cells, even_cells, pixels, stage_axes
+from vit_jax_xfer.explain.cells import Cells, even_cells, pixels, placed_cells, stage_axes
 from vit_jax_xfer.explain.overlay import Box
+from vit_jax_xfer.models.cell_places import patch_places
 from vit_jax_xfer.models.preprocessing import INCEPTION, Preprocessing
 
 
@@ -45,11 +46,16 @@ def seen_box(preprocessing: Preprocessing, photo: tuple[int, int]) -> Box:
 def map_cells(model: Any, shape: tuple[int, int], image_size: tuple[int, int]) -> Cells:
     """Where the cells of a map of `shape` lie on an image of (height, width) that a network sees.
 
-    Of a FilterViT those of the first of its maps that has this shape; else even ones, as patches.
+    Of a FilterViT those of the first of its maps that has this shape; of a map of patches theirs,
+    which may overlap; else even ones.
     """
     if "filter" in model.collections:
         sides = (stage_axes(model, pixels(number)) for number in image_size)
         for stage, (rows, columns) in enumerate(zip(*sides, strict=True)):
             if (len(rows), len(columns)) == shape:
                 return Cells(stage, image_size, rows, columns)
+    if getattr(model, "patch_stride", None):
+        places = patch_places(image_size, model.patch_size, model.patch_stride)
+        if places.grid == tuple(shape):
+            return placed_cells(places, image_size)
     return even_cells(shape, image_size)

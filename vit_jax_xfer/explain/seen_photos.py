@@ -120,11 +120,11 @@ def readable(
 ) -> Iterator[tuple[pathlib.Path, Seen]]:
     """Path and `Seen` of each image that can be read; the errors of the others go to `broken`."""
     from vit_jax_xfer.data.prepare import preprocess
-    from vit_jax_xfer.data.sources.decode import decode_image
+    from vit_jax_xfer.data.sources.photograph import read_photograph
 
     for file, path in zip(files, paths, strict=True):
         try:
-            photo = decode_image(file, str(file))
+            photo = read_photograph(file)
         except ValueError as error:
             broken.append(str(error))
             continue

@@ -1,15 +1,20 @@
 """Dense features of your images: python -m vit_jax_xfer.features IMAGE… --model MODEL --out x.npz
 
 Writes one vector for each patch of each image, from any backbone that this project reads; with
---lift, of a resolution doubled --steps times. An .npz holds
+--lift, of a resolution doubled --steps times; with --pixels, interpolated to any size. An .npz has
   features    (N, h, w, C) float32, or float16 as --dtype says
   files       (N,) the images; image_size (N, 2), height and width that the network was given
-  model, facet, layer, patch_size, stride, lift, steps (0 = not lifted)
+  model, facet, layer, log_bins, patch_size, stride, lift, steps (0 = not lifted)
 Images are squashed to the network's own square, or to --image-size; --longest keeps their aspect
-ratio, with sides rounded to whole patches. --out x.npz takes all images of one size, --out DIR
-makes DIR/NAME.npz for each. --picture shows the first three principal components as colours.
+ratio, with sides rounded to whole patches. Photographs are turned as their EXIF orientation says.
+--out x.npz takes all images of one size, --out DIR makes DIR/NAME.npz for each.
 
-IMAGE are files and folders. Files that can't be read are left out, named, and make the exit code 1.
+--picture shows the first three principal components as colours; with --joint they mean the same on
+all pictures, --foreground SHARE leaves the background black, --norms adds the length of each
+feature, which shows artefact tokens.
+
+IMAGE are files and folders. Files that can't be read, and images whose features are NaN, infinite
+or too large for --dtype, are left out, named, and make the exit code 1.
 """
 
 import argparse
@@ -20,11 +25,11 @@ from typing import Any
 
 from vit_jax_xfer.command_parser import add_image_size, command_parser
 from vit_jax_xfer.features.command import add_backbone_flags, backbone_from
-from vit_jax_xfer.flag_errors import naming_flag, positive, run_on_files
+from vit_jax_xfer.flag_errors import naming_flag, positive, run_on_files, share
 from vit_jax_xfer.local_paths import local_path
 from vit_jax_xfer.terminal import show
 
-_TILE = 384  # pixels of a picture's longer side
+_LARGEST_FLOAT16 = 65504.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,13 +40,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _write_all(options: argparse.Namespace, broken: list[str]) -> None:
     # Imported late, so that --help answers at once.
-    from vit_jax_xfer.data.sources.decode import decode_image
+    from vit_jax_xfer.data.sources.photograph import read_photograph
     from vit_jax_xfer.explain.image_files import find_images, picture_names
     from vit_jax_xfer.explain.progress import Progress
-    from vit_jax_xfer.features.feature_files import Sizing, check_free
+    from vit_jax_xfer.features.cost_estimate import say_cost
+    from vit_jax_xfer.features.drawn_features import DrawnFeatures, PictureChoice
+    from vit_jax_xfer.features.feature_files import check_free
 
-    if options.steps and not options.lift:
-        raise ValueError("--steps: nothing is doubled without --lift; give one, or drop --steps")
+    _check_flags(options)
     files = find_images(options.images, local_path(options.out, "--out"))
     names = picture_names(files)
     to_one = _in_one_file(options, len(files))
@@ -50,32 +56,51 @@ def _write_all(options: argparse.Namespace, broken: list[str]) -> None:
     pictures = _pictures(options, names)
     check_free(pictures, "--picture", options.overwrite)
     extractor = _extractor(options)
-    backbone = extractor.backbone
-    size = None if options.longest else options.size or backbone.model.image_size
-    overlapping = backbone.stride not in (None, backbone.patch_size)
-    sizing = Sizing(backbone.patch_size, size, options.longest, overlapping)
+    sizing = _sizing(options, extractor)
+    size = max(sizing.sides(1, 1))
+    say_cost([(extractor.name, len(files), extractor.multiply_adds(size))], "images")
     store = _store(options, extractor, len(files), to_one)
+    choice = PictureChoice(options.joint, options.foreground, options.norms)
     done, complete = 0, False
     try:
-        with Progress(len(files)) as progress:
+        with Progress(len(files)) as progress, DrawnFeatures(choice) as drawn:
             for i, file in enumerate(files):
                 try:
-                    photo = decode_image(file, str(file))
+                    photo = read_photograph(file)
+                    given = sizing(photo)
+                    features, places = _numbers(extractor, given, options, file)
                 except ValueError as error:
                     broken.append(str(error))
                     continue
-                given = sizing(photo)
-                (features,) = _numbers(extractor, given)
                 store.add(file, names[i], features, given.shape[:2])
                 if pictures:
-                    _draw(pictures[i], photo, features, file.name)
+                    drawn.add(pictures[i], photo, features, places, file.name)
                 done += 1
                 progress.report(i + 1)
+            drawn.finish()
         complete = True
     finally:
         store.close(complete)
     if done:
         show(f"wrote the features of {done} {'image' if done == 1 else 'images'} to {options.out}")
+
+
+def _check_flags(options: argparse.Namespace) -> None:
+    """ValueError for flags that do nothing without another."""
+    if options.steps and not options.lift:
+        raise ValueError("--steps: nothing is doubled without --lift; give one, or drop --steps")
+    for flag in ("joint", "foreground", "norms"):
+        if getattr(options, flag) not in (None, False) and not options.picture:
+            raise ValueError(f"--{flag}: is about pictures; give --picture, or drop it")
+
+
+def _sizing(options: argparse.Namespace, extractor: Any) -> Any:
+    from vit_jax_xfer.features.feature_files import Sizing
+
+    backbone = extractor.backbone
+    size = None if options.longest else options.size or backbone.model.image_size
+    overlapping = backbone.step != backbone.patch_size
+    return Sizing(backbone.patch_size, size, options.longest, overlapping)
 
 
 def _extractor(options: argparse.Namespace) -> Any:
@@ -87,10 +112,30 @@ def _extractor(options: argparse.Namespace) -> Any:
         return make_extractors(backbone, variables, lifts, steps, () if lifts else ("plain",))[0]
 
 
-def _numbers(extractor: Any, photo: Any) -> Any:
+def _numbers(
+    extractor: Any, photo: Any, options: argparse.Namespace, file: Path
+) -> tuple[Any, Any]:
+    """Features (h, w, C) of a photograph, and where their cells lie. ValueError naming the file."""
     import numpy as np
 
-    return np.asarray(extractor(photo[None]))
+    from vit_jax_xfer.evaluate.array_checks import require_finite
+
+    features = np.asarray(extractor(photo[None]))[0]
+    require_finite(f"{file}: features", features)
+    places = extractor.places(photo.shape[:2])
+    if options.pixels:
+        features, places = places.resized(features, _pixels(options.pixels, photo.shape[:2]))
+    if options.dtype == "float16" and (number := int((abs(features) > _LARGEST_FLOAT16).sum())):
+        raise ValueError(
+            f"{file}: features: {number} of {features.size} values are beyond float16, whose "
+            "largest number is 65504; give --dtype float32"
+        )
+    return features, places
+
+
+def _pixels(longer: int, sides: tuple[int, int]) -> tuple[int, int]:
+    """The grid (h, w) whose longer side has so many cells, in an input's shape."""
+    return tuple(max(1, round(longer * side / max(sides))) for side in sides)
 
 
 def _in_one_file(options: argparse.Namespace, images: int) -> bool:
@@ -131,23 +176,6 @@ def _store(options: argparse.Namespace, extractor: Any, images: int, to_one: boo
     return OneFileEach(Path(options.out), options.dtype, facts)
 
 
-def _draw(path: Path, photo: Any, features: Any, name: str) -> None:
-    """The photograph and the components of its features side by side."""
-    import numpy as np
-    from PIL import Image
-
-    from vit_jax_xfer.explain.feature_pictures import pca_colours
-    from vit_jax_xfer.explain.pictures import sheet
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scale = _TILE / max(photo.shape[:2])
-    cell = tuple(max(1, round(side * scale)) for side in photo.shape[:2])
-    small = np.asarray(Image.fromarray(photo).resize(cell[::-1], Image.Resampling.LANCZOS))
-    h, w, channels = features.shape
-    columns = ["image", f"{h} x {w} features of {channels}"]
-    sheet([[small, pca_colours(features)]], columns, path, cell=cell, heading=name, font_size=15)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser(
         "vit_jax_xfer.features",
@@ -167,6 +195,9 @@ def _parser() -> argparse.ArgumentParser:
         help="side of the square that images become (default: the network's own)")  # fmt: skip
     size.add_argument("--longest", type=positive, metavar="PIXELS",
         help="keep the aspect ratio, with about so many pixels on the longer side")  # fmt: skip
+    add("--pixels", type=positive, metavar="N",
+        help="interpolate features to N cells along the longer side, as 224 for one a pixel "
+        "(default: as many as there are)")  # fmt: skip
     add("--out", required=True, metavar="x.npz or DIR", help="one file, or one for each image")
     add("--dtype", choices=("float32", "float16"), default="float32",
         help="of the features in the file (default float32)")  # fmt: skip
@@ -175,6 +206,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="x.png or DIR",
         help="draw the features too: one picture, or one for each image",
     )
+    add("--joint", action="store_true",
+        help="colours mean the same on the pictures of all images")  # fmt: skip
+    add("--foreground", type=share, metavar="SHARE",
+        help="colour only what is above SHARE of the first component's range, as 0.5; the "
+        "background is black")  # fmt: skip
+    add("--norms", action="store_true", help="draw the length of each feature too")
     add("--overwrite", action="store_true", help="replace files that exist")
     return parser
 

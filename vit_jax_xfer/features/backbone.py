@@ -25,7 +25,7 @@ class Backbone:
 
     model: VisionTransformer
     facet: str = "key"
-    layer: int = -1
+    layer: int | tuple[int, ...] = -1
     stride: int | None = None
     log_bins: bool = False
     name: str = "the backbone"
@@ -43,6 +43,11 @@ class Backbone:
         return self.model.patch_size
 
     @property
+    def step(self) -> int:
+        """Pixels from one patch to the next; less than a patch where patches overlap."""
+        return self.stride or self.model.patch_stride or self.patch_size
+
+    @property
     def width(self) -> int:
         """Channels of the features."""
         shape = (1, self.patch_size, self.patch_size, 3)
@@ -53,7 +58,22 @@ class Backbone:
     def source(self, variables: Any) -> FeatureSource:
         """What a network that is trained on these features must remember."""
         fingerprint = backbone_fingerprint(self.model, variables)
-        return FeatureSource(fingerprint, self.name, self.facet, self.layer % self.model.depth)
+        if len(self.layers) > 1:
+            raise ValueError("layer: a network is trained on the features of one, not of several")
+        return FeatureSource(fingerprint, self.name, self.facet, self.layers[0])
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The blocks whose features stand side by side, counted from 0."""
+        chosen = self.layer if isinstance(self.layer, tuple) else (self.layer,)
+        return tuple(one % self.model.depth for one in chosen)
+
+
+def mean_std_of(model: Any) -> MeanStd:
+    """Of pixels in [0, 1], as the publisher says, or ImageNet's where it doesn't."""
+    if model.preprocessing is None:
+        return IMAGENET
+    return model.preprocessing.mean, model.preprocessing.std
 
 
 def backbone_of(
@@ -69,9 +89,7 @@ def backbone_of(
         raise ValueError(
             f"{name}: a {type(model).__name__} has no descriptors; choose a vision transformer"
         )
-    if model.preprocessing is not None:
-        taken = {"mean_std": (model.preprocessing.mean, model.preprocessing.std), **taken}
-    backbone = Backbone(model, name=name, **taken)
+    backbone = Backbone(model, name=name, **{"mean_std": mean_std_of(model), **taken})
     shape = (1, model.patch_size, model.patch_size, 3)
     # Wrong names are reported before anything runs.
     jax.eval_shape(backbone, variables, jax.ShapeDtypeStruct(shape, jnp.float32))

@@ -53,8 +53,8 @@ def comparison_parser(
     )
     add("--ways", action=_OldName, dest="extractors", type=_names, help=argparse.SUPPRESS)
     if size:
-        add_image_size(parser, type=positive, default=224, metavar="PIXELS",
-            help="side of the network's square input (default 224)")  # fmt: skip
+        add_image_size(parser, type=positive, metavar="PIXELS",
+            help="side of the network's square input (default: the model's own)")  # fmt: skip
     add("--limit", type=positive, metavar="N", help="only so many of the data set's items")
     add("--out", metavar=out[0], help=out[1])
     add("--overwrite", action="store_true", help="replace a file that exists")
@@ -69,9 +69,14 @@ def add_backbone_flags(parser: argparse.ArgumentParser) -> None:
     add("--family", help="the checkpoint's family, as dinov2, if its parameter names don't show it")
     add("--num-heads", type=positive, default=0, metavar="N",
         help="attention heads, if the checkpoint doesn't say")  # fmt: skip
-    add("--facet", default="key", help="key (default), query or value of a block, or token")
-    add("--layer", type=int, default=-1, metavar="N",
-        help="the block of the features; negative counts from the end (default -1)")  # fmt: skip
+    add("--facet", default="key",
+        help="key (default), query or value of a block, its token, or normed: the token after the "
+        "network's final norm")  # fmt: skip
+    add("--layer", type=_layers, default=-1, metavar="N[,N…]",
+        help="the block of the features; negative counts from the end (default -1). Several stand "
+        "side by side along the channels")  # fmt: skip
+    add("--log-bins", action="store_true",
+        help="each cell beside its surroundings: 17 times the channels")  # fmt: skip
     add("--stride", type=positive, metavar="PIXELS",
         help="from one patch to the next, so that they overlap: a divisor of the patch size "
         "(default: the patch size)")  # fmt: skip
@@ -89,6 +94,7 @@ def backbone_from(options: argparse.Namespace) -> tuple[Any, Any]:
             facet=options.facet,
             layer=options.layer,
             stride=options.stride,
+            log_bins=options.log_bins,
         )
     if backbone.model.preprocessing is None:
         show(
@@ -113,6 +119,25 @@ def extractors_from(options: argparse.Namespace) -> list[Any]:
             "--extractors: none chosen and no --lift given; there is nothing to compare"
         )
     return extractors
+
+
+def input_side(options: argparse.Namespace, extractors: Sequence[Any]) -> int:
+    """--size, which becomes the model's own side where it isn't given.
+
+    ValueError for a model whose own input is no square.
+    """
+    if options.size is None:
+        options.size = own_side(extractors)
+    return options.size
+
+
+def own_side(extractors: Sequence[Any]) -> int:
+    """The side of the input that the extractors' network is meant for. ValueError for no square."""
+    own = extractors[0].backbone.model.image_size
+    sides = (own, own) if isinstance(own, int) else tuple(own)
+    if sides[0] != sides[1]:
+        raise ValueError(f"--size: the model's own input is {sides[0]}×{sides[1]}; give a side")
+    return sides[0]
 
 
 def out_path(options: argparse.Namespace) -> Path | None:
@@ -152,6 +177,16 @@ class _OldName(argparse.Action):
     ) -> None:
         show(f"{option_string} is now --{self.dest}", name="stderr")
         setattr(namespace, self.dest, values)
+
+
+def _layers(text: str) -> int | tuple[int, ...]:
+    """A flag's layer, or several with commas."""
+    try:
+        found = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        message = f"got {text!r}, expected a layer's number, or several as 3,7,11"
+        raise argparse.ArgumentTypeError(message) from None
+    return found[0] if len(found) == 1 else found
 
 
 def _names(text: str) -> Sequence[str]:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vit_jax_xfer.features.backbone import Backbone
+from vit_jax_xfer.models.cell_places import CellPlaces, patch_places
 from vit_jax_xfer.models.lifting.lift import lift
 from vit_jax_xfer.models.multiply_adds import count
 
@@ -66,6 +67,15 @@ class FeatureExtractor:
     def grid(self, size: int) -> tuple[int, int]:
         """(h, w) of the features of square photographs."""
         return self._shape(size)[1:3]
+
+    def places(self, image_size: tuple[int, int]) -> CellPlaces:
+        """Where the features' cells lie on photographs of (height, width), as they are given."""
+        backbone = self.backbone
+        step = getattr(backbone, "step", backbone.patch_size)
+        found = patch_places(image_size, backbone.patch_size, step)
+        for _ in range(self.steps if self.upsampler is not None else 0):
+            found = found.doubled()
+        return found
 
     def multiply_adds(self, size: int) -> int:
         """Of one square photograph of `side(size)` pixels, as models/multiply_adds.py counts."""

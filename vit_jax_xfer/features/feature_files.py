@@ -60,9 +60,10 @@ def about(extractor: FeatureExtractor, lift: str | None) -> dict[str, Any]:
     return {
         "model": np.array(backbone.name),
         "facet": np.array(backbone.facet),
-        "layer": np.array(backbone.layer % backbone.model.depth),
+        "layer": np.array(backbone.layers if len(backbone.layers) > 1 else backbone.layers[0]),
+        "log_bins": np.array(backbone.log_bins),
         "patch_size": np.array(backbone.patch_size),
-        "stride": np.array(backbone.stride or backbone.patch_size),
+        "stride": np.array(backbone.step),
         "lift": np.array(lift or ""),
         "steps": np.array(extractor.steps if extractor.upsampler is not None else 0),
     }

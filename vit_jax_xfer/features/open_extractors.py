@@ -55,7 +55,9 @@ def check_fits(source: str, model: nn.Module, backbone: Backbone, variables: Any
         doublers = (name for name, x in network_classes().items() if x.predicts == "features")
         kinds = " or ".join(doublers)
         raise ValueError(f"{source}: expected a {kinds}, got a {type(model).__name__}")
-    if backbone.stride not in (None, backbone.patch_size) or backbone.log_bins:
+    if len(backbone.layers) > 1:
+        raise ValueError(f"{source}: doubles features of one layer, got {len(backbone.layers)}")
+    if backbone.step != backbone.patch_size or backbone.log_bins:
         raise ValueError(
             f"{source}: a {type(model).__name__} doubles features of patches side by side; drop "
             "stride and log_bins"
@@ -101,7 +103,7 @@ def make_extractors(
             "bilinear", backbone, variables, Bilinear(backbone.patch_size), {}, steps
         )
     if "bilateral" in names:
-        if backbone.stride not in (None, backbone.patch_size):
+        if backbone.step != backbone.patch_size:
             raise ValueError(
                 "extractors: bilateral takes features of patches side by side; leave it out, or "
                 "drop stride"

@@ -5,6 +5,7 @@ channels, overlapping patches and log-binning the published LiFTs (2403.14625) w
 """
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -23,6 +24,7 @@ _WHERE: dict[str, tuple[str, tuple[str, ...]]] = {
     "query": ("qkv", ("attention", "q")),
     "value": ("qkv", ("attention", "v")),
     "token": ("residual", ("stream",)),
+    "normed": ("residual", ("stream",)),
 }
 FACETS: tuple[str, ...] = tuple(_WHERE)
 
@@ -32,7 +34,7 @@ def descriptors(
     variables: Any,
     images: jax.Array,
     facet: str = "key",
-    layer: int = -1,
+    layer: int | Sequence[int] = -1,
     stride: int | None = None,
     log_bins: bool = False,
 ) -> jax.Array:
@@ -40,8 +42,10 @@ def descriptors(
 
     facet: key, query or value, whose channel is (channel in the head) · heads + head; with QK norm
         or rotary positions keys and queries are those of the scores. token: the residual stream
-        after the block, before any final norm.
-    layer: which block, negative counts from the end. Blocks after it are not run.
+        after the block, before any final norm. normed: after it, which of the last block is what
+        `extract` calls patch tokens.
+    layer: which block, negative counts from the end. Blocks after it are not run. Several stand
+        side by side along the channels, in their order.
     stride: pixels between patches, a divisor of the patch size, for 1 + (side − patch) // stride
         overlapping ones a side; None = the model's own.
     log_bins: also the surroundings of each patch, C becomes 17·C; see `log_binned`.
@@ -52,22 +56,32 @@ def descriptors(
     model, variables = encoder_of(model, variables)
     if "qkv" not in model.collections:
         raise ValueError(f"model: expected a VisionTransformer, got a {type(model).__name__}")
-    if not -model.depth <= layer < model.depth:
-        raise ValueError(f"layer: {layer} is not a layer of a network of depth {model.depth}")
+    chosen = list(layer) if isinstance(layer, Sequence) else [layer]
+    for one in chosen:
+        if not -model.depth <= one < model.depth:
+            raise ValueError(f"layer: {one} is not a layer of a network of depth {model.depth}")
+    if not chosen or len({one % model.depth for one in chosen}) < len(chosen):
+        raise ValueError(f"layer: got {chosen}, expected one or more different ones")
+    if facet == "normed" and (model.norm_after_pool or not model.final_norm):
+        raise ValueError("facet: this network has no final norm over its tokens; take token")
     if stride is not None and (stride < 1 or model.patch_size % stride):
         raise ValueError(f"stride: {stride} does not divide the patch size {model.patch_size}")
-    images, layer = jnp.asarray(images), layer % model.depth
-    model, variables = first_blocks(model, variables, layer + 1)
+    images, chosen = jnp.asarray(images), [one % model.depth for one in chosen]
+    model, variables = first_blocks(model, variables, max(chosen) + 1)
     model = model.clone(patch_stride=stride or model.patch_stride)
     collection, path = _WHERE[facet]
     _, found = model.apply(variables, images, mutable=[collection], method=_encode)
-    values = layer_values(found[collection], path, [layer])[0]
     h, w = model.grid_in(images.shape)
-    if facet != "token":
-        values = _whole(model, values, facet, layer, (h, w))
-    values = values[:, model.prefix_tokens :]
-    values = values.reshape(len(images), h, w, -1).astype(jnp.float32)
-    return log_binned(values) if log_bins else values
+    parts = []
+    for one, values in zip(chosen, layer_values(found[collection], path, chosen), strict=True):
+        if facet == "normed":
+            values = model.apply(variables, values, method=_final_norm)
+        elif facet != "token":
+            values = _whole(model, values, facet, one, (h, w))
+        values = values[:, model.prefix_tokens :]
+        parts.append(values.reshape(len(images), h, w, -1).astype(jnp.float32))
+    features = jnp.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
+    return log_binned(features) if log_bins else features
 
 
 def _whole(
@@ -101,6 +115,11 @@ def log_binned(features: jax.Array) -> jax.Array:
             if reach == 1 or (down, across) != (reach, reach):
                 bins.append(padded[:, down : down + h, across : across + w])
     return jnp.concatenate(bins, axis=-1)
+
+
+def _final_norm(model: VisionTransformer, tokens: jax.Array) -> jax.Array:
+    """The norm after the last block, of any block's tokens."""
+    return model.norm(tokens)
 
 
 def _encode(model: VisionTransformer, images: jax.Array) -> jax.Array:

@@ -97,7 +97,7 @@ def test_palettes_and_many_ids(tmp_path):
     np.testing.assert_array_equal(read_class_mask(tmp_path / "p.png"), ids)
     Image.fromarray(ids.astype(np.uint16) * 200).save(tmp_path / "w.png")
     np.testing.assert_array_equal(read_class_mask(tmp_path / "w.png"), ids * np.int64(200))
-    Image.new("RGB", (2, 2)).save(tmp_path / "c.png")
+    Image.new("RGB", (2, 2), "red").save(tmp_path / "c.png")
     with pytest.raises(ValueError, match="c.png: a mask is a picture of class ids.*mode RGB"):
         read_class_mask(tmp_path / "c.png")
     (tmp_path / "c.png").write_bytes(b"no")

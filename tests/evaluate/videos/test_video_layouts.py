@@ -113,7 +113,7 @@ def test_what_is_missing(davis):
 
 
 def test_masks_that_are_none(tmp_path):
-    Image.new("RGB", (4, 4)).save(tmp_path / "x.png")
+    Image.new("RGB", (4, 4), "red").save(tmp_path / "x.png")
     with pytest.raises(ValueError, match=r"x\.png: mode RGB, expected a palette"):
         read_object_mask(tmp_path / "x.png")
     (tmp_path / "x.png").write_bytes(b"nothing")

@@ -136,6 +136,16 @@ def open_picture(data: bytes | str | pathlib.Path) -> Any:
 
 
 @functools.cache
+def readable_suffixes() -> tuple[str, ...]:
+    """The suffixes of all formats that `decode_image` reads, lower case, as ".jpg"."""
+    from PIL import Image
+
+    known = set(_known_formats())
+    found = (suffix for suffix, name in Image.registered_extensions().items() if name in known)
+    return tuple(sorted(found))
+
+
+@functools.cache
 def _known_formats() -> list[str]:
     """Those that this Pillow was built with."""
     from PIL import Image

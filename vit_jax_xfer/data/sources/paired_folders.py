@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from vit_jax_xfer.data.sources.folder import EXTENSIONS
+from vit_jax_xfer.data.sources.decode import readable_suffixes
 
 # What data sets call the folder of a split.
 TRAIN = ("train", "training", "train2017")
@@ -35,7 +35,7 @@ def find_pairs(images: Path, others: Path, ending: str) -> Pairs:
 
     A photograph that is missing is named as .jpg.
     """
-    by_name = {_name(images, file): file for file in _files(images, EXTENSIONS)}
+    by_name = {_name(images, file): file for file in _files(images, readable_suffixes())}
     found = []
     for other in _files(others, (ending,)):
         name = _name(others, other)

@@ -6,6 +6,7 @@ Everingham et al., "The PASCAL Visual Object Classes (VOC) Challenge", IJCV 2010
 import xml.etree.ElementTree as xml
 from pathlib import Path
 
+from vit_jax_xfer.data.sources.decode import readable_suffixes
 from vit_jax_xfer.data.sources.folder import EXTENSIONS
 from vit_jax_xfer.data.sources.named_files import inside_folder, read_bytes, read_text
 
@@ -53,7 +54,8 @@ def split_names(root: Path, task: str, split: str) -> list[str]:
 
 def image_file(folder: Path, name: str) -> Path:
     """The image of a name without suffix; as .jpg where there is none of any kind."""
-    endings = (ending for ending in EXTENSIONS if (folder / f"{name}{ending}").is_file())
+    likely = (*EXTENSIONS, *readable_suffixes())
+    endings = (ending for ending in likely if (folder / f"{name}{ending}").is_file())
     return folder / f"{name}{next(endings, '.jpg')}"
 
 

@@ -3,9 +3,12 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from vit_jax_xfer.features.command import comparison_parser
 from vit_jax_xfer.flag_errors import naming_flag, positive, run_command
+from vit_jax_xfer.local_paths import local_path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -17,16 +20,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from vit_jax_xfer.evaluate.correspondence.correspondence_benchmark import (
             open_correspondence,
         )
-        from vit_jax_xfer.features.command import extractors_from, out_path
+        from vit_jax_xfer.features.command import extractors_from, input_side, out_path
 
         out_path(options)
+        table = _table(options)
+        extractors = extractors_from(options)
+        size = input_side(options, extractors)
         with naming_flag("--data", options):
             benchmark = open_correspondence(
-                options.data, options.size, options.limit, options.pairs_per_category
+                options.data, size, options.limit, options.pairs_per_category
             )
-        compare(options, benchmark, extractors_from(options), "pairs")
+        if table is None:
+            compare(options, benchmark, extractors, "pairs")
+            return
+        benchmark.pair_scored = table
+        try:
+            compare(options, benchmark, extractors, "pairs")
+        finally:
+            # What is scored isn't lost with what comes after it.
+            table.write(Path(options.pairs_csv))
 
     return run_command(action)
+
+
+def _table(options: argparse.Namespace) -> Any:
+    """What --pairs-csv collects, None without it. ValueError where it can't be written."""
+    if not options.pairs_csv:
+        return None
+    from vit_jax_xfer.evaluate.correspondence.pair_table import PairTable
+    from vit_jax_xfer.features.feature_files import check_free
+
+    path = local_path(options.pairs_csv, "--pairs-csv")
+    check_free([path], "--pairs-csv", options.overwrite)
+    if not path.absolute().parent.is_dir():
+        raise ValueError(f"--pairs-csv: there is no folder {path.absolute().parent}")
+    return PairTable()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -52,6 +80,8 @@ def _parser() -> argparse.ArgumentParser:
         help="drawn without replacement, always the same (default all; LiFT's authors drew 100 "
         "with replacement)",
     )
+    add("--pairs-csv", metavar="FILE.csv",
+        help="write each pair's own PCK, a line a pair and feature extractor")  # fmt: skip
     return parser
 
 

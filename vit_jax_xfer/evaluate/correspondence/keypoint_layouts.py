@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from vit_jax_xfer.data.sources.decode import image_size
 from vit_jax_xfer.data.sources.integrity import check_files
 from vit_jax_xfer.data.sources.named_files import (
     inside_folder,
@@ -21,6 +20,7 @@ from vit_jax_xfer.data.sources.named_files import (
     read_json,
     read_text,
 )
+from vit_jax_xfer.data.sources.photograph import photograph_size
 from vit_jax_xfer.evaluate.correspondence.keypoint_pair import KeypointPair, inside
 from vit_jax_xfer.evaluate.correspondence.matlab_file import read_array
 
@@ -59,7 +59,7 @@ def spair(root: Path) -> list[KeypointPair]:
     files = sorted((root / "PairAnnotation" / "test").glob("*.json"))
     if not files:
         raise ValueError(f"{root / 'PairAnnotation' / 'test'}: no .json files of pairs there")
-    size_of = functools.cache(image_size)
+    size_of = functools.cache(photograph_size)
     pairs = [_spair_pair(root, file, size_of) for file in files]
     return sorted(pairs, key=lambda pair: pair.category)
 
@@ -79,7 +79,7 @@ def willow(root: Path) -> list[KeypointPair]:
     annotated = {}
     for file in sorted(root.glob("*/*.mat")):
         photo = file.with_suffix(".png")
-        size = image_size(photo)
+        size = photograph_size(photo)
         annotated[photo] = inside(_willow_points(file), size), size
     if not annotated:
         raise ValueError(f"{root}: no folder with .mat files of keypoints there")
@@ -175,16 +175,22 @@ def _willow_pair(source: Path, target: Path, annotated: dict[Path, Any]) -> Keyp
 
 
 def _listed(file: Path, photos: list[Path]) -> list[tuple[Path, Path]]:
-    """The pairs of a list whose first two columns end with sub-class and file name."""
+    """The pairs of a list whose first two columns end with sub-class and file name.
+
+    A first line without file names is a header.
+    """
     by_name = {(photo.parent.name, photo.name): photo for photo in photos}
     pairs = []
     try:
         rows = list(csv.reader(io.StringIO(read_text(file), newline="")))
     except (ValueError, csv.Error) as error:
         raise ValueError(f"{file}: {error}") from None
-    for number, row in enumerate(rows[1:], start=2):
+    for number, row in enumerate(rows, start=1):
         names = [tuple(Path(cell.strip()).parts[-2:]) for cell in row[:2]]
-        if len(names) < 2 or not all(name in by_name for name in names):
+        if len(names) == 2 and all(name in by_name for name in names):
+            pairs.append((by_name[names[0]], by_name[names[1]]))
+        elif number > 1 or any(Path(cell.strip()).suffix for cell in row[:2]):
             raise ValueError(f"{file}: line {number}: no annotated photographs {row[:2]}")
-        pairs.append((by_name[names[0]], by_name[names[1]]))
+    if not pairs:
+        raise ValueError(f"{file}: lists no pairs")
     return pairs

@@ -19,6 +19,7 @@ from vit_jax_xfer.evaluate.array_checks import (
     require_shape,
     unit_vectors,
 )
+from vit_jax_xfer.models.cell_places import CellAxis, CellPlaces, places_or_even
 
 POINTS = 16  # whose maps over the image exist at a time: 13 MB of 448 × 448 pixels
 
@@ -58,6 +59,8 @@ def pck(
     threshold: float | jax.Array,
     reference: float | jax.Array | None = None,
     upsample: bool = True,
+    source_places: CellPlaces | None = None,
+    target_places: CellPlaces | None = None,
 ) -> Matches:
     """Where each keypoint of one image is found in another, and whether that is right.
 
@@ -71,7 +74,8 @@ def pck(
     upsample: features of unit length are interpolated to pixels (bilinearly, and not normalised
     again); the keypoint's pixel looks for the pixel of the largest product, in whole pixels, as
     published. Without, the cell that a keypoint lies in looks for the cell of the largest cosine,
-    of which the centre is predicted. The first of equals wins.
+    of which the centre is predicted. The first of equals wins. source_places, target_places: where
+    cells lie, of patches that overlap; None = they share the image evenly.
 
     A keypoint outside of the image, or NaN, on either side is skipped: see Matches. ValueError for
     arrays that don't fit each other, and for features that aren't finite.
@@ -92,7 +96,15 @@ def pck(
     blocks = max(-(-number // POINTS), 1)
     padding = ((0, blocks * POINTS - number), (0, 0))
     given, wanted = (jnp.pad(p, padding, constant_values=jnp.nan) for p in points)
-    predicted, error = _match(source, target, given, wanted, size=size, upsample=upsample)
+    predicted, error = _match(
+        source,
+        target,
+        given,
+        wanted,
+        size=size,
+        upsample=upsample,
+        places=(source_places, target_places),
+    )
     return Matches(error[:number] < distance, predicted[:number])
 
 
@@ -143,7 +155,7 @@ def _distance(
     return jnp.asarray(threshold if threshold >= 1 else threshold * max(size), jnp.float32)
 
 
-@functools.partial(jax.jit, static_argnames=("size", "upsample"))
+@functools.partial(jax.jit, static_argnames=("size", "upsample", "places"))
 def _match(
     source: jax.Array,
     target: jax.Array,
@@ -152,21 +164,30 @@ def _match(
     *,
     size: tuple[int, int],
     upsample: bool,
+    places: tuple[CellPlaces | None, CellPlaces | None] = (None, None),
 ) -> tuple[jax.Array, jax.Array]:
     """Predictions (N, 2) and how far off they are (N,); NaN where a point lies outside."""
     corner = jnp.array([size[1], size[0]])
     # NaN fails the comparisons.
     inside = ((given >= 0) & (given < corner) & (wanted >= 0) & (wanted < corner)).all(-1)
     find = _find_pixels if upsample else _find_cells
+    axes = [
+        places_or_even(place, features.shape[:2])
+        for place, features in zip(places, (source, target), strict=True)
+    ]
     # A keypoint that is skipped needs some pixel to look up.
     looked_up = jnp.where(inside[:, None], given, 0.0)
-    predicted = find(unit_vectors(source), unit_vectors(target), looked_up, size)
+    predicted = find(unit_vectors(source), unit_vectors(target), looked_up, size, axes)
     predicted = jnp.where(inside[:, None], predicted, jnp.nan)
     return predicted, jnp.sqrt(jnp.square(predicted - wanted).sum(-1))
 
 
 def _find_pixels(
-    source: jax.Array, target: jax.Array, points: jax.Array, size: tuple[int, int]
+    source: jax.Array,
+    target: jax.Array,
+    points: jax.Array,
+    size: tuple[int, int],
+    places: Sequence[CellPlaces],
 ) -> jax.Array:
     """The published protocol: predicted pixels (N, 2) of points (N, 2).
 
@@ -174,17 +195,18 @@ def _find_pixels(
     features never exist for pixels.
     """
     x, y = jnp.floor(points).astype(jnp.int32).T
-    left, right, dx = (tap[x] for tap in _taps(source.shape[1], size[1]))
-    upper, lower, dy = (tap[y] for tap in _taps(source.shape[0], size[0]))
+    here, there = places
+    left, right, dx = (tap[x] for tap in _taps(here.columns, size[1]))
+    upper, lower, dy = (tap[y] for tap in _taps(here.rows, size[0]))
     above = _between(source[upper, left], source[upper, right], dx[:, None])
     below = _between(source[lower, left], source[lower, right], dx[:, None])
     descriptors = _between(above, below, dy[:, None])
 
     def find(descriptor: jax.Array) -> jax.Array:
         products = jnp.matmul(target, descriptor, precision="highest")
-        upper, lower, dy = _taps(target.shape[0], size[0])
+        upper, lower, dy = _taps(there.rows, size[0])
         products = _between(products[upper], products[lower], dy[:, None])
-        left, right, dx = _taps(target.shape[1], size[1])
+        left, right, dx = _taps(there.columns, size[1])
         best = _between(products[:, left], products[:, right], dx).argmax()
         return jnp.stack([best % size[1], best // size[1]])
 
@@ -192,27 +214,40 @@ def _find_pixels(
 
 
 def _find_cells(
-    source: jax.Array, target: jax.Array, points: jax.Array, size: tuple[int, int]
+    source: jax.Array,
+    target: jax.Array,
+    points: jax.Array,
+    size: tuple[int, int],
+    places: Sequence[CellPlaces],
 ) -> jax.Array:
     """Centres (N, 2) of the cells most like those in which points (N, 2) lie."""
     corner = jnp.array([size[1], size[0]], jnp.float32)
-    there, here = (jnp.array([f.shape[1], f.shape[0]]) for f in (target, source))
+    (here, shift, _), (there, _, first) = (_along_xy(one) for one in places)
     # Just inside the border a product may be rounded to the number of cells.
-    x, y = jnp.minimum(jnp.floor(points * here / corner).astype(jnp.int32), here - 1).T
+    last = jnp.array([source.shape[1], source.shape[0]]) - 1
+    x, y = jnp.clip(jnp.floor(points * here / corner + shift).astype(jnp.int32), 0, last).T
 
     def find(descriptor: jax.Array) -> jax.Array:
         best = jnp.matmul(target, descriptor, precision="highest").argmax()
         return jnp.stack([best % target.shape[1], best // target.shape[1]])
 
     best = lax.map(find, source[y, x], batch_size=POINTS)
-    return (best + 0.5) * corner / there
+    return (best + first) * corner / there
 
 
-def _taps(cells: int, pixels: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _along_xy(places: CellPlaces) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """(x, y) of: steps on the image, what brings a place to its cell's number, the first middle."""
+    axes = places.columns, places.rows
+    spans, firsts = (jnp.array(x, jnp.float32)
+                     for x in zip(*((a.span, a.first) for a in axes), strict=True))  # fmt: skip
+    return spans, 0.5 - firsts, firsts
+
+
+def _taps(axis: CellAxis, pixels: int) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Between which two cells, and how far, each pixel's centre lies; clamped at the border."""
-    where = np.maximum((np.arange(pixels) + 0.5) * cells / pixels - 0.5, 0.0)
-    first = np.minimum(np.floor(where).astype(int), cells - 1)
-    second = np.minimum(first + 1, cells - 1)
+    where = axis.places_of(pixels)
+    first = np.minimum(np.floor(where).astype(int), axis.number - 1)
+    second = np.minimum(first + 1, axis.number - 1)
     return jnp.asarray(first), jnp.asarray(second), jnp.asarray(where - first, jnp.float32)
 
 

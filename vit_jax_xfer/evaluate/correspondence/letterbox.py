@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vit_jax_xfer.data.images import resize
-from vit_jax_xfer.data.sources.decode import decode_image
+from vit_jax_xfer.data.sources.photograph import read_photograph
 
 
 class Placement(NamedTuple):
@@ -33,7 +33,7 @@ def placement(size: tuple[int, int], side: int) -> Placement:
 
 def letterbox(path: Path, side: int) -> np.ndarray:
     """A photograph as uint8 (side, side, 3), resized by Lanczos' filter. ValueError naming it."""
-    photo = decode_image(path, str(path))
+    photo = read_photograph(path)
     place = placement((photo.shape[1], photo.shape[0]), side)
     (width, height), (left, top) = place.size, place.corner
     square = np.zeros((side, side, 3), np.uint8)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from vit_jax_xfer.data.sources.decode import decode_image
+from vit_jax_xfer.data.sources.photograph import read_photograph
 from vit_jax_xfer.evaluate.faithfulness.localisation import IGNORED
 from vit_jax_xfer.evaluate.objects.box_layouts import open_boxes
 from vit_jax_xfer.evaluate.segmentation.labelled_images import read_class_mask, shrunk
@@ -58,9 +58,7 @@ def open_object_masks(spec: str, limit: int | None = None, size: int = 224) -> O
 
         def read(index: int) -> tuple[np.ndarray, np.ndarray]:
             one = images[index]
-            return decode_image(one.image, str(one.image)), _objects(
-                read_class_mask(one.mask), layout
-            )
+            return read_photograph(one.image), _objects(read_class_mask(one.mask), layout)
 
     return _with_objects(spec, number, read, limit, size)
 
@@ -71,7 +69,7 @@ def open_object_boxes(spec: str, limit: int | None = None, size: int = 224) -> O
 
     def read(index: int) -> tuple[np.ndarray, np.ndarray]:
         one = images[index]
-        photo = decode_image(one.file, str(one.file))
+        photo = read_photograph(one.file)
         mask = np.zeros(photo.shape[:2], np.int8)
         for y0, x0, y1, x1 in np.round(one.boxes).astype(int):
             mask[max(y0, 0) : y1, max(x0, 0) : x1] = 1

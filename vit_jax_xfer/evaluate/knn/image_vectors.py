@@ -52,5 +52,9 @@ def image_vectors(
         # A short batch is filled up, so that one compilation serves.
         filled = np.concatenate([images, np.zeros((batch - len(rows), *images.shape[1:]), "f4")])
         parts.append(np.asarray(vectors(variables, filled))[: len(rows)])
+        for i, finite in zip(rows, np.isfinite(parts[-1]).all(1), strict=True):
+            if not finite:
+                name = source[i].get("name", f"image {i}")
+                raise ValueError(f"{name}: features: some values are NaN or infinite")
         report(rows.stop)
     return np.concatenate(parts)

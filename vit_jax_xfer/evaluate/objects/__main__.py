@@ -16,8 +16,9 @@ import argparse
 import dataclasses
 import sys
 from collections.abc import Sequence
+from typing import Any
 
-from vit_jax_xfer.features.command import comparison_parser, extractors_from, out_path
+from vit_jax_xfer.features.command import comparison_parser, extractors_from, input_side, out_path
 from vit_jax_xfer.flag_errors import naming_flag, run_command
 from vit_jax_xfer.local_paths import local_path
 
@@ -34,20 +35,29 @@ def _compare(options: argparse.Namespace) -> None:
     from vit_jax_xfer.evaluate.objects.object_benchmark import open_objects
 
     out_path(options)
+    extractors = extractors_from(options)
+    size = input_side(options, extractors)
     with naming_flag("--data", options):
         benchmark = open_objects(
-            options.data, options.size, options.limit, options.tau, not options.no_hard
+            options.data, size, options.limit, options.tau, not options.no_hard
         )
-    extractors = extractors_from(options)
+    found: list[Any] = []
     if options.pictures:
         from vit_jax_xfer.evaluate.objects.drawing import Pictures
 
-        draw = Pictures(
-            local_path(options.pictures, "--pictures"),
-            extractors,
-            benchmark.images,
-            options.overwrite,
-        )
+        folder = local_path(options.pictures, "--pictures")
+        found.append(Pictures(folder, extractors, benchmark.images, options.overwrite))
+    if options.coco:
+        from vit_jax_xfer.evaluate.objects.coco_export import CocoExport
+
+        folder = local_path(options.coco, "--coco")
+        found.append(CocoExport(folder, extractors, benchmark.images, options.overwrite))
+    if found:
+
+        def draw(*one: Any) -> None:
+            for each in found:
+                each(*one)
+
         benchmark = dataclasses.replace(benchmark, draw=draw)
     compare(options, benchmark, extractors)
 
@@ -68,6 +78,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--pictures", metavar="DIR",
         help="draw what was found over each image, as DIR/EXTRACTOR/IMAGE.png: true boxes blue, "
         "the found one yellow where right and red where not")  # fmt: skip
+    add("--coco", metavar="DIR",
+        help="write what was found as COCO's JSON, DIR/EXTRACTOR.json: box and mask of each image "
+        "and the eigenvalue of its cut")  # fmt: skip
     return parser
 
 

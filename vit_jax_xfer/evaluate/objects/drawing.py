@@ -8,12 +8,13 @@ from PIL import Image, ImageDraw
 
 from vit_jax_xfer.evaluate.folder_name import folder_name
 from vit_jax_xfer.evaluate.objects.boxed_images import BoxedImage
-from vit_jax_xfer.evaluate.objects.object_discovery import Discovery
-from vit_jax_xfer.explain.cells import even_cells
+from vit_jax_xfer.evaluate.objects.object_benchmark import FoundObject
+from vit_jax_xfer.explain.cells import placed_cells
 from vit_jax_xfer.explain.image_files import picture_names
 from vit_jax_xfer.explain.overlay import paint_kept
 from vit_jax_xfer.explain.pictures import write_png
 from vit_jax_xfer.features.feature_extractor import FeatureExtractor
+from vit_jax_xfer.models.cell_places import CellPlaces, places_or_even
 
 TRUE, RIGHT, WRONG = (70, 170, 255), (255, 225, 0), (255, 60, 60)  # colours of the boxes
 _LONGER_SIDE = 640  # of a picture, pixels
@@ -46,26 +47,26 @@ class Pictures:
         if folder.is_file():
             raise ValueError(f"--pictures: {folder} is a file; give a folder")
 
-    def __call__(
-        self,
-        extractor: FeatureExtractor,
-        image: BoxedImage,
-        photo: np.ndarray,
-        found: Discovery,
-        box: np.ndarray,
-        right: bool,
-    ) -> None:
-        path = self._paths[extractor.name, image.file]
+    def __call__(self, extractor: FeatureExtractor, found: FoundObject) -> None:
+        path = self._paths[extractor.name, found.image.file]
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_png(draw_discovery(photo, np.asarray(found.mask), box, image.boxes, right), path)
+        mask, truths = np.asarray(found.discovery.mask), found.image.boxes
+        write_png(
+            draw_discovery(found.photo, mask, found.box, truths, found.right, found.places), path
+        )
 
 
 def draw_discovery(
-    photo: np.ndarray, mask: np.ndarray, box: np.ndarray, truths: np.ndarray, right: bool
+    photo: np.ndarray,
+    mask: np.ndarray,
+    box: np.ndarray,
+    truths: np.ndarray,
+    right: bool,
+    places: CellPlaces | None = None,
 ) -> np.ndarray:
     """The photograph (H, W, 3) uint8, dark outside the mask, with boxes; at most 640 pixels a side.
 
-    mask: (h, w) bool in cells that share the photograph evenly. box (4,) and truths (M, 4) as
+    mask: (h, w) bool in cells, which lie at `places`, None = evenly. box (4,) and truths (M, 4) as
     (y0, x0, y1, x1) in pixels of the photograph. True boxes are blue; the found one is yellow where
     it is right and red where not.
     """
@@ -73,7 +74,8 @@ def draw_discovery(
     scale = min(1.0, _LONGER_SIDE / max(height, width))
     sides = max(1, round(height * scale)), max(1, round(width * scale))
     small = np.asarray(Image.fromarray(photo).resize(sides[::-1], Image.Resampling.LANCZOS))
-    picture = Image.fromarray(paint_kept(small, mask, even_cells(mask.shape, sides)))
+    places = places_or_even(places, mask.shape)
+    picture = Image.fromarray(paint_kept(small, mask, placed_cells(places, sides)))
     draw = ImageDraw.Draw(picture)
     for edges, colour in [*((truth, TRUE) for truth in truths), (box, RIGHT if right else WRONG)]:
         y0, x0, y1, x1 = np.round(edges * np.tile(sides, 2) / np.tile((height, width), 2))

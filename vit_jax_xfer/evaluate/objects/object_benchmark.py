@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from vit_jax_xfer.data.sources.decode import decode_image
+from vit_jax_xfer.data.sources.photograph import read_photograph
 from vit_jax_xfer.evaluate.benchmark import Report, Result
 from vit_jax_xfer.evaluate.objects.box_layouts import open_boxes
 from vit_jax_xfer.evaluate.objects.boxed_images import BoxedImage
@@ -18,11 +18,25 @@ from vit_jax_xfer.evaluate.objects.object_discovery import (
     corloc,
     tokencut,
 )
-from vit_jax_xfer.evaluate.photographs import batches, features_of, squashed
+from vit_jax_xfer.evaluate.photographs import batches, features_of, places_of, squashed
 from vit_jax_xfer.features.feature_extractor import FeatureExtractor
+from vit_jax_xfer.models.cell_places import CellPlaces
 
-# Called with (extractor, image, its photograph, discovery, the box in its pixels, right or not).
-Draw = Callable[[FeatureExtractor, BoxedImage, np.ndarray, Discovery, np.ndarray, bool], None]
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FoundObject:
+    """What was found on an image. photo: uint8 (H, W, 3). places: where the discovery's cells lie.
+    box: (y0, x0, y1, x1) in the photograph's pixels. right: whether it is a true one."""
+
+    image: BoxedImage
+    photo: np.ndarray
+    discovery: Discovery
+    places: CellPlaces
+    box: np.ndarray
+    right: bool
+
+
+Draw = Callable[[FeatureExtractor, FoundObject], None]
 
 
 @dataclasses.dataclass(eq=False)
@@ -43,22 +57,30 @@ class ObjectBenchmark:
     draw: Draw | None = None
     name: str = "objects"
 
+    @property
+    def photographs(self) -> int:
+        """All images."""
+        return len(self.images)
+
     def __call__(self, extractor: FeatureExtractor, report: Report | None = None) -> Result:
         side = extractor.side(self.size)
         found: list[np.ndarray] = []
         truths: list[np.ndarray] = []
         for batch in batches(self.images, side):
-            photos = [decode_image(image.file, str(image.file)) for image in batch]
-            features = features_of(extractor, [squashed(photo, side) for photo in photos])
+            files = [image.file for image in batch]
+            photos = [read_photograph(file) for file in files]
+            features = features_of(extractor, [squashed(photo, side) for photo in photos], files)
             for image, photo, one in zip(batch, photos, features, strict=True):
                 discovery = self._cut(image, one)
-                grid = one.shape[:2]
-                found.append(np.array(box_in_pixels(discovery.box, grid, (self.size, self.size))))
+                grid, square = one.shape[:2], (self.size, self.size)
+                places = places_of(extractor, grid, side)
+                found.append(np.array(box_in_pixels(discovery.box, grid, square, places)))
                 scale = self.size / np.tile(photo.shape[:2], 2)
                 truths.append(np.trunc(image.boxes * scale))
                 if self.draw:
-                    right = corloc(found[-1][None], truths[-1:]).correct[0]
-                    self.draw(extractor, image, photo, discovery, found[-1] / scale, bool(right))
+                    right = bool(corloc(found[-1][None], truths[-1:]).correct[0])
+                    box = found[-1] / scale
+                    self.draw(extractor, FoundObject(image, photo, discovery, places, box, right))
                 if report:
                     report(len(found), len(self.images))
         score = corloc(np.array(found), truths)

@@ -13,19 +13,22 @@ import numpy as np
 from scipy import ndimage
 
 from vit_jax_xfer.evaluate.array_checks import require_equal, require_features
-from vit_jax_xfer.evaluate.objects.token_graph import second_eigenvector, token_graph
+from vit_jax_xfer.evaluate.objects.token_graph import second_eigenpair, token_graph
+from vit_jax_xfer.models.cell_places import CellPlaces, places_or_even
 
 Box = tuple[int, int, int, int]
 
 
 class Discovery(NamedTuple):
     """mask: (h, w) bool, the object. box: (y0, x0, y1, x1) in cells, ends excluded.
-    eigenvector: (h, w) float32, larger on the object. seed: its strongest cell (y, x)."""
+    eigenvector: (h, w) float32, larger on the object. seed: its strongest cell (y, x).
+    eigenvalue: of the cut, from 0 to 2: the smaller, the less joins the two sides."""
 
     mask: jax.Array
     box: Box
     eigenvector: jax.Array
     seed: tuple[int, int]
+    eigenvalue: float
 
 
 class CorLoc(NamedTuple):
@@ -57,7 +60,8 @@ def tokencut(
     if not eps > 0:
         raise ValueError(f"eps: expected more than 0, which keeps the graph connected, got {eps}")
     tokens = np.asarray(features.astype(jnp.float32)).reshape(h * w, channels)
-    vector = second_eigenvector(token_graph(tokens, tau, eps), dense).reshape(h, w)
+    value, vector = second_eigenpair(token_graph(tokens, tau, eps), dense)
+    vector = vector.reshape(h, w)
     seed = np.unravel_index(np.abs(vector).argmax(), vector.shape)
     foreground = vector > vector.mean()
     if not foreground[seed]:
@@ -67,16 +71,24 @@ def tokencut(
     rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
     box = (int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
     eigenvector = jnp.asarray(vector, jnp.float32)
-    return Discovery(jnp.asarray(mask), box, eigenvector, (int(seed[0]), int(seed[1])))
+    strongest = int(seed[0]), int(seed[1])
+    return Discovery(jnp.asarray(mask), box, eigenvector, strongest, value)
 
 
 def box_in_pixels(
-    box: Sequence[float], grid: tuple[int, int], image_size: tuple[int, int]
+    box: Sequence[int],
+    grid: tuple[int, int],
+    image_size: tuple[int, int],
+    places: CellPlaces | None = None,
 ) -> tuple[float, float, float, float]:
-    """A box (y0, x0, y1, x1) in cells of a grid (h, w) → in pixels of an image (H, W)."""
-    steps = image_size[0] / grid[0], image_size[1] / grid[1]
-    y0, x0, y1, x1 = (edge * steps[i % 2] for i, edge in enumerate(box))
-    return (y0, x0, min(y1, image_size[0]), min(x1, image_size[1]))
+    """A box (y0, x0, y1, x1) in cells of a grid (h, w) → in pixels of an image (H, W).
+
+    places: where cells lie, of patches that overlap; None = they share the image evenly.
+    """
+    axes = places_or_even(places, grid)
+    edges = [axis.edges(side) for axis, side in zip(axes, image_size, strict=True)]
+    y0, x0, y1, x1 = (float(edges[i % 2][edge]) for i, edge in enumerate(box))
+    return (y0, x0, y1, x1)
 
 
 def box_iou(box: np.ndarray, others: np.ndarray) -> np.ndarray:

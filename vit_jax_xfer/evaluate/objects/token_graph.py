@@ -44,8 +44,8 @@ def token_graph(tokens: np.ndarray, tau: float, eps: float) -> TokenGraph:
     return TokenGraph(bits, joined + eps * (n - joined), eps)
 
 
-def second_eigenvector(graph: TokenGraph, dense: bool | None = None) -> np.ndarray:
-    """The eigenvector v (n,) float64 of the second smallest eigenvalue of (D - A) v = λ D v.
+def second_eigenpair(graph: TokenGraph, dense: bool | None = None) -> tuple[float, np.ndarray]:
+    """The second smallest eigenvalue λ of (D - A) v = λ D v and its eigenvector v (n,) float64.
 
     vᵀ D v = 1; its sign is arbitrary. dense: LAPACK on the matrix, 8 n² bytes and more, or
     Lanczos (ARPACK) on products with the packed graph; None = by the number of tokens.
@@ -54,7 +54,8 @@ def second_eigenvector(graph: TokenGraph, dense: bool | None = None) -> np.ndarr
     if dense or (dense is None and n <= DENSE_TOKENS):
         weights = np.where(np.unpackbits(graph.bits, axis=1, count=n), 1.0, graph.eps)
         degrees = np.diag(graph.degrees)
-        return eigh(degrees - weights, degrees, subset_by_index=[1, 1])[1][:, 0]
+        values, vectors = eigh(degrees - weights, degrees, subset_by_index=[1, 1])
+        return float(values[0]), vectors[:, 0]
     root = np.sqrt(graph.degrees)
     first = root / np.linalg.norm(root)
 
@@ -65,7 +66,8 @@ def second_eigenvector(graph: TokenGraph, dense: bool | None = None) -> np.ndarr
 
     operator = LinearOperator((n, n), matvec=multiply, dtype=np.float64)
     start = np.random.default_rng(0).standard_normal(n)
-    return eigsh(operator, k=1, which="LA", v0=start)[1][:, 0] / root
+    values, vectors = eigsh(operator, k=1, which="LA", v0=start)
+    return 1 - float(values[0]), vectors[:, 0] / root
 
 
 def _adjacent(graph: TokenGraph, vector: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ import math
 import sys
 from collections.abc import Sequence
 
-from vit_jax_xfer.features.command import comparison_parser, extractors_from, out_path
+from vit_jax_xfer.features.command import comparison_parser, extractors_from, input_side, out_path
 from vit_jax_xfer.flag_errors import naming_flag, positive, run_command
 from vit_jax_xfer.terminal import show
 
@@ -38,23 +38,26 @@ def _compare(options: argparse.Namespace) -> None:
     from vit_jax_xfer.evaluate.segmentation.segmentation_benchmark import open_segmentation
 
     out_path(options)
+    extractors = extractors_from(options)
+    size = input_side(options, extractors)
     with naming_flag("--data", options):
         benchmark = open_segmentation(
             options.data,
-            options.size,
+            size,
             options.limit,
             options.ignore,
             options.probe_steps,
             options.probe_lr,
             options.memory,
         )
+        benchmark.check_classes()
     data = benchmark.data
     show(
         f"{benchmark.trained} classes; the probe is trained on {len(data.train)} images and scored "
         f"on {len(data.val)}",
         name="stderr",
     )
-    compare(options, benchmark, extractors_from(options))
+    compare(options, benchmark, extractors)
 
 
 def _parser() -> argparse.ArgumentParser:

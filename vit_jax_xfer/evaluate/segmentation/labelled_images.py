@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vit_jax_xfer.data.sources.decode import image_size
 from vit_jax_xfer.data.sources.index_picture import read_class_mask
 from vit_jax_xfer.data.sources.integrity import check_files
+from vit_jax_xfer.data.sources.photograph import orientation, photograph_size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,11 +54,12 @@ def survey(images: Sequence[LabelledImage], size: int, ignore: frozenset[int]) -
     empty = vanished = 0
     for one in images:
         ids = read_class_mask(one.mask)
-        width, height = image_size(one.image)
+        width, height = photograph_size(one.image)
         if ids.shape != (height, width):
+            turned = ", turned as its EXIF says" if orientation(one.image) > 1 else ""
             raise ValueError(
                 f"{one.mask}: {ids.shape[0]}×{ids.shape[1]} pixels, and its image {one.image} has "
-                f"{height}×{width}"
+                f"{height}×{width}{turned}"
             )
         full, small = (_classes(x, ignore) for x in (ids, shrunk(ids, size)))
         found |= small

@@ -13,6 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from vit_jax_xfer.models.cell_places import (
+    CellAxis,
+    CellPlaces,
+    even_axis,
+    places_or_even,
+)
+
 UNLABELLED = -1
 BATCH = 16  # images a step
 _EVERY = 4  # of the pixels of each side a step looks at
@@ -46,14 +53,16 @@ def train_probe(
     steps: int,
     learning_rate: float,
     seed: int = 0,
+    places: CellPlaces | None = None,
     report: Callable[[int], None] | None = None,
 ) -> Probe:
     """Adam with a cosine to 0 on the cross-entropy of pixels, from zeros, 16 images a step.
 
     Images come in a new order each time all were seen. Of each side's pixels a step looks at every
     fourth from a drawn one on, so that all have their turn at a sixteenth of the cost; of labels
-    below 32 × 32 at all. moments: mean and standard deviation (C,) of the features. report: called
-    with the steps done.
+    below 32 × 32 at all. moments: mean and standard deviation (C,) of the features. places: where
+    cells lie, of patches that overlap; None = they share the image evenly. report: called with the
+    steps done.
     """
     mean, std = (jnp.asarray(x, jnp.float32) for x in moments)
     start = jnp.zeros((len(mean), classes)), jnp.zeros(classes)
@@ -67,14 +76,15 @@ def train_probe(
         chosen, order = order[:BATCH], order[BATCH:]
         features, labels = examples(chosen)
         rows, columns = (_drawn(rng, labels.shape[1]) for _ in range(2))
-        grid, size = features.shape[1:3], labels.shape[1]
+        size = labels.shape[1]
+        axes = places_or_even(places, features.shape[1:3])
         probe, state = _step(
             probe,
             state,
             features,
             labels[:, rows[:, None], columns],
-            interpolation(grid[0], size)[rows],
-            interpolation(grid[1], size)[columns],
+            interpolation(axes.rows, size)[rows],
+            interpolation(axes.columns, size)[columns],
             learning_rate,
             steps,
         )
@@ -85,13 +95,16 @@ def train_probe(
     return probe
 
 
-@functools.partial(jax.jit, static_argnames="size")
-def predict(probe: Probe, features: jax.Array, size: int) -> jax.Array:
+@functools.partial(jax.jit, static_argnames=("size", "places"))
+def predict(
+    probe: Probe, features: jax.Array, size: int, places: CellPlaces | None = None
+) -> jax.Array:
     """The likeliest class of each pixel: features (B, h, w, C) → (B, size, size) int32.
 
-    One image's logits at a time are interpolated: size² · K numbers.
+    One image's logits at a time are interpolated: size² · K numbers. places: as in `train_probe`.
     """
-    down, across = (jnp.asarray(interpolation(n, size)) for n in features.shape[1:3])
+    axes = places_or_even(places, features.shape[1:3])
+    down, across = (jnp.asarray(interpolation(axis, size)) for axis in axes)
 
     def of_image(image: jax.Array) -> jax.Array:
         return _interpolated(probe.logits(image[None]), down, across)[0].argmax(-1)
@@ -100,10 +113,9 @@ def predict(probe: Probe, features: jax.Array, size: int) -> jax.Array:
 
 
 @functools.cache
-def interpolation(cells: int, pixels: int) -> np.ndarray:
+def interpolation(axis: CellAxis, pixels: int) -> np.ndarray:
     """How much each cell counts for each pixel (pixels, cells) float32: bilinear, half-pixel."""
-    with jax.ensure_compile_time_eval():
-        return np.asarray(jax.image.resize(jnp.eye(cells), (pixels, cells), "bilinear"))
+    return axis.weights(even_axis(pixels))
 
 
 def _drawn(rng: np.random.Generator, size: int) -> np.ndarray:

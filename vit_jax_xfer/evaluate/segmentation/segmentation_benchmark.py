@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 import numpy as np
 
 from vit_jax_xfer.evaluate.benchmark import Report, Result
-from vit_jax_xfer.evaluate.photographs import batches, features_of, read_squashed
+from vit_jax_xfer.evaluate.photographs import batches, features_of, places_of, read_squashed
 from vit_jax_xfer.evaluate.segmentation.labelled_images import (
     LabelledImages,
     read_class_mask,
@@ -53,6 +53,24 @@ class SegmentationBenchmark:
     memory: float = MEMORY
     name: str = "segmentation"
 
+    @property
+    def photographs(self) -> int:
+        """Those to train on and those to score, once each."""
+        return len(self.data.train) + len(self.data.val)
+
+    def check_classes(self) -> None:
+        """ValueError where fewer than two classes are left, of which any classifier is right."""
+        if self.trained > 1:
+            return
+        ignored = ", ".join(map(str, sorted(self.data.ignore))) or "nothing"
+        hint = ""
+        if self.ids[: self.trained] == (0,) and 255 in self.data.ignore:
+            hint = "; for masks of 0 and 255 give --ignore '', and both are classes"
+        raise ValueError(
+            f"{self.data.train[0].mask.parent}: the training masks have one class, {self.ids[0]}, "
+            f"where {ignored} is ignored; a score needs two or more{hint}"
+        )
+
     def __call__(self, extractor: FeatureExtractor, report: Report | None = None) -> Result:
         done = 0
         total = len(self.data.train) + self.steps * BATCH + len(self.data.val)
@@ -73,6 +91,7 @@ class SegmentationBenchmark:
             self.trained,
             self.steps,
             self.learning_rate,
+            places=examples.places,
             report=lambda step: count(BATCH),
         )
         score = segmentation_score(self._confusion(extractor, probe, count))
@@ -85,8 +104,11 @@ class SegmentationBenchmark:
         classes, labels, side = len(self.ids), self._labels(), extractor.side(self.size)
         confusion = np.zeros((classes, classes), np.int64)
         for batch in batches(self.data.val, side):
-            features = features_of(extractor, [read_squashed(one.image, side) for one in batch])
-            for one, predicted in zip(batch, predict(probe, features, self.size), strict=True):
+            files = [one.image for one in batch]
+            features = features_of(extractor, [read_squashed(x, side) for x in files], files)
+            places = places_of(extractor, features.shape[1:3], side)
+            found = predict(probe, features, self.size, places)
+            for one, predicted in zip(batch, found, strict=True):
                 truth = labels[shrunk(read_class_mask(one.mask), self.size)]
                 confusion += np.asarray(confusion_matrix(predicted, truth, classes, UNLABELLED))
                 count()

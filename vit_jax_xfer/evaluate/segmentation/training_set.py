@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from vit_jax_xfer.evaluate.photographs import batches, features_of, read_squashed
+from vit_jax_xfer.evaluate.photographs import batches, features_of, places_of, read_squashed
 from vit_jax_xfer.evaluate.segmentation.labelled_images import (
     LabelledImage,
     read_class_mask,
@@ -18,7 +18,8 @@ class TrainingSet:
 
     All features are computed once when it is made. The first ones are kept, up to `memory` bytes
     with their labels; the others are computed anew whenever they are asked for. labels: ids →
-    labels, by index. mean, std: (C,) float64, of all cells. report: called after each image.
+    labels, by index. mean, std: (C,) float64, of all cells. places: where they lie.
+    report: called after each image.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class TrainingSet:
                 cells += len(rows)
                 self._keep(image, one, memory)
                 report()
+        self.places = places_of(extractor, features.shape[1:3], extractor.side(size))
         shift = sums[1] / cells
         self.mean = sums[0] + shift
         self.std = np.sqrt(np.maximum(sums[2] / cells - np.square(shift), 0))
@@ -71,4 +73,5 @@ class TrainingSet:
 
     def _compute(self, images: Sequence[LabelledImage]) -> np.ndarray:
         side = self._extractor.side(self._size)
-        return features_of(self._extractor, [read_squashed(one.image, side) for one in images])
+        files = [one.image for one in images]
+        return features_of(self._extractor, [read_squashed(x, side) for x in files], files)

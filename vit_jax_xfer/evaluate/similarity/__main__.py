@@ -12,8 +12,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from vit_jax_xfer.features.command import comparison_parser, extractors_from
+from vit_jax_xfer.features.command import comparison_parser, extractors_from, input_side
 from vit_jax_xfer.flag_errors import run_on_files
 from vit_jax_xfer.local_paths import local_path
 from vit_jax_xfer.terminal import show
@@ -27,11 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _draw_all(options: argparse.Namespace, broken: list[str]) -> None:
     # Imported late, so that --help answers at once.
-    import numpy as np
-
-    from vit_jax_xfer.data.sources.decode import decode_image
+    from vit_jax_xfer.data.sources.photograph import read_photograph
     from vit_jax_xfer.evaluate.compare import check_input_size
-    from vit_jax_xfer.evaluate.photographs import squashed
     from vit_jax_xfer.explain.feature_sheets import write_feature_sheet
     from vit_jax_xfer.explain.image_files import find_images, picture_names
     from vit_jax_xfer.explain.progress import Progress
@@ -46,28 +44,32 @@ def _draw_all(options: argparse.Namespace, broken: list[str]) -> None:
     paths = [out / f"{name}.png" for name in picture_names(files)]
     check_free(paths, "--out", options.overwrite)
     extractors = extractors_from(options)
-    check_input_size(extractors, options.size)
+    size = input_side(options, extractors)
+    check_input_size(extractors, size)
     out.mkdir(parents=True, exist_ok=True)
     drawn = 0
     with Progress(len(files)) as progress:
         for number, (file, path) in enumerate(zip(files, paths, strict=True), start=1):
             try:
-                photo = decode_image(file, str(file))
+                photo = read_photograph(file)
                 point = _share(options.point, photo.shape[:2], file)
+                maps = [_map(extractor, photo, size, file) for extractor in extractors]
             except ValueError as error:
                 broken.append(str(error))
                 continue
-            maps = [
-                (
-                    extractor.name,
-                    np.asarray(extractor(squashed(photo, extractor.side(options.size))[None]))[0],
-                )
-                for extractor in extractors
-            ]
             write_feature_sheet(path, photo, maps, point, file.name)
             drawn += 1
             progress.report(number)
     show(f"wrote {drawn} {'sheet' if drawn == 1 else 'sheets'} to {out}")
+
+
+def _map(extractor: Any, photo: Any, size: int, file: Path) -> tuple[str, Any, Any]:
+    """A map of the sheet: its title, features, and where their cells lie."""
+    from vit_jax_xfer.evaluate.photographs import features_of, places_of, squashed
+
+    side = extractor.side(size)
+    (features,) = features_of(extractor, [squashed(photo, side)], [file], batch=1)
+    return extractor.name, features, places_of(extractor, features.shape[:2], side)
 
 
 def _share(

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from vit_jax_xfer.evaluate.array_checks import require_equal, require_features
+from vit_jax_xfer.models.cell_places import CellPlaces, places_or_even
 
 Kind = Literal["linear", "unbiased", "rbf"]
 _KINDS = get_args(Kind)
@@ -64,11 +65,17 @@ def scale_cka(small: jax.Array, large: jax.Array, unbiased: bool = True) -> jax.
     return linear_cka(*aligned_rows(small, large), unbiased=unbiased)
 
 
-def aligned_rows(small: jax.Array, large: jax.Array) -> tuple[jax.Array, jax.Array]:
+def aligned_rows(
+    small: jax.Array,
+    large: jax.Array,
+    small_places: CellPlaces | None = None,
+    large_places: CellPlaces | None = None,
+) -> tuple[jax.Array, jax.Array]:
     """Feature maps (B, h, w, C) and (B, H, W, C') of two sizes as rows (B·h·w, C) and (B·h·w, C').
 
     The larger map is averaged down to the smaller grid (bilinear, antialiased); each cell of each
-    image is one thing to compare. ValueError unless H ≥ h and W ≥ w.
+    image is one thing to compare. small_places, large_places: where cells lie, of patches that
+    overlap; None = they share the image evenly. ValueError unless H ≥ h and W ≥ w.
     """
     small, large = jnp.asarray(small), jnp.asarray(large)
     require_features("small", small, "(B, h, w, C)")
@@ -76,8 +83,11 @@ def aligned_rows(small: jax.Array, large: jax.Array) -> tuple[jax.Array, jax.Arr
     require_equal("large", large.shape[0], small.shape[0], "small's B")
     if large.shape[1] < small.shape[1] or large.shape[2] < small.shape[2]:
         raise ValueError(f"large: its grid {large.shape[1:3]} is below small's {small.shape[1:3]}")
-    shape = (*small.shape[:3], large.shape[3])
-    large = jax.image.resize(large.astype(jnp.float32), shape, "bilinear")
+    here = places_or_even(small_places, small.shape[1:3])
+    there = places_or_even(large_places, large.shape[1:3])
+    rows, columns = (axis.weights(to) for axis, to in zip(there, here, strict=True))
+    large = large.astype(jnp.float32)
+    large = jnp.einsum("hH,wW,bHWc->bhwc", rows, columns, large, precision="highest")
     return small.reshape(-1, small.shape[-1]), large.reshape(-1, large.shape[-1])
 
 

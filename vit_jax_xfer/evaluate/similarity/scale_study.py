@@ -13,8 +13,9 @@ import jax
 import numpy as np
 
 from vit_jax_xfer.data.sources.integrity import check_files
+from vit_jax_xfer.evaluate.array_checks import require_finite
 from vit_jax_xfer.evaluate.benchmark import Report, Result
-from vit_jax_xfer.evaluate.photographs import batch_size, read_squashed
+from vit_jax_xfer.evaluate.photographs import batch_size, places_of, read_squashed
 from vit_jax_xfer.evaluate.similarity.cka import aligned_rows, cka_from_terms, hsic_terms
 from vit_jax_xfer.explain.image_files import find_images
 from vit_jax_xfer.features.feature_extractor import FeatureExtractor
@@ -34,6 +35,11 @@ def open_scale_study(data: str, size: int, limit: int | None = None) -> "ScaleSt
     files = find_images([Path(path).expanduser()], Path(".no-file"))[:limit]
     check_files([str(file) for file in files], path)
     return ScaleStudy(files, (size // 2, size, 2 * size))
+
+
+def study_sizes(side: int, patch: int) -> tuple[int, ...]:
+    """Half of a side, it, and twice it, in whole patches of so many pixels."""
+    return tuple(max(1, round(n / patch)) * patch for n in (side / 2, side, 2 * side))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +67,11 @@ class ScaleStudy:
         return max(self.sizes)
 
     @property
+    def photographs(self) -> int:
+        """All, as often as they were of the largest size."""
+        return round(len(self.files) * sum(size**2 for size in self.sizes) / self.size**2)
+
+    @property
     def pairs(self) -> list[tuple[int, int]]:
         """(smaller, larger) in the order of the columns."""
         pairs = list(itertools.combinations(sorted(self.sizes), 2))
@@ -73,7 +84,11 @@ class ScaleStudy:
             files = [self.files[i] for i in batch]
             maps = {size: self._features(extractor, files, size) for size in sorted(self.sizes)}
             for small, large in self.pairs:
-                rows = aligned_rows(maps[small], maps[large])
+                places = [
+                    places_of(extractor, maps[size].shape[1:3], extractor.side(size))
+                    for size in (small, large)
+                ]
+                rows = aligned_rows(maps[small], maps[large], *places)
                 if len(rows[0]) < _ROWS:
                     raise ValueError(
                         f"sizes: {len(files)} images have {len(rows[0])} cells together at {small} "
@@ -95,5 +110,10 @@ class ScaleStudy:
         side = extractor.side(size)
         step = min(batch_size(side), _IMAGES)
         parts = [files[start : start + step] for start in range(0, len(files), step)]
-        photos = (np.stack([read_squashed(file, side) for file in part]) for part in parts)
-        return np.concatenate([np.asarray(extractor(batch)) for batch in photos])
+        found = []
+        for part in parts:
+            features = np.asarray(extractor(np.stack([read_squashed(x, side) for x in part])))
+            for file, one in zip(part, features, strict=True):
+                require_finite(f"{file}: features", one)
+            found.append(features)
+        return np.concatenate(found)

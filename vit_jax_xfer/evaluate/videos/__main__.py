@@ -17,20 +17,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def action() -> None:
         from vit_jax_xfer.evaluate.compare import compare
         from vit_jax_xfer.evaluate.videos.video_benchmark import open_videos_benchmark
-        from vit_jax_xfer.features.command import extractors_from, out_path
+        from vit_jax_xfer.features.command import extractors_from, input_side, out_path
 
         out_path(options)
         masks_folder = _masks_folder(options)
+        extractors = extractors_from(options)
+        size = input_side(options, extractors)
         with naming_flag("--data", options):
             benchmark = open_videos_benchmark(
                 options.data,
-                options.size,
+                size,
                 options.limit,
                 options.frames,
                 options.radius,
                 masks_folder,
             )
-        compare(options, benchmark, extractors_from(options), "frames")
+        compare(options, benchmark, extractors, "frames")
 
     return run_command(action)
 

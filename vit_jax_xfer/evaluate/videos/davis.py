@@ -3,7 +3,6 @@
 Pont-Tuset et al., "The 2017 DAVIS Challenge on Video Object Segmentation", arXiv 1704.00675.
 """
 
-import functools
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -48,10 +47,11 @@ class DavisScore(NamedTuple):
 def score_video(prediction: np.ndarray, truth: np.ndarray) -> VideoScore:
     """J and F of a video's masks (T, H, W), integers: 0 = background, k = object k, 255 = void.
 
-    The objects are those of the first frame's truth, up to its largest label. The first frame,
-    which was given, and the last one aren't scored. Void is background, as in the challenge's
-    figures; DAVIS 2016's masks of 0 and 255 must be made 0 and 1 before. An object that a frame
-    doesn't show scores 1 if nothing is predicted. Without an object the arrays have no row.
+    The objects are those that the first frame's truth shows, by rising label; numbers between
+    them that it doesn't show are no objects. The first frame, which was given, and the last one
+    aren't scored. Void is background, as in the challenge's figures; DAVIS 2016's masks of 0 and
+    255 must be made 0 and 1 before. An object that a later frame doesn't show scores 1 there if
+    nothing is predicted. Without an object the arrays have no row.
     ValueError for fewer than 3 frames, and for predicted objects that the first frame lacks.
     """
     prediction, truth = np.asarray(prediction), np.asarray(truth)
@@ -61,22 +61,27 @@ def score_video(prediction: np.ndarray, truth: np.ndarray) -> VideoScore:
     for name, masks in (("prediction", prediction), ("truth", truth)):
         if not np.issubdtype(masks.dtype, np.integer):
             raise ValueError(f"{name}: expected integer labels, got {masks.dtype}")
-    objects = int(truth[0].max(initial=0, where=truth[0] != VOID))
+    objects = labels_of(truth[0])
     scored = prediction[1:-1]
-    largest = int(scored.max(initial=0, where=scored != VOID))
-    if largest > objects:
-        raise ValueError(f"prediction: object {largest}; the first frame of truth has {objects}")
-    if not objects:
+    if unknown := np.setdiff1d(labels_of(scored), objects).tolist():
+        has = ", ".join(map(str, objects.tolist())) or "0 objects"
+        raise ValueError(f"prediction: object {unknown[-1]}; the first frame of truth has {has}")
+    if not len(objects):
         return VideoScore(*np.zeros((2, 0, len(truth) - 2), np.float32))
     frames = [_score_frame(p, t, objects) for p, t in zip(scored, truth[1:-1], strict=True)]
     return VideoScore(*np.asarray(frames, np.float32).transpose(1, 2, 0))
 
 
-@functools.partial(jax.jit, static_argnames="objects")
-def _score_frame(prediction: jax.Array, truth: jax.Array, objects: int) -> jax.Array:
-    """(2, objects): J and F of a frame (H, W)."""
-    names = jnp.arange(1, objects + 1)[:, None, None]
-    masks = prediction == names, truth == names
+def labels_of(mask: np.ndarray) -> np.ndarray:
+    """The objects' labels in a mask (...), rising: what is neither background nor void."""
+    return np.setdiff1d(np.unique(mask), (0, VOID))
+
+
+@jax.jit
+def _score_frame(prediction: jax.Array, truth: jax.Array, objects: jax.Array) -> jax.Array:
+    """(2, objects): J and F of a frame (H, W), of the objects' labels (objects,)."""
+    labels = objects[:, None, None]
+    masks = prediction == labels, truth == labels
     return jnp.stack([region_similarity(*masks), contour_accuracy(*masks)])
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from vit_jax_xfer.evaluate.array_checks import require_finite, require_shape
 from vit_jax_xfer.evaluate.videos.label_propagation import propagate_labels
+from vit_jax_xfer.models.cell_places import CellAxis, CellPlaces, even_places, places_or_even
 
 
 class GridLabels(NamedTuple):
@@ -23,9 +24,14 @@ class GridLabels(NamedTuple):
 
 
 def grid_labels(
-    mask: np.ndarray, grid: tuple[int, int], num_objects: int | None = None
+    mask: np.ndarray,
+    grid: tuple[int, int],
+    num_objects: int | None = None,
+    places: CellPlaces | None = None,
 ) -> GridLabels:
     """A mask (H, W) of integers, 0 = background, shrunk to (h, w) by its nearest pixels.
+
+    places: where the grid's cells lie, of patches that overlap; None = they share the mask evenly.
 
     num_objects: None = the largest label. An object that vanishes keeps its channel, all zero, and
     is named. ValueError for labels beyond num_objects (255, DAVIS's void, must be set to 0 before).
@@ -38,20 +44,29 @@ def grid_labels(
         raise ValueError(
             f"mask: labels from {mask.min()} to {mask.max()}, expected 0 to {objects} (num_objects)"
         )
-    shrunk = nearest(mask, grid)
+    axes = places_or_even(places, grid)
+    rows, columns = (_nearest(old, axis) for old, axis in zip(mask.shape, axes, strict=True))
+    shrunk = mask[rows[:, None], columns]
     vanished = np.setdiff1d(np.unique(mask), np.append(np.unique(shrunk), 0))
     return GridLabels(jax.nn.one_hot(shrunk, objects + 1), tuple(int(k) for k in vanished))
 
 
-def mask_from_labels(labels: jax.Array, patch_size: int, image_size: tuple[int, int]) -> np.ndarray:
+def mask_from_labels(
+    labels: jax.Array,
+    patch_size: int,
+    image_size: tuple[int, int],
+    places: CellPlaces | None = None,
+) -> np.ndarray:
     """Labels (h, w, K) → a mask of integers (H, W): the strongest label of each pixel.
 
     Enlarged bilinearly by patch_size, each channel stretched to 0 … 1, then taken to image_size by
-    the nearest pixel. A channel that is one value throughout is left as it is.
+    the nearest pixel. A channel that is one value throughout is left as it is. places: as in
+    grid_labels; those of patches that overlap are interpolated to cells side by side before.
     """
     labels = jnp.asarray(labels)
     require_shape("labels", labels, "(h, w, K)")
     require_finite("labels", labels)
+    labels = jnp.asarray(places_or_even(places, labels.shape[:2]).to_even(labels))
     h, w, channels = labels.shape
     large = (h * patch_size, w * patch_size, channels)
     enlarged = jax.image.resize(labels.astype(jnp.float32), large, "bilinear")
@@ -99,15 +114,16 @@ def propagate_video(
 
 def nearest(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """An array (H, W, …) resized to (h, w, …) by the nearest pixel, as Pillow does it."""
-    rows, columns = (_nearest(old, new) for old, new in zip(image.shape, size, strict=False))
+    axes = even_places(size)
+    rows, columns = (_nearest(old, axis) for old, axis in zip(image.shape, axes, strict=False))
     return image[rows[:, None], columns]
 
 
-def _nearest(old: int, new: int) -> np.ndarray:
-    """The old pixel in which each new pixel's centre lies.
+def _nearest(old: int, axis: CellAxis) -> np.ndarray:
+    """The old pixel in which the middle of each of the cells lies.
 
     Pillow adds the step up in float64, and its rounding decides where a centre is on an edge.
     """
-    steps = np.full(new, old / new)
-    steps[0] /= 2
+    steps = np.full(axis.number, old / axis.span)
+    steps[0] *= axis.first
     return np.minimum(np.add.accumulate(steps).astype(int), old - 1)

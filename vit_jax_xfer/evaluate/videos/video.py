@@ -37,8 +37,10 @@ class Video:
 def read_object_mask(file: Path, one_object: bool = False) -> np.ndarray:
     """The mask of a PNG as in Video.mask: a palette's indices, or a grey picture's values."""
     values, mode = read_index_picture(file)
-    if mode not in ("P", "L", "1"):
+    if values.ndim != 2 or values.dtype.kind not in "uib":
         raise ValueError(f"{file}: mode {mode}, expected a palette's indices or grey values")
+    if values.min() < 0 or values.max() > VOID:
+        raise ValueError(f"{file}: a value of {values.max()}, expected objects' numbers up to 254")
     mask = values.astype(np.uint8)
     if not one_object:
         return mask

@@ -11,10 +11,17 @@ import jax
 import numpy as np
 
 from vit_jax_xfer.data.images import resize
-from vit_jax_xfer.data.sources.decode import decode_image
+from vit_jax_xfer.evaluate.array_checks import require_finite
 from vit_jax_xfer.evaluate.benchmark import Report, Result
 from vit_jax_xfer.evaluate.folder_name import folder_name
-from vit_jax_xfer.evaluate.videos.davis import VOID, VideoScore, davis_score, score_video
+from vit_jax_xfer.evaluate.photographs import places_of, read_photograph
+from vit_jax_xfer.evaluate.videos.davis import (
+    VOID,
+    VideoScore,
+    davis_score,
+    labels_of,
+    score_video,
+)
 from vit_jax_xfer.evaluate.videos.label_grids import (
     grid_labels,
     mask_from_labels,
@@ -72,11 +79,16 @@ class VideoSegmentation:
         self._radius = radius
         self._masks_folder = masks_folder
 
+    @property
+    def photographs(self) -> int:
+        """All frames."""
+        return sum(len(video.frames) for video in self._videos)
+
     def __call__(self, extractor: FeatureExtractor, report: Report | None = None) -> Result:
         """Runs all videos, frame by frame."""
         scores: dict[str, VideoScore] = {}
         vanished = 0
-        done, total = 0, sum(len(video.frames) for video in self._videos)
+        done, total = 0, self.photographs
 
         def frame_done(frames: int = 1) -> None:
             nonlocal done
@@ -120,18 +132,28 @@ def segment(
     input, before the extractor enlarges it. ValueError naming a photograph that can't be read.
     """
     grid = extractor.grid(size)
-    labels, vanished = grid_labels(first, grid)
+    places = places_of(extractor, grid, extractor.side(size))
+    objects = labels_of(first)
+    # Numbers may have gaps, for which there would be channels of nothing.
+    numbered = np.searchsorted(objects, first, side="right")
+    labels, gone = grid_labels(numbered, grid, len(objects), places)
 
     def features() -> Iterator[jax.Array]:
         side = extractor.side(size)
         for path in frames:
-            photo = resize(decode_image(path, str(path)), side, side, "bicubic")
-            yield extractor(np.asarray(photo)[None])[0]
+            photo = resize(read_photograph(path), side, side, "bicubic")
+            found = extractor(np.asarray(photo)[None])[0]
+            require_finite(f"{path}: features", found)
+            yield found
             frame_done()
 
-    enlargement = mask_enlargement(extractor.backbone.patch_size, grid)
+    enlargement = mask_enlargement(extractor.backbone.patch_size, places.even_grid)
     propagated = propagate_video(features(), labels, radius=radius)
-    masks = [mask_from_labels(frame, enlargement, first.shape) for frame in propagated[1:]]
+    own = np.concatenate([[0], objects])
+    masks = [
+        own[mask_from_labels(frame, enlargement, first.shape, places)] for frame in propagated[1:]
+    ]
+    vanished = tuple(int(own[number]) for number in gone)
     return np.stack([first, *masks]).astype(np.uint8), vanished
 
 

@@ -4,6 +4,7 @@ Perazzi et al., CVPR 2016; Pont-Tuset et al., arXiv 1704.00675. Both have
 JPEGImages/480p/VIDEO/00000.jpg and Annotations/480p/VIDEO/00000.png.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from vit_jax_xfer.data.sources.decode import image_size
 from vit_jax_xfer.data.sources.integrity import check_files
 from vit_jax_xfer.data.sources.named_files import inside_folder, read_text
+from vit_jax_xfer.data.sources.photograph import photograph_size
 from vit_jax_xfer.evaluate.videos.davis import VOID
 from vit_jax_xfer.evaluate.videos.video import Video, read_object_mask
 
@@ -28,8 +30,8 @@ def open_videos(
     """(name, videos) of "davis2016:PATH" or "davis2017:PATH", those of its list val.txt.
 
     DAVIS 2016 without a list has every folder of frames. limit: the first videos; frames: the first
-    ones of each. All files must be there and have one size in a video; first masks are read,
-    of the others the head and the end.
+    ones of each. All files must be there and have one size in a video; all masks are read, of
+    photographs the head and the end.
     ValueError naming the file that isn't as it should be.
     """
     name, _, path = data.partition(":")
@@ -87,16 +89,24 @@ def _video(root: Path, name: str, limit: int | None, one_object: bool) -> Video:
     frames, masks = frames[:limit], masks[:limit]
     if len(frames) < _MIN_FRAMES:
         raise ValueError(f"{folders[0]}: {len(frames)} frames, expected at least {_MIN_FRAMES}")
-    size = image_size(frames[0])
-    for file in (*frames, *masks):
-        if image_size(file) != size:
+    size = photograph_size(frames[0])
+    for files, size_of in ((frames, photograph_size), (masks, image_size)):
+        if other := next((file for file in files if size_of(file) != size), None):
             raise ValueError(
-                f"{file}: {image_size(file)} pixels, but {frames[0].name} of this video has {size}"
+                f"{other}: {size_of(other)} pixels, but {frames[0].name} of this video has {size}"
             )
     check_files([str(file) for file in (*frames, *masks)], f"video {name}")
-    labels = np.unique(read_object_mask(masks[0], one_object))
-    if not one_object and labels.tolist() in ([0, VOID], [VOID]):
+    with ThreadPoolExecutor() as pool:
+        seen = list(pool.map(lambda file: _labels(file, one_object), masks))
+    # Of a first mask without an object the later ones tell.
+    told = seen[0] if seen[0] != {0} else set.union(*seen)
+    if not one_object and VOID in told and not told - {0, VOID}:
         raise ValueError(
             f"{masks[0]}: has values 0 and 255 alone; open masks of one object as davis2016:PATH"
         )
     return Video(name, tuple(frames), tuple(masks), size, one_object)
+
+
+def _labels(file: Path, one_object: bool) -> set[int]:
+    """The values that a mask has."""
+    return set(np.unique(read_object_mask(file, one_object)).tolist())

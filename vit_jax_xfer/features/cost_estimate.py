@@ -1,0 +1,57 @@
+"""What a command is going to cost, said before it starts where that is over a minute."""
+
+import time
+from collections.abc import Iterable
+
+import jax
+import jax.numpy as jnp
+
+from vit_jax_xfer.terminal import show
+
+_SAID_FROM = 60.0  # seconds
+_SIDE = 1024  # of the product by which a machine's speed is told: 50 ms on two cores
+# Of a product's speed networks reach about so much (ViT-S/16, 224 pixels, 2 cores: 0.55 to 0.7).
+_REACHED = 0.6
+
+
+def say_cost(work: Iterable[tuple[str, int, int]], items: str = "photographs") -> None:
+    """A line on stderr with how long networks will take, where it is over a minute.
+
+    work: (what, photographs, multiply-adds of one) of each network that runs. What is done with
+    the features is not in it.
+    """
+    listed = [(what, number, cost) for what, number, cost in work if number and cost]
+    total = sum(number * cost for _, number, cost in listed)
+    # Below any device's speed for a minute nothing needs measuring.
+    if total < 1e11:
+        return
+    seconds = total / (_REACHED * _products_a_second())
+    if text := cost_text(seconds, sum(number for _, number, _ in listed), total, items):
+        show(text, name="stderr")
+
+
+def cost_text(seconds: float, photographs: int, total: int, items: str) -> str | None:
+    """The line, None for what takes less than a minute."""
+    if seconds < _SAID_FROM:
+        return None
+    minutes = round(seconds / 60)
+    span = f"{minutes} minute{'s' if minutes > 1 else ''}"
+    if minutes >= 120:
+        span = f"{seconds / 3600:.1f} hours"
+    return (
+        f"this takes about {span} on this machine: {photographs:,} {items} through the network, "
+        f"{total / 1e12:,.1f} T multiply-adds"
+    )
+
+
+def _products_a_second() -> float:
+    """Multiply-adds a second of a product of matrices, of three the fastest."""
+    matrix = jnp.ones((_SIDE, _SIDE), jnp.float32)
+    product = jax.jit(jnp.matmul)
+    product(matrix, matrix).block_until_ready()
+    found = []
+    for _ in range(3):
+        start = time.monotonic()
+        product(matrix, matrix).block_until_ready()
+        found.append(time.monotonic() - start)
+    return _SIDE**3 / max(min(found), 1e-9)
