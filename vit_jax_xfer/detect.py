@@ -1,6 +1,7 @@
 """Objects on your photographs: python -m vit_jax_xfer.detect PHOTO… --model MODEL --out DIR
 
-PHOTO are files and folders. Writes into DIR a picture of each with boxes, masks where the detector
+PHOTO are files and folders; photographs are turned as their EXIF orientation says.
+Writes into DIR a picture of each with boxes, masks where the detector
 has them, names and scores of the objects from --threshold on, and detections.json: COCO's format
 with all that was found, images by file name, a score with each object, masks as run lengths (those
 need pip install "vit_jax_xfer[coco]"). MODEL is a detector: a run's model folder, or one of its

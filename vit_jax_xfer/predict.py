@@ -2,8 +2,8 @@
 
 Prints for each image the likeliest classes and their probabilities. MODEL is a run's model folder
 (of attention copy the run's own), one of its checkpoints, a published checkpoint with a head, or
-hf:ORG/NAME; IMAGE are files and
-folders. Images are prepared as the network says. 1,000 outputs without names are taken for
+hf:ORG/NAME; IMAGE are files and folders. Images are turned as their EXIF orientation says, then
+prepared as the network says. 1,000 outputs without names are taken for
 ImageNet's in their order, others without names go by their numbers. Files that can't be read are
 left out, named, and make the exit code 1.
 """

@@ -1,6 +1,7 @@
 """The class of each pixel of photographs: python -m vit_jax_xfer.segment PHOTO… --model … --out …
 
-PHOTO are files and folders. Writes into DIR for each NAME.png, the photograph under its classes'
+PHOTO are files and folders; photographs are turned as their EXIF orientation says.
+Writes into DIR for each NAME.png, the photograph under its classes'
 colours with a legend, and NAME_classes.png, the classes' numbers as a picture of its size; and
 classes.txt with a line "number: name" for each class. MODEL is a network of semantic segmentation:
 a run's model folder, or one of its checkpoints. Files that can't be read are left out, named, and

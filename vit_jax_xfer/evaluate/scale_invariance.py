@@ -3,7 +3,8 @@
 For each feature extractor, how alike features are when the same images are given to the network at
 different sizes: unbiased linear CKA in per cent, 100 where they only differ by rotation and scale.
 Each size is compared with the largest, cell by cell on the smaller grid, or with --pairwise each
-with each. IMAGES are files and folders, with all that is below.
+with each. IMAGES are files and folders, with all that is below; photographs are turned as their
+EXIF orientation says.
 """
 
 import argparse

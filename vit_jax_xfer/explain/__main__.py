@@ -11,8 +11,8 @@ legrad. They explain the predicted class, or that of --class, by its name or num
 Of a FilterViT or DropoutViT its own masks are on the sheet too, and how much of each map lies
 inside them is printed and in kept_shares.json.
 
-IMAGES are files and folders. Files that can't be read are left out, named at the end, and make
-the exit code 1.
+IMAGES are files and folders; photographs are turned as their EXIF orientation says. Files that
+can't be read are left out, named at the end, and make the exit code 1.
 """
 
 import argparse

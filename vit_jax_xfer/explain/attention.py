@@ -8,8 +8,8 @@ own. A row has one scale, from 0 to the share that one patch in 200 exceeds (+).
 raw numbers. Of a FilterViT or DropoutViT the filter stages are shown: the mean over kept patches
 looks, and dropped ones are grey.
 
-IMAGES are files and folders. Files that can't be read are left out, named at the end, and make
-the exit code 1.
+IMAGES are files and folders; photographs are turned as their EXIF orientation says. Files that
+can't be read are left out, named at the end, and make the exit code 1.
 """
 
 import argparse

@@ -5,8 +5,8 @@ network saw it, and for each filter stage the kept pixels of its map over the da
 where pixels are scored, their importance as heat. Each cell is drawn where the network's
 convolutions look for it, so strips at the border that no cell covers stay dark.
 
-IMAGES are files and folders. Files that can't be read are left out, named at the end, and make
-the exit code 1.
+IMAGES are files and folders; photographs are turned as their EXIF orientation says. Files that
+can't be read are left out, named at the end, and make the exit code 1.
 """
 
 import argparse

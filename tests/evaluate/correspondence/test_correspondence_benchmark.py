@@ -18,8 +18,10 @@ from vit_jax_xfer.evaluate.correspondence.correspondence_benchmark import (
 from vit_jax_xfer.evaluate.correspondence.feature_cache import FeatureCache, in_blocks
 from vit_jax_xfer.evaluate.correspondence.keypoint_pair import KeypointPair, inside
 from vit_jax_xfer.evaluate.correspondence.letterbox import letterbox, placement
+from vit_jax_xfer.evaluate.correspondence.pair_table import PairTable
 from vit_jax_xfer.features.backbone import backbone_of
 from vit_jax_xfer.features.feature_extractor import FeatureExtractor
+from vit_jax_xfer.models.cell_places import patch_places
 from vit_jax_xfer.models.lifting.bilinear import Bilinear
 from vit_jax_xfer.pretrained.saved_models import save_file
 
@@ -114,6 +116,45 @@ def test_larger_input(photos):
     assert tuple(figures.values()) == (1, 1, 1)
     off = [pair(photos, given, wanted + [0, 3])]
     assert tuple(Correspondence("fake", off, SIDE)(Larger()).figures.values()) == (1, 0, 0)
+
+
+def test_overlapping_cells_lie_where_their_patches_do(photos):
+    # Patches of 8 pixels every 2, whose features are where they lie: transfer is the identity.
+    places = patch_places((SIDE, SIDE), 8, 2)
+    rows, columns = (SIDE * axis.middles() for axis in places)
+
+    class Overlapping:
+        enlarge, name = 1, "overlapping"
+
+        def side(self, size):
+            return size
+
+        def places(self, image_size):
+            assert image_size == (SIDE, SIDE)
+            return places
+
+        def __call__(self, given):
+            y, x = np.meshgrid(rows, columns, indexing="ij")
+            waves = [f(v / 9) for v in (x, y) for f in (np.sin, np.cos)]
+            return jax.numpy.asarray(np.stack(waves, -1)[None], jax.numpy.float32)
+
+    inner = np.array([[8.5, 10.5], [20.5, 19.5], [14.5, 12.5]])
+    table = PairTable()
+    benchmark = Correspondence("fake", [pair(photos, inner, inner, reference=100.0)], SIDE)
+    benchmark.pair_scored = table
+    assert benchmark(Overlapping()).figures["PCK@0.01"] == 1
+    assert benchmark.photographs == 2
+    lines = table.text().splitlines()
+    assert lines[0].endswith("keypoints,skipped,PCK@0.1,PCK@0.05,PCK@0.01")
+    source, target = photos
+    assert lines[1:] == [f"overlapping,cat,{source},{target},3,0,1.0,1.0,1.0"]
+
+
+def test_features_that_are_no_numbers_name_the_photograph(photos):
+    spoiled = colours()
+    compute, spoiled._compute = spoiled._compute, lambda *x: compute(*x) / 0
+    with pytest.raises(ValueError, match=r"source\.png: features: .* NaN or infinite"):
+        Correspondence("fake", [pair(photos, GIVEN, GIVEN)], SIDE)(spoiled)
 
 
 def test_broken_photograph(photos):

@@ -194,3 +194,19 @@ def test_real_willow(shared):
     assert all(pair.shown.all() and len(pair.shown) == 10 for pair in pairs)
     assert all(re.fullmatch(r".+\((S|M|G|wC|woC)\)", pair.category) for pair in pairs)
     assert min(pair.reference for pair in pairs) > 50
+
+
+def test_a_list_without_a_header_loses_no_pair(willow):
+    rows = ["car(S)/0.png,car(S)/1.png", "car(S)/1.png,car(S)/0.png"]
+    for text in ("\n".join(rows), "\n".join(["source_image,target_image", *rows])):
+        (willow / "test_pairs.csv").write_text(text)
+        assert [pair.source.name for pair in open_pairs(f"willow:{willow}")[1]] == [
+            "0.png",
+            "1.png",
+        ]
+    (willow / "test_pairs.csv").write_text("car(S)/9.png,car(S)/0.png")
+    with pytest.raises(ValueError, match=r"test_pairs\.csv: line 1: .*9\.png"):
+        open_pairs(f"willow:{willow}")
+    (willow / "test_pairs.csv").write_text("source_image,target_image")
+    with pytest.raises(ValueError, match=r"test_pairs\.csv: lists no pairs"):
+        open_pairs(f"willow:{willow}")

@@ -10,6 +10,7 @@ from PIL import Image
 
 from vit_jax_xfer.evaluate.objects.__main__ import main
 from vit_jax_xfer.evaluate.objects.boxed_images import BoxedImage
+from vit_jax_xfer.evaluate.objects.coco_export import CocoExport, run_lengths
 from vit_jax_xfer.evaluate.objects.drawing import RIGHT, TRUE, WRONG, Pictures, draw_discovery
 from vit_jax_xfer.evaluate.objects.object_benchmark import ObjectBenchmark, open_objects
 from vit_jax_xfer.evaluate.open_benchmark import open_benchmark
@@ -92,6 +93,31 @@ def test_pictures(tmp_path):
     with pytest.raises(ValueError, match="--pictures: .*0.png exists already; --overwrite"):
         Pictures(tmp_path / "out", extractors, images)
     Pictures(tmp_path / "out", extractors, images, overwrite=True)
+
+
+def test_what_was_found_as_coco(tmp_path):
+    images = images_with(tmp_path, [SQUARE], [])
+    extractors = [KnownExtractor(bright_or_not, name="LiFT ×1")]
+    export = CocoExport(tmp_path / "coco", extractors, images)
+    ObjectBenchmark(images, 64, 0.2, draw=export)(extractors[0])
+    content = json.loads((tmp_path / "coco" / "LiFT_x1.json").read_text())
+    assert [one["file_name"] for one in content["images"]] == ["0.png", "1.png"]
+    found = content["annotations"][1]
+    y0, x0, y1, x1 = SQUARE
+    assert found["bbox"] == [x0, y0, x1 - x0, y1 - y0] and found["image_id"] == 2
+    assert found["area"] == (y1 - y0) * (x1 - x0) and 0 < found["eigenvalue"] < 1
+    coco = pytest.importorskip("pycocotools.mask")
+    runs = coco.frPyObjects(found["segmentation"], 96, 128)
+    expected = np.zeros((96, 128), np.uint8)
+    expected[y0:y1, x0:x1] = 1
+    np.testing.assert_array_equal(coco.decode(runs), expected)
+    with pytest.raises(ValueError, match="--coco: .*LiFT_x1.json exists already; --overwrite"):
+        CocoExport(tmp_path / "coco", extractors, images)
+
+
+def test_run_lengths_begin_with_what_is_not_there():
+    assert run_lengths(np.array([[1, 0], [1, 1]], bool))["counts"] == [0, 2, 1, 1]
+    assert run_lengths(np.zeros((2, 2), bool))["counts"] == [4]
 
 
 def test_large_photographs_are_drawn_smaller():

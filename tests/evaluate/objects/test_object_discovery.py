@@ -9,6 +9,7 @@ import pytest
 
 from vit_jax_xfer.evaluate.objects import token_graph as graphs
 from vit_jax_xfer.evaluate.objects.object_discovery import box_in_pixels, box_iou, corloc, tokencut
+from vit_jax_xfer.models.cell_places import patch_places
 
 
 def scene(h, w, box, channels=24, noise=0.5, seed=0):
@@ -170,3 +171,21 @@ def test_bad_input_is_named():
         corloc([[0, 0, 1]], [[]])
     with pytest.raises(ValueError, match="ground_truth_boxes: got 1, boxes has 2"):
         corloc(np.zeros((2, 4)), [[]])
+
+
+def test_the_eigenvalue_is_the_cuts():
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((5, 6, 4)).astype(np.float32)
+    both = [tokencut(features, 0.2, 0.01, dense=dense) for dense in (True, False)]
+    cosines = features.reshape(30, 4) / np.linalg.norm(features.reshape(30, 4), axis=1)[:, None]
+    graph = np.where(cosines @ cosines.T > 0.2, 1.0, 0.01)
+    laplacian = np.eye(30) - graph / graph.sum(1, keepdims=True)
+    expected = np.sort(np.linalg.eigvals(laplacian).real)[1]
+    np.testing.assert_allclose([one.eigenvalue for one in both], expected, rtol=1e-6)
+
+
+def test_boxes_of_overlapping_patches_lie_where_they_do():
+    # Patches of 8 every 2 pixels of 20: cell i's middle is 4 + 2 i, the outermost reach the border.
+    places = patch_places((20, 20), 8, 2)
+    assert box_in_pixels((1, 2, 3, 4), (7, 7), (20, 20), places) == (5, 7, 9, 11)
+    assert box_in_pixels((0, 0, 7, 7), (7, 7), (40, 20), places) == (0, 0, 40, 20)

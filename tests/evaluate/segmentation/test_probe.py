@@ -13,6 +13,7 @@ from vit_jax_xfer.evaluate.open_benchmark import open_benchmark
 from vit_jax_xfer.evaluate.segmentation import probe as probes
 from vit_jax_xfer.evaluate.segmentation.__main__ import main
 from vit_jax_xfer.evaluate.segmentation.segmentation_benchmark import open_segmentation
+from vit_jax_xfer.models.cell_places import patch_places
 
 
 def test_one_step_is_that_of_all_pixels():
@@ -121,6 +122,46 @@ def test_classes_that_training_has_not(tmp_path):
     # Their pixels are wrong, and the class counts in the mean with 0.
     assert result.figures["accuracy"] == pytest.approx(1 - 4 * 64 / (64 * 64 - 48))
     assert 0.5 < result.figures["mIoU"] < 2 / 3
+
+
+def test_a_set_of_one_class_is_refused(tmp_path, capsys):
+    stripes(tmp_path, "train", 3)
+    spec = stripes(tmp_path, "val", 1)
+    for file in tmp_path.glob("m/*/*.png"):
+        ids = np.asarray(Image.open(file))
+        Image.fromarray(np.where(ids == 40, 255, 0).astype(np.uint8)).save(file)
+    for ids, hint in (((255,), "masks of 0 and 255 give --ignore ''"), ((0,), "one class, 255")):
+        with pytest.raises(ValueError, match="m.train: the training masks have one class") as error:
+            open_segmentation(spec, 64, ignore=ids).check_classes()
+        assert hint in str(error.value)
+    open_segmentation(spec, 64, ignore=()).check_classes()
+    # Runs and the command refuse it as well.
+    with pytest.raises(ValueError, match="have one class, 0, where 255 is ignored"):
+        open_benchmark(f"segmentation:{spec}", 64)
+
+
+def test_features_that_are_no_numbers_name_the_photograph(tmp_path):
+    stripes(tmp_path, "train", 2)
+    benchmark = open_segmentation(stripes(tmp_path, "val", 1), 64, steps=1)
+    with pytest.raises(ValueError, match=r"0\.png: features: .* NaN or infinite"):
+        benchmark(KnownExtractor(lambda means: means / 0))
+
+
+def test_overlapping_cells_are_interpolated_where_they_lie(tmp_path):
+    # A cell every 8 pixels in patches of 32: taken for cells side by side, borders are missed.
+    stripes(tmp_path, "train", 4)
+    spec = stripes(tmp_path, "val", 2)
+
+    class Overlapping(KnownExtractor):
+        def __call__(self, photos):
+            fine = np.asarray(super().__call__(photos))  # 8-pixel cells; those of patches' middles
+            return (fine[:, 1:-2, 1:-2] + fine[:, 2:-1, 2:-1]) / 2
+
+        def places(self, image_size):
+            return patch_places(image_size, 32, 8)
+
+    result = open_segmentation(spec, 64, steps=60, learning_rate=0.05)(Overlapping(bright_or_not))
+    assert result.figures["accuracy"] > 0.9
 
 
 def test_a_single_class_and_none_ignored(tmp_path):

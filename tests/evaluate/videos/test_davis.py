@@ -50,6 +50,18 @@ def test_missing_and_empty_objects():
         score_video(truth, late)
 
 
+def test_only_objects_of_the_first_frame_count_whatever_their_numbers():
+    truth = video()
+    prediction = np.where(np.roll(truth, 2, axis=2) == 255, 0, np.roll(truth, 2, axis=2))
+    expected = score_video(prediction, truth)
+    renamed = np.array([0, 9, 200, *[0] * 252, 255], np.uint8)  # 1 and 2 as 9 and 200
+    found = score_video(renamed[prediction], renamed[truth])
+    np.testing.assert_array_equal(found.region, expected.region)
+    np.testing.assert_array_equal(found.contour, expected.contour)
+    with pytest.raises(ValueError, match="object 2; the first frame of truth has 9, 200"):
+        score_video(prediction, renamed[truth])
+
+
 def test_statistics():
     # Seven frames: quarters 0-2, 1-3, 3-5 and 4-6, as edges 1, 2.5, 4, 5.5, 7 are rounded.
     values = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.2])

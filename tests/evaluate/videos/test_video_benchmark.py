@@ -82,6 +82,25 @@ def test_reports_and_saved_masks(tmp_path):
     )
 
 
+def test_numbers_with_gaps_change_no_figure(tmp_path):
+    masks = moving(2)
+    plain = run(tmp_path / "plain", masks)
+    folder = tmp_path / "gaps"
+    files = video(folder, masks)
+    save_masks(folder / "video/masks", [x.stem for x in files.masks], masks * np.uint8(90))
+    benchmark = VideoSegmentation("fake", [files], SIDE, masks_folder=tmp_path / "out")
+    assert benchmark(colours()) == plain
+    saved = sorted((tmp_path / "out/colours/video").iterdir())
+    assert np.unique(read_object_mask(saved[-1])).tolist() == [0, 90, 180]
+
+
+def test_features_that_are_no_numbers_name_the_frame(tmp_path):
+    spoiled = colours()
+    compute, spoiled._compute = spoiled._compute, lambda *x: compute(*x) / 0
+    with pytest.raises(ValueError, match=r"00000\.png: features: .* NaN or infinite"):
+        run(tmp_path, moving(0), spoiled)
+
+
 def test_what_is_counted(tmp_path):
     masks = moving(0)
     masks[:, 9, 9] = 3  # a pixel that no centre of a cell hits

@@ -121,6 +121,25 @@ def test_masks_that_are_none(tmp_path):
         read_object_mask(tmp_path / "x.png")
 
 
+def test_masks_in_grey_colours_are_read_and_all_before_the_first_video(davis):
+    masks = davis / "Annotations" / "480p"
+    for file, mask in zip(sorted((masks / "swan").iterdir()), MASKS, strict=True):
+        Image.fromarray(np.stack([mask] * 3, -1)).save(file)
+    _, videos = open_videos(f"davis2017:{davis}")
+    np.testing.assert_array_equal(videos[0].truth(), MASKS)
+    Image.fromarray(np.full((12, 16), 300, np.uint16)).save(masks / "cow" / "00004.png")
+    with pytest.raises(ValueError, match=r"cow.00004\.png: a value of 300, expected objects"):
+        open_videos(f"davis2017:{davis}")
+
+
+def test_a_first_mask_without_objects_does_not_hide_masks_of_one_object(davis):
+    one = (MASKS > 0) * np.uint8(255)
+    one[0] = 0
+    save_masks(davis / "Annotations/480p/cow", [f"{k:05}" for k in range(5)], one)
+    with pytest.raises(ValueError, match=r"00000\.png: has values 0 and 255 alone"):
+        open_videos(f"davis2017:{davis}")
+
+
 def test_saved_masks(tmp_path, shared):
     mask = np.arange(12, dtype=np.uint8).reshape(3, 4)
     save_masks(tmp_path / "new" / "cow", ["00000"], mask[None])

@@ -62,7 +62,8 @@ def _parser() -> argparse.ArgumentParser:
         "vit_jax_xfer.evaluate.correspondence",
         "Keypoint correspondence: the share of keypoints that arrive within 0.1, 0.05 and 0.01 of\n"
         "the longer side of the target's box (PCK, in percent), mean over categories. Photographs\n"
-        "are letterboxed to --image-size; 'input ×2' gets them twice as large.",
+        "are turned as their EXIF orientation says and letterboxed to --image-size; 'input ×2'\n"
+        "gets them twice as large.",
         "--data willow:pf_willow --model runs/dino/model --lift runs/lift/model --image-size 224",
     )
     add = parser.add_argument

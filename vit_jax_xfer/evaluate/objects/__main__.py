@@ -3,7 +3,7 @@
 TokenCut (arXiv 2202.11539) cuts each image's features in two and gives one box; CorLoc is the share
 of images whose box overlaps a true one by half or more. A row of the table is one feature
 extractor. Images are squashed to --image-size. Images without objects don't count; the
-table has their number.
+table has their number. Photographs are turned as their EXIF orientation says.
 
 The data:
   voc:PATH            PASCAL VOC's folders, or a VOCdevkit with one year: all annotations

@@ -5,12 +5,14 @@ other images: mean IoU over the classes that occur, and the share of pixels that
 Features are standardised by the training images' mean and deviation; logits are interpolated to
 the labels' size; Adam with a cosine schedule, 16 images a step, the same ones for every extractor.
 Images and masks are squashed to --image-size. Classes that no training image has count with an IoU
-of 0.
+of 0; a set of one class is refused. Photographs are turned as their EXIF orientation says, and
+must then have their masks' sizes.
 
 The data:
   voc:PATH              SegmentationClass; ImageSets/Segmentation/train.txt trains, val is scored
   coco128:PATH          images and semantic_segmentation/masks, train2017 and val2017
-  masks:IMAGES:MASKS    photographs, and PNGs of class ids with the same names; with sub-folders
+  masks:IMAGES:MASKS    photographs, and PNGs of class ids (palette, grey, or equal
+                        channels) with the same names; with sub-folders
                         train and val, or else every fourth is scored and the others train
 """
 

@@ -5,7 +5,10 @@ cell resembles the one in the middle, or at --point: the cosine, from its least 
 greatest. Below, the first three principal components of features as colours, which mean the same
 in all columns. Images are squashed to --image-size for the network.
 
-IMAGE are files and folders. Files that can't be read are left out, named, and make the exit code 1.
+Photographs are turned as their EXIF orientation says.
+
+IMAGE are files and folders. Files that can't be read, and images whose features are NaN or
+infinite, are left out, named, and make the exit code 1.
 """
 
 import argparse

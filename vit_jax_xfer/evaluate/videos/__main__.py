@@ -54,7 +54,9 @@ def _parser() -> argparse.ArgumentParser:
         "vit_jax_xfer.evaluate.videos",
         "Video object segmentation by label propagation: the first frame's mask is carried along\n"
         "by similarity of features, and scored as the DAVIS challenge does (J&F, J, F, in\n"
-        "percent). Frames are squashed to --image-size; 'input ×2' gets them twice as large.",
+        "percent). The objects are those of the first mask. All masks are checked before the\n"
+        "first video is done. Frames are turned as their EXIF orientation says and squashed to\n"
+        "--image-size; 'input ×2' gets them twice as large.",
         "--data davis2017:DAVIS --model runs/dino/model --lift runs/lift/model --image-size 224",
     )
     add = parser.add_argument
