@@ -1,5 +1,8 @@
 """python -m vit_jax_xfer.features: what it writes, in which sizes, and what is wrong."""
 
+import pathlib
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +10,8 @@ import pytest
 from known_extractors import tiny_backbone_file
 from PIL import Image
 
+import vit_jax_xfer as vjx
+from vit_jax_xfer.explain.image_files import find_images
 from vit_jax_xfer.features.__main__ import main
 from vit_jax_xfer.features.command import comparison_parser
 from vit_jax_xfer.features.feature_files import Sizing
@@ -71,6 +76,49 @@ def test_lifted_twice_in_half_the_bytes(model, photos, tmp_path):
     whole = expected(model, photos[0], 40, 40, **made)
     assert whole.shape == (1, 20, 20, 64)
     np.testing.assert_allclose(found["features"], whole, rtol=1e-3, atol=1e-4)
+
+
+def test_the_pages_python_gives_the_commands_arrays(model, photos, tmp_path, monkeypatch):
+    """docs/lift.md, "The same from Python"."""
+    page = (pathlib.Path(__file__).parents[2] / "docs/lift.md").read_text()
+    block = re.search(r"The same from Python.*?```python\n(.*?)```", page, re.DOTALL)[1]
+    lift = LiFT(width=64, patch_size=8)
+    example = [jnp.zeros(x.shape) for x in lift.example_inputs()]
+    lift_file = tmp_path / "lift.safetensors"
+    save_file(lift_file, lift, lift.init(jax.random.key(1), *example))
+    photos[0].rename(tmp_path / "photo.jpg")
+    for name, file in (("dino_deitsmall16_pretrain.pth", model), ("runs/lift/model", lift_file)):
+        assert f'"{name}"' in block
+        block = block.replace(f'"{name}"', repr(str(file)))
+    monkeypatch.chdir(tmp_path)
+    found = {}
+    exec(block, found)
+    for name, flags in (("features", []), ("fine", ["--lift", lift_file, "--steps", 2])):
+        assert run("photo.jpg", "--model", model, "--out", f"{name}.npz", *flags) == 0
+        written = np.load(f"{name}.npz")["features"]
+        np.testing.assert_allclose(found[name], written, rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_no_number_or_too_large_is_named(photos, tmp_path, capsys):
+    model = vjx.create_model("vit_micro_patch8", image_size=32, depth=1, num_classes=0)
+    variables = model.init(jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32))
+    large = jax.tree_util.tree_map_with_path(
+        lambda path, x: x * 3e6 if "patch_embed" in str(path) else x, variables
+    )
+    save_file(tmp_path / "large.safetensors", model, large)
+    flags = ["--model", tmp_path / "large.safetensors", "--facet", "token", "--dtype", "float16"]
+    for out in ("x.npz", "out"):
+        assert run(*photos[:2], *flags, "--out", tmp_path / out) == 1
+        errors = capsys.readouterr().err.strip().splitlines()[-2:]
+        for photo, error in zip(photos, errors, strict=False):
+            assert error.startswith(f"error: {photo}: features: ")
+            assert "are beyond float16" in error and "--dtype float32" in error
+        assert not (tmp_path / out).exists()
+    broken = jax.tree.map(lambda x: x * np.nan, variables)
+    save_file(tmp_path / "nan.safetensors", model, broken)
+    flags = ["--model", tmp_path / "nan.safetensors", "--out", tmp_path / "x.npz"]
+    assert run(photos[0], *flags) == 1
+    assert f"{photos[0]}: features: 1024 of 1024 values are NaN" in capsys.readouterr().err
 
 
 def test_shapes_that_are_kept(model, photos, tmp_path):
@@ -158,3 +206,29 @@ def test_files_are_not_overwritten_unasked(model, photos, tmp_path, capsys):
     assert out.read_bytes() == b"mine"
     assert run(photos[0], "--model", model, "--out", out, "--overwrite") == 0
     assert len(np.load(out)["features"]) == 1
+
+
+def test_a_phones_photograph_and_every_suffix(tmp_path):
+    """Upright as viewers show it, and found in a folder whatever format it has."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 4, 3), dtype=np.uint8)
+    upright = Image.fromarray(pixels)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    upright.save(folder / "b.tif")
+    upright.transpose(Image.Transpose.ROTATE_90).save(folder / "a.png", exif=exif)
+    upright.save(folder / "c.PPM")
+    files = find_images([folder], tmp_path / "out")
+    assert [file.name for file in files] == ["a.png", "b.tif", "c.PPM"]
+    model = vjx.create_model("vit_micro_patch8", image_size=32, num_classes=0)
+    images = vjx.dense.prepare_photos(model, files)
+    assert images.shape == (3, 32, 32, 3) and images.dtype == np.float32
+    np.testing.assert_array_equal(images[0], images[1])
+    np.testing.assert_array_equal(images[0], images[2])
+    assert vjx.dense.prepare_photos(model, pixels, longest=48).shape == (1, 48, 32, 3)
+    with pytest.raises(ValueError, match="longest: the photographs get .* one shape at a time"):
+        vjx.dense.prepare_photos(model, [pixels, pixels[:, :1]], longest=48)
+    for bad, message in (([], "empty list"), ([pixels[0]], r"photos\[0\]: got uint8 of shape")):
+        with pytest.raises(ValueError, match=message):
+            vjx.dense.prepare_photos(model, bad)
