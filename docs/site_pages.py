@@ -34,8 +34,7 @@ def operations_page() -> str:
     for name in operations.names():
         kind = operations.find(name)
         signature = inspect.signature(kind).replace(return_annotation=inspect.Signature.empty)
-        does = inspect.getdoc(kind).split("\n\n")[0].replace("\n", " ").replace("|", "\\|")
-        rows.append(f"| `{name}{signature}` | {does} |".replace(" | None", " or None"))
+        rows.append(f"| `{name}{_cell(str(signature))}` | {_cell(_first(kind))} |")
     return "\n".join(
         [
             "# Operations of pipelines",
@@ -50,6 +49,34 @@ def operations_page() -> str:
             "",
         ]
     )
+
+
+def fields_page() -> str:
+    """Every field of a config, with its default and the comment beside or above it in config.py."""
+    from vit_jax_xfer import config
+    from vit_jax_xfer.tasks.build import TASKS
+    from vit_jax_xfer.tasks.flat_settings import flat_types, to_flat
+
+    source, comment, rows = inspect.getsource(config.default_config), "", []
+    for line in source.splitlines():
+        text = line.strip()
+        field = re.match(r"config\.([\w.]+) = (.+?)(?:  # (.*))?$", text)
+        if field and (field[2] not in _SECTIONS or "." in field[1]):
+            about = " ".join(filter(None, (comment, field[3])))
+            rows.append(f"| `{field[1]}` | `{_cell(_default(field[2]))}` | {_cell(about)} |")
+        # A comment is its field's, until the next field or a blank line.
+        comment = f"{comment} {text[2:]}".strip() if text.startswith("# ") else ""
+    parts = ["# Fields of a config", "", "`--config.FIELD=VALUE` sets one.", ""]
+    parts += ["| field | default | |", "|---|---|---|", *rows, ""]
+    parts += ["`model.name` is a network, and `model.…` its fields: those of the class that", ""]
+    parts[-2] += " `vjx.create_model` returns."
+    for name, task in TASKS.items():
+        settings = flat_types(task.settings_type)
+        parts += [f"## task.name = {name}", "", _first(task), ""]
+        given = to_flat(task.settings_type())
+        parts += ["| field | default |", "|---|---|"]
+        parts += [f"| `task.{field}` | `{given[field]!r}` |" for field in settings] + [""]
+    return "\n".join(parts)
 
 
 def commands_page() -> str:
@@ -86,6 +113,7 @@ def reference_page(module: str, names: list[str], title: str, about: str) -> str
 # {page: what makes it}
 MADE: dict[str, Callable[[], str]] = {
     "reference/operations.md": operations_page,
+    "reference/fields.md": fields_page,
     "reference/commands.md": commands_page,
 }
 _NAMESPACES = {
@@ -150,6 +178,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
 
 
 _NOWHERE = "no-page"
+# What a section of a config is set to.
+_SECTIONS = ("ConfigDict()", "task_config(task, **settings)", "model_config(model, **fields)")
 
 
 @contextlib.contextmanager
@@ -163,6 +193,25 @@ def _columns(number: int):
             del os.environ["COLUMNS"]
         else:
             os.environ["COLUMNS"] = before
+
+
+def _first(documented: Any) -> str:
+    """The first paragraph of a docstring."""
+    return inspect.getdoc(documented).split("\n\n")[0]
+
+
+def _cell(text: str) -> str:
+    """A text as it stands in a table's cell."""
+    return text.replace("\n", " ").replace("|", "\\|")
+
+
+def _default(code: str) -> str:
+    """What a field is set to, as a user writes it."""
+    if code.startswith("placeholder("):
+        return "None"
+    if code == "ConfigDict()":
+        return "{}"
+    return re.sub(r"^FieldReference\((.*), field_type=object\)$", r"\1", code)
 
 
 def _constant(value: Any) -> str:

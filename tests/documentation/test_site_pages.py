@@ -24,6 +24,21 @@ def test_every_operation_is_listed(site):
     assert re.findall(r"^\| `(\w+)\(.*`  ?\| \S", page, re.M) == operations.names()
 
 
+def test_every_field_is_listed(site):
+    from vit_jax_xfer.config import field_names
+    from vit_jax_xfer.config_files import load_config
+
+    page = site.fields_page()
+    listed = set(re.findall(r"^\| `([\w.]+)` \| `", page, re.M))
+    for name in ("scratch", "attention_distill", "lift", "detection"):
+        fields = set(field_names(load_config(name)))
+        whole = {field for field in fields if any(one.startswith(f"{field}.") for one in fields)}
+        own = {one for one in fields - whole if not one.startswith("model.")}
+        assert own - {"task.name"} <= listed
+    assert "| `optim.lr` | `1e-3` | the peak |" in page
+    assert "| `optim.warmup_epochs` | `None` |" in page
+
+
 def test_every_command_is_listed_with_its_help(site, monkeypatch):
     monkeypatch.setattr(
         "vit_jax_xfer.front_door.main", lambda given: print("usage of", *given) or 0
