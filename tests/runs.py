@@ -48,7 +48,7 @@ TRANSFERS: dict[str, dict[str, Any]] = {
     "attention_copy": {"optim__accumulate": 2, **LENGTH},
     "attention_distill": {"model__drop_path": 0.3, "model__scan": True, **LENGTH},
 }
-FILTERS = ("dropout_vit", "filter_vit")
+FILTERS = ("choice_transfer", "dropout_vit", "filter_vit")
 UPSAMPLERS = ("convex_lift", "lift")  # their sizes are the backbone's
 TINY_DECODER = {"model.decoder_width": 16, "model.decoder_depth": 1, "model.decoder_num_heads": 2}
 

@@ -48,12 +48,14 @@ _TRAINING = {
     "probe": Training(50.0, 3e-3),
     "pretraining": Training(200.0, 5e-4),
     "filter": Training(100.0, 5e-4),
+    "guided": Training(100.0, 5e-4),  # a filter whose choice is taught
     "upsampling": Training(20.0, 1e-3),
     "ensemble": Training(0.0, 0.0),
 }
 # The field that takes `teacher=`, by kind; from scratch `like=` names what only gives the size.
 _TEACHER = {
     "teaching": "task.teacher",
+    "guided": "task.teacher",
     "finetune": "init_from",
     "probe": "init_from",
     "upsampling": "task.backbone",
@@ -139,9 +141,10 @@ def _kind(config: ConfigDict) -> str:
     """Which of _TRAINING a config is."""
     if config.task.name in ("masked_pretraining", "feature_upsampling", "ensemble"):
         return config.task.name.removeprefix("masked_").removeprefix("feature_")
+    filters = "attention" not in network_class(config.model.name).collections
     if "teacher" in config.task:
-        return "teaching"
-    if "attention" not in network_class(config.model.name).collections:
+        return "guided" if filters else "teaching"
+    if filters:
         return "filter"
     if not config.init_from:
         return "scratch"
@@ -178,7 +181,8 @@ def _takes(kind: str, name: str) -> bool:
         return kind not in ("finetune", "probe", "ensemble")
     if name == "labels":
         return kind not in ("pretraining", "upsampling", "ensemble")
-    only = {"teacher": tuple(_TEACHER), "like": ("scratch",), "unlabeled": ("teaching",)}
+    only = {"teacher": tuple(_TEACHER), "like": ("scratch",)}
+    only["unlabeled"] = ("teaching", "guided")
     return kind in only.get(name, (kind,))
 
 
@@ -267,8 +271,8 @@ def _use_pipelines(config: ConfigDict, kind: str, size: int, weights: str) -> No
 
     FilterViT's and LiFT's are their recipes', of another size.
     """
-    if kind in ("filter", "upsampling"):
-        usual = 224 if kind == "filter" else 448
+    if kind in ("filter", "guided", "upsampling"):
+        usual = 448 if kind == "upsampling" else 224
         for section in (config.data, config.eval):
             resized = section.pipeline.replace("256", str(round(size * 256 / 224)))
             section.pipeline = resized.replace(str(usual), str(size))
@@ -306,7 +310,7 @@ def _use_training(config: ConfigDict, kind: str, number: int) -> None:
         return
     config.optim.end_lr, config.optim.warmup_steps = 1e-6, config.steps // 20
     use_plain_adamw(config)
-    if kind == "filter":  # the rest is its own recipe
+    if kind in ("filter", "guided"):  # the rest is its own recipe
         return
     leave_recipe(config)
     config.optim.weight_decay = 0.0 if kind == "probe" else 0.05

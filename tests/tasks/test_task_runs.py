@@ -28,6 +28,7 @@ NEEDS = {
     "attention_copy": {"task__teacher": "masked_pretraining"},
     "attention_distill": {"task__teacher": "masked_pretraining"},
     "feature_distill": {"task__teacher": "masked_pretraining"},
+    "choice_transfer": {"task__teacher": "masked_pretraining"},
     "logit_distill": {"task__teacher": "finetune"},
     "finetuned_teacher": {"task__teacher": "finetune"},
     "lift": {"task__backbone": "masked_pretraining"},

@@ -43,6 +43,7 @@ RUNS = {
     **TRANSFERS,
     # Its batch norm takes the whole batch's statistics, its choices each image's own.
     "filter_vit": {"model__keep": 0.5},
+    "choice_transfer": {"model__keep": 0.5},
     # Features of the backbone are computed on the mesh; batch norm as above.
     "lift": {},
     "convex_lift": {"optim__accumulate": 2},
@@ -85,6 +86,7 @@ def config(name, teacher, **fields):
 PAIRS = [*itertools.product(TRANSFERS, MESHES)]
 OTHERS = [
     ("filter_vit", "fsdp=8"),
+    ("choice_transfer", "fsdp=8"),
     ("lift", "data=4 tensor=2"),
     ("convex_lift", "data=8"),
 ]

@@ -98,6 +98,7 @@ RECIPES = {
     "deit3:small384": Recipe(1e-5, 1e-5, 50_046, 12_511, 0.1, 0.0, 64, 384, **DEIT3_224),
     "filter_vit": Recipe(5e-4, 1e-5, 240_000, 2000, 0.01, **EVERYTHING),
     "filter_vit:subset=0": Recipe(5e-4, 5e-5, 5_004_559, 10_000, 1e-4, pixels=256, **EVERYTHING),
+    "choice_transfer": Recipe(5e-4, 1e-5, 240_000, 2000, 0.01, **EVERYTHING),
     "dropout_vit": Recipe(5e-4, 1e-5, 240_000, 2000, 0.01, **EVERYTHING),
     "dropout_vit:subset=0": Recipe(5e-4, 5e-5, 5_004_559, 10_000, 1e-4, pixels=256, **EVERYTHING),
 }
@@ -108,6 +109,8 @@ SAME_STEPS |= {recipe for recipe in RECIPES if "inaturalist" in recipe}
 SAME_STEPS |= {"finetune:base", "finetune:huge", "finetuned_teacher", "scratch:base"}
 SAME_STEPS |= {"deit3:small,epochs=400", "deit3:base224", "dropout_vit:subset=0"}
 SAME_STEPS |= {"masked_pretraining:base,epochs=400"}
+# filter_vit's recipe; that its teacher is the same on any mesh has test_devices.py.
+SAME_STEPS |= {"choice_transfer"}
 
 
 def config_of(recipe):
@@ -206,7 +209,10 @@ TEACHERS = ("attention_copy", "attention_distill", "feature_distill", "logit_dis
 TEACHERS += ("finetuned_teacher",)
 SMALL = {"width": 16, "num_heads": 2, "mlp_dim": 32, "patch_size": 4}
 DECODER = {"decoder_width": 16, "decoder_num_heads": 2, "decoder_depth": 2}
-BATCH, SIDE = 64, {"filter_vit": 24, "dropout_vit": 24}  # else 16 pixels
+BATCH, SIDE = (
+    64,
+    dict.fromkeys(("filter_vit", "dropout_vit", "choice_transfer"), 24),
+)  # else 16 pixels
 
 
 @pytest.fixture(scope="module")

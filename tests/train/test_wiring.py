@@ -241,6 +241,8 @@ SECOND: dict[str, tuple[Any, dict[str, Any]]] = {
     "logit_distillation.temperature": (2.0, {}),
     "feature_distillation.normalize": (False, {}),
     "feature_distillation.layers": ((), {}),
+    "choice_transfer.mode": ("copy", {}),
+    "choice_transfer.layer": (1, {}),  # refused, of a teacher of one block
     "ensemble.members": (("/x",), {}),
 }
 # Every task with a teacher has these.
@@ -257,6 +259,7 @@ TEACHING = {
     "teacher_std": ((0.1, 0.1, 0.1), GREY),
 }
 TEACHERS = ("attention_transfer", "logit_distillation", "feature_distillation")
+TEACHERS += ("choice_transfer",)
 SECOND |= {f"{task}.{field}": second for task in TEACHERS for field, second in TEACHING.items()}
 # What the run refuses before: members that are missing, tokens that the teacher has not.
 REFUSED = ("ensemble.members", "attention_transfer.tokens", "model.drop_remainder")
@@ -269,6 +272,7 @@ IN_CONFIG = {
     "attention_transfer": "attention_distill",
     "logit_distillation": "logit_distill",
     "feature_distillation": "feature_distill",
+    "choice_transfer": "choice_transfer",
     "masked_pretraining": "masked_pretraining",
     "feature_upsampling": "lift",
     "lift": "lift",
@@ -441,10 +445,12 @@ def config_of(field: str, given: dict[str, Any], value: Any = None):
     name = IN_CONFIG.get(start, "attention_distill" if of_teacher else "scratch")
     fields = dict(given)
     if start in ("unlabeled", *TEACHERS) or of_teacher:
-        fields = {"task.teacher": "vit_micro_patch2", "model.registers": 1, **fields}
+        fields = {"task.teacher": "vit_micro_patch2", **fields}
+        if start != "choice_transfer":
+            fields = {"model.registers": 1, **fields}
     if name in ("lift", "convex_lift"):
         fields = {"task.backbone": "vit_micro_patch2", **fields}
-    if name not in ("filter_vit", "lift", "convex_lift", "ensemble"):
+    if name not in ("filter_vit", "choice_transfer", "lift", "convex_lift", "ensemble"):
         fields = {"model.depth": 1, **fields}
     if last in ("parts", "like"):
         fields |= dict.fromkeys(

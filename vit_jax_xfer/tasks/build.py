@@ -1,6 +1,7 @@
 """From a config to a task. Every task there is stands in the list below, and nowhere else."""
 
 from vit_jax_xfer.tasks.attention_transfer import AttentionTransfer
+from vit_jax_xfer.tasks.choice_transfer import ChoiceTransfer
 from vit_jax_xfer.tasks.configured_model import build_model
 from vit_jax_xfer.tasks.distillation import FeatureDistillation, LogitDistillation
 from vit_jax_xfer.tasks.ensemble import Ensemble, load_member, load_run
@@ -28,6 +29,7 @@ for task in (
     AttentionTransfer,
     LogitDistillation,
     FeatureDistillation,
+    ChoiceTransfer,
     FeatureUpsampling,
     Detection,
     Segmentation,

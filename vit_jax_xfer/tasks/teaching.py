@@ -112,6 +112,17 @@ class TeachingTask(Task):
         """Logits (B, K) of the student and the teacher's loss of each image, (B,) float32."""
         raise TypeError("a teaching task says how it teaches")
 
+    def teach_training(
+        self,
+        variables: Variables,
+        frozen: Variables,
+        images: jax.Array,
+        train: bool,
+        rngs: dict[str, jax.Array] | None,
+    ) -> tuple[jax.Array, jax.Array, Variables]:
+        """As `teach`, and the collections that the forward pass changed."""
+        return *self.teach(variables, frozen, images, train, rngs), {}
+
     def teach_batch(
         self, variables: Variables, frozen: Variables, batch: Batch
     ) -> tuple[jax.Array, jax.Array]:
@@ -122,7 +133,8 @@ class TeachingTask(Task):
         self, variables: Variables, frozen: Variables, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, Aux]:
         seen = TaughtImages.of(batch, self.settings.unlabeled_weight)
-        logits, losses = self.teach(variables, frozen, seen.images, True, {"dropout": key})
+        rngs = {"dropout": key}
+        logits, losses, updates = self.teach_training(variables, frozen, seen.images, True, rngs)
         logits = seen.labelled(logits)
         label_loss = smoothed_cross_entropy(
             logits, batch["label"], self.settings.label_smoothing
@@ -133,7 +145,7 @@ class TeachingTask(Task):
             "teacher_loss": teacher_loss,
             "top1": top1(logits, batch["label"]),
         }
-        return label_loss + self.settings.weight * teacher_loss, Aux(metrics)
+        return label_loss + self.settings.weight * teacher_loss, Aux(metrics, updates)
 
     def evaluate(
         self, variables: Variables, frozen: Variables, batch: Batch
