@@ -38,6 +38,8 @@ COMMANDS: dict[str, _Command] = {
     "explain compare": _Command("explain.compare", "methods of attribution, measured"),
     "analysis": _Command("analysis", "two networks beside each other: heads and layers"),
     "features": _Command("features", "dense features of your images, as arrays and pictures"),
+    "correspond": _Command("correspond", "what goes with what on two photographs"),
+    "cosegment": _Command("cosegment", "what photographs have in common, cut out"),
     "evaluate classification": _Command("evaluate.classification", "on the published suites"),
     "evaluate knn": _Command("evaluate.knn", "classes by nearest neighbours"),
     "evaluate detection": _Command("evaluate.detection", "average precision of a detector"),

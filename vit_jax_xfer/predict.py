@@ -52,7 +52,7 @@ def predict(
     import jax.numpy as jnp
 
     from vit_jax_xfer.data.prepare import preprocess
-    from vit_jax_xfer.data.sources.photograph import read_photograph
+    from vit_jax_xfer.data.sources.upright_photo import read_photograph
     from vit_jax_xfer.suites.imagenet_labels import class_names_of
 
     names = class_names_of(model)

@@ -88,9 +88,11 @@ class SegmentationProgram:
     def __call__(self, rows: Mapping[str, Any]) -> list[Any]:
         import numpy as np
 
+        from vit_jax_xfer.evaluate.array_checks import require_finite
         from vit_jax_xfer.evaluate.segmentation.full_size import classes_at
 
         logits = np.asarray(self._run(self._variables, rows["image"]))
+        require_finite("logits", logits)
         found = []
         for one, content, original in zip(logits, rows["content"], rows["original"], strict=True):
             height, width = (round(float(side)) for side in content)

@@ -9,6 +9,7 @@ from PIL import Image
 
 import vit_jax_xfer as vjx
 from vit_jax_xfer.explain.__main__ import main
+from vit_jax_xfer.explain.attention import main as attention_main
 from vit_jax_xfer.explain.cells import even_cells, stage_cells
 from vit_jax_xfer.explain.class_choice import class_number
 from vit_jax_xfer.explain.explained_photos import asked_method
@@ -18,6 +19,7 @@ from vit_jax_xfer.explain.network_view import map_cells
 from vit_jax_xfer.models.filter.filter_blocks import Stage
 from vit_jax_xfer.models.filter.network import FilterViT
 from vit_jax_xfer.models.preprocessing import IMAGENET, Preprocessing
+from vit_jax_xfer.predict import main as predict_main
 from vit_jax_xfer.pretrained.saved_models import save_file
 
 CLASSES = ("rose", "tulip", "7")
@@ -183,3 +185,24 @@ def test_what_does_not_fit_is_said_in_one_line(saved, photos, tmp_path, capsys):
     assert (out / "wide_edges.png").is_file()
     assert main([*rest, "--methods", "edges"]) == 1
     assert "exists already; --overwrite replaces it" in capsys.readouterr().err
+
+
+def test_what_is_no_number_names_the_photograph(tmp_path, capsys):
+    """In all commands that draw on photographs, and in predictions."""
+    model = vjx.create_model(
+        "vit_micro_patch4", image_size=16, width=8, depth=1, num_heads=2, num_classes=2,
+        preprocessing=VIEW,
+    )  # fmt: skip
+    broken = jax.tree.map(lambda x: x * np.nan, variables_of(model, 16))
+    save_file(tmp_path / "m.safetensors", model, broken)
+    Image.new("RGB", (20, 20)).save(tmp_path / "a.png")
+    photo, weights = str(tmp_path / "a.png"), str(tmp_path / "m.safetensors")
+    flags = [photo, "--model", weights, "--out", str(tmp_path / "out")]
+    for command, arguments in (
+        (main, [*flags, "--methods", "raw_attention"]),
+        (attention_main, flags),
+        (predict_main, [weights, photo]),
+    ):
+        assert command(arguments) == 1
+        error = capsys.readouterr().err.strip().splitlines()[-1]
+        assert photo in error and "NaN or infinit" in error

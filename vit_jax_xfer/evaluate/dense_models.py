@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from vit_jax_xfer.data.objects import NO_OBJECTS
-from vit_jax_xfer.data.sources.photograph import read_photograph
+from vit_jax_xfer.data.sources.upright_photo import read_photograph
 from vit_jax_xfer.data.target_arrays import BOXES, TargetForm
 from vit_jax_xfer.data.transforms import Pipeline, parse
 from vit_jax_xfer.evaluate.classification.open_classifier import copying_run

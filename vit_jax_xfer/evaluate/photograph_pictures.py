@@ -48,10 +48,27 @@ class PhotographPictures:
                     except (ValueError, OSError) as error:
                         broken.append(str(error))
                 if prepared:
-                    found = program(stacked(prepared, batch_size))
+                    found = _run(program, prepared, batch_size)
                     for one, result in zip(prepared, found, strict=False):
                         finish(one, result)
                 progress.report(min(start + batch_size, len(files)))
+
+
+def _run(
+    program: Callable[[dict[str, Any]], Sequence[Any]],
+    prepared: list[PreparedPhotograph],
+    batch_size: int,
+) -> Sequence[Any]:
+    """What a program gives of a batch. ValueError naming the photograph of which it is refused."""
+    try:
+        return program(stacked(prepared, batch_size))
+    except ValueError:
+        for one in prepared:
+            try:
+                program(stacked([one], batch_size))
+            except ValueError as error:
+                raise ValueError(f"{one.file}: {error}") from None
+        raise
 
 
 def open_pictures(

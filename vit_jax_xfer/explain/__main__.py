@@ -34,6 +34,7 @@ from vit_jax_xfer.explain.seen_photos import (
     load_model,
     out_folder,
     readable,
+    require_numbers,
     view_of_flags,
 )
 from vit_jax_xfer.flag_errors import naming_flag, positive, run_on_files
@@ -65,9 +66,10 @@ def _explain_all(options: argparse.Namespace, broken: list[str]) -> None:
     with Progress(len(files)) as progress:
         for batch in batches(readable(files, paths, preprocessing, broken), size):
             with naming_flag("--model", options):
-                found = explainer(filled(batch, size))
+                found = explainer(filled(batch, size), [str(seen.file) for _, seen in batch])
             out.mkdir(parents=True, exist_ok=True)  # only when the first have been explained
             for (path, seen), explained in zip(batch, found, strict=False):
+                require_numbers(seen.file, "probabilities", [explained.shares])
                 writer.add(path, seen, explained)
                 progress.report(writer.done + len(broken))
     writer.finish()

@@ -29,6 +29,7 @@ from vit_jax_xfer.explain.seen_photos import (
     load_model,
     out_folder,
     readable,
+    require_numbers,
     view_of_flags,
 )
 from vit_jax_xfer.flag_errors import naming_flag, run_on_files
@@ -75,6 +76,7 @@ def _draw_all(options: argparse.Namespace, broken: list[str]) -> None:
                     if options.at is None
                     else "the patch at {:g},{:g}".format(*options.at)
                 )
+                require_numbers(seen.file, "attention", [block.prefix for block in blocks])
                 heading = f"{seen.file.name}    {options.model}    {query} looks"
                 _write(path, seen, blocks, point, heads, views.prefix_names, preprocessing,
                        heading, options)  # fmt: skip

@@ -125,7 +125,8 @@ class Explainer:
             other._views = self._views.with_variables(other._variables)
         return other
 
-    def __call__(self, images: np.ndarray) -> list[Explained]:
+    def __call__(self, images: np.ndarray, names: Sequence[str] = ()) -> list[Explained]:
+        """names: of the images, for errors."""
         size, number = images.shape[1:3], len(images)
         shares = None
         if self.classes is not None:
@@ -137,7 +138,7 @@ class Explainer:
         explained = []
         for i in range(number):
             maps = tuple(
-                self._map(asked, one, i, size, kept[i])
+                self._map(asked, one, i, size, kept[i], names[i] if i < len(names) else "")
                 for asked, one in zip(self.methods, found, strict=True)
             )
             predicted = None if shares is None else int(shares[i].argmax())
@@ -174,10 +175,14 @@ class Explainer:
         i: int,
         size: tuple[int, int],
         kept: Sequence[StageMask],
+        name: str,
     ) -> Map:
         values = np.asarray(found.map[i])
         if not np.isfinite(values).all():
-            raise ValueError(f"methods: {asked.title} gives NaN or infinities on this network")
+            where = f", {name}" if name else ""
+            raise ValueError(
+                f"methods: {asked.title} gives NaN or infinities on this network{where}"
+            )
         cells = map_cells(self._model, values.shape, size)
         inside = tuple(kept_share(values, cells, stage) for stage in kept)
         pixels = None if found.pixels is None else np.asarray(found.pixels[i])

@@ -25,6 +25,7 @@ from vit_jax_xfer.explain.seen_photos import (
     load_model,
     out_folder,
     readable,
+    require_numbers,
     view_of_flags,
 )
 from vit_jax_xfer.flag_errors import naming_flag, positive, run_on_files
@@ -56,6 +57,7 @@ def _draw_all(options: argparse.Namespace, broken: list[str]) -> None:
     with Progress(len(files)) as progress:
         for batch in batches(readable(files, paths, sheets.preprocessing, broken), size):
             for (path, seen), chosen in zip(batch, masks(filled(batch, size)), strict=False):
+                require_numbers(seen.file, "importance", [one.importance for one in chosen])
                 sheets.write(path, seen, chosen)
                 drawn += 1
                 progress.report(drawn + len(broken))

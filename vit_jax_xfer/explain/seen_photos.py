@@ -120,7 +120,7 @@ def readable(
 ) -> Iterator[tuple[pathlib.Path, Seen]]:
     """Path and `Seen` of each image that can be read; the errors of the others go to `broken`."""
     from vit_jax_xfer.data.prepare import preprocess
-    from vit_jax_xfer.data.sources.photograph import read_photograph
+    from vit_jax_xfer.data.sources.upright_photo import read_photograph
 
     for file, path in zip(files, paths, strict=True):
         try:
@@ -129,6 +129,16 @@ def readable(
             broken.append(str(error))
             continue
         yield path, Seen(file, photo, preprocess(preprocessing, photo)[0])
+
+
+def require_numbers(file: pathlib.Path, what: str, arrays: Sequence[Any]) -> None:
+    """ValueError naming a photograph where what a network makes of it is NaN or infinite."""
+    import numpy as np
+
+    if any(one is not None and not np.isfinite(one).all() for one in arrays):
+        raise ValueError(
+            f"{file}: {what}: some values are NaN or infinite; are the weights broken?"
+        )
 
 
 def batches(items: Iterator[Any], size: int) -> Iterator[list[Any]]:

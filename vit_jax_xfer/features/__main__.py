@@ -23,9 +23,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vit_jax_xfer.command_parser import add_image_size, command_parser
-from vit_jax_xfer.features.command import add_backbone_flags, backbone_from
-from vit_jax_xfer.flag_errors import naming_flag, positive, run_on_files, share
+from vit_jax_xfer.command_parser import command_parser
+from vit_jax_xfer.features.command import (
+    add_backbone_flags,
+    add_extractor_flags,
+    extractor_from,
+)
+from vit_jax_xfer.flag_errors import positive, run_on_files, share
 from vit_jax_xfer.local_paths import local_path
 from vit_jax_xfer.terminal import show
 
@@ -40,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _write_all(options: argparse.Namespace, broken: list[str]) -> None:
     # Imported late, so that --help answers at once.
-    from vit_jax_xfer.data.sources.photograph import read_photograph
+    from vit_jax_xfer.data.sources.upright_photo import read_photograph
     from vit_jax_xfer.explain.image_files import find_images, picture_names
     from vit_jax_xfer.explain.progress import Progress
     from vit_jax_xfer.features.cost_estimate import say_cost
@@ -55,8 +59,7 @@ def _write_all(options: argparse.Namespace, broken: list[str]) -> None:
     check_free(targets, "--out", options.overwrite)
     pictures = _pictures(options, names)
     check_free(pictures, "--picture", options.overwrite)
-    extractor = _extractor(options)
-    sizing = _sizing(options, extractor)
+    extractor, sizing = extractor_from(options)
     size = max(sizing.sides(1, 1))
     say_cost([(extractor.name, len(files), extractor.multiply_adds(size))], "images")
     store = _store(options, extractor, len(files), to_one)
@@ -67,18 +70,17 @@ def _write_all(options: argparse.Namespace, broken: list[str]) -> None:
             for i, file in enumerate(files):
                 try:
                     photo = read_photograph(file)
-                    given = sizing(photo)
-                    features, places = _numbers(extractor, given, options, file)
+                    features, places = _numbers(extractor, sizing, photo, options, file)
                 except ValueError as error:
                     broken.append(str(error))
                     continue
-                store.add(file, names[i], features, given.shape[:2])
+                store.add(file, names[i], features, sizing.sides(*photo.shape[:2]))
                 if pictures:
                     drawn.add(pictures[i], photo, features, places, file.name)
                 done += 1
                 progress.report(i + 1)
+            complete = True
             drawn.finish()
-        complete = True
     finally:
         store.close(complete)
     if done:
@@ -87,44 +89,21 @@ def _write_all(options: argparse.Namespace, broken: list[str]) -> None:
 
 def _check_flags(options: argparse.Namespace) -> None:
     """ValueError for flags that do nothing without another."""
-    if options.steps and not options.lift:
-        raise ValueError("--steps: nothing is doubled without --lift; give one, or drop --steps")
     for flag in ("joint", "foreground", "norms"):
         if getattr(options, flag) not in (None, False) and not options.picture:
             raise ValueError(f"--{flag}: is about pictures; give --picture, or drop it")
 
 
-def _sizing(options: argparse.Namespace, extractor: Any) -> Any:
-    from vit_jax_xfer.features.feature_files import Sizing
-
-    backbone = extractor.backbone
-    size = None if options.longest else options.size or backbone.model.image_size
-    overlapping = backbone.step != backbone.patch_size
-    return Sizing(backbone.patch_size, size, options.longest, overlapping)
-
-
-def _extractor(options: argparse.Namespace) -> Any:
-    from vit_jax_xfer.features.open_extractors import make_extractors
-
-    backbone, variables = backbone_from(options)
-    lifts, steps = [options.lift] if options.lift else [], [options.steps or 1]
-    with naming_flag("--lift", options):
-        return make_extractors(backbone, variables, lifts, steps, () if lifts else ("plain",))[0]
-
-
 def _numbers(
-    extractor: Any, photo: Any, options: argparse.Namespace, file: Path
+    extractor: Any, sizing: Any, photo: Any, options: argparse.Namespace, file: Path
 ) -> tuple[Any, Any]:
     """Features (h, w, C) of a photograph, and where their cells lie. ValueError naming the file."""
-    import numpy as np
+    from vit_jax_xfer.features.network_input import features_on
 
-    from vit_jax_xfer.evaluate.array_checks import require_finite
-
-    features = np.asarray(extractor(photo[None]))[0]
-    require_finite(f"{file}: features", features)
-    places = extractor.places(photo.shape[:2])
+    features, places = features_on(extractor, sizing, photo, file)
     if options.pixels:
-        features, places = places.resized(features, _pixels(options.pixels, photo.shape[:2]))
+        sides = sizing.sides(*photo.shape[:2])
+        features, places = places.resized(features, _pixels(options.pixels, sides))
     if options.dtype == "float16" and (number := int((abs(features) > _LARGEST_FLOAT16).sum())):
         raise ValueError(
             f"{file}: features: {number} of {features.size} values are beyond float16, whose "
@@ -186,15 +165,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("images", nargs="+", metavar="IMAGE", help="files, and folders, with all that is below")
     add_backbone_flags(parser)
-    add("--lift", metavar="PATH",
-        help="a LiFT or ConvexLiFT of these features: a run's model folder, or a file")  # fmt: skip
-    add("--steps", type=positive, metavar="N",
-        help="how many times --lift doubles the features' resolution (default 1)")  # fmt: skip
-    size = parser.add_mutually_exclusive_group()
-    add_image_size(size, type=positive, metavar="PIXELS",
-        help="side of the square that images become (default: the network's own)")  # fmt: skip
-    size.add_argument("--longest", type=positive, metavar="PIXELS",
-        help="keep the aspect ratio, with about so many pixels on the longer side")  # fmt: skip
+    add_extractor_flags(parser)
     add("--pixels", type=positive, metavar="N",
         help="interpolate features to N cells along the longer side, as 224 for one a pixel "
         "(default: as many as there are)")  # fmt: skip

@@ -82,6 +82,37 @@ def add_backbone_flags(parser: argparse.ArgumentParser) -> None:
         "(default: the patch size)")  # fmt: skip
 
 
+def add_extractor_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags of one feature extractor and of its input, beside `add_backbone_flags`'s."""
+    add = parser.add_argument
+    add("--lift", metavar="PATH",
+        help="a LiFT or ConvexLiFT of these features: a run's model folder, or a file")  # fmt: skip
+    add("--steps", type=positive, metavar="N",
+        help="how many times --lift doubles the features' resolution (default 1)")  # fmt: skip
+    size = parser.add_mutually_exclusive_group()
+    add_image_size(size, type=positive, metavar="PIXELS",
+        help="side of the square that images become (default: the network's own)")  # fmt: skip
+    size.add_argument("--longest", type=positive, metavar="PIXELS",
+        help="keep the aspect ratio, with about so many pixels on the longer side")  # fmt: skip
+
+
+def extractor_from(options: argparse.Namespace) -> tuple[Any, Any]:
+    """The FeatureExtractor of the flags, and the Sizing of its photographs."""
+    from vit_jax_xfer.features.feature_files import Sizing
+    from vit_jax_xfer.features.open_extractors import make_extractors
+
+    if options.steps and not options.lift:
+        raise ValueError("--steps: nothing is doubled without --lift; give one, or drop --steps")
+    backbone, variables = backbone_from(options)
+    lifts, steps = [options.lift] if options.lift else [], [options.steps or 1]
+    with naming_flag("--lift", options):
+        names = () if lifts else ("plain",)
+        extractor = make_extractors(backbone, variables, lifts, steps, names)[0]
+    size = None if options.longest else options.size or backbone.model.image_size
+    overlapping = backbone.step != backbone.patch_size
+    return extractor, Sizing(backbone.patch_size, size, options.longest, overlapping)
+
+
 def backbone_from(options: argparse.Namespace) -> tuple[Any, Any]:
     """The Backbone of the flags, and its variables; says so where pixels' scale is assumed."""
     from vit_jax_xfer.features.open_extractors import load_backbone

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from vit_jax_xfer.data.sources.photograph import read_photograph
+from vit_jax_xfer.data.sources.upright_photo import read_photograph
 from vit_jax_xfer.features.backbone import mean_std_of
+from vit_jax_xfer.features.feature_extractor import FeatureExtractor
 from vit_jax_xfer.features.feature_files import Sizing
+from vit_jax_xfer.models.cell_places import CellPlaces
 
 
 def prepare_photos(
@@ -40,6 +42,20 @@ def prepare_photos(
         shapes = sorted({one.shape[:2] for one in given})
         raise ValueError(f"longest: the photographs get {shapes}; prepare one shape at a time")
     return (np.stack(given).astype(np.float32) / 255 - mean) / std
+
+
+def features_on(
+    extractor: FeatureExtractor, sizing: Sizing, photo: np.ndarray, file: Path
+) -> tuple[np.ndarray, CellPlaces]:
+    """A photograph's features (h, w, C) float32, and where their cells lie on it.
+
+    photo: uint8 (H, W, 3) of any size. ValueError naming the file for what is NaN or infinite.
+    """
+    given = sizing(photo)
+    (features,) = np.asarray(extractor(given[None]))
+    if bad := features.size - int(np.isfinite(features).sum()):
+        raise ValueError(f"{file}: features: {bad} of {features.size} values are NaN or infinite")
+    return features, extractor.places(given.shape[:2])
 
 
 def _pixels(photo: Any, name: str) -> np.ndarray:

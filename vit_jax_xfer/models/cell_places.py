@@ -88,6 +88,14 @@ class CellPlaces(NamedTuple):
         rows, columns = (axis.nearest_to(n) for axis, n in zip(self, size, strict=True))
         return np.asarray(values)[rows[:, None], columns]
 
+    def middles(self, cells: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """The middles (N, 2), x and y in pixels, of cells (N, 2), row and column.
+
+        size: the image's (height, width).
+        """
+        down, across = (axis.middles() * n for axis, n in zip(self, size, strict=True))
+        return np.stack([across[cells[:, 1]], down[cells[:, 0]]], axis=1)
+
     def resized(self, values: np.ndarray, grid: tuple[int, int]) -> tuple[np.ndarray, "CellPlaces"]:
         """Values (h, w, …) float at cells of another grid that share the image evenly, bilinear.
 

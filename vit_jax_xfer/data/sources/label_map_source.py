@@ -127,6 +127,13 @@ def open_mask_folders(spec: str, split: str) -> LabelMapSource:
         void |= unnamed
     else:
         classes = {number: str(number) for number in _ids_in(masks) - void}
+        if len(classes) == 1:
+            (only,) = classes
+            raise ValueError(
+                f"spec: {masks}: the masks have one class, {only}, where 255 is none, so there is "
+                "nothing to tell apart; name all ids in a file, masks:IMAGES:MASKS:CLASSES, as "
+                "'0: background' and '255: object'"
+            )
     return make_label_map_source(found.files, classes, void, f"masks:{spec}/{split}", said)
 
 

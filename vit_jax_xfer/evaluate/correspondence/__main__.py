@@ -71,8 +71,10 @@ def _parser() -> argparse.ArgumentParser:
         "--data",
         required=True,
         metavar="LAYOUT:PATH",
-        help="spair:FOLDER (with PairAnnotation and JPEGImages; its test pairs) or willow:FOLDER "
-        "(PF-WILLOW, all ordered pairs of a sub-class, or those of a test_pairs.csv in it)",
+        help="spair:FOLDER (with PairAnnotation and JPEGImages; its test pairs), willow:FOLDER "
+        "(PF-WILLOW, all ordered pairs of a sub-class, or those of a test_pairs.csv in it) or "
+        "pfpascal:FOLDER (PF-PASCAL, the pairs of test_pairs_pf_pascal.csv; distances are parts of "
+        "the target's longer side)",
     )
     add(
         "--pairs-per-category",

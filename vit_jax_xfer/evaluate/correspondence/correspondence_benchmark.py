@@ -30,7 +30,7 @@ PairScored = Callable[[FeatureExtractor, KeypointPair, dict[float, Matches]], No
 def open_correspondence(
     data: str, size: int, limit: int | None = None, pairs_per_category: int | None = None
 ) -> "Correspondence":
-    """The benchmark of "spair:PATH" or "willow:PATH"; limits draw as in `draw`, None = all pairs.
+    """The benchmark of what `open_pairs` takes, as "spair:PATH"; limits as in `draw`, None = all.
 
     ValueError naming the file that isn't as it should be.
     """

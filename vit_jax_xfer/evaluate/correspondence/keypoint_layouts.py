@@ -20,9 +20,10 @@ from vit_jax_xfer.data.sources.named_files import (
     read_json,
     read_text,
 )
-from vit_jax_xfer.data.sources.photograph import photograph_size
+from vit_jax_xfer.data.sources.upright_photo import photograph_size
 from vit_jax_xfer.evaluate.correspondence.keypoint_pair import KeypointPair, inside
 from vit_jax_xfer.evaluate.correspondence.matlab_file import read_array
+from vit_jax_xfer.evaluate.correspondence.pf_pascal import pf_pascal
 
 _WILLOW_LISTS = ("test_pairs.csv", "test_pairs_pf.csv")
 _WILLOW_FOLDERS = ("PF-dataset-WILLOW", "PF-dataset", "PF-WILLOW")
@@ -31,7 +32,7 @@ _LARGEST_MAT = 2**16  # bytes; it holds twenty numbers, and may be packed a thou
 
 
 def open_pairs(data: str) -> tuple[str, list[KeypointPair]]:
-    """(name, pairs) of "spair:PATH" or "willow:PATH".
+    """(name, pairs) of "spair:PATH", "willow:PATH" or "pfpascal:PATH".
 
     Every annotation is read, and the head and end of every photograph. ValueError naming the file
     that isn't as it should be.
@@ -97,7 +98,11 @@ def willow(root: Path) -> list[KeypointPair]:
     return [_willow_pair(source, target, annotated) for source, target in named]
 
 
-_LAYOUTS: dict[str, Callable[[Path], list[KeypointPair]]] = {"spair": spair, "willow": willow}
+_LAYOUTS: dict[str, Callable[[Path], list[KeypointPair]]] = {
+    "spair": spair,
+    "willow": willow,
+    "pfpascal": pf_pascal,
+}
 
 
 def _found(root: Path, folder: str, inner: tuple[str, ...]) -> Path:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vit_jax_xfer.data.images import resize
-from vit_jax_xfer.data.sources.photograph import read_photograph
+from vit_jax_xfer.data.sources.upright_photo import read_photograph
 
 
 class Placement(NamedTuple):

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from vit_jax_xfer.data.sources.photograph import read_photograph
+from vit_jax_xfer.data.sources.upright_photo import read_photograph
 from vit_jax_xfer.evaluate.faithfulness.localisation import IGNORED
 from vit_jax_xfer.evaluate.objects.box_layouts import open_boxes
 from vit_jax_xfer.evaluate.segmentation.labelled_images import read_class_mask, shrunk
@@ -92,7 +92,10 @@ def _with_objects(
             found.append(seen)
         seen += 1
     if not found:
-        raise ValueError(f"{name}: none of its {number} images has an object at {size} pixels")
+        raise ValueError(
+            f"{name}: none of its {number} images has an object at {size} pixels (0 is none, and "
+            "255 isn't known)"
+        )
     return ObjectMasks(name, read, tuple(found), seen - len(found))
 
 

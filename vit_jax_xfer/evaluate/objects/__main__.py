@@ -15,12 +15,16 @@ The data:
 import argparse
 import dataclasses
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from vit_jax_xfer.features.command import comparison_parser, extractors_from, input_side, out_path
 from vit_jax_xfer.flag_errors import naming_flag, run_command
 from vit_jax_xfer.local_paths import local_path
+from vit_jax_xfer.terminal import show
+
+_UNCUT = 0.99  # an eigenvalue of a graph in which all are joined, 1 but for rounding
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,7 +45,12 @@ def _compare(options: argparse.Namespace) -> None:
         benchmark = open_objects(
             options.data, size, options.limit, options.tau, not options.no_hard
         )
-    found: list[Any] = []
+    uncut: Counter[str] = Counter()
+
+    def count(extractor: Any, one: Any) -> None:
+        uncut[extractor.name] += one.discovery.eigenvalue > _UNCUT
+
+    found: list[Any] = [count]
     if options.pictures:
         from vit_jax_xfer.evaluate.objects.drawing import Pictures
 
@@ -52,14 +61,20 @@ def _compare(options: argparse.Namespace) -> None:
 
         folder = local_path(options.coco, "--coco")
         found.append(CocoExport(folder, extractors, benchmark.images, options.overwrite))
-    if found:
 
-        def draw(*one: Any) -> None:
-            for each in found:
-                each(*one)
+    def draw(*one: Any) -> None:
+        for each in found:
+            each(*one)
 
-        benchmark = dataclasses.replace(benchmark, draw=draw)
-    compare(options, benchmark, extractors)
+    compare(options, dataclasses.replace(benchmark, draw=draw), extractors)
+    for name, number in uncut.items():
+        if number:
+            show(
+                f"{name}: on {number} of {len(benchmark.images)} images all cells are alike above "
+                f"a cosine of {benchmark.tau:g} (eigenvalue 1), so that their boxes mean nothing: "
+                "raise --tau",
+                name="stderr",
+            )
 
 
 def _parser() -> argparse.ArgumentParser:

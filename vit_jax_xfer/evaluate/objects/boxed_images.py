@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from vit_jax_xfer.data.sources.integrity import check_files
+from vit_jax_xfer.data.sources.upright_photo import orientation, photograph_size
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -45,11 +46,27 @@ def checked_boxes(source: Path, boxes: Sequence[Sequence[float]]) -> np.ndarray:
     return array
 
 
-def check_boxed_images(where: Path, images: Sequence[BoxedImage]) -> None:
-    """ValueError where there are none, and naming those that are missing or broken."""
+def check_boxed_images(
+    where: Path,
+    images: Sequence[BoxedImage],
+    sizes: Sequence[tuple[int, int] | None] = (),
+) -> None:
+    """ValueError where there are none, and naming those that are missing or broken.
+
+    sizes: (width, height) that each one's boxes are for, None where nothing says it. Of an image
+    that EXIF turns they must be those of the upright one.
+    """
     if not images:
         raise ValueError(f"{where}: lists no images")
     if missing := [image.file for image in images if not image.file.is_file()]:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
         raise ValueError(f"{missing[0]}{more}: {where} names it, but there is no such file")
     check_files([str(image.file) for image in images], str(where))
+    for image, size in zip(images, sizes, strict=False):
+        if size is not None and orientation(image.file) > 1:
+            upright = photograph_size(image.file)
+            if upright != size:
+                raise ValueError(
+                    f"{image.file}: is {upright[0]}×{upright[1]}, turned as its EXIF says, and its "
+                    f"boxes are for {size[0]}×{size[1]}; save it without the orientation"
+                )

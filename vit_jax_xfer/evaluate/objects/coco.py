@@ -47,7 +47,13 @@ def open_coco(file: Path, folder: Path, names: Path | None = None) -> BoxedImage
         for image, name in files.items()
         if image in wanted
     ]
-    check_boxed_images(names or file, images)
+    sides = {one["id"]: (one.get("width"), one.get("height")) for one in content["images"]}
+    sizes = [
+        tuple(sides[image]) if all(isinstance(side, int) for side in sides[image]) else None
+        for image in files
+        if image in wanted
+    ]
+    check_boxed_images(names or file, images, sizes)
     return BoxedImages(tuple(images), _TAU, "crowds")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from vit_jax_xfer.data.sources.photograph import read_photograph
+from vit_jax_xfer.data.sources.upright_photo import read_photograph
 from vit_jax_xfer.evaluate.benchmark import Report, Result
 from vit_jax_xfer.evaluate.objects.box_layouts import open_boxes
 from vit_jax_xfer.evaluate.objects.boxed_images import BoxedImage

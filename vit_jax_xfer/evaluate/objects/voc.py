@@ -30,20 +30,24 @@ def open_voc(path: Path, split: str = "", hard: bool = True) -> BoxedImages:
     if names is None:
         names = sorted(file.stem for file in (root / "Annotations").glob("*.xml"))
     where = root / "ImageSets" / "Main" / f"{split}.txt" if split else root / "Annotations"
-    images = []
+    images, sizes = [], []
     for name in names:
-        boxes, left_out = _read_boxes(root / "Annotations" / f"{name}.xml", hard)
+        boxes, left_out, size = _read_boxes(root / "Annotations" / f"{name}.xml", hard)
         images.append(BoxedImage(image_file(root / "JPEGImages", name), boxes, left_out))
-    check_boxed_images(where, images)
+        sizes.append(size)
+    check_boxed_images(where, images, sizes)
     return BoxedImages(tuple(images), _TAU, "hard objects")
 
 
-def _read_boxes(file: Path, hard: bool) -> tuple[np.ndarray, int]:
-    """Boxes (M, 4) of an annotation, and how many hard ones were left out."""
-    objects = read_annotation(file).findall("object")
+def _read_boxes(file: Path, hard: bool) -> tuple[np.ndarray, int, tuple[int, int] | None]:
+    """Boxes (M, 4) of an annotation, how many hard ones were left out, its (width, height)."""
+    annotation = read_annotation(file)
+    objects = annotation.findall("object")
     kept = [one for one in objects if hard or not _is_hard(one)]
     boxes = [[y0, x0, y1, x1] for x0, y0, x1, y1 in (box_of_object(file, one) for one in kept)]
-    return checked_boxes(file, boxes), len(objects) - len(kept)
+    sides = [annotation.findtext(f"size/{side}", "").strip() for side in ("width", "height")]
+    size = tuple(map(int, sides)) if all(side.isdecimal() for side in sides) else None
+    return checked_boxes(file, boxes), len(objects) - len(kept), size
 
 
 def _is_hard(one: Element) -> bool:

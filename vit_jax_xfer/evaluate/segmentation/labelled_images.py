@@ -9,7 +9,7 @@ import numpy as np
 
 from vit_jax_xfer.data.sources.index_picture import read_class_mask
 from vit_jax_xfer.data.sources.integrity import check_files
-from vit_jax_xfer.data.sources.photograph import orientation, photograph_size
+from vit_jax_xfer.data.sources.upright_photo import orientation, photograph_size
 
 
 @dataclasses.dataclass(frozen=True)

@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _draw_all(options: argparse.Namespace, broken: list[str]) -> None:
     # Imported late, so that --help answers at once.
-    from vit_jax_xfer.data.sources.photograph import read_photograph
+    from vit_jax_xfer.data.sources.upright_photo import read_photograph
     from vit_jax_xfer.evaluate.compare import check_input_size
     from vit_jax_xfer.explain.feature_sheets import write_feature_sheet
     from vit_jax_xfer.explain.image_files import find_images, picture_names

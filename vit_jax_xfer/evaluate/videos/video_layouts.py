@@ -12,7 +12,7 @@ import numpy as np
 from vit_jax_xfer.data.sources.decode import image_size
 from vit_jax_xfer.data.sources.integrity import check_files
 from vit_jax_xfer.data.sources.named_files import inside_folder, read_text
-from vit_jax_xfer.data.sources.photograph import photograph_size
+from vit_jax_xfer.data.sources.upright_photo import photograph_size
 from vit_jax_xfer.evaluate.videos.davis import VOID
 from vit_jax_xfer.evaluate.videos.video import Video, read_object_mask
 

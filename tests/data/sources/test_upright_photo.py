@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from vit_jax_xfer.data.sources.photograph import orientation, photograph_size, read_photograph
+from vit_jax_xfer.data.sources.upright_photo import orientation, photograph_size, read_photograph
 
 PIXELS = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
 

@@ -1,0 +1,101 @@
+"""PF-PASCAL's pairs: PF-dataset-PASCAL with JPEGImages and Annotations/CLASS/NAME.mat, and a list.
+
+Ham et al., "Proposal Flow: Semantic Correspondences from Object Proposals", PAMI 2017. The 299 test
+pairs are SCNet's (Han et al. 2017), a CSV that is published beside the data set.
+"""
+
+import csv
+import functools
+import io
+from pathlib import Path
+
+import numpy as np
+
+from vit_jax_xfer.data.sources.named_files import inside_folder, read_bytes, read_text
+from vit_jax_xfer.data.sources.upright_photo import photograph_size
+from vit_jax_xfer.data.sources.voc_layout import CLASSES, image_file
+from vit_jax_xfer.evaluate.correspondence.keypoint_pair import KeypointPair, inside
+from vit_jax_xfer.evaluate.correspondence.matlab_file import read_array
+
+_LISTS = ("test_pairs_pf_pascal.csv", "test_pairs.csv", "bbox_test_pairs_pf_pascal.csv")
+_FOLDER = "PF-dataset-PASCAL"
+_LARGEST_MAT = 2**16  # bytes
+
+
+def pf_pascal(root: Path) -> list[KeypointPair]:
+    """The pairs that the list names, in its order; its first columns are two images and a class.
+
+    The class is VOC's name or its number from 1 on. The reference of PCK is the target's longer
+    side, as published figures have it. MATLAB counts pixels' centres from 1.
+    """
+    folders = [root, root / _FOLDER]
+    lists = [folder / name for folder in folders for name in _LISTS]
+    file = next((one for one in lists if one.is_file()), None)
+    if file is None:
+        raise ValueError(
+            f"{root}: expected the list of test pairs there, {_LISTS[0]}, as SCNet published it"
+        )
+    inner = next((one for one in folders if (one / "Annotations").is_dir()), None)
+    if inner is None:
+        raise ValueError(f"{root}: expected the data set's folder Annotations there")
+    read = functools.cache(functools.partial(_read, inner))
+    pairs = []
+    for number, row in _rows(file):
+        where = f"{file}: line {number}"
+        if len(row) < 3:
+            raise ValueError(f"{where}: expected two images and a class, got {row}")
+        category = _category(row[2].strip(), where)
+        names = [Path(cell.strip()).stem for cell in row[:2]]
+        for name in names:
+            inside_folder(inner, f"{category}/{name}", file)
+        (source, points, size), (target, wanted, sides) = (read(category, name) for name in names)
+        if len(points) != len(wanted):
+            raise ValueError(
+                f"{where}: {names[0]} has {len(points)} keypoints, {names[1]} has {len(wanted)}"
+            )
+        pairs.append(
+            KeypointPair(category, source, target, points, wanted, size, sides, float(max(sides)))
+        )
+    return pairs
+
+
+def _rows(file: Path) -> list[tuple[int, list[str]]]:
+    """(number, cells) of the list's lines, without a header. ValueError where there are none."""
+    try:
+        rows = list(csv.reader(io.StringIO(read_text(file), newline="")))
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{file}: {error}") from None
+    found = [(number, row) for number, row in enumerate(rows, start=1) if row]
+    if found and not Path(found[0][1][0].strip()).suffix:
+        found = found[1:]
+    if not found:
+        raise ValueError(f"{file}: lists no pairs")
+    return found
+
+
+def _category(text: str, where: str) -> str:
+    if text in CLASSES:
+        return text
+    number = float(text) if text.replace(".", "", 1).isdecimal() else 0
+    if number != int(number) or not 1 <= number <= len(CLASSES):
+        raise ValueError(f"{where}: class {text!r}; expected VOC's name, or 1 to {len(CLASSES)}")
+    return CLASSES[int(number) - 1]
+
+
+def _read(root: Path, category: str, name: str) -> tuple[Path, np.ndarray, tuple[int, int]]:
+    """A photograph, its keypoints (N, 2) and its (width, height)."""
+    file = root / "Annotations" / category / f"{name}.mat"
+    try:
+        points = read_array(read_bytes(file, _LARGEST_MAT), "kps")
+    except OSError:
+        raise ValueError(f"{file}: no such file") from None
+    except KeyError as error:
+        raise ValueError(f"{file}: no variable kps in it") from error
+    except ValueError as error:
+        raise ValueError(f"{file}: not a MATLAB file of keypoints: {error}") from error
+    if points.ndim != 2 or points.shape[1] != 2:
+        raise ValueError(f"{file}: kps: expected (N, 2), got {points.shape}")
+    photo = image_file(root / "JPEGImages", name)
+    size = photograph_size(photo)
+    # The centre of MATLAB's first pixel is 1, here it is a half.
+    return photo, inside(points - 0.5, size), size
