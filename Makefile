@@ -1,7 +1,8 @@
 # make quickstart   the whole idea in a few minutes, from nothing but Python
 # make test         lint and the quick tier of tests (docs/testing.md)
 # make test-all     lint and every test, before a release
-# make docs       the documentation as a site, in build/site
+# make docs         the documentation as a site, in build/site
+# make smoke        some tests on another Python with the newest packages, PYTHON=python3.13
 # make faults       a small job hurt 300 times (docs/reliability.md); half an hour
 # Both make .venv at the first call and use it again at the next. PYTHON=python3.12 chooses another.
 
@@ -18,7 +19,7 @@ export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 
-.PHONY: quickstart test test-all faults docs lint clean
+.PHONY: quickstart test test-all smoke faults docs lint clean
 
 quickstart: $(VENV)/installed
 	$(RUN) -m vit_jax_xfer.quickstart $(ARGS)
@@ -34,6 +35,16 @@ faults: $(VENV)/installed-test
 
 docs: $(VENV)/installed-docs
 	$(RUN) -m mkdocs build --strict
+
+# What an older or a newer Python, or package, breaks first: names, configs, a run and its resume, a
+# file that is read, a map that is drawn.
+SMOKE := tests/test_public_api.py tests/test_front_door.py tests/test_config_files.py tests/test_predict.py \
+  tests/models/test_vision_transformer.py tests/transfer/test_transfer_values.py tests/storage/test_written_by_0_1.py \
+  tests/train/test_resume.py tests/data/sources/test_open.py tests/explain/test_overlay.py
+smoke:
+	$(PYTHON) -m venv .venv-smoke
+	.venv-smoke/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	.venv-smoke/bin/python -m pytest $(SMOKE) $(ARGS)
 
 lint: $(VENV)/installed-test
 	$(RUN) -m ruff check .

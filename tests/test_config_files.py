@@ -62,7 +62,7 @@ def test_an_argument_is_given_once():
         load_config("scratch:digits", "fashion")
 
 
-def test_what_is_installed_comes_with_its_configs_and_scripts(tmp_path):
+def test_what_is_installed_comes_with_its_configs(tmp_path):
     source = tmp_path / "source"
     source.mkdir()
     for name in ("setup.py", "setup.cfg", "README.md", "LICENSE"):

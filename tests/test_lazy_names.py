@@ -10,6 +10,11 @@ import vit_jax_xfer as vjx
 NAMESPACES = ("analysis", "augment", "dense", "detection", "explain")
 
 
+def assert_public_alone(space):
+    """A tab completes nothing else than public names."""
+    assert {one for one in dir(space) if not one.startswith("__")} == set(space.__all__)
+
+
 @pytest.mark.parametrize("name", NAMESPACES)
 def test_a_namespace_gives_its_names(name):
     space = getattr(vjx, name)
@@ -17,8 +22,14 @@ def test_a_namespace_gives_its_names(name):
     for one in space.__all__:
         module = importlib.import_module(space._WHERE[one])
         assert getattr(space, one) is getattr(module, one)
+    assert_public_alone(space)
     with pytest.raises(AttributeError, match=f"{name}' has no attribute 'nothing'"):
         _ = space.nothing
+
+
+def test_the_package_shows_public_names_alone():
+    assert_public_alone(vjx)
+    assert "__version__" in dir(vjx)
 
 
 @pytest.mark.parametrize("name", NAMESPACES)

@@ -23,6 +23,7 @@ _WHERE = {
     "VisionTransformer": "vit_jax_xfer.models.vit",
     "MaskedAutoencoder": "vit_jax_xfer.models.mae",
     "mae_forward": "vit_jax_xfer.models.mae",
+    "export_onnx": "vit_jax_xfer.pretrained.onnx_export",
     "extract": "vit_jax_xfer.models.extract",
     "Extracted": "vit_jax_xfer.models.extract",
     "Preprocessing": "vit_jax_xfer.models.preprocessing",
@@ -32,6 +33,7 @@ _WHERE = {
     "load_pretrained": "vit_jax_xfer.pretrained",
     "save": "vit_jax_xfer.pretrained.saved_models",
     "Transfer": "vit_jax_xfer.transfer.spec",
+    "to_nnx": "vit_jax_xfer.models.nnx_bridge",
     "transfer_forward": "vit_jax_xfer.transfer.forward",
 }
 # Namespaces, reached as vjx.NAME.
@@ -51,6 +53,7 @@ __all__ = [
     "dense",
     "detection",
     "explain",
+    "export_onnx",
     "extract",
     "list_models",
     "load_pretrained",
@@ -58,6 +61,7 @@ __all__ = [
     "preprocess",
     "save",
     "student_like",
+    "to_nnx",
     "transfer_forward",
 ]
 
@@ -67,14 +71,17 @@ if TYPE_CHECKING:
     from vit_jax_xfer.data.prepare import preprocess
     from vit_jax_xfer.models.extract import Extracted, extract
     from vit_jax_xfer.models.mae import MaskedAutoencoder, mae_forward
+    from vit_jax_xfer.models.nnx_bridge import to_nnx
     from vit_jax_xfer.models.preprocessing import Preprocessing
     from vit_jax_xfer.models.registry import create_model, list_models
     from vit_jax_xfer.models.student import student_like
     from vit_jax_xfer.models.vit import VisionTransformer
     from vit_jax_xfer.pretrained import FAMILIES, load_pretrained
+    from vit_jax_xfer.pretrained.onnx_export import export_onnx
     from vit_jax_xfer.pretrained.saved_models import save
     from vit_jax_xfer.transfer.forward import transfer_forward
     from vit_jax_xfer.transfer.spec import Transfer
 
 
-__getattr__, __dir__ = lazy_names(__name__, _WHERE, _MODULES)
+if not TYPE_CHECKING:  # else a type checker takes any name for one of these
+    __getattr__, __dir__ = lazy_names(__name__, _WHERE, _MODULES)

@@ -1,8 +1,8 @@
 """Checkpoints from one form into another: python -m vit_jax_xfer.convert SOURCE OUT
 
 Reads everything that load_pretrained reads, prints what it recognised, and writes OUT: a model
-directory of this project (Orbax), or a .safetensors or .npz file, in this project's names or back
-in a publisher's.
+directory of this project (Orbax), a .safetensors or .npz file, in this project's names or back in
+a publisher's, or an ONNX file for ONNX Runtime and OpenVINO, whose outputs are compared.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from vit_jax_xfer.command_parser import command_parser
+from vit_jax_xfer.flag_errors import positive
 from vit_jax_xfer.local_paths import local_path
 from vit_jax_xfer.terminal import show
 
@@ -42,6 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 names=parsed.names,
                 overwrite=parsed.overwrite,
                 fields=_fields(parsed.field),
+                to=parsed.to,
+                batch_size=parsed.batch_size,
+                image_size=parsed.image_size,
             )
     except (ValueError, OSError, ImportError, CheckpointError) as error:
         asks_field = re.search(r"pass .*\b\w+=", str(error))
@@ -60,16 +64,22 @@ def convert(
     names: str | None = None,
     overwrite: bool = False,
     fields: dict[str, Any] | None = None,
+    to: str | None = None,
+    batch_size: int | None = None,
+    image_size: int | None = None,
 ) -> None:
     """Reads `source`, a path or hf:ORG/NAME, says what it is, and writes `out`.
 
     family, weights, fields: as in `load_pretrained`. names: None for this project's, or one of
-    pretrained.publish.NAMES, for a .safetensors or .npz file.
+    pretrained.publish.NAMES, for a .safetensors or .npz file. to: "onnx", as an OUT that ends in
+    .onnx says too, with `batch_size` and `image_size` as in `vjx.export_onnx`.
     ValueError or OSError naming what does not fit; `out` is then as it was.
     """
     from vit_jax_xfer.pretrained.file_to_model import load_on_host
     from vit_jax_xfer.pretrained.hub import local_source
 
+    to_onnx = to == "onnx" or out.suffix == ".onnx"
+    _check_form(out, to_onnx, names, batch_size, image_size)
     _check_out(pathlib.Path(source).expanduser(), out, names, overwrite)
     path = local_source(source, "SOURCE")
     # A model that this project saved has no family: there it only says whose names to write.
@@ -78,7 +88,9 @@ def convert(
         path, None if saved else family, weights, **(fields or {})
     )
     show(overview(source, model, variables, found))
-    if names is None:
+    if to_onnx:
+        _write_onnx(out, model, variables, batch_size, image_size)
+    elif names is None:
         _write_model(out, model, variables)
     else:
         family = family or (found.family.name if found else None)
@@ -127,6 +139,41 @@ def _check_out(source: pathlib.Path, out: pathlib.Path, names: str | None, overw
         raise ValueError(f"{out}: .npz is for publishers' names; pass --names, as google")
     if out.suffix in _SUFFIXES and out.is_dir():
         raise ValueError(f"{out}: is a folder")
+
+
+def _check_form(
+    out: pathlib.Path,
+    to_onnx: bool,
+    names: str | None,
+    batch_size: int | None,
+    image_size: int | None,
+) -> None:
+    """What is wrong with the flags of an ONNX file, or with such flags for another."""
+    if to_onnx and out.suffix != ".onnx":
+        raise ValueError(f"--to onnx: {out} must end in .onnx")
+    if to_onnx and names is not None:
+        raise ValueError("--names: an ONNX file has no publisher's names; leave it out")
+    for flag, value in (("--batch-size", batch_size), ("--image-size", image_size)):
+        if value is not None and not to_onnx:
+            raise ValueError(f"{flag}: is for ONNX files (--to onnx) alone")
+
+
+def _write_onnx(
+    out: pathlib.Path,
+    model: Any,
+    variables: Any,
+    batch_size: int | None,
+    image_size: int | None,
+) -> None:
+    from vit_jax_xfer.pretrained.onnx_export import export_onnx
+
+    show("exporting: half a minute or more")
+    found = export_onnx(out, model, variables, batch_size, image_size)
+    shape = " × ".join(map(str, found.input_shape))
+    checked = "not compared: onnxruntime isn't installed"
+    if found.difference is not None:
+        checked = f"its outputs in ONNX Runtime differ by {found.difference:.1e} of the largest"
+    show(f"  images {shape} float32, as vjx.preprocess makes them; {checked}")
 
 
 def _is_saved_model(source: pathlib.Path) -> bool:
@@ -195,7 +242,9 @@ def _parser() -> argparse.ArgumentParser:
         "source", metavar="SOURCE", help="a file, a Hugging Face directory, or hf:ORG/NAME"
     )
     parser.add_argument(
-        "out", metavar="OUT", help="a folder (Orbax), or a file that ends in .safetensors or .npz"
+        "out",
+        metavar="OUT",
+        help="a folder (Orbax), or a file: .safetensors, .npz or .onnx",
     )
     parser.add_argument(
         "--family",
@@ -217,6 +266,18 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="NAME=VALUE",
         help="a field of the network that the file doesn't show, as num_heads=6; may be repeated",
+    )
+    parser.add_argument(
+        "--to", choices=("onnx",), help="write an ONNX file, as an OUT that ends in .onnx does too"
+    )
+    parser.add_argument(
+        "--batch-size", type=positive, metavar="N", help="of an ONNX file's input (default: any)"
+    )
+    parser.add_argument(
+        "--image-size",
+        type=positive,
+        metavar="PIXELS",
+        help="of an ONNX file's input (default: the network's own)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
     return parser

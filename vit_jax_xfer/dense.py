@@ -47,4 +47,5 @@ if TYPE_CHECKING:
     from vit_jax_xfer.models.lifting.lift_loss import lift_loss, lift_loss_and_stats, shrink_images
 
 
-__getattr__, __dir__ = lazy_names(__name__, _WHERE)
+if not TYPE_CHECKING:  # else a type checker takes any name for one of these
+    __getattr__, __dir__ = lazy_names(__name__, _WHERE)

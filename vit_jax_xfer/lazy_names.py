@@ -26,6 +26,8 @@ def lazy_names(
         return value
 
     def names() -> list[str]:
-        return sorted({*vars(sys.modules[namespace]), *where, *modules})
+        # Without what the module has imported itself, so that a tab completes public names alone.
+        own = (name for name in vars(sys.modules[namespace]) if name.startswith("__"))
+        return sorted({*own, *where, *modules})
 
     return find, names

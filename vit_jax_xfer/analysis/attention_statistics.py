@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from vit_jax_xfer.evaluate.array_checks import require_features
 
@@ -27,7 +28,7 @@ class AttentionMass(NamedTuple):
 
 
 def attention_distance(
-    attention: jax.Array,
+    attention: ArrayLike,
     grid: tuple[int, int],
     num_prefix_tokens: int = 1,
     renormalize: bool = True,
@@ -54,7 +55,7 @@ def attention_distance(
     return (patches * distances).sum(-1).mean(-1)
 
 
-def attention_entropy(attention: jax.Array) -> jax.Array:
+def attention_entropy(attention: ArrayLike) -> jax.Array:
     """Entropy of rows in nats, all keys, the mean over all queries: (L, B, H, T, T) → (L, B, H).
 
     Divided by log T it is 1 for an even look at any resolution. For the class token's alone pass
@@ -66,7 +67,7 @@ def attention_entropy(attention: jax.Array) -> jax.Array:
 
 
 def attention_mass(
-    attention: jax.Array, num_prefix_tokens: int = 1, class_token: bool = True
+    attention: ArrayLike, num_prefix_tokens: int = 1, class_token: bool = True
 ) -> AttentionMass:
     """Which kinds of tokens the attention (L, B, H, T, T) of class token and patches lies on.
 

@@ -28,7 +28,7 @@ class MatchedHeads(NamedTuple):
     heads: np.ndarray
 
 
-def head_divergence(p: jax.Array, q: jax.Array) -> jax.Array:
+def head_divergence(p: ArrayLike, q: ArrayLike) -> jax.Array:
     """Jensen-Shannon divergence of every pair of heads: (B, H, T, T), (B, H', T, T) → (H, H').
 
     In nats, from 0 (equal) to log 2 (disjoint): the mean over images and queries. Rows are
@@ -37,7 +37,7 @@ def head_divergence(p: jax.Array, q: jax.Array) -> jax.Array:
     return image_divergence(p, q).mean(0)
 
 
-def image_divergence(p: jax.Array, q: jax.Array) -> jax.Array:
+def image_divergence(p: ArrayLike, q: ArrayLike) -> jax.Array:
     """The same for each image: (B, H, H') float32."""
     p, q = jnp.asarray(p), jnp.asarray(q)
     require_features("p", p, "(B, H, T, T)")

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from vit_jax_xfer.evaluate.array_checks import require_equal, require_features
 from vit_jax_xfer.evaluate.similarity import cka
@@ -21,7 +22,7 @@ Tokens = Literal["all", "class", "mean"]
 TOKENS: tuple[str, ...] = get_args(Tokens)
 
 
-def minibatch_cka(x: jax.Array, y: jax.Array, batch_size: int) -> float:
+def minibatch_cka(x: ArrayLike, y: ArrayLike, batch_size: int) -> float:
     """Unbiased linear CKA of x (n, p) and y (n, q) by batches of consecutive rows.
 
     The three terms are averaged over batches before they are divided (2010.15327); a short last
@@ -44,8 +45,8 @@ class LayerTerms(NamedTuple):
 
 
 def layer_terms(
-    first: Sequence[jax.Array] | jax.Array,
-    second: Sequence[jax.Array] | jax.Array,
+    first: Sequence[ArrayLike] | ArrayLike,
+    second: Sequence[ArrayLike] | ArrayLike,
     unbiased: bool = True,
 ) -> LayerTerms:
     """HSIC with linear kernels of two networks' layers (n, features) on the same n images.
@@ -78,7 +79,7 @@ def layer_cka(terms: Iterable[LayerTerms]) -> np.ndarray:
 
 
 def layer_features(
-    model: Network, variables: Any, images: jax.Array, tokens: Tokens = "all"
+    model: Network, variables: Any, images: ArrayLike, tokens: Tokens = "all"
 ) -> list[jax.Array]:
     """What each block leaves in the residual stream, (B, features) float32, first block first.
 

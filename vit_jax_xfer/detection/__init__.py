@@ -83,4 +83,5 @@ if TYPE_CHECKING:
     from vit_jax_xfer.detection.suppression import nms, soft_nms
 
 
-__getattr__, __dir__ = lazy_names(__name__, _WHERE)
+if not TYPE_CHECKING:  # else a type checker takes any name for one of these
+    __getattr__, __dir__ = lazy_names(__name__, _WHERE)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from vit_jax_xfer.detection.box_overlap import as_boxes
 
@@ -17,7 +18,7 @@ Weights = Sequence[float]
 
 
 def encode(
-    boxes: jax.Array, targets: jax.Array, weights: Weights = (1.0, 1.0, 1.0, 1.0)
+    boxes: ArrayLike, targets: ArrayLike, weights: Weights = (1.0, 1.0, 1.0, 1.0)
 ) -> jax.Array:
     """The deltas that make `targets` of `boxes`, both (…, 4): (…, 4) float32 dx, dy, dw, dh.
 
@@ -32,7 +33,7 @@ def encode(
 
 
 def decode(
-    boxes: jax.Array, deltas: jax.Array, weights: Weights = (1.0, 1.0, 1.0, 1.0)
+    boxes: ArrayLike, deltas: ArrayLike, weights: Weights = (1.0, 1.0, 1.0, 1.0)
 ) -> jax.Array:
     """The boxes that `deltas` (…, 4) make of `boxes` (…, 4): the inverse of `encode`, float32.
 
@@ -46,7 +47,7 @@ def decode(
     return jnp.concatenate([centres - half, centres + half], axis=-1)
 
 
-def clip(boxes: jax.Array, size: jax.Array) -> jax.Array:
+def clip(boxes: ArrayLike, size: ArrayLike) -> jax.Array:
     """Boxes (…, N, 4) cut to images of `size` (…, 2) height and width: (…, N, 4) float32."""
     boxes = as_boxes("boxes", boxes)
     height, width = jnp.moveaxis(jnp.asarray(size, jnp.float32), -1, 0)

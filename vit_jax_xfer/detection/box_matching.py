@@ -1,14 +1,15 @@
 """Which box belongs to which object, and which of them a loss counts."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from vit_jax_xfer.detection.compiled import compiled
 
 
-@functools.partial(jax.jit, static_argnames=("low", "high", "allow_low_quality"))
+@compiled("low", "high", "allow_low_quality")
 def match(
-    iou: jax.Array, low: float, high: float, allow_low_quality: bool = False
+    iou: ArrayLike, low: float, high: float, allow_low_quality: bool = False
 ) -> tuple[jax.Array, jax.Array]:
     """The object of each box, and whether it is one: IoU (…, G, N) → indices, labels (…, N) int32.
 
@@ -32,7 +33,7 @@ def match(
     return overlaps.argmax(-2).astype(jnp.int32), labels.astype(jnp.int32)
 
 
-def hungarian(cost: jax.Array, valid: jax.Array | None = None) -> jax.Array:
+def hungarian(cost: ArrayLike, valid: ArrayLike | None = None) -> jax.Array:
     """The query of each object in the one-to-one matching of least cost, by optax's algorithm.
 
     cost: (…, Q, G), Q ≥ G. valid: (…, G) bool, False for padding, whose query is -1. → (…, G)
@@ -61,7 +62,7 @@ def hungarian(cost: jax.Array, valid: jax.Array | None = None) -> jax.Array:
 
 
 def sample(
-    key: jax.Array, labels: jax.Array, number: int, positives: int
+    key: jax.Array, labels: ArrayLike, number: int, positives: int
 ) -> tuple[jax.Array, jax.Array]:
     """Boxes drawn for a loss: labels (N,) 1, 0, -1 → indices and whether each is one, (number,).
 

@@ -4,11 +4,13 @@ What is no box (NaN, infinite, or sides swapped) counts as an empty one at the o
 overlaps nothing and no figure of it is NaN.
 """
 
-import functools
 import math
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from vit_jax_xfer.detection.compiled import compiled
 
 
 def as_boxes(name: str, boxes: jax.Array) -> jax.Array:
@@ -24,13 +26,13 @@ def is_box(boxes: jax.Array) -> jax.Array:
     return jnp.isfinite(boxes).all(-1) & (boxes[..., 2:] >= boxes[..., :2]).all(-1)
 
 
-def area(boxes: jax.Array) -> jax.Array:
+def area(boxes: ArrayLike) -> jax.Array:
     """Square pixels of boxes (…, 4): (…,) float32."""
     return _area(_tidy("boxes", boxes))
 
 
-@functools.partial(jax.jit, static_argnames="paired")
-def iou(a: jax.Array, b: jax.Array, paired: bool = False) -> jax.Array:
+@compiled("paired")
+def iou(a: ArrayLike, b: ArrayLike, paired: bool = False) -> jax.Array:
     """Intersection over union of boxes (…, N, 4) and (…, M, 4): (…, N, M) float32, 0 to 1.
 
     paired: True takes each with its own of equally shaped (…, 4) → (…,). Of two empty boxes it is
@@ -39,8 +41,8 @@ def iou(a: jax.Array, b: jax.Array, paired: bool = False) -> jax.Array:
     return _iou(*_pairs(a, b, paired))[0]
 
 
-@functools.partial(jax.jit, static_argnames="paired")
-def giou(a: jax.Array, b: jax.Array, paired: bool = False) -> jax.Array:
+@compiled("paired")
+def giou(a: ArrayLike, b: ArrayLike, paired: bool = False) -> jax.Array:
     """Generalised IoU (1902.09630), -1 to 1: less the share of the hull that neither covers."""
     a, b = _pairs(a, b, paired)
     overlap, union = _iou(a, b)
@@ -48,15 +50,15 @@ def giou(a: jax.Array, b: jax.Array, paired: bool = False) -> jax.Array:
     return overlap - _ratio(hull - union, hull)
 
 
-@functools.partial(jax.jit, static_argnames="paired")
-def diou(a: jax.Array, b: jax.Array, paired: bool = False) -> jax.Array:
+@compiled("paired")
+def diou(a: ArrayLike, b: ArrayLike, paired: bool = False) -> jax.Array:
     """Distance IoU (1911.08287): less the squared distance of centres over the hull's diagonal."""
     a, b = _pairs(a, b, paired)
     return _iou(a, b)[0] - _distance(a, b)
 
 
-@functools.partial(jax.jit, static_argnames="paired")
-def ciou(a: jax.Array, b: jax.Array, paired: bool = False) -> jax.Array:
+@compiled("paired")
+def ciou(a: ArrayLike, b: ArrayLike, paired: bool = False) -> jax.Array:
     """Complete IoU (1911.08287): the distance IoU less α·v, of how the aspect ratios differ.
 
     α has no gradient, as in the authors' code.

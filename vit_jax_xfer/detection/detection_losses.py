@@ -2,16 +2,17 @@
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 
-def binary_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
+def binary_cross_entropy(logits: ArrayLike, targets: ArrayLike) -> jax.Array:
     """Of a logit with a target from 0 to 1."""
     logits, targets = _float(logits), _float(targets)
     return jnp.maximum(logits, 0) - logits * targets + jnp.log1p(jnp.exp(-jnp.abs(logits)))
 
 
 def focal_loss(
-    logits: jax.Array, targets: jax.Array, alpha: float = 0.25, gamma: float = 2.0
+    logits: ArrayLike, targets: ArrayLike, alpha: float = 0.25, gamma: float = 2.0
 ) -> jax.Array:
     """Focal loss (1708.02002): cross-entropy, less where it is right already.
 
@@ -25,9 +26,9 @@ def focal_loss(
 
 
 def varifocal_loss(
-    logits: jax.Array,
-    quality: jax.Array,
-    positive: jax.Array,
+    logits: ArrayLike,
+    quality: ArrayLike,
+    positive: ArrayLike,
     alpha: float = 0.75,
     gamma: float = 2.0,
 ) -> jax.Array:
@@ -42,14 +43,14 @@ def varifocal_loss(
     return weight * binary_cross_entropy(logits, quality)
 
 
-def quality_focal_loss(logits: jax.Array, quality: jax.Array, beta: float = 2.0) -> jax.Array:
+def quality_focal_loss(logits: ArrayLike, quality: ArrayLike, beta: float = 2.0) -> jax.Array:
     """Quality focal loss (2006.04388): cross-entropy with a quality of 0 to 1, by |σ − q|^beta."""
     logits, quality = _float(logits), _float(quality)
     wrong = jnp.abs(jax.nn.sigmoid(logits) - quality)
     return wrong**beta * binary_cross_entropy(logits, quality)
 
 
-def smooth_l1(error: jax.Array, beta: float = 0.0) -> jax.Array:
+def smooth_l1(error: ArrayLike, beta: float = 0.0) -> jax.Array:
     """|error|, and a parabola where that is below beta; 0 = none, the plain absolute value."""
     error = jnp.abs(_float(error))
     if beta == 0:

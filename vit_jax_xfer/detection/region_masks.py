@@ -1,18 +1,18 @@
 """Masks of objects in the frame of a box: targets for a head, and back onto a photograph."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from vit_jax_xfer.detection.box_codec import SMALLEST_SIDE
 from vit_jax_xfer.detection.box_overlap import as_boxes
+from vit_jax_xfer.detection.compiled import compiled
 
 
-@functools.partial(jax.jit, static_argnames="size")
+@compiled("size")
 def mask_targets(
-    masks: jax.Array, boxes: jax.Array, regions: jax.Array, size: int = 28
+    masks: ArrayLike, boxes: ArrayLike, regions: ArrayLike, size: int = 28
 ) -> jax.Array:
     """Which cells of a region its object covers: (N, size, size) bool.
 

@@ -5,23 +5,24 @@ border is the compiled kernel's of detectron2 and torchvision: 0 beyond a pixel 
 the border's value up to there.
 """
 
-import functools
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from vit_jax_xfer.detection.box_overlap import area, as_boxes
+from vit_jax_xfer.detection.compiled import compiled
 
 # A box of this many pixels a side belongs to the level of stride 16 (1612.03144).
 CANONICAL_SIZE = 224
 CANONICAL_STRIDE = 16
 
 
-@functools.partial(jax.jit, static_argnames=("size", "scale", "sampling_ratio", "aligned"))
+@compiled("size", "scale", "sampling_ratio", "aligned")
 def roi_align(
-    features: jax.Array,
-    boxes: jax.Array,
+    features: ArrayLike,
+    boxes: ArrayLike,
     size: int,
     scale: float,
     sampling_ratio: int = 2,
@@ -40,10 +41,10 @@ def roi_align(
     return _pool([features], [scale], boxes, None, size, sampling_ratio, aligned)
 
 
-@functools.partial(jax.jit, static_argnames=("size", "strides", "sampling_ratio"))
+@compiled("size", "strides", "sampling_ratio")
 def roi_align_levels(
-    levels: Sequence[jax.Array],
-    boxes: jax.Array,
+    levels: Sequence[ArrayLike],
+    boxes: ArrayLike,
     size: int,
     strides: tuple[float, ...],
     sampling_ratio: int = 2,
@@ -58,7 +59,7 @@ def roi_align_levels(
     return _pool(levels, scales, boxes, which, size, sampling_ratio, True)
 
 
-def roi_levels(boxes: jax.Array, strides: Sequence[float] = (4, 8, 16, 32)) -> jax.Array:
+def roi_levels(boxes: ArrayLike, strides: Sequence[float] = (4, 8, 16, 32)) -> jax.Array:
     """The level of each box (…, 4) by its size: (…,) int32, 0 = the first of `strides`.
 
     A box of 224 pixels a side goes to stride 16 and each doubling one level on, as the rule

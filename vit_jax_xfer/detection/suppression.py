@@ -5,21 +5,21 @@ loop repeats that rule for all boxes at once until nothing changes, which it doe
 rounds, and after one a box in the worst case.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from vit_jax_xfer.detection.box_overlap import as_boxes, iou, is_box
+from vit_jax_xfer.detection.compiled import compiled
 
 
-@functools.partial(jax.jit, static_argnames="max_output")
+@compiled("max_output")
 def nms(
-    boxes: jax.Array,
-    scores: jax.Array,
+    boxes: ArrayLike,
+    scores: ArrayLike,
     threshold: float,
     max_output: int,
-    classes: jax.Array | None = None,
+    classes: ArrayLike | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """The boxes that stay, by falling score: indices (max_output,) int32, valid (max_output,) bool.
 
@@ -45,12 +45,12 @@ def nms(
     return indices, jnp.arange(max_output) < kept.sum()
 
 
-@functools.partial(jax.jit, static_argnames=("max_output", "method"))
+@compiled("max_output", "method")
 def soft_nms(
-    boxes: jax.Array,
-    scores: jax.Array,
+    boxes: ArrayLike,
+    scores: ArrayLike,
     max_output: int,
-    classes: jax.Array | None = None,
+    classes: ArrayLike | None = None,
     method: str = "linear",
     threshold: float = 0.3,
     sigma: float = 0.5,

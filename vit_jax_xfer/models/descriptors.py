@@ -11,6 +11,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from vit_jax_xfer.models.collections import layer_values
 from vit_jax_xfer.models.extract import encoder_of, first_blocks
@@ -32,7 +33,7 @@ FACETS: tuple[str, ...] = tuple(_WHERE)
 def descriptors(
     model: Network,
     variables: Any,
-    images: jax.Array,
+    images: ArrayLike,
     facet: str = "key",
     layer: int | Sequence[int] = -1,
     stride: int | None = None,
@@ -97,7 +98,7 @@ def _whole(
     return from_windows(values, grid, window) if window else values
 
 
-def log_binned(features: jax.Array) -> jax.Array:
+def log_binned(features: ArrayLike) -> jax.Array:
     """Each cell beside its surroundings: (B, h, w, C) → (B, h, w, 17·C).
 
     First the 3×3 cells around it, row by row; then, 3 cells away, the ring of 8 means over 3×3

@@ -6,6 +6,7 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from vit_jax_xfer.models.collections import layer_values, resolve_layers, stack_layers
 from vit_jax_xfer.models.filter.network import FilterViT
@@ -45,11 +46,11 @@ class Extracted:
 def extract(
     model: Network,
     variables: Any,
-    images: jax.Array,
+    images: ArrayLike,
     attention: bool = False,
     qkv: bool = False,
     layers: Sequence[int] | None = None,
-    kept: Sequence[jax.Array] | None = None,
+    kept: Sequence[ArrayLike] | None = None,
 ) -> Extracted:
     """Everything that one pass over images (B, H, W, 3) float32 shows; see `Extracted`.
 

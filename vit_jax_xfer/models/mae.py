@@ -8,6 +8,7 @@ from typing import Any, Self
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from vit_jax_xfer.models.around_encoder import AroundEncoder
 from vit_jax_xfer.models.protocol import Shapes
@@ -185,9 +186,9 @@ def reconstruction_targets(images: jax.Array, patch_size: int, norm_pix_loss: bo
 def mae_forward(
     model: MaskedAutoencoder,
     variables: Any,
-    images: jax.Array,
+    images: ArrayLike,
     *,
-    noise: jax.Array,
+    noise: ArrayLike,
     mask_ratio: float = 0.75,
     norm_pix_loss: bool = True,
     train: bool = False,

@@ -5,7 +5,7 @@ import difflib
 import fnmatch
 import types
 import typing
-from typing import Any
+from typing import Any, overload
 
 from vit_jax_xfer.models.dense.detector import Detector
 from vit_jax_xfer.models.dense.segmentation_network import SegmentationNetwork
@@ -15,6 +15,15 @@ from vit_jax_xfer.models.lifting.convex_lift import ConvexLiFT
 from vit_jax_xfer.models.lifting.lift import LiFT
 from vit_jax_xfer.models.mae import MaskedAutoencoder
 from vit_jax_xfer.models.meant_names import meant_name
+from vit_jax_xfer.models.model_names import (
+    ConvexLiFTName,
+    DetectorName,
+    FilterViTName,
+    LiFTName,
+    MaskedAutoencoderName,
+    SegmentationNetworkName,
+    VisionTransformerName,
+)
 from vit_jax_xfer.models.number_ranges import check_network_numbers
 from vit_jax_xfer.models.protocol import Network
 from vit_jax_xfer.models.published import PUBLISHED, SIZES
@@ -117,6 +126,22 @@ def network_classes() -> dict[str, type[Network]]:
     return {kind.__name__: kind for kind, _ in ENTRIES.values()}
 
 
+@overload
+def create_model(name: VisionTransformerName, **fields: Any) -> VisionTransformer: ...
+@overload
+def create_model(name: MaskedAutoencoderName, **fields: Any) -> MaskedAutoencoder: ...
+@overload
+def create_model(name: FilterViTName, **fields: Any) -> FilterViT: ...
+@overload
+def create_model(name: LiFTName, **fields: Any) -> LiFT: ...
+@overload
+def create_model(name: ConvexLiFTName, **fields: Any) -> ConvexLiFT: ...
+@overload
+def create_model(name: DetectorName, **fields: Any) -> Detector: ...
+@overload
+def create_model(name: SegmentationNetworkName, **fields: Any) -> SegmentationNetwork: ...
+@overload
+def create_model(name: str, **fields: Any) -> Network: ...
 def create_model(name: str, **fields: Any) -> Network:
     """A network by name, with any of its fields by keyword: a `flax.linen.Module`.
 

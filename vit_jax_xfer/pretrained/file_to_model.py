@@ -7,13 +7,17 @@ families/), fill (fill.py). A model that this project saved needs none of them (
 import dataclasses
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, overload
 
 import flax.linen as nn
 import jax.numpy as jnp
 
+from vit_jax_xfer.models.filter.network import FilterViT
+from vit_jax_xfer.models.lifting.lift import LiFT
 from vit_jax_xfer.models.preprocessing import Preprocessing
+from vit_jax_xfer.models.protocol import Network
 from vit_jax_xfer.models.transformer.patches import grid_of
+from vit_jax_xfer.models.vit import VisionTransformer
 from vit_jax_xfer.pretrained.config_json import folder_preprocessing, read_folder_config
 from vit_jax_xfer.pretrained.families import FAMILIES, vit_dialects
 from vit_jax_xfer.pretrained.family_entry import (
@@ -41,20 +45,63 @@ from vit_jax_xfer.pretrained.read_files import Checkpoint, read_checkpoint
 from vit_jax_xfer.pretrained.rename import Renamed, rename
 from vit_jax_xfer.pretrained.saved_models import is_saved_model, load_saved_model, saved_network
 
+Source = str | os.PathLike[str] | Mapping[str, Any]
+# The families whose networks are VisionTransformers, for type checkers.
+VisionTransformerFamily = Literal[
+    "beit", "beit3", "beitv2", "clip", "deit", "deit3", "dino", "dinov2", "dinov3", "eva02", "flip",
+    "ibot", "moco_v3", "siglip", "supervised", "timm_rotary", "vitdet",
+]  # fmt: skip
+
 # A file hints at these, but a caller may want them otherwise; if the weights then don't fit,
 # filling says so.
 _HINTS = ("image_size", "pool", "pool_norm", "num_classes", "mask_token", "distillation_head")
 _HINTS += ("in_channels",)
 
 
+@overload
 def load_pretrained(
-    source: str | os.PathLike[str] | Mapping[str, Any],
+    source: Source,
+    family: VisionTransformerFamily,
+    weights: str | None = None,
+    *,
+    seed: int = 0,
+    **fields: Any,
+) -> tuple[VisionTransformer, dict[str, Any]]: ...
+@overload
+def load_pretrained(
+    source: Source,
+    family: Literal["filter_vit"],
+    weights: str | None = None,
+    *,
+    seed: int = 0,
+    **fields: Any,
+) -> tuple[FilterViT, dict[str, Any]]: ...
+@overload
+def load_pretrained(
+    source: Source,
+    family: Literal["lift"],
+    weights: str | None = None,
+    *,
+    seed: int = 0,
+    **fields: Any,
+) -> tuple[LiFT, dict[str, Any]]: ...
+@overload
+def load_pretrained(
+    source: Source,
     family: str | None = None,
     weights: str | None = None,
     *,
     seed: int = 0,
     **fields: Any,
-) -> tuple[nn.Module, dict[str, Any]]:
+) -> tuple[Network, dict[str, Any]]: ...
+def load_pretrained(
+    source: Source,
+    family: str | None = None,
+    weights: str | None = None,
+    *,
+    seed: int = 0,
+    **fields: Any,
+) -> tuple[Network, dict[str, Any]]:
     """A model and its variables (float32 jax arrays), whole, from a file or a mapping.
 
     source: .pth, .pt, .bin, .safetensors, .npz, .msgpack, a Hugging Face directory, an Orbax or
@@ -80,7 +127,7 @@ def load_pretrained(
 
 
 def load_on_host(
-    source: str | os.PathLike[str] | Mapping[str, Any],
+    source: Source,
     family: str | None = None,
     weights: str | None = None,
     *,

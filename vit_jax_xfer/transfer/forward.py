@@ -6,6 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from vit_jax_xfer.models.collections import resolve_layers
 from vit_jax_xfer.models.extract import encoder_of
@@ -28,7 +29,7 @@ def transfer_forward(
     student_variables: Variables,
     teacher: nn.Module,
     teacher_variables: Variables,
-    images: jax.Array,
+    images: ArrayLike,
     mode: Mode | Transfer = "distill",
     layers: Sequence[int] | None = None,
     heads: Sequence[int] | None = None,
@@ -39,7 +40,7 @@ def transfer_forward(
     match_layers: MatchLayers | tuple[int, ...] = "same",
     match_heads: MatchHeads = "same",
     tokens: Tokens = "all",
-    teacher_images: jax.Array | None = None,
+    teacher_images: ArrayLike | None = None,
     average: Average = "none",
 ) -> tuple[jax.Array, jax.Array]:
     """The student's logits (B, K) and its transfer loss (), summed over layers; 0 for copies.

@@ -114,7 +114,8 @@ def _naming(data: bytes | str | pathlib.Path, name: str) -> Iterator[None]:
             raise ImageOutOfReach(
                 f"cannot read image {name}: {error.strerror}; is its disk or network folder there?"
             ) from error
-        reason = str(error).replace(name, "file").splitlines()[0] if str(error) else repr(error)
+        said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        reason = said.replace(name, "file").splitlines()[0] if said else repr(error)
         raise BrokenImage(name, reason) from error
 
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import ArrayLike
 
 from vit_jax_xfer.evaluate.array_checks import (
     require_equal,
@@ -51,13 +52,13 @@ class PckScore(NamedTuple):
 
 
 def pck(
-    source_features: jax.Array,
-    target_features: jax.Array,
-    source_points: jax.Array,
-    target_points: jax.Array,
+    source_features: ArrayLike,
+    target_features: ArrayLike,
+    source_points: ArrayLike,
+    target_points: ArrayLike,
     image_size: int | tuple[int, int],
-    threshold: float | jax.Array,
-    reference: float | jax.Array | None = None,
+    threshold: float | ArrayLike,
+    reference: float | ArrayLike | None = None,
     upsample: bool = True,
     source_places: CellPlaces | None = None,
     target_places: CellPlaces | None = None,

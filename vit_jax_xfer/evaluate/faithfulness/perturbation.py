@@ -35,12 +35,12 @@ class Perturbed(NamedTuple):
 def perturb(
     model: Any,
     variables: Any,
-    images: jax.Array,
+    images: ArrayLike,
     maps: ArrayLike,
     steps: Sequence[int],
     order: Order = "most",
     fill: ArrayLike = 0.0,
-    baseline: jax.Array | None = None,
+    baseline: ArrayLike | None = None,
     target: ArrayLike | None = None,
 ) -> Perturbed:
     """The target's probability after each of `steps` cells of an image changed, in a map's order.
@@ -75,7 +75,7 @@ def perturb(
 def abpc(
     model: Any,
     variables: Any,
-    images: jax.Array,
+    images: ArrayLike,
     maps: ArrayLike,
     steps: Sequence[int],
     fill: ArrayLike = 0.0,
@@ -95,7 +95,7 @@ def abpc(
 def saco(
     model: Any,
     variables: Any,
-    images: jax.Array,
+    images: ArrayLike,
     maps: ArrayLike,
     groups: int = 10,
     fill: ArrayLike | None = None,
@@ -150,7 +150,7 @@ def even_steps(cells: int, parts: int) -> np.ndarray:
     return np.round(np.linspace(0, cells, parts + 1)).astype(np.int64)
 
 
-def blurred(images: jax.Array, kernel: int = 11, sigma: float = 5.0) -> jax.Array:
+def blurred(images: ArrayLike, kernel: int = 11, sigma: float = 5.0) -> jax.Array:
     """Images (B, H, W, C) under a Gaussian of `kernel` pixels, an odd number, zeros around them.
 
     As RISE's insertion begins. ValueError for an even kernel.

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from scipy import ndimage
 
 from vit_jax_xfer.evaluate.array_checks import require_equal, require_features
@@ -41,7 +42,7 @@ class CorLoc(NamedTuple):
 
 
 def tokencut(
-    features: jax.Array, tau: float = 0.2, eps: float = 1e-5, dense: bool | None = None
+    features: ArrayLike, tau: float = 0.2, eps: float = 1e-5, dense: bool | None = None
 ) -> Discovery:
     """The object of features (h, w, C): the side of the graph's best cut with the strongest cell.
 

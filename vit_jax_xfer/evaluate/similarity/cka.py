@@ -11,6 +11,7 @@ from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from vit_jax_xfer.evaluate.array_checks import require_equal, require_features
 from vit_jax_xfer.models.cell_places import CellPlaces, places_or_even
@@ -20,7 +21,7 @@ _KINDS = get_args(Kind)
 _BANDWIDTH = 0.5  # of the root of the median of squared distances: the kernel's sigma
 
 
-def cka(x: jax.Array, y: jax.Array, kind: Kind = "linear") -> float:
+def cka(x: ArrayLike, y: ArrayLike, kind: Kind = "linear") -> float:
     """CKA of x (n, p) and y (n, q), rows of the same n things; see `linear_cka`.
 
     linear: as published, biased. unbiased: the linear kernel by HSIC₁. rbf: biased, of Gaussian

@@ -8,6 +8,7 @@ import functools
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 
 from vit_jax_xfer.evaluate.array_checks import (
     require_equal,
@@ -22,9 +23,9 @@ BLOCK = 1 << 22
 
 
 def propagate_labels(
-    context_features: jax.Array,
-    context_labels: jax.Array,
-    target_features: jax.Array,
+    context_features: ArrayLike,
+    context_labels: ArrayLike,
+    target_features: ArrayLike,
     radius: int = 12,
     topk: int = 5,
     temperature: float = 0.1,

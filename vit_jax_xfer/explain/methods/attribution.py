@@ -12,6 +12,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from vit_jax_xfer.compiler import compiler_options
 from vit_jax_xfer.explain.methods import (
@@ -93,9 +94,9 @@ METHODS: tuple[str, ...] = tuple(sorted(TABLE))
 def attribute(
     model: nn.Module,
     variables: Any,
-    images: jax.Array,
+    images: ArrayLike,
     method: str,
-    target: int | jax.Array | None = None,
+    target: int | ArrayLike | None = None,
     **options: Any,
 ) -> Attribution:
     """What in images (B, H, W, 3) float32, prepared for the network, its answer rests on.

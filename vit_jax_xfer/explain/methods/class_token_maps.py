@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from vit_jax_xfer.explain.methods.watched_network import (
     WatchedNetwork,
@@ -16,7 +17,7 @@ from vit_jax_xfer.models.protocol import Network
 
 
 def class_attention(
-    model: Network, variables: Any, images: jax.Array, keep_mass: float | None = None
+    model: Network, variables: Any, images: ArrayLike, keep_mass: float | None = None
 ) -> jax.Array:
     """The class token's attention to each patch in the last block, (B, H, h, w) float32.
 

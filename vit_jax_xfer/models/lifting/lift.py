@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from vit_jax_xfer.models.batch_norm import BatchNorm
 from vit_jax_xfer.models.lifting.feature_doubler import FeatureDoubler
@@ -165,7 +166,7 @@ def _part(x: jax.Array, axis: int, start: int, stop: int | None) -> jax.Array:
 
 
 def lift(
-    model: nn.Module, variables: Any, images: jax.Array, features: jax.Array, steps: int = 2
+    model: nn.Module, variables: Any, images: ArrayLike, features: ArrayLike, steps: int = 2
 ) -> jax.Array:
     """Features (B, h, w, C) of images (B, H, W, 3), doubled `steps` times: (B, 2ⁿh, 2ⁿw, C).
 

@@ -10,6 +10,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from vit_jax_xfer.models.transformer.patches import check_images
 
@@ -26,8 +27,8 @@ SHRINKS: tuple[str, ...] = ("pick", "resize")
 def lift_loss(
     model: nn.Module,
     variables: Any,
-    images: jax.Array,
-    features: Sequence[jax.Array],
+    images: ArrayLike,
+    features: Sequence[ArrayLike],
     kind: str = "cosine",
     shrink: str = "pick",
     train: bool = True,
@@ -40,8 +41,8 @@ def lift_loss(
 def lift_loss_and_stats(
     model: nn.Module,
     variables: Any,
-    images: jax.Array,
-    features: Sequence[jax.Array],
+    images: ArrayLike,
+    features: Sequence[ArrayLike],
     kind: str = "cosine",
     shrink: str = "pick",
     train: bool = True,
@@ -83,7 +84,7 @@ def lift_loss_and_stats(
     return loss, stats
 
 
-def shrink_images(images: jax.Array, factor: int, shrink: str = "pick") -> jax.Array:
+def shrink_images(images: ArrayLike, factor: int, shrink: str = "pick") -> jax.Array:
     """Images (B, H, W, 3) → (B, ⌈H/factor⌉, ⌈W/factor⌉, 3).
 
     shrink: "pick" takes every factor-th pixel from the first on; "resize" is bilinear with
