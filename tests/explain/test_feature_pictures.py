@@ -7,11 +7,14 @@ from PIL import Image
 from vit_jax_xfer.explain.feature_pictures import (
     cell_at,
     colour_basis,
+    foreground_of,
     pca_colours,
     self_similarity,
     unit_features,
 )
 from vit_jax_xfer.explain.feature_sheets import write_feature_sheet
+from vit_jax_xfer.features.drawn_features import DrawnFeatures, PictureChoice, said_of_lengths
+from vit_jax_xfer.models.cell_places import even_places
 
 
 def features(shape=(6, 8), channels=5, seed=0):
@@ -95,3 +98,58 @@ def test_a_sheet(tmp_path):
     cross = np.argwhere((picture == (60, 255, 120)).all(-1)).mean(0)
     tile = np.argwhere((picture == (200, 10, 90)).all(-1)).min(0)
     np.testing.assert_allclose(cross - tile, (64, 64), atol=1)
+
+
+def two_scenes():
+    """A thing of two parts on two grounds; where it is."""
+    rng = np.random.default_rng(0)
+    ground, left, right = np.eye(3) + 0.2
+    maps, masks = [], []
+    for shift in (0, 2):
+        mask = np.zeros((10, 12), bool)
+        mask[2:8, 2 + shift : 8 + shift] = True
+        features = np.where(mask[..., None], left, ground)
+        features[2:8, 5 + shift : 8 + shift] = right
+        maps.append(features + 0.02 * rng.standard_normal(features.shape))
+        masks.append(mask)
+    return maps, masks
+
+
+def test_the_foreground_is_what_keeps_off_the_borders():
+    maps, masks = two_scenes()
+    front = foreground_of(maps, 0.5)
+    for features, mask in zip(maps, masks, strict=True):
+        np.testing.assert_array_equal(front.mask(features), mask)
+        np.testing.assert_array_equal(front.mask(3 * features), mask)
+    basis = colour_basis(maps, masks)
+    # Of the thing alone: the first component parts left from right, on both the same.
+    colours = [pca_colours(features, basis)[..., 0] for features in maps]
+    assert abs(int(colours[0][4, 3]) - int(colours[0][4, 6])) > 200
+    assert abs(int(colours[0][4, 3]) - int(colours[1][4, 5])) < 40
+    with pytest.raises(ValueError, match="foreground: got 1, expected a share from 0 to below 1"):
+        foreground_of(maps, 1.0)
+    with pytest.raises(ValueError, match="masks: no cell is left"):
+        colour_basis(maps, [mask & False for mask in masks])
+
+
+def test_joint_pictures_wait_for_the_last(tmp_path):
+    maps, masks = two_scenes()
+    photo = np.full((100, 120, 3), 200, np.uint8)
+    with DrawnFeatures(PictureChoice(joint=True, foreground=0.5, norms=True)) as drawn:
+        for number, features in enumerate(maps):
+            places = even_places(features.shape[:2])
+            drawn.add(tmp_path / f"{number}.png", photo, features, places, "name")
+        assert not list(tmp_path.iterdir())
+        drawn.finish()
+    pictures = [np.asarray(Image.open(tmp_path / f"{n}.png")).astype(int) for n in (0, 1)]
+    left, top = 8 + 384 + 8, pictures[0].shape[0] - 320 - 8 - 22  # of the second picture, about
+    cells = [(4, 3), (4, 5)]
+    at = [
+        picture[top + round(32 * (row + 0.5)), left + round(32 * (column + 0.5))]
+        for picture, (row, column) in zip(pictures, cells, strict=True)
+    ]
+    assert np.abs(at[0] - at[1]).max() < 60 and at[0].sum() > 0
+    assert (pictures[0][top + 16, left + 16] == 0).all()  # the background
+    lengths = np.ones((4, 4))
+    lengths[0, 0] = 9
+    assert said_of_lengths(lengths) == "1 to 9, 1 above 3 medians"

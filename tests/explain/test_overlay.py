@@ -9,7 +9,7 @@ from vit_jax_xfer.explain.cells import Cells, convolve, pixels
 from vit_jax_xfer.explain.network_view import seen_box
 from vit_jax_xfer.explain.overlay import MARK, paint_importance, paint_kept, spread
 from vit_jax_xfer.explain.pictures import sheet, shortened, to_pixels
-from vit_jax_xfer.explain.progress import progress_text
+from vit_jax_xfer.explain.progress import progress_text, with_bar
 from vit_jax_xfer.models.preprocessing import INCEPTION, Preprocessing
 
 # 4 rows and 6 columns at 2·i + 1.5 to 2·i + 3.5, on an image of 12 × 16: the last column ends at
@@ -138,3 +138,12 @@ def test_progress_speaks_only_of_what_takes_long():
     assert progress_text(8, 1.0, 16, 40) is None  # three seconds are left
     assert progress_text(8, 2.0, 16, 400) == "16 of 400 images, 4.0 a second, 1:36 left"
     assert progress_text(0, 0.0, 16, 400) is None
+
+
+@pytest.mark.parametrize("columns", [200, 40, 30, 12, 1])
+def test_the_bar_fits_the_terminal(columns):
+    line = with_bar("16 of 64 images", 0.25, columns)
+    assert len(line) < columns
+    assert "16 of 64 images".startswith(line[: min(len(line), 15)])
+    if columns == 200:
+        assert line == f"16 of 64 images [{'#' * 10}{'.' * 30}]"

@@ -45,6 +45,21 @@ def test_any_facet_of_any_layer(facet, name, layer):
             )
 
 
+def test_normed_tokens_are_the_patch_tokens_and_layers_stand_side_by_side():
+    model, variables = small()
+    out = vjx.extract(model, variables, IMAGES)
+    normed = functools.partial(vjx.dense.descriptors, model, variables, IMAGES, "normed")
+    np.testing.assert_allclose(normed(), out.patch_tokens, atol=1e-5)
+    both = normed([0, -1])
+    np.testing.assert_allclose(both[..., 48:], normed(-1), atol=1e-6)
+    np.testing.assert_allclose(both[..., :48], normed(0), atol=1e-6)
+    for layers in ([], [0, 0], [1, -1]):
+        with pytest.raises(ValueError, match="layer: got .*, expected one or more different ones"):
+            normed(layers)
+    with pytest.raises(ValueError, match="facet: this network has no final norm"):
+        vjx.dense.descriptors(model.clone(final_norm=False), variables, IMAGES, "normed")
+
+
 def test_tokens_are_the_stream_before_the_last_norm():
     model, variables = small()
     tokens = vjx.dense.descriptors(model, variables, IMAGES, "token")

@@ -1,5 +1,6 @@
 """A line that says how far a long job is, and is silent about a short one."""
 
+import shutil
 import sys
 import time
 from typing import Self
@@ -7,6 +8,7 @@ from typing import Self
 from vit_jax_xfer.terminal import show
 
 _SHORT = 4.0  # seconds; a shorter job shows no progress
+_SHORTEST_BAR, _LONGEST_BAR = 10, 40  # characters
 _LOG_EVERY = 30.0  # seconds between lines where they can't be overwritten
 _CLEAR_TO_END_OF_LINE = "\x1b[K"
 
@@ -41,11 +43,23 @@ class Progress:
         counted, seconds = done - self._first[0], now - self._first[1]
         text = progress_text(counted, seconds, done, self.total, self._items)
         if sys.stderr.isatty() and (text or self._open):
-            show(f"\r{text or ''}{_CLEAR_TO_END_OF_LINE}", end="", name="stderr")
+            columns = shutil.get_terminal_size().columns
+            line = with_bar(text, done / self.total, columns) if text else ""
+            show(f"\r{line}{_CLEAR_TO_END_OF_LINE}", end="", name="stderr")
             self._open = bool(text)
         elif text and now - self._shown >= _LOG_EVERY:
             show(text, name="stderr")
             self._shown = now
+
+
+def with_bar(text: str, share: float, columns: int) -> str:
+    """The line with a bar behind it that fills a terminal's width; cut where that is too narrow."""
+    room = columns - 1 - len(text) - 3  # the last column would begin a new line
+    if room < _SHORTEST_BAR:
+        return text[: max(columns - 1, 0)]
+    length = min(room, _LONGEST_BAR)
+    full = round(length * min(max(share, 0.0), 1.0))
+    return f"{text} [{'#' * full}{'.' * (length - full)}]"
 
 
 def progress_text(

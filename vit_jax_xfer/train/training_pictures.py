@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from vit_jax_xfer import data
-from vit_jax_xfer.data.sources.decode import decode_image
+from vit_jax_xfer.data.sources.upright_photo import read_photograph
 from vit_jax_xfer.data.transforms import normalisation_of
 from vit_jax_xfer.explain.attribution_sheets import AttributionSheet
 from vit_jax_xfer.explain.explained_photos import Asked, Explained, Explainer, asked_method
@@ -175,7 +175,7 @@ def fixed_images(asked: Any, chosen: Any) -> FixedImages:
                 if 0 <= example.get("label", -1) < len(source.class_names):
                     name += f", {source.class_names[example['label']]}"
             else:
-                example, name = {"image": decode_image(one, str(one))}, one.name
+                example, name = {"image": read_photograph(one)}, one.name
         except ValueError as error:
             raise ValueError(f"explain.images: {error}") from None
         image = prepare(example, np.random.default_rng(0))["image"]

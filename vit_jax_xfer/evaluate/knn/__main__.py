@@ -40,6 +40,9 @@ def _score(options: argparse.Namespace) -> None:
     with naming_flag("--data", options):
         splits = [open_source(options.data, split) for split in (options.train, options.test)]
         _check_classes(*splits)
+        for split in splits:
+            for said in split.left_out:
+                show(f"{split.name}: left out {said}", name="stderr")
     with naming_flag("--model", options):
         fields = {"num_heads": options.num_heads} if options.num_heads else {}
         model, variables = load_pretrained(options.model, options.family, **fields)
