@@ -182,6 +182,8 @@ def default_config(task: str, model: str, *, settings: dict[str, Any], **fields:
     # Between two lines of progress; ever more of them where stdout is no terminal, but a file.
     config.log.progress_seconds = 5.0
     config.log.tensorboard = True
+    # Beside files and TensorBoard: "" | wandb | mlflow, each an extra of the package.
+    config.log.tracker = ""
     return config.lock()
 
 

@@ -132,6 +132,7 @@ SECOND: dict[str, tuple[Any, dict[str, Any]]] = {
     "log.every": (2, {}),
     "log.progress_seconds": (1.0, {}),
     "log.tensorboard": (True, {}),
+    "log.tracker": ("wandb", {}),
     "model.name": ("vit_small_patch14_reg4_dinov2", {}),
     "model.image_size": (16, {}),
     "model.patch_size": (4, {}),
@@ -301,6 +302,8 @@ class Noted:
         self._trace, self._open = trace, data.open_source
         patch.setattr(loop, "SaveTimer", self.watched("SaveTimer", loop.SaveTimer))
         patch.setattr(loop, "check_state", lambda *given: None)
+        patch.setattr(loop, "check_tracker", lambda name: None)  # whether or not it is installed
+        patch.setattr(loop, "open_tracker", lambda name, *given: self.note("tracker", name))
         for name in ("Checkpoints", "Clock", "MetricWriter", "StepLog"):
             patch.setattr(loop, name, functools.partial(self._object, name))
         patch.setattr(loop, "check_task", lambda *given: None)  # traces an evaluation

@@ -56,7 +56,7 @@ def export_onnx(
         raise ValueError(f"path: {path} doesn't end in .onnx")
     if model.predicts not in ("classes", "masks"):
         raise ValueError(f"model: one that predicts {model.predicts} isn't exported to ONNX")
-    plain = model.with_fields(attention="plain", remat=False, dtype=jnp.float32)
+    plain = model.with_fields(attention="plain", remat="none", dtype=jnp.float32)
     (images,) = plain.example_inputs(image_size or plain.image_size)
     sides = images.shape[1:]
 

@@ -42,8 +42,15 @@ from vit_jax_xfer.train.state import TrainState
 from vit_jax_xfer.train.step_log import StepLog
 from vit_jax_xfer.train.stopping import StoppedMidway, StopSignal, check_finite, check_state
 from vit_jax_xfer.train.suite_evaluation import SuiteEvaluation
+from vit_jax_xfer.train.tracker import check_tracker, open_tracker
 from vit_jax_xfer.train.training_pictures import TrainingPictures
-from vit_jax_xfer.train.workdir import check_workdir, claim_workdir, fingerprint, folder_of
+from vit_jax_xfer.train.workdir import (
+    check_workdir,
+    claim_workdir,
+    fingerprint,
+    folder_of,
+    leaves_of,
+)
 from vit_jax_xfer.train.workdir_lock import WorkdirLock
 
 Result = dict[str, Any]
@@ -72,6 +79,7 @@ def _run(
     mesh = make_mesh(sizes.data, sizes.fsdp, sizes.tensor, sizes.slices)
     check_batch_sizes(mesh, config)
     check_numbers(config)
+    check_tracker(config.log.tracker)
 
     # --- data, and the task: its network, and the teacher on its devices -------------------------
     inputs = open_inputs(config)
@@ -128,11 +136,13 @@ def _run(
     claim_workdir(folder, config)
     clock = Clock(run_schedule.total_steps, config.batch_size, interval=config.log.progress_seconds)
     clock.restore(earlier["clock"])
+    first = jax.process_index() == 0
     writer = MetricWriter(
         folder,
         tensorboard=config.log.tensorboard,
-        enabled=jax.process_index() == 0,
+        enabled=first,
         resume_step=start,
+        tracker=open_tracker(config.log.tracker, folder, leaves_of(config)) if first else None,
     )
     log = StepLog(
         writer,

@@ -12,6 +12,7 @@ from typing import Literal, Self
 import jax
 
 from vit_jax_xfer.train.event_file import EventFile
+from vit_jax_xfer.train.tracker import Tracker
 
 FILE_NAME = "metrics.jsonl"
 
@@ -33,6 +34,7 @@ class MetricWriter:
 
     Args:
       workdir: the directory of the run; created if missing.
+      tracker: where they go as well (tracker.py), None = nowhere; it is closed with the files.
       tensorboard: whether to write TensorBoard events as well, with tags "train/loss".
       enabled: False (every process but the first) writes and creates nothing.
       resume_step: the step of the restored checkpoint; 0 for a fresh run.
@@ -45,8 +47,10 @@ class MetricWriter:
         tensorboard: bool = True,
         enabled: bool = True,
         resume_step: int = 0,
+        tracker: Tracker | None = None,
     ):
         self._file = self._events = None
+        self._tracker = tracker
         if not enabled:
             return
         workdir = pathlib.Path(workdir)
@@ -89,6 +93,8 @@ class MetricWriter:
                     self._events.flush()
         except OSError as error:  # which does not say of which file
             raise OSError(error.errno, error.strerror, self._file.name) from error
+        if self._tracker is not None:
+            self._tracker.add(row["step"], kind, numbers)
 
     def picture(self, step: int, tag: str, png: bytes, size: tuple[int, int]) -> None:
         """Shows a PNG of (height, width) pixels in TensorBoard, where there is one."""
@@ -100,9 +106,10 @@ class MetricWriter:
             raise OSError(error.errno, error.strerror, "tensorboard") from error
 
     def close(self) -> None:
-        """Closes both files; `write` after that does nothing."""
-        sinks, self._file, self._events = (self._events, self._file), None, None
-        with contextlib.ExitStack() as closing:  # both, whichever can't be written to its end
+        """Closes all; `write` after that does nothing."""
+        sinks = (self._tracker, self._events, self._file)
+        self._tracker = self._file = self._events = None
+        with contextlib.ExitStack() as closing:  # all, whichever can't be written to its end
             for sink in sinks:
                 if sink is not None:
                     closing.callback(sink.close)
