@@ -5,7 +5,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from colour_extractor import colours
+from colour_extractor import Colours, colours
 from PIL import Image
 
 import vit_jax_xfer as vjx
@@ -20,6 +20,7 @@ from vit_jax_xfer.evaluate.videos.video_benchmark import (
 )
 from vit_jax_xfer.features.backbone import backbone_of
 from vit_jax_xfer.features.feature_extractor import FeatureExtractor
+from vit_jax_xfer.models.cell_places import patch_places
 from vit_jax_xfer.models.lifting.bilinear import Bilinear
 from vit_jax_xfer.pretrained.saved_models import save_file
 
@@ -129,6 +130,32 @@ def test_all_grids(tmp_path, fields):
     extractor = colours(4, **fields)
     result = VideoSegmentation("fake", [video(tmp_path, masks)], 48)(extractor)
     assert result.figures["J"] > 0.93 and result.figures["F"] > 0.9
+
+
+def test_overlapping_cells_are_where_their_patches_are(tmp_path):
+    # Colours of what lies in the middle of patches of 16 pixels, every 2 of 48.
+    masks = np.zeros((4, 48, 48), np.uint8)
+    masks[:, 11:22, 12:36], masks[:, 27:37, 11:32] = 1, 2  # no nearer to the border than a middle
+
+    class Overlapping:
+        backbone, name, enlarge = Colours(2), "overlapping", 1
+
+        def side(self, size):
+            return size
+
+        def grid(self, size):
+            return (17, 17)
+
+        def places(self, image_size):
+            return patch_places(image_size, 16, 2)
+
+        def __call__(self, photos):
+            fine = np.asarray(photos, np.float32).reshape(1, 24, 2, 24, 2, 3).mean((2, 4))
+            middles = (fine[:, 3:20, 3:20] + fine[:, 4:21, 4:21]) / 2
+            return jax.numpy.asarray(middles)
+
+    result = VideoSegmentation("fake", [video(tmp_path, masks)], 48)(Overlapping())
+    assert result.figures["J"] > 0.85 and result.figures["F"] > 0.9
 
 
 def test_enlargement():

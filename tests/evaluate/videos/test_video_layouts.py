@@ -140,6 +140,16 @@ def test_a_first_mask_without_objects_does_not_hide_masks_of_one_object(davis):
         open_videos(f"davis2017:{davis}")
 
 
+def test_frames_of_any_format(davis):
+    frames = davis / "JPEGImages" / "480p" / "cow"
+    Image.open(frames / "00002.jpg").save(frames / "00002.PNG")
+    with pytest.raises(ValueError, match="00002.*another file there is the same frame"):
+        open_videos(f"davis2017:{davis}")
+    (frames / "00002.jpg").unlink()
+    names = [file.name for file in open_videos(f"davis2017:{davis}")[1][1].frames]
+    assert names[1:4] == ["00001.jpg", "00002.PNG", "00003.jpg"]
+
+
 def test_saved_masks(tmp_path, shared):
     mask = np.arange(12, dtype=np.uint8).reshape(3, 4)
     save_masks(tmp_path / "new" / "cow", ["00000"], mask[None])

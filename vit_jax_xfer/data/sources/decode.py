@@ -138,12 +138,12 @@ def open_picture(data: bytes | str | pathlib.Path) -> Any:
 
 @functools.cache
 def readable_suffixes() -> tuple[str, ...]:
-    """The suffixes of all formats that `decode_image` reads, lower case, as ".jpg"."""
+    """The suffixes of all formats that `decode_image` reads, lower case, ".jpg" first."""
     from PIL import Image
 
     known = set(_known_formats())
     found = (suffix for suffix, name in Image.registered_extensions().items() if name in known)
-    return tuple(sorted(found))
+    return tuple(sorted(found, key=lambda suffix: (suffix != ".jpg", suffix)))
 
 
 @functools.cache

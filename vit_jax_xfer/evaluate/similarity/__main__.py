@@ -36,6 +36,7 @@ def _draw_all(options: argparse.Namespace, broken: list[str]) -> None:
     from vit_jax_xfer.explain.feature_sheets import write_feature_sheet
     from vit_jax_xfer.explain.image_files import find_images, picture_names
     from vit_jax_xfer.explain.progress import Progress
+    from vit_jax_xfer.features.cost_estimate import say_cost
     from vit_jax_xfer.features.feature_files import check_free
 
     if not options.out:
@@ -49,6 +50,7 @@ def _draw_all(options: argparse.Namespace, broken: list[str]) -> None:
     extractors = extractors_from(options)
     size = input_side(options, extractors)
     check_input_size(extractors, size)
+    say_cost((one.name, len(files), one.multiply_adds(size)) for one in extractors)
     out.mkdir(parents=True, exist_ok=True)
     drawn = 0
     with Progress(len(files)) as progress:

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from vit_jax_xfer.data.sources.decode import image_size
+from vit_jax_xfer.data.sources.decode import image_size, readable_suffixes
 from vit_jax_xfer.data.sources.integrity import check_files
 from vit_jax_xfer.data.sources.named_files import inside_folder, read_text
 from vit_jax_xfer.data.sources.upright_photo import photograph_size
@@ -80,7 +80,11 @@ def _video(root: Path, name: str, limit: int | None, one_object: bool) -> Video:
     for folder in folders:
         if not folder.is_dir():
             raise ValueError(f"{folder}: this folder of a video is missing")
-    frames, masks = sorted(folders[0].glob("*.jpg")), sorted(folders[1].glob("*.png"))
+    frames = sorted(x for x in folders[0].iterdir() if x.suffix.lower() in readable_suffixes())
+    masks = sorted(folders[1].glob("*.png"))
+    stems = [file.stem for file in frames]
+    if twice := next((file for file in frames if stems.count(file.stem) > 1), None):
+        raise ValueError(f"{twice}: another file there is the same frame; leave one of them")
     for here, there, place in ((frames, masks, folders[1]), (masks, frames, folders[0])):
         known = {file.stem for file in there}
         lone = next((file for file in here if file.stem not in known), None)
