@@ -252,6 +252,41 @@ MUTANTS = [
     ),
     # --- networks and figures ---
     Mutant(
+        "overlapping cells taken as side by side",
+        "models/cell_places.py",
+        "CellAxis(1 + (n - patch) // step, n / step, patch / (2 * step))",
+        "even_axis(1 + (n - patch) // step)",
+        "models/test_cell_places.py",
+    ),
+    Mutant(
+        "objects up to the largest number",
+        "evaluate/videos/davis.py",
+        "    objects = labels_of(truth[0])\n",
+        "    objects = np.arange(1, labels_of(truth[0]).max(initial=0) + 1)\n",
+        "evaluate/videos/test_davis.py",
+    ),
+    Mutant(
+        "photographs as they are stored",
+        "data/sources/upright_photo.py",
+        "upright(decode_image(path, str(path)), orientation(path))",
+        "decode_image(path, str(path))",
+        "data/sources/test_upright_photo.py",
+    ),
+    Mutant(
+        "a list's first line is always a header",
+        "evaluate/correspondence/keypoint_layouts.py",
+        "enumerate(rows, start=1)",
+        "enumerate(rows[1:], start=2)",
+        "evaluate/correspondence/test_keypoint_layouts.py",
+    ),
+    Mutant(
+        "one class is scored",
+        "evaluate/open_benchmark.py",
+        "    benchmark.check_classes()\n",
+        "",
+        "evaluate/segmentation/test_probe.py -k one_class",
+    ),
+    Mutant(
         "sine and cosine exchanged",
         "models/transformer/positions.py",
         "halves += [np.sin(angles), np.cos(angles)]",

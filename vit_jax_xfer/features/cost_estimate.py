@@ -10,7 +10,7 @@ from vit_jax_xfer.terminal import show
 
 _SAID_FROM = 60.0  # seconds
 _SIDE = 1024  # of the product by which a machine's speed is told: 50 ms on two cores
-# Of a product's speed networks reach about so much (ViT-S/16, 224 pixels, 2 cores: 0.55 to 0.7).
+# Of a product's speed networks are taken to reach so much; the line says "about".
 _REACHED = 0.6
 
 
