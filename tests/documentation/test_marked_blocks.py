@@ -66,7 +66,7 @@ def test_marked_blocks_run(page, things, tmp_path):
         python = block.language == "python"
         command = [sys.executable, "-c", block.text] if python else ["bash", "-c", shortened(block)]
         ended = subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=580
         )
         assert ended.returncode == 0, f"{block.name}\n{ended.stdout[-2000:]}{ended.stderr[-4000:]}"
 

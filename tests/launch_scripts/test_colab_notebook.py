@@ -98,7 +98,7 @@ def put_real_teacher(folder) -> None:
     model = vjx.create_model(
         "vit_micro_patch8",
         **{"image_size": 32, "width": 16, "depth": 1, "num_heads": 2, "num_classes": 0},
-        preprocessing=vjx.Preprocessing(),
+        preprocessing=vjx.Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), size=32),
     )
     variables = model.init(jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32))
     vjx.save(folder / "real", model, variables)
