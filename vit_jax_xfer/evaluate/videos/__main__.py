@@ -21,17 +21,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         out_path(options)
         masks_folder = _masks_folder(options)
-        extractors = extractors_from(options)
-        size = input_side(options, extractors)
         with naming_flag("--data", options):
             benchmark = open_videos_benchmark(
                 options.data,
-                size,
+                options.size or 0,
                 options.limit,
                 options.frames,
                 options.radius,
                 masks_folder,
             )
+        # A model is loaded when the data are known to be right.
+        extractors = extractors_from(options)
+        benchmark.size = input_side(options, extractors)
         compare(options, benchmark, extractors, "frames")
 
     return run_command(action)
