@@ -161,7 +161,7 @@ MUTANTS = [
     Mutant(
         "no drop path in teaching tasks",
         "tasks/teaching.py",
-        'images, True, {"dropout": key})',
+        "images, True, rngs)",
         "images, False, None)",
         WIRING + "share_drop_path",
     ),
