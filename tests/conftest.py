@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import importlib.metadata
 import importlib.util
 import json
 import math
@@ -21,9 +22,11 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 # The older emitters of XLA's CPU compiler, and its own loops in place of a library's kernels: again
 # half the time.
-os.environ.setdefault(
-    "XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_cpu_use_xnnpack=false"
-)
+# jaxlib 0.12 lacks the first flag, and ends a process for it.
+if tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2])) < (0, 12):
+    os.environ.setdefault(
+        "XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_cpu_use_xnnpack=false"
+    )
 # Where in Python an operation comes from is written into every program, a tenth of tracing's time.
 os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
