@@ -2,7 +2,6 @@
 
 import functools
 import gc
-import importlib.metadata
 import importlib.util
 import json
 import math
@@ -13,6 +12,8 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from tests.quick_flags import quick_flags
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(".cache/jax").absolute()))
@@ -20,13 +21,8 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 # Compilation is most of the suite's time, and machine code as it comes takes half as long to make.
 # The arrays of a program, what devices exchange and its memory are the same (docs/testing.md).
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-# The older emitters of XLA's CPU compiler, and its own loops in place of a library's kernels: again
-# half the time.
-# jaxlib 0.12 lacks the first flag, and ends a process for it.
-if tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2])) < (0, 12):
-    os.environ.setdefault(
-        "XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_cpu_use_xnnpack=false"
-    )
+for _name, _flags in quick_flags().items():
+    os.environ.setdefault(_name, _flags)
 # Where in Python an operation comes from is written into every program, a tenth of tracing's time.
 os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")

@@ -24,6 +24,8 @@ import sys
 import tempfile
 import time
 
+from tests.quick_flags import quick_flags
+
 ROOT = pathlib.Path(__file__).parents[2]
 _OWN_MOUNTS = 0x00020000  # CLONE_NEWNS
 
@@ -161,7 +163,7 @@ def _environment() -> None:
         "JAX_PLATFORMS": "cpu",
         "JAX_NUM_CPU_DEVICES": "1",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        "XLA_FLAGS": "--xla_cpu_use_fusion_emitters=false --xla_cpu_use_xnnpack=false",
+        **quick_flags(),
         "OPENBLAS_NUM_THREADS": "1",  # a fork takes no threads along
     }
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
