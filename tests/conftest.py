@@ -21,8 +21,8 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 # Compilation is most of the suite's time, and machine code as it comes takes half as long to make.
 # The arrays of a program, what devices exchange and its memory are the same (docs/testing.md).
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-for _name, _flags in quick_flags().items():
-    os.environ.setdefault(_name, _flags)
+if quick_flags():
+    os.environ.setdefault("XLA_FLAGS", quick_flags())
 # Where in Python an operation comes from is written into every program, a tenth of tracing's time.
 os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")

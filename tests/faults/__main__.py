@@ -163,7 +163,7 @@ def _environment() -> None:
         "JAX_PLATFORMS": "cpu",
         "JAX_NUM_CPU_DEVICES": "1",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        **quick_flags(),
+        "XLA_FLAGS": quick_flags(),
         "OPENBLAS_NUM_THREADS": "1",  # a fork takes no threads along
     }
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
