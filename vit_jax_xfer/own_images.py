@@ -45,7 +45,7 @@ _TRAINING = {
     "scratch": Training(100.0, 5e-4),
     "teaching": Training(100.0, 5e-4),
     "finetune": Training(50.0, 5e-4),
-    "probe": Training(50.0, 3e-3),
+    "probe": Training(50.0, 1e-2),
     "pretraining": Training(200.0, 5e-4),
     "filter": Training(100.0, 5e-4),
     "guided": Training(100.0, 5e-4),  # a filter whose choice is taught
