@@ -6,7 +6,7 @@
 This project's own: the teacher's class token, whose attention the student has no place for, says
 which pixels become tokens. `--config.task.mode=copy` keeps those that it looks at most.
 Full size: the published FilterViT and recipe (2410.22709) on 100 classes of ImageNet, subset 1 to
-5, 120 epochs at 224 pixels. Not run here.
+5, 120 epochs at 224 pixels; subset=0 on all of it, 250 epochs at 256. Not run here.
 Small variants: digits, fashion, cifar10, whose teacher is configs/masked_pretraining.py's.
 Arguments: xxs, xs (the default), s, s2, or a small variant; subset=N, labels=N a class (0 = all),
 seed=N.
@@ -15,10 +15,9 @@ Your own images: folder,path=IMAGES; docs/recipes.md has what goes with it.
 
 from ml_collections import ConfigDict
 
-from vit_jax_xfer.config import default_config
+from vit_jax_xfer.filter_recipes import filter_config
 from vit_jax_xfer.own_images import takes_own_images
-from vit_jax_xfer.recipes import train_filter_vit
-from vit_jax_xfer.variants import VARIANTS, parse_arg, use_filter_variant
+from vit_jax_xfer.variants import VARIANTS
 
 SIZES = ("xxs", "xs", "s", "s2")
 
@@ -26,18 +25,11 @@ SIZES = ("xxs", "xs", "s", "s2")
 @takes_own_images()
 def get_config(arg: str | None = None) -> ConfigDict:
     """`arg`: a size or a small variant, with its numbers."""
-    name, numbers = parse_arg(arg, (*SIZES, *VARIANTS), subset=1, labels=0, seed=0)
-    subset = numbers.pop("subset")
-    size = "micro" if name in VARIANTS else name or "xs"
-    config = default_config("choice_transfer", f"filter_vit_{size}", settings={})
-    train_filter_vit(config)
-    if name in VARIANTS:
-        use_filter_variant(config, name, **numbers)
-        config.task.teacher = "runs/mae/model"
-        if name == "digits":  # enlarged for the student's stem
-            config.task.teacher_image_size = 8
-        return config
+    config = filter_config(arg, "filter_vit", SIZES, "choice_transfer")
     config.task.teacher = "hf:facebook/dinov2-small"
-    config.seed, config.data.per_class = numbers["seed"], numbers["labels"]
-    config.data.classes = f"imagenet100/{subset}"
+    variant = (arg or "").partition(",")[0].strip()
+    if variant in VARIANTS:
+        config.task.teacher = "runs/mae/model"
+        if variant == "digits":  # enlarged for the student's stem
+            config.task.teacher_image_size = 8
     return config

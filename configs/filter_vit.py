@@ -17,10 +17,8 @@ Your own images: folder,path=IMAGES; docs/recipes.md has what goes with it.
 
 from ml_collections import ConfigDict
 
-from vit_jax_xfer.config import default_config
+from vit_jax_xfer.filter_recipes import filter_config
 from vit_jax_xfer.own_images import takes_own_images
-from vit_jax_xfer.recipes import train_filter_vit, train_filter_vit_on_1k
-from vit_jax_xfer.variants import VARIANTS, parse_arg, use_filter_variant
 
 SIZES = ("xxs", "xs", "s", "s2")
 
@@ -28,17 +26,4 @@ SIZES = ("xxs", "xs", "s", "s2")
 @takes_own_images()
 def get_config(arg: str | None = None) -> ConfigDict:
     """`arg`: a size or a small variant, with its numbers."""
-    name, numbers = parse_arg(arg, (*SIZES, *VARIANTS), subset=1, labels=0, seed=0)
-    subset = numbers.pop("subset")
-    size = "micro" if name in VARIANTS else name or "xs"
-    config = default_config("classification", f"filter_vit_{size}", settings={})
-    train_filter_vit(config)
-    if name in VARIANTS:
-        use_filter_variant(config, name, **numbers)
-        return config
-    config.seed, config.data.per_class = numbers["seed"], numbers["labels"]
-    if not subset:
-        train_filter_vit_on_1k(config)
-    else:
-        config.data.classes = f"imagenet100/{subset}"
-    return config
+    return filter_config(arg, "filter_vit", SIZES)

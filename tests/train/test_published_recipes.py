@@ -99,6 +99,9 @@ RECIPES = {
     "filter_vit": Recipe(5e-4, 1e-5, 240_000, 2000, 0.01, **EVERYTHING),
     "filter_vit:subset=0": Recipe(5e-4, 5e-5, 5_004_559, 10_000, 1e-4, pixels=256, **EVERYTHING),
     "choice_transfer": Recipe(5e-4, 1e-5, 240_000, 2000, 0.01, **EVERYTHING),
+    "choice_transfer:subset=0": Recipe(
+        5e-4, 5e-5, 5_004_559, 10_000, 1e-4, pixels=256, **EVERYTHING
+    ),
     "dropout_vit": Recipe(5e-4, 1e-5, 240_000, 2000, 0.01, **EVERYTHING),
     "dropout_vit:subset=0": Recipe(5e-4, 5e-5, 5_004_559, 10_000, 1e-4, pixels=256, **EVERYTHING),
 }
@@ -110,7 +113,7 @@ SAME_STEPS |= {"finetune:base", "finetune:huge", "finetuned_teacher", "scratch:b
 SAME_STEPS |= {"deit3:small,epochs=400", "deit3:base224", "dropout_vit:subset=0"}
 SAME_STEPS |= {"masked_pretraining:base,epochs=400"}
 # filter_vit's recipe; that its teacher is the same on any mesh has test_devices.py.
-SAME_STEPS |= {"choice_transfer"}
+SAME_STEPS |= {"choice_transfer", "choice_transfer:subset=0"}
 
 
 def config_of(recipe):
