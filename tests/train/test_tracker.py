@@ -107,6 +107,14 @@ def test_a_failure_is_told_once_and_the_numbers_stay(begins, service, tmp_path, 
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 3
 
 
+@pytest.mark.parametrize("text", ["{", "[]", '{"wandb": 7}'])
+def test_a_file_of_ids_that_no_run_wrote_is_named(text, service, tmp_path):
+    (tmp_path / "tracker.json").write_text(text)
+    with pytest.raises(ValueError, match=r"tracker\.json: is not what a run wrote; remove it"):
+        open_tracker("wandb", tmp_path, CONFIG)
+    assert not service.calls
+
+
 def test_what_is_wrong_is_known_before_the_run(monkeypatch):
     check_tracker("")
     with pytest.raises(ValueError, match="log.tracker: 'wnb' is none of '', 'wandb', 'mlflow'"):

@@ -52,12 +52,27 @@ def open_tracker(name: str, folder: pathlib.Path, config: Mapping[str, Any]) -> 
     if not name:
         return None
     kept = folder / _ID_FILE
-    ids = json.loads(kept.read_text()) if kept.is_file() else {}
+    ids = _ids(kept)
     with _survived(name) as failed:
         tracker = _TRACKERS[name](folder, config, ids.get(name))
         ids[name] = tracker.id
-        kept.write_text(json.dumps(ids) + "\n")
+        partial = kept.with_name(f".{_ID_FILE}.partial")
+        partial.write_text(json.dumps(ids) + "\n")
+        partial.replace(kept)
     return None if failed else _Survivor(name, tracker)
+
+
+def _ids(kept: pathlib.Path) -> dict[str, str]:
+    """The runs' ids, by tracker. ValueError where the file isn't what a run wrote."""
+    if not kept.is_file():
+        return {}
+    try:
+        ids = json.loads(kept.read_text())
+    except ValueError:
+        ids = None
+    if not isinstance(ids, dict) or not all(isinstance(one, str) for one in ids.values()):
+        raise ValueError(f"{kept}: is not what a run wrote; remove it, and the tracker begins anew")
+    return ids
 
 
 class _Wandb:
