@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from vit_jax_xfer.models.around_encoder import AroundEncoder
+from vit_jax_xfer.models.products import dot_general_in
 from vit_jax_xfer.models.protocol import Shapes
 from vit_jax_xfer.models.transformer.block_design import BlockDesign, layer_norm
 from vit_jax_xfer.models.transformer.patches import ImageSize, check_images, grid_of, patchify
@@ -68,7 +69,11 @@ class MaskedAutoencoder(AroundEncoder):
                 f"decoder_num_heads: {self.decoder_num_heads} does not divide decoder_width "
                 f"{self.decoder_width}"
             )
-        dense = {"kernel_init": nn.initializers.xavier_uniform(), "dtype": encoder.dtype}
+        dense = {
+            "kernel_init": nn.initializers.xavier_uniform(),
+            "dtype": encoder.dtype,
+            "dot_general": dot_general_in(encoder.product_dtype),
+        }
         self.decoder_embed = nn.Dense(self.decoder_width, **dense)
         self.mask_token = self.param(
             "mask_token", nn.initializers.normal(0.02), (1, 1, self.decoder_width)
@@ -85,6 +90,7 @@ class MaskedAutoencoder(AroundEncoder):
             norm_eps=encoder.norm_eps,
             kernel_init="xavier_uniform",
             dtype=encoder.dtype,
+            product_dtype=encoder.product_dtype,
             implementation=encoder.attention,
             blockwise_above=encoder.blockwise_above,
         )

@@ -40,7 +40,7 @@ def multiply_adds_by_kind(
     image size, or no width, of its own and none is given.
     """
     # In float32 no backend has a fused kernel that hides its products.
-    model = model.with_fields(dtype=jnp.float32, attention="plain")
+    model = model.with_fields(dtype=jnp.float32, product_dtype=None, attention="plain")
     two, three = (count(_trace(model, image_size, number)) for number in (2, 3))
     # What doesn't grow with the batch is done to parameters alone.
     return {kind: batch * (three[kind] - two[kind]) for kind in KINDS}

@@ -42,7 +42,7 @@ from vit_jax_xfer.models.vit_checks import check_vision_transformer
 
 # What an overview tells elsewhere, or not at all: of sizes, and of how a network runs.
 _NO_PART = ("image_size", "patch_size", "width", "depth", "num_heads", "mlp_dim", "num_classes")
-_NO_PART += ("preprocessing", "class_names", "dtype")
+_NO_PART += ("preprocessing", "class_names", "dtype", "product_dtype")
 
 
 @flax.struct.dataclass
@@ -147,6 +147,7 @@ class VisionTransformer(ImageTokens):
     patch_stride: int | None = None
     drop_remainder: bool = False  # leaves out pixels beyond whole patches (SigLIP/14 at 384)
     dtype: Any = jnp.float32  # of activations; parameters, softmax and head stay float32
+    product_dtype: Any = None  # of tokens times weights in blocks, see products.py; None = dtype
     attention: str = "auto"  # auto | plain | blockwise | cudnn | splash | tokamax, see kernels.py
     blockwise_above: int | None = None  # tokens above which maps go by blocks, None = kernels.py's
     remat: str = "none"  # none | full | dots
@@ -224,6 +225,7 @@ class VisionTransformer(ImageTokens):
             norm_eps=self.norm_eps,
             kernel_init=self.kernel_init,
             dtype=self.dtype,
+            product_dtype=self.product_dtype,
             implementation=self.attention,
             blockwise_above=self.blockwise_above,
             qkv_bias=self.qkv_bias,

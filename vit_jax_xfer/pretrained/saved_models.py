@@ -30,6 +30,7 @@ _KEY = "vit_jax_xfer"
 # Fields that don't change a model's variables, so that a caller may set them.
 _RUNTIME = (
     "dtype",
+    "product_dtype",
     "attention",
     "blockwise_above",
     "remat",

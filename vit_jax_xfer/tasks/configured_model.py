@@ -100,8 +100,9 @@ def check_predicts(config: Mapping[str, Any], model: Network, wanted: str) -> No
 def given_fields(config: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of `config.model` that are given, but the name; a type by its name."""
     fields = {key: config[key] for key in config if key != "name" and config[key] is not None}
-    if "dtype" in fields:
-        fields["dtype"] = jnp.dtype(fields["dtype"])
+    for name in ("dtype", "product_dtype"):
+        if name in fields:
+            fields[name] = jnp.dtype(fields[name])
     return fields
 
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from vit_jax_xfer.models import collections
 from vit_jax_xfer.models.attention import kernels
+from vit_jax_xfer.models.products import dot_general_in, product
 from vit_jax_xfer.models.transformer.block_design import KERNEL_INITS, BlockDesign, layer_norm
 from vit_jax_xfer.models.transformer.decomposed_positions import with_offsets
 from vit_jax_xfer.models.transformer.relative_positions import gather_bias, resize_table, table_rows
@@ -32,6 +33,7 @@ class QueryKeyValue(nn.Module):
     bias: str
     kernel_init: str
     dtype: Any
+    product_dtype: Any = None
 
     @nn.compact
     def __call__(self, tokens: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -42,7 +44,7 @@ class QueryKeyValue(nn.Module):
             return KERNEL_INITS[self.kernel_init](key, (width, 3 * width)).reshape(shape)
 
         kernel = self.param("kernel", flat_init, (width, 3, *heads)).astype(self.dtype)
-        qkv = jnp.tensordot(tokens.astype(self.dtype), kernel, axes=1)
+        qkv = product(tokens.astype(self.dtype), kernel, self.product_dtype)
         q, k, v = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
         if self.bias == "none":
             return q, k, v
@@ -65,7 +67,12 @@ class Attention(nn.Module):
     def __call__(self, tokens: jax.Array, place: TokenPositions | None = None) -> jax.Array:
         design = self.design
         q, k, v = QueryKeyValue(
-            design.num_heads, design.qkv_bias, design.kernel_init, design.dtype, name="qkv"
+            design.num_heads,
+            design.qkv_bias,
+            design.kernel_init,
+            design.dtype,
+            design.product_dtype,
+            name="qkv",
         )(tokens)
         if design.qk_norm:
             q = layer_norm(design.norm_eps, design.dtype, "q_norm")(q)
@@ -84,7 +91,12 @@ class Attention(nn.Module):
             out = flat.reshape(out.shape)
         init = KERNEL_INITS[design.kernel_init]
         return nn.DenseGeneral(
-            tokens.shape[-1], axis=(-2, -1), kernel_init=init, dtype=design.dtype, name="proj"
+            tokens.shape[-1],
+            axis=(-2, -1),
+            kernel_init=init,
+            dtype=design.dtype,
+            dot_general=dot_general_in(design.product_dtype),
+            name="proj",
         )(out)
 
     def turn(self, x: jax.Array, rotation: Rotation) -> jax.Array:

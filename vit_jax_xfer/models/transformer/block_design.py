@@ -41,6 +41,7 @@ class BlockDesign:
     norm_eps: float = 1e-6
     kernel_init: str = "truncated_normal"
     dtype: Any = jnp.float32
+    product_dtype: Any = None
     implementation: str = "auto"
     blockwise_above: int | None = None
     qkv_bias: str = "full"

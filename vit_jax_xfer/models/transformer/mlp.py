@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax
 
+from vit_jax_xfer.models.products import dot_general_in
 from vit_jax_xfer.models.transformer.block_design import (
     ACTIVATIONS,
     KERNEL_INITS,
@@ -24,7 +25,11 @@ class Mlp(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         design = self.design
-        dense = {"kernel_init": KERNEL_INITS[design.kernel_init], "dtype": design.dtype}
+        dense = {
+            "kernel_init": KERNEL_INITS[design.kernel_init],
+            "dtype": design.dtype,
+            "dot_general": dot_general_in(design.product_dtype),
+        }
         hidden = nn.Dense(design.mlp_dim, name="fc1", **dense)(x)
         if design.mlp == "plain":
             hidden = self.activate(hidden)
