@@ -139,7 +139,7 @@ def keep_in(variables: Variables, dtype: str) -> Variables:
 
 
 def run_like(teacher: VisionTransformer, student: nn.Module, dtype: str = "") -> VisionTransformer:
-    """The teacher computing as the student does: its kernels, its products and, without one given, its type."""
+    """The teacher computing as the student does: its kernels, products and, without one, type."""
     return teacher.clone(
         dtype=jnp.dtype(dtype) if dtype else student.dtype,
         product_dtype=student.product_dtype,
