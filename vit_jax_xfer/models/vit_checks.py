@@ -59,7 +59,7 @@ def check_vision_transformer(model: VisionTransformer) -> None:
         raise ValueError("distillation_head: needs distillation_token and num_classes")
     if model.product_dtype not in (None, *PRODUCT_DTYPES):
         raise ValueError(
-            f"product_dtype: {model.product_dtype} is none of "
+            f"product_dtype: {jnp.dtype(model.product_dtype)} is none of "
             f"{', '.join(map(str, PRODUCT_DTYPES))}; None = as dtype"
         )
     _check_windows(model)

@@ -36,6 +36,7 @@ class FeatureUpsamplingSettings:
     backbone_family: str = ""  # of load_pretrained; "" = told from its names
     backbone_num_heads: int = 0  # where shapes can't tell and 64 channels a head is wrong
     backbone_dtype: str = ""  # bfloat16 | float32: kept and computing in it; "" = as it is stored
+    backbone_product_dtype: str = ""  # bfloat16 | float32: of its products, see models/products.py
     facet: str = "key"  # key | query | value | token
     layer: int = -1  # the block, negative counts from the end
     loss: str = "cosine"  # cosine | l1 | l2
@@ -74,7 +75,9 @@ class FeatureUpsampling(Task):
         check_predicts(config.model, model, "features")
         # Its source is known by the weights as they are stored, whatever type they run in.
         model = model.with_fields(source=backbone.source(frozen))
-        backbone, frozen = backbone_in(backbone, frozen, settings.backbone_dtype)
+        backbone, frozen = backbone_in(
+            backbone, frozen, settings.backbone_dtype, settings.backbone_product_dtype
+        )
         view = view_between(config, Normalisation(*backbone.mean_std))
         initial = initial_variables(config, model)
         return cls(model, settings, backbone, frozen, initial, view)

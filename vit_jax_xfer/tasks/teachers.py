@@ -108,13 +108,18 @@ def load_backbone_of(settings: Any, load: Loader = load_weights) -> tuple[Backbo
         raise ValueError(f"task.{error}") from None
 
 
-def backbone_in(backbone: Backbone, variables: Variables, dtype: str) -> tuple[Backbone, Variables]:
+def backbone_in(
+    backbone: Backbone, variables: Variables, dtype: str, product_dtype: str = ""
+) -> tuple[Backbone, Variables]:
     """A backbone kept in a type and computing in it; "" = as it is. ValueError: unknown type."""
     check_dtype("task.backbone_dtype", dtype, "computing as it was loaded")
-    if not dtype:
-        return backbone, variables
-    model = backbone.model.clone(dtype=jnp.dtype(dtype))
-    return dataclasses.replace(backbone, model=model), keep_in(variables, dtype)
+    check_dtype("task.backbone_product_dtype", product_dtype, "multiplying in its own type")
+    model = backbone.model
+    if product_dtype:
+        model = model.with_fields(product_dtype=jnp.dtype(product_dtype))
+    if dtype:
+        model, variables = model.clone(dtype=jnp.dtype(dtype)), keep_in(variables, dtype)
+    return dataclasses.replace(backbone, model=model), variables
 
 
 def check_dtype(field: str, dtype: str, otherwise: str) -> None:
