@@ -106,10 +106,10 @@ def test_what_a_folder_says(folder, tmp_path):
     config = load_config("scratch", f"folder,path={splits}")
     assert (config.data.split, config.eval.split) == ("train", "test")
     assert config.checkpoint.best_metric == ""  # of a test set no step is chosen
-    assert (config.batch_size, config.steps, config.optim.lr) == (64, 500, 5e-4)
+    assert (config.batch_size, config.steps, config.optim.lr) == (64, 500, 1e-3)
     few = load_config("scratch", f"folder,path={splits},labels=20")
     assert (few.batch_size, few.data.per_class) == (8, 20)  # of 60 images a quarter at most
-    assert few.steps == 750 and few.optim.lr == pytest.approx(1.8e-4)
+    assert few.steps == 750 and few.optim.lr == pytest.approx(6e-4)
     shutil.move(splits / "test", splits / "validation")
     make_classes(splits, classes=("test",))  # a contest's, of unknown classes
     config = load_config("scratch", f"folder,path={splits}")
