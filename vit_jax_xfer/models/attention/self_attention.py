@@ -45,7 +45,8 @@ class QueryKeyValue(nn.Module):
 
         kernel = self.param("kernel", flat_init, (width, 3, *heads)).astype(self.dtype)
         qkv = product(tokens.astype(self.dtype), kernel, self.product_dtype)
-        q, k, v = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
+        # Not by indices, whose gradients would be three padded arrays to add up.
+        q, k, v = (part.squeeze(2) for part in jnp.split(qkv, 3, axis=2))
         if self.bias == "none":
             return q, k, v
         parts = 2 if self.bias == "no_key" else 3
