@@ -11,11 +11,14 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from vit_jax_xfer.local_paths import local_path
+from vit_jax_xfer.models.filter.filter_blocks import FilterAttention
+from vit_jax_xfer.models.filter.selection import scatter_flat
 from vit_jax_xfer.models.transformer.patches import ImageSize
 from vit_jax_xfer.pretrained.description import describe
 
@@ -56,12 +59,15 @@ def export_onnx(
         raise ValueError(f"path: {path} doesn't end in .onnx")
     if model.predicts not in ("classes", "masks"):
         raise ValueError(f"model: one that predicts {model.predicts} isn't exported to ONNX")
-    plain = model.with_fields(attention="plain", remat="none", dtype=jnp.float32)
+    plain = model.with_fields(
+        attention="plain", remat="none", dtype=jnp.float32, product_dtype=None
+    )
     (images,) = plain.example_inputs(image_size or plain.image_size)
     sides = images.shape[1:]
 
     def apply(images: jax.Array) -> jax.Array:
-        return plain.apply(variables, images)
+        with nn.intercept_methods(_in_words_of_onnx):
+            return plain.apply(variables, images)
 
     written = _with_description(_exported(apply, batch_size, sides, model), model)
     example = np.random.default_rng(0).standard_normal((batch_size or 2, *sides), np.float32)
@@ -74,6 +80,13 @@ def export_onnx(
     finally:
         partial.unlink(missing_ok=True)
     return Exported((batch_size or "any", *sides), difference)
+
+
+def _in_words_of_onnx(next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:
+    """Methods whose operations jax2onnx doesn't know, by others of the same result."""
+    if isinstance(context.module, FilterAttention) and context.method_name == "put_back":
+        return scatter_flat(*args, **kwargs)
+    return next_function(*args, **kwargs)
 
 
 def _exported(apply: Any, batch_size: int | None, sides: tuple[int, ...], model: Any) -> Any:
@@ -92,6 +105,9 @@ def _exported(apply: Any, batch_size: int | None, sides: tuple[int, ...], model:
         reason = (str(error).strip() or repr(error)).splitlines()[0][:300]
         hint = "" if batch_size else "; with a fixed batch_size it may (--batch-size 1)"
         raise ValueError(f"jax2onnx can't export this network: {reason}{hint}") from error
+    finally:
+        # It traces with primitives of its own, which JAX would find again in what it has cached.
+        jax.clear_caches()
 
 
 def _exporter() -> Any:
@@ -125,8 +141,12 @@ def _difference(written: bytes, apply: Any, example: np.ndarray) -> float | None
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors alone
-    session = onnxruntime.InferenceSession(written, options, providers=["CPUExecutionProvider"])
-    (found,) = session.run([OUTPUT], {INPUT: example})
+    try:
+        session = onnxruntime.InferenceSession(written, options, providers=["CPUExecutionProvider"])
+        (found,) = session.run([OUTPUT], {INPUT: example})
+    except Exception as error:  # its classes are its own, and many
+        reason = str(error).splitlines()[0][:300]
+        raise ValueError(f"ONNX Runtime refuses what jax2onnx made: {reason}") from error
     expected = np.asarray(jax.jit(apply)(example))
     if found.shape != expected.shape:
         raise ValueError(f"the ONNX file gives {found.shape}, and the network {expected.shape}")

@@ -133,11 +133,16 @@ class FilterAttention(nn.Module):
         else:
             x, kept = self._pick(x, train)
             tokens = selection.gather(x, kept) + self._positions(kept, height, width, channels)
-            x = selection.scatter(x, kept, encode(self, tokens, mlp_dim, train))
+            x = self.put_back(x, kept, encode(self, tokens, mlp_dim, train))
         residual = InvertedResidual(
             stage.width, stage.stride, stage.expand, self.dtype, name="residual"
         )
         return residual(x, train)
+
+    # As a method, which an onlooker can replace (collections.py).
+    def put_back(self, x: jax.Array, kept: jax.Array, tokens: jax.Array) -> jax.Array:
+        """The map with the tokens of its kept pixels in their places."""
+        return selection.scatter(x, kept, tokens)
 
     def _pick(self, x: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
         """The map, weighed where it is scored, and the indices (B, K) of the chosen pixels."""
