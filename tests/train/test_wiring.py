@@ -240,6 +240,7 @@ SECOND: dict[str, tuple[Any, dict[str, Any]]] = {
     "attention_transfer.match_heads": ("average", {}),
     "attention_transfer.materialize": (True, {}),
     "attention_transfer.average": ("queries", {}),
+    "attention_transfer.loss_kernel": ("fused", {}),
     "attention_transfer.share_drop_path": (True, {"model.drop_path": 0.5}),
     "logit_distillation.temperature": (2.0, {}),
     "feature_distillation.normalize": (False, {}),

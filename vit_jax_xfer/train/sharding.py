@@ -6,17 +6,19 @@ shardings and inserts collectives.
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from ml_collections import ConfigDict
 
 from vit_jax_xfer.train.leaves import leaf_rules
 from vit_jax_xfer.train.rules import Rules, name_of, named_leaves
 from vit_jax_xfer.train.slices import across_slices, mesh_slices
+
+if TYPE_CHECKING:  # the step is built where there are no configs
+    from ml_collections import ConfigDict
 
 PyTree = Any
 AXES = ("data", "fsdp", "tensor")
@@ -120,7 +122,7 @@ def param_shardings(shapes: PyTree, mesh: Mesh, min_elements: float) -> PyTree:
     return jax.tree_util.tree_map_with_path(place, shapes)
 
 
-def frozen_shardings(shapes: PyTree, mesh: Mesh, sizes: ConfigDict) -> PyTree:
+def frozen_shardings(shapes: PyTree, mesh: Mesh, sizes: "ConfigDict") -> PyTree:
     """Shardings of arrays that no step changes, by `config.mesh`: as parameters lie, or whole.
 
     With `fsdp_frozen` off the fsdp axis splits none of them, so that no step gathers them. The

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from vit_jax_xfer.models.attention.kernel_choice import LossKernel
 from vit_jax_xfer.models.collections import resolve_layers
 from vit_jax_xfer.models.extract import encoder_of
 from vit_jax_xfer.models.transformer.patches import check_images
@@ -42,15 +43,16 @@ def transfer_forward(
     tokens: Tokens = "all",
     teacher_images: ArrayLike | None = None,
     average: Average = "none",
+    loss_kernel: LossKernel = "auto",
 ) -> tuple[jax.Array, jax.Array]:
     """The student's logits (B, K) and its transfer loss (), summed over layers; 0 for copies.
 
     images: (B, H, W, 3) float32, seen by both. mode, layers, heads, materialize, match_layers,
-    match_heads, tokens, average: the fields of `Transfer`; a whole Transfer may stand as `mode` for
-    all of them. train, rngs: the student's drop path; share_drop_path
-    drops the same branches in the teacher, as the published code does. teacher_images:
-    (B, H', W', 3), the teacher's own view of the same images, of the student's grid of patches;
-    None = `images`. No gradient reaches the teacher.
+    match_heads, tokens, average, loss_kernel: the fields of `Transfer`; a whole Transfer may stand
+    as `mode` for all of them. train, rngs: the student's drop path; share_drop_path drops the same
+    branches in the teacher, as the published code does. teacher_images: (B, H', W', 3), the
+    teacher's own view of the same images, of the student's grid of patches; None = `images`. No
+    gradient reaches the teacher.
     """
     fields = {
         "layers": None if layers is None else tuple(layers),
@@ -60,6 +62,7 @@ def transfer_forward(
         "match_heads": match_heads,
         "tokens": tokens,
         "average": average,
+        "loss_kernel": loss_kernel,
     }
     if isinstance(mode, Transfer) and Transfer(**fields) != Transfer():
         raise ValueError("mode: a Transfer says which layers, heads and tokens by its own fields")

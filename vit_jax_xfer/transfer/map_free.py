@@ -11,8 +11,9 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from vit_jax_xfer.models.attention import kernels
-from vit_jax_xfer.models.attention.kernel_choice import platform
+from vit_jax_xfer.models.attention import fused_loss, kernels
+from vit_jax_xfer.models.attention.kernel_choice import choose_loss, platform
+from vit_jax_xfer.models.attention.per_device import per_device
 from vit_jax_xfer.transfer.losses import Bias, map_cross_entropy
 
 # Queries and keys of the student, then of the teacher.
@@ -30,19 +31,23 @@ def cross_entropy(
     student_bias: Bias = None,
     teacher_bias: Bias = None,
     groups: int | None = None,
+    loss_kernel: str = "auto",
 ) -> jax.Array:
     """`map_cross_entropy` averaged over heads and rows, (B,) float32.
 
     implementation: see kernels.py; "auto" goes by rows of maps, all at once up to `blockwise_above`
-    keys, on every backend, and another kernel's name by that kernel. A bias or a mean of maps is no
-    part of the derivative above: then blocks of rows of the maps are built one after the other,
-    forward and again backward.
+    keys, on every backend, and another kernel's name by that kernel. loss_kernel: "fused" takes the
+    loss's own kernel instead (fused_loss.py). A bias or a mean of maps is no part of the derivative
+    above: then blocks of rows of the maps are built one after the other, forward and again
+    backward.
     """
     teacher_q, teacher_k = jax.lax.stop_gradient((teacher_q, teacher_k))
     tensors = student_q, student_k, teacher_q, teacher_k
-    if student_bias is not None or teacher_bias is not None or groups is not None:
+    portable = any(x is not None for x in (student_bias, teacher_bias, groups))
+    kernel = choose_loss(tensors, loss_kernel, implementation, blockwise_above, portable)
+    if kernel == "blocks":
         return _in_blocks(*tensors, student_bias, teacher_bias, groups)
-    return _cross_entropy(*tensors, implementation, blockwise_above)
+    return _cross_entropy(*tensors, kernel, blockwise_above)
 
 
 def _in_blocks(
@@ -74,11 +79,11 @@ def _cross_entropy(
     student_k: jax.Array,
     teacher_q: jax.Array,
     teacher_k: jax.Array,
-    implementation: str,
+    kernel: str,
     blockwise_above: int | None,
 ) -> jax.Array:
     tensors = student_q, student_k, teacher_q, teacher_k
-    return _value(tensors, implementation, blockwise_above, gradients=False)[0]
+    return _value(tensors, kernel, blockwise_above, gradients=False)[0]
 
 
 def _forward(
@@ -86,15 +91,15 @@ def _forward(
     student_k: jax.Array,
     teacher_q: jax.Array,
     teacher_k: jax.Array,
-    implementation: str,
+    kernel: str,
     blockwise_above: int | None,
 ) -> tuple[jax.Array, Gradients]:
     tensors = student_q, student_k, teacher_q, teacher_k
-    return _value(tensors, implementation, blockwise_above, gradients=True)
+    return _value(tensors, kernel, blockwise_above, gradients=True)
 
 
 def _backward(
-    implementation: str, blockwise_above: int | None, gradients: Gradients, cotangent: jax.Array
+    kernel: str, blockwise_above: int | None, gradients: Gradients, cotangent: jax.Array
 ) -> tuple[jax.Array, jax.Array, None, None]:
     _, tokens, heads, _ = gradients[0].shape
     factor = (cotangent / (tokens * heads))[:, None, None, None]
@@ -107,26 +112,30 @@ _cross_entropy.defvjp(_forward, _backward)
 
 def _value(
     tensors: Tensors,
-    implementation: str,
+    kernel: str,
     blockwise_above: int | None,
     gradients: bool,
 ) -> tuple[jax.Array, Gradients | None]:
     """The loss (B,), and the gradients of the sum of its rows by the student's q and k."""
-    student_q, student_k = tensors[:2]
-    kernel = implementation
-    if kernel == "auto":
-        # Fused kernels take more products here, and more memory: docs/attention_kernels.md.
-        kernel = (
-            "blockwise" if kernels.takes_blocks(student_k.shape[1], blockwise_above) else "plain"
-        )
-    if kernel in ("plain", "blockwise"):
-        length = student_q.shape[1]
-        blocks = (1, length) if kernel == "plain" else kernels.block_rows(length)
+    student_q = tensors[0]
+    _, tokens, heads, _ = student_q.shape
+    if kernel == "fused":
+        total, found = _by_fused_kernel(tensors, gradients)
+    elif kernel in ("plain", "blockwise"):
+        blocks = (1, tokens) if kernel == "plain" else kernels.block_rows(tokens)
         total, found = _by_rows(tensors, *blocks, gradients)
     else:
-        total, found = _by_attention(tensors, implementation, blockwise_above, gradients)
-    _, tokens, heads, _ = student_q.shape
+        total, found = _by_attention(tensors, kernel, blockwise_above, gradients)
     return total / (tokens * heads), found
+
+
+def _by_fused_kernel(tensors: Tensors, gradients: bool) -> tuple[jax.Array, Gradients | None]:
+    """As `_by_rows`, by a kernel of the loss's own, on each device's images and heads."""
+    backend = "tpu" if platform() == "tpu" else "gpu"
+    run = partial(fused_loss.rows_and_gradients, gradients=gradients, backend=backend)
+    gives = ("rows", "tokens", "tokens") if gradients else ("rows",)
+    rows, *found = per_device(run, *tensors, gives=gives)
+    return rows.sum(axis=(1, 2)), tuple(found) if gradients else None
 
 
 def _by_rows(

@@ -60,6 +60,5 @@ class Pair(NamedTuple):
         if self.pairing.as_maps:
             over = {"average": self.transfer.average, "counted": self.counted}
             return losses.map_cross_entropy(*tensors, **extra, **over).mean(axis=(1, 2))
-        return cross_entropy(
-            *tensors, self.student.attention, self.student.blockwise_above, **extra
-        )
+        kernels = self.student.attention, self.student.blockwise_above
+        return cross_entropy(*tensors, *kernels, **extra, loss_kernel=self.transfer.loss_kernel)

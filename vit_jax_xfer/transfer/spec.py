@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple, get_args
 
+from vit_jax_xfer.models.attention.kernel_choice import LOSS_KERNELS, LossKernel
 from vit_jax_xfer.models.extract import resolve_layers
 from vit_jax_xfer.models.vit import VisionTransformer
 from vit_jax_xfer.transfer.averaging import AVERAGES, Average
@@ -77,6 +78,8 @@ class Transfer:
     average: none; what the teacher's maps are averaged over before they move: heads, which is
     match_heads="average"; queries, one row for all of an image's; images, one map for all of the
     batch that goes through together (averaging.py). The last two build maps.
+    loss_kernel: of distilled maps that are not built: auto, as the student's `attention` says;
+    fused, a kernel of its own on GPUs and TPUs (docs/attention_kernels.md).
     """
 
     mode: Mode = "distill"
@@ -87,13 +90,16 @@ class Transfer:
     match_heads: MatchHeads = "same"
     tokens: Tokens = "all"
     average: Average = "none"
+    loss_kernel: LossKernel = "auto"
 
     def __post_init__(self) -> None:
         check_choice("mode", self.mode, MODES)
         check_choice("match_heads", self.match_heads, MATCH_HEADS)
         check_choice("tokens", self.tokens, TOKENS)
         check_choice("average", self.average, AVERAGES)
+        check_choice("loss_kernel", self.loss_kernel, LOSS_KERNELS)
         self._check_average()
+        self._check_loss_kernel()
         for field in ("layers", "heads", "match_layers"):
             # Lists are as good, but would not hash.
             if isinstance(getattr(self, field), list | range):
@@ -244,6 +250,21 @@ class Transfer:
             raise ValueError(
                 "average: 'heads' gives every head the mean of all, which match_heads='group' "
                 "contradicts; leave one of them out"
+            )
+
+    def _check_loss_kernel(self) -> None:
+        if self.loss_kernel == "auto":
+            return
+        if self.mode != "distill":
+            raise ValueError(
+                f"loss_kernel: 'fused' compares maps, and mode {self.mode!r} does not; choose "
+                "'distill', or loss_kernel='auto'"
+            )
+        if self.materialize or self.average != "none":
+            field = "materialize" if self.materialize else "average"
+            raise ValueError(
+                f"loss_kernel: 'fused' takes maps that are neither built nor averaged; leave "
+                f"{field} out, or loss_kernel='auto'"
             )
 
     def _check_heads(self, student: VisionTransformer) -> None:

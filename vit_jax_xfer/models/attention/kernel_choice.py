@@ -6,12 +6,15 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 
-from vit_jax_xfer.models.attention import splash
+from vit_jax_xfer.models.attention import fused_loss, splash
 
 Kernel = Literal["plain", "blockwise", "cudnn", "splash", "tokamax"]
 Implementation = Literal["auto", Kernel]
 KERNELS: tuple[str, ...] = get_args(Kernel)
 IMPLEMENTATIONS: tuple[str, ...] = ("auto", *KERNELS)
+# How a loss between maps is computed without them: as `attention` says, or by its own kernel.
+LossKernel = Literal["auto", "fused"]
+LOSS_KERNELS: tuple[str, ...] = get_args(LossKernel)
 
 # Keys up to which a whole map is built at once, where no network says otherwise. Beyond, blocks of
 # rows cost a CPU nothing that could be measured (docs/attention_kernels.md). A TPU's compiler keeps
@@ -47,6 +50,33 @@ def choose(
     if _one_device_each() and obstacle("splash", q, k, v, biased) is None:
         return "splash"
     return "blockwise"
+
+
+def choose_loss(
+    tensors: tuple[jax.Array, ...],
+    requested: str,
+    attention: str,
+    blockwise_above: int | None,
+    portable: bool,
+) -> str:
+    """Names what computes a distillation's loss: "fused", "blocks", or a kernel of attention.
+
+    tensors: q and k of the student, then of the teacher, (B, T, H, d). requested: of LOSS_KERNELS.
+    attention: the network's field, blockwise_above: see `takes_blocks`. portable: whether a bias
+    or a mean of maps is part of the loss, which blocks of rows alone have ("blocks").
+
+    ValueError, naming the field and the reason, for a kernel that can't run here or on these.
+    """
+    if requested == "fused":
+        if reason := _fused(tensors, portable):
+            raise ValueError(f"task.loss_kernel: fused {reason}; auto takes what can run")
+        return "fused"
+    if portable:
+        return "blocks"
+    if attention != "auto":
+        return attention
+    # Fused attention takes more products here, and more memory: docs/attention_kernels.md.
+    return "blockwise" if takes_blocks(tensors[1].shape[1], blockwise_above) else "plain"
 
 
 def takes_blocks(keys: int, blockwise_above: int | None) -> bool:
@@ -103,6 +133,17 @@ def _tokamax(q: jax.Array, k: jax.Array, v: jax.Array, biased: bool) -> str | No
     if importlib.util.find_spec("tokamax") is None:
         return "is not installed: pip install 'vit_jax_xfer[tokamax]'"
     return _other_types((q, k, v), (jnp.bfloat16, jnp.float16, jnp.float32))
+
+
+def _fused(tensors: tuple[jax.Array, ...], portable: bool) -> str | None:
+    if platform() not in ("gpu", "tpu") and not fused_loss.INTERPRET:
+        return f"runs on GPUs and TPUs, not on this {platform()}"
+    if portable:
+        return "takes neither a bias in the scores nor means of the teacher's maps"
+    for q, k in (tensors[:2], tensors[2:]):
+        if q.dtype != k.dtype:
+            return f"takes queries and keys of one type, not {q.dtype} and {k.dtype}"
+    return _other_types(tensors, (jnp.bfloat16, jnp.float32))
 
 
 def _other_types(arrays: tuple[jax.Array, ...], allowed: tuple[type, ...]) -> str | None:

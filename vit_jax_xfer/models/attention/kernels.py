@@ -105,7 +105,9 @@ def logsumexp_without_derivative(
     """
     kernel = choose(q, k, v, implementation, blockwise_above)
     if kernel == "splash":
-        return per_device(partial(splash_with_logsumexp, scale=scale), q, k, v, with_rows=True)
+        return per_device(
+            partial(splash_with_logsumexp, scale=scale), q, k, v, gives=("tokens", "rows")
+        )
     blockwise = kernel == "blockwise" or (
         kernel != "plain" and takes_blocks(k.shape[1], blockwise_above)
     )
