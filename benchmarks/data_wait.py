@@ -20,7 +20,8 @@ import tempfile
 import time
 from typing import Any
 
-from benchmarks.filter_rounds import machine, markdown
+from benchmarks.machine_state import machine
+from benchmarks.rounds import markdown
 
 FORMS = (
     "masked_pretraining:digits",

@@ -4,12 +4,12 @@
 
 float32, by turns in one process, on the same threads; ViT-B/16, 224 pixels, 8 images unless told
 otherwise. Maps must agree to 1e-3 of the largest number before anything is timed. Prints one JSON
-object a contender and a table; `ratio` is PyTorch's time over ours, `of gradcam` a method's rate
-over that of Grad-CAM in the same framework. Needs an idle machine.
+object a contender and a table (measured_rows.py says what is in a row); `ratio` is PyTorch's time
+over a contender's, `of gradcam` a method's rate over that of Grad-CAM in the same framework. The
+products of a method are those of our program. Needs an idle machine.
 """
 
 import argparse
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +17,18 @@ import jax
 import numpy as np
 
 from benchmarks.filter_forward import prepare
-from benchmarks.filter_rounds import alternate, machine, markdown, summary
+from benchmarks.measured_rows import (
+    PRODUCTS,
+    SHARED,
+    Report,
+    about_machine,
+    figures,
+    take,
+)
+from benchmarks.product_rate import ProductRate
+from benchmarks.product_shapes import products_in
+from benchmarks.rounds import Times, ratio
+from benchmarks.shared_flags import add_flags
 from vit_jax_xfer.explain.methods.attribution import attribute
 from vit_jax_xfer.models.registry import create_model
 
@@ -29,8 +40,7 @@ CASES: dict[str, dict[str, Any]] = {
     "generic_attention": {},
     "attn_lrp": {},
 }
-COLUMNS = ("method", "contender", "median_ms", "p10_ms", "p90_ms", "images_s", "ratio")
-COLUMNS += ("of gradcam",)
+COLUMNS = ("method", "contender", *SHARED, "of gradcam")
 
 
 def main() -> None:
@@ -39,26 +49,51 @@ def main() -> None:
     parser.add_argument("--model", default="vit_base_patch16")
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--threads", type=int, default=2, help="of either framework, on a CPU")
+    add_flags(parser)
     arguments = parser.parse_args()
-    print(json.dumps({**machine(), **prepare(arguments.threads, tf32=False)}))
-    found = contenders(arguments.model, arguments.image_size, arguments.batch)
-    check(found)
-    times = alternate(found, arguments.rounds)
-    rows = []
-    for name in found:
-        method, contender = name.rsplit("/", 1)
-        figures = summary(times[name])
-        other = summary(times[f"{method}/torch"])["median_ms"]
-        simple = summary(times[f"gradcam/{contender}"])["median_ms"]
-        row = {"method": method, "contender": contender, **figures}
-        row["images_s"] = round(1e3 * arguments.batch / figures["median_ms"], 2)
-        row["ratio"] = round(other / figures["median_ms"], 2)
-        row["of gradcam"] = round(simple / figures["median_ms"], 2)
-        rows.append(row)
-        print(json.dumps(row))
-    print("\n" + markdown(rows, COLUMNS))
+    with Report(arguments, COLUMNS) as report:
+        set_up = prepare(arguments.threads, tf32=False)
+        report.about(about_machine(arguments, **set_up))
+        found = contenders(arguments.model, arguments.image_size, arguments.batch)
+        check(found)
+        alone = method_products(arguments.model, arguments.image_size, arguments.batch)
+        for state, others, times in take(found | alone, arguments):
+            for name in found:
+                report.add(row_of(name, state, times, arguments) | {"others %": others})
+
+
+def row_of(name: str, state: str, times: Times, arguments: argparse.Namespace) -> dict[str, Any]:
+    """One contender's row. name: "method/contender"."""
+    method, contender = name.rsplit("/", 1)
+    ratios = {
+        "ratio": ratio(times[f"{method}/torch"], times[name]),
+        "of gradcam": ratio(times[f"gradcam/{contender}"], times[name]),
+    }
+    alone = [f"{method}/{label}" for label in PRODUCTS.values()]
+    found = figures(times, name, ratios, arguments.widest, alone, batch=arguments.batch)
+    return {"method": method, "contender": contender, "state": state, **found}
+
+
+def method_products(name: str, image_size: int, batch: int) -> dict[str, ProductRate]:
+    """{"method/framework's products alone": …} of every method."""
+    model = create_model(name, image_size=image_size)
+    images = jax.ShapeDtypeStruct((batch, image_size, image_size, 3), np.float32)
+    target = jax.ShapeDtypeStruct((batch,), np.int32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
+    found = {}
+    for label, options in CASES.items():
+        method = label.split(",")[0]
+
+        def explain(
+            variables: Any, images: Any, target: Any, method=method, options=options
+        ) -> Any:
+            return attribute(model, variables, images, method, target, **options).map
+
+        program = jax.make_jaxpr(explain)(variables, images, target).jaxpr
+        for framework, of in PRODUCTS.items():
+            rate = ProductRate(products_in(program), "inference", framework)
+            found[f"{label}/{of}"] = rate
+    return found
 
 
 def contenders(name: str, image_size: int, batch: int) -> dict[str, Callable[[], Any]]:

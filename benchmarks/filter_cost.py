@@ -17,7 +17,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from benchmarks.filter_rounds import alternate, machine, markdown, summary
+from benchmarks.machine_state import machine
+from benchmarks.rounds import alternate, markdown, summary
 from vit_jax_xfer.models.attention import kernels
 from vit_jax_xfer.models.filter.filter_blocks import FilterAttention, Stage
 from vit_jax_xfer.models.filter.selection import number_kept

@@ -3,27 +3,34 @@
     GLIBC_TUNABLES=glibc.malloc.hugetlb=1 python -m benchmarks.filter_forward --compile
 
 Inference in float32, by turns in one process, on the same threads; on a GPU where both have one.
-Logits must agree to 1e-4 before anything is timed. Prints one JSON object a contender and a table;
-`ratio` is how many times as long as ours a contender takes. Needs an idle machine: the threads of
-PyTorch wait actively, and beside other work take ten times as long (OMP_WAIT_POLICY=passive helps
-then).
+Logits must agree to 1e-4 before anything is timed. Prints one JSON object a contender and a table
+(measured_rows.py says what is in a row); `ratio` is how many times as long as ours a contender
+takes. Needs an idle machine: the threads of PyTorch wait actively, and beside other work take ten
+times as long (OMP_WAIT_POLICY=passive helps then).
 """
 
 import argparse
-import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 
-from benchmarks.filter_rounds import alternate, machine, markdown, summary
+from benchmarks.measured_rows import (
+    SHARED,
+    Report,
+    about_machine,
+    compare,
+    network_products,
+)
+from benchmarks.shared_flags import add_flags
 from vit_jax_xfer import create_model
 from vit_jax_xfer.models.filter.network import FilterViT
+from vit_jax_xfer.models.multiply_adds import multiply_adds
 
 CLASSES, TOLERANCE = 100, 1e-4
-COLUMNS = ("model", "batch", "contender", "median_ms", "p10_ms", "p90_ms", "images_s", "ratio")
+COLUMNS = ("model", "batch", "contender", *SHARED)
 
 
 def main() -> None:
@@ -32,24 +39,25 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["filter_vit_xs"])
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 32])
     parser.add_argument("--image-size", type=int, default=224)
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--threads", type=int, default=2, help="of either framework, on a CPU")
+    add_flags(parser, rounds=20)
     parser.add_argument("--channels-last", action="store_true", help="PyTorch in that layout too")
     parser.add_argument("--compile", action="store_true", help="PyTorch with torch.compile too")
     parser.add_argument("--tf32", action="store_true", help="GPUs may round products, both sides")
     arguments = parser.parse_args()
-    settings = prepare(arguments.threads, arguments.tf32)
-    print(json.dumps({**machine(), **settings}))
-    rows = []
-    for name in arguments.models:
-        model = create_model(name, num_classes=CLASSES, image_size=arguments.image_size)
-        variables = lively(model)
-        for batch in arguments.batch:
-            found = contenders(
-                name, model, variables, batch, arguments.channels_last, arguments.compile
-            )
-            rows += compare(name, batch, found, arguments.rounds)
-    print("\n" + markdown(rows, COLUMNS))
+    with Report(arguments, COLUMNS) as report:
+        set_up = prepare(arguments.threads, arguments.tf32)
+        report.about(about_machine(arguments, **set_up))
+        for name in arguments.models:
+            model = create_model(name, num_classes=CLASSES, image_size=arguments.image_size)
+            variables = lively(model)
+            for batch in arguments.batch:
+                found = contenders(
+                    name, model, variables, batch, arguments.channels_last, arguments.compile
+                )
+                gflops = 2e-9 * multiply_adds(model, batch=batch)
+                found |= network_products(model, "inference", batch=batch)
+                row = {"model": name, "batch": batch}
+                compare(report, found, "vit_jax_xfer", row, gflops, batch)
 
 
 def prepare(threads: int, tf32: bool) -> dict[str, Any]:
@@ -137,24 +145,6 @@ def torch_forward(
         return logits.cpu().numpy()
 
     return run
-
-
-def compare(
-    name: str, batch: int, found: dict[str, Callable[[], Any]], rounds: int
-) -> Sequence[dict[str, Any]]:
-    """Times the contenders of one model and batch size, and prints a line for each."""
-    times = {label: summary(values) for label, values in alternate(found, rounds).items()}
-    ours = times["vit_jax_xfer"]["median_ms"]
-    rows = []
-    for label, figures in times.items():
-        median = figures["median_ms"]
-        rates = {
-            "images_s": round(1e3 * batch / median, 1),
-            "ratio": round(median / ours, 2),
-        }
-        rows.append({"model": name, "batch": batch, "contender": label, **figures, **rates})
-        print(json.dumps(rows[-1]), flush=True)
-    return rows
 
 
 if __name__ == "__main__":

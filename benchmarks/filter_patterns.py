@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from benchmarks.filter_rounds import alternate, machine, markdown, summary
+from benchmarks.machine_state import machine
+from benchmarks.rounds import alternate, markdown, summary
 from vit_jax_xfer import create_model
 from vit_jax_xfer.models.filter.patterns import PATTERNS
 from vit_jax_xfer.models.multiply_adds import multiply_adds

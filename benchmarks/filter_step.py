@@ -6,11 +6,11 @@ Forward, backward, batch statistics and AdamW in float32, by turns in one proces
 threads; on a GPU where both have one. Dropout is off on both sides. The first loss must agree to
 1e-3 and the gradient's norm, which batch norm makes a large number, to 1e-2; later ones need not,
 since rounding turns one choice of pixels into another. Prints one JSON object a contender and a
-table; `ratio` is how many times as long as ours a contender takes. Needs an idle machine.
+table (measured_rows.py says what is in a row); `ratio` is how many times as long as ours a
+contender takes. The compiler's memory and time are of ours. Needs an idle machine.
 """
 
 import argparse
-import json
 import math
 import time
 from collections.abc import Callable
@@ -21,7 +21,14 @@ import numpy as np
 import optax
 
 from benchmarks.filter_forward import CLASSES, lively, prepare
-from benchmarks.filter_rounds import alternate, machine, markdown, summary
+from benchmarks.measured_rows import (
+    SHARED,
+    Report,
+    about_machine,
+    compare,
+    network_products,
+)
+from benchmarks.shared_flags import add_flags
 from vit_jax_xfer import compiler_options, create_model
 from vit_jax_xfer.models.filter.network import FilterViT
 from vit_jax_xfer.models.multiply_adds import multiply_adds
@@ -30,8 +37,7 @@ from vit_jax_xfer.train.state import make_train_step, new_state
 
 LEARNING_RATE, WEIGHT_DECAY = 1e-4, 0.05
 TOLERANCES = 1e-3, 1e-2  # of the loss and the norm
-COLUMNS = ("model", "batch", "contender", "median_ms", "p10_ms", "p90_ms", "images_s", "ratio")
-COLUMNS += ("GFLOP_s", "temporary_MiB", "compile_s")
+COLUMNS = ("model", "batch", "contender", *SHARED, "temporary_MiB", "compile_s")
 
 Step = Callable[[], tuple[float, float]]
 
@@ -42,29 +48,22 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["filter_vit_xs"])
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--image-size", type=int, default=224)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2, help="of either framework, on a CPU")
+    add_flags(parser)
     parser.add_argument("--tf32", action="store_true", help="GPUs may round products, both sides")
     arguments = parser.parse_args()
     jax.config.update("jax_enable_compilation_cache", False)  # so that compile_s is true
-    print(json.dumps({**machine(), **prepare(arguments.threads, arguments.tf32)}))
-    rows = []
-    for name in arguments.models:
-        model = network(name, arguments.image_size)
-        ours, about = our_step(model, arguments.batch)
-        found = {"ours": ours, "torch eager": torch_step(name, model, arguments.batch)}
-        check(name, found)
-        times = {label: summary(ms) for label, ms in alternate(found, arguments.rounds).items()}
-        gflops = 3 * 2e-9 * multiply_adds(model, batch=arguments.batch)
-        for label, figures in times.items():
-            median = figures["median_ms"]
-            row = {"model": name, "batch": arguments.batch, "contender": label, **figures}
-            row |= {"images_s": round(1e3 * arguments.batch / median, 2)}
-            row |= {"ratio": round(median / times["ours"]["median_ms"], 2)}
-            row |= {"GFLOP_s": round(1e3 * gflops / median, 1)}
-            rows.append(row | (about if label == "ours" else {}))
-            print(json.dumps(rows[-1]), flush=True)
-    print("\n" + markdown(rows, COLUMNS))
+    with Report(arguments, COLUMNS) as report:
+        set_up = prepare(arguments.threads, arguments.tf32)
+        report.about(about_machine(arguments, **set_up))
+        for name in arguments.models:
+            model = network(name, arguments.image_size)
+            ours, about = our_step(model, arguments.batch)
+            found = {"ours": ours, "torch eager": torch_step(name, model, arguments.batch)}
+            check(name, found)
+            gflops = 3 * 2e-9 * multiply_adds(model, batch=arguments.batch)
+            found |= network_products(model, "scratch", batch=arguments.batch)
+            row, more = {"model": name, "batch": arguments.batch}, {"ours": about}
+            compare(report, found, "ours", row, gflops, arguments.batch, more=more)
 
 
 def network(name: str, image_size: int) -> FilterViT:

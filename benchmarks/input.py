@@ -8,8 +8,11 @@ Contenders, each in a process of its own, by turns: ours and PyTorch with timm's
 torchvision's (v2), by worker processes and threads of each; ours with data.draft; and ours that
 hands over floats, as before bytes travelled. Where torchvision or timm is not installed the row
 says so. Six batches come before the timed ones: workers start, and what they made ahead is used up.
-"CPU ms" is the processor's time of all processes an image, which a busy machine changes least. Then
-the stages of one thread, in milliseconds of the processor an image. Prints JSON lines and tables.
+"CPU ms" is the processor's time of all processes an image, which a busy machine changes least.
+"ratio" is a loader's rate over that of --against in the same round, with the spread of the rounds;
+"others %" what other processes took of all cores meanwhile; "mark" says where a spread is over
+--widest or rounds are under ten. Then the stages of one thread, in milliseconds of the processor an
+image. Prints JSON lines and tables.
 """
 
 import argparse
@@ -27,13 +30,17 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.shared_flags import add_flags, states
+
 CROP, FLIP = "random_resized_crop({size})", "flip"
 AUGMENT, FINISH = "rand_augment('rand-m9-mstd0.5-inc1')", "normalize|random_erasing(0.25)"
 CONTENDERS = (
     *("ours 0 1", "ours 0 2", "ours 1 1", "ours 2 1", "draft 2 1", "floats 2 1"),
     *("timm 0 1", "timm 1 1", "timm 2 1", "v2 2 1"),
 )
-COLUMNS = ("loader", "processes", "threads", "images/s", "least", "most", "CPU ms")
+COLUMNS = ("loader", "processes", "threads", "state", "images/s", "least", "most", "ratio")
+COLUMNS += ("CPU ms", "others %", "mark")
+AGAINST = "timm 2 1"
 TIMED_STAGES = 200  # images
 WARM_UP = 6  # batches: those that lay ready while the first was compiled for are used up
 NEEDS = {"timm": ("torch", "torchvision", "timm"), "v2": ("torch", "torchvision")}
@@ -47,20 +54,36 @@ def main() -> None:
         found = stages(arguments) if name == "stages" else measure(name, *counts, arguments)
         print(json.dumps(found))
         return
-    from benchmarks.filter_rounds import machine, markdown
+    from benchmarks import measured_rows
+    from benchmarks.rounds import markdown
 
     with tempfile.TemporaryDirectory() as folder:
         arguments.images = unpacked(arguments.images, pathlib.Path(folder))
-        print(json.dumps(machine()), flush=True)
-        names, runs = [one for one in arguments.contenders if is_installed(one)], []
+        with measured_rows.Report(arguments, COLUMNS) as report:
+            report.about(measured_rows.about_machine(arguments))
+            for state in states(arguments):
+                runs, others = rounds_of(state, arguments)
+                for one in arguments.contenders:
+                    row = summary(one, runs, arguments.against, arguments.widest)
+                    report.add(row | {"state": state, "others %": others})
+        found = in_own_process("stages 0 1", arguments)
+        rows = [{"stage, CPU ms": stage, **times} for stage, times in found.items()]
+        print("\n" + markdown(rows, ("stage, CPU ms", "ours", "timm")))
+
+
+def rounds_of(
+    state: str, arguments: argparse.Namespace
+) -> tuple[list[dict[str, Any]], float | None]:
+    """What every contender finds in every round, by turns; what others took meanwhile."""
+    from benchmarks.machine_state import in_state
+
+    names, runs = [one for one in arguments.contenders if is_installed(one)], []
+    with in_state(state) as others:
         for turn in range(arguments.rounds):
             for name in names if turn % 2 else reversed(names):
                 runs.append({"contender": name, **in_own_process(name, arguments)})
                 print(json.dumps({**runs[-1], "load": round(os.getloadavg()[0], 1)}), flush=True)
-        print("\n" + markdown([summary(one, runs) for one in arguments.contenders], COLUMNS) + "\n")
-        found = in_own_process("stages 0 1", arguments)
-        rows = [{"stage, CPU ms": stage, **times} for stage, times in found.items()]
-        print(markdown(rows, ("stage, CPU ms", "ours", "timm")))
+    return runs, others.percent
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -71,7 +94,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--size", type=int, default=224, help="pixels of the square crop")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--batches", type=int, default=12, help="timed, of each contender and turn")
-    parser.add_argument("--rounds", type=int, default=5)
+    add_flags(parser, threads=False)
+    parser.add_argument("--against", default=AGAINST, help="the contender of ratios")
     parser.add_argument(
         "--contenders", nargs="+", default=CONTENDERS, help='each "NAME PROCESSES THREADS"'
     )
@@ -253,22 +277,29 @@ def differences(*runs: tuple[str, Any], number: int) -> dict[str, float]:
     return found
 
 
-def summary(contender: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Medians of a contender's runs, and the range of images a second."""
+def summary(
+    contender: str, runs: list[dict[str, Any]], against: str, widest: float
+) -> dict[str, Any]:
+    """Medians of a contender's runs, the range of images a second, and the ratio to `against`."""
+    from benchmarks.rounds import mark, ratio
+
     name, workers, threads = contender.split()
     row = {"loader": name, "processes": workers, "threads": threads}
-    own = [run for run in runs if run["contender"] == contender]
+    rates = {
+        one: [run["images/s"] for run in runs if run["contender"] == one]
+        for one in (contender, against)
+    }
+    own = rates[contender]
     if not own:
         return {**row, "images/s": "not installed"}
-    rates = [run["images/s"] for run in own]
-    busy = statistics.median(run["CPU ms"] for run in own)
-    return {
-        **row,
-        "images/s": statistics.median(rates),
-        "least": min(rates),
-        "most": max(rates),
-        "CPU ms": busy,
-    }
+    row |= {"images/s": statistics.median(own), "least": min(own), "most": max(own)}
+    busy = [run["CPU ms"] for run in runs if run["contender"] == contender]
+    row["CPU ms"] = statistics.median(busy)
+    if rates[against]:
+        found = ratio(own, rates[against])
+        said = mark({"ratio": found}, widest)
+        row |= found.fields("ratio") | ({"mark": said} if said else {})
+    return row
 
 
 if __name__ == "__main__":

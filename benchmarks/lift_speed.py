@@ -7,12 +7,13 @@ left out: its features are given. A training step is the cosine loss of the half
 backwards, and Adam; the half has --image-size pixels. ×1 and ×2 double the features of such images
 once and twice; there the successor ConvexLiFT and the joint bilateral filter stand beside. Outputs
 must agree to 1e-3 of the largest number, and the losses of three steps, before anything is timed.
-Prints one JSON object a contender and a table; `ratio` is how many times as long as our LiFT a
-contender takes. Needs an idle machine (OMP_WAIT_POLICY=passive makes PyTorch's threads yield).
+Prints one JSON object a contender and a table (measured_rows.py says what is in a row); `ratio` is
+how many times as long as our LiFT a contender takes. Needs an idle machine
+(OMP_WAIT_POLICY=passive makes PyTorch's threads yield).
 """
 
 import argparse
-import json
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -24,7 +25,10 @@ import numpy as np
 import optax
 
 from benchmarks.filter_forward import prepare
-from benchmarks.filter_rounds import alternate, machine, markdown, summary
+from benchmarks.measured_rows import PRODUCTS, SHARED, Report, about_machine, compare
+from benchmarks.product_rate import ProductRate
+from benchmarks.product_shapes import products
+from benchmarks.shared_flags import add_flags
 from vit_jax_xfer.models.lifting.convex_lift import ConvexLiFT
 from vit_jax_xfer.models.lifting.joint_bilateral import JointBilateral
 from vit_jax_xfer.models.lifting.lift import LiFT, lift
@@ -32,8 +36,9 @@ from vit_jax_xfer.models.lifting.lift_loss import lift_loss_and_stats
 from vit_jax_xfer.models.multiply_adds import multiply_adds
 
 TOLERANCE, LEARNING_RATE = 1e-3, 1e-3
-COLUMNS = ("what", "contender", "batch", "M multiply-adds", "median_ms", "p10_ms", "p90_ms")
-COLUMNS += ("images_s", "ratio")
+COLUMNS = ("what", "contender", "batch", "M multiply-adds", *SHARED)
+# How often the features of one image pass through, by the side of that image over --image-size.
+SIDES = {"training step": (1.0, 0.5), "×1": (1.0,), "×2": (1.0, 2.0)}
 
 Contenders = dict[str, Callable[[], Any]]
 
@@ -45,24 +50,23 @@ def main() -> None:
     parser.add_argument("--patch-size", type=int, default=16, choices=(8, 16))
     parser.add_argument("--image-size", type=int, default=224, help="a multiple of two patches")
     parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--threads", type=int, default=2, help="of either framework, on a CPU")
+    add_flags(parser, rounds=20)
     parser.add_argument("--channels-last", action="store_true", help="PyTorch in that layout too")
     parser.add_argument("--tf32", action="store_true", help="GPUs may round products, both sides")
     arguments = parser.parse_args()
     if arguments.image_size % (2 * arguments.patch_size):
         parser.error("--image-size: must be a multiple of two patches, for the loss's quarter")
-    print(json.dumps({**machine(), **prepare(arguments.threads, arguments.tf32)}))
-    model = LiFT(arguments.width, arguments.patch_size)
-    shape = arguments.batch, arguments.image_size, arguments.channels_last
-    rows = []
-    for what, found in (
-        ("training step", training(model, *shape)),
-        ("×1", extraction(model, *shape, steps=1)),
-        ("×2", extraction(model, *shape, steps=2)),
-    ):
-        rows += compare(what, found, arguments)
-    print("\n" + markdown(rows, COLUMNS))
+    with Report(arguments, COLUMNS) as report:
+        set_up = prepare(arguments.threads, arguments.tf32)
+        report.about(about_machine(arguments, **set_up))
+        model = LiFT(arguments.width, arguments.patch_size)
+        shape = arguments.batch, arguments.image_size, arguments.channels_last
+        for what, found in (
+            ("training step", training(model, *shape)),
+            ("×1", extraction(model, *shape, steps=1)),
+            ("×2", extraction(model, *shape, steps=2)),
+        ):
+            compare_lifts(report, what, found)
 
 
 def draw(model: LiFT, batch: int, image_size: int, levels: int) -> tuple[Any, Any, list[Any]]:
@@ -219,29 +223,34 @@ def _check(what: str, found: Any, expected: Any) -> None:
         raise ValueError(f"{what} are off by {worst:.1e}")
 
 
-def compare(what: str, found: Contenders, arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Times the contenders for one thing, and prints a line for each."""
-    times = {name: summary(values) for name, values in alternate(found, arguments.rounds).items()}
-    ours = times["vit_jax_xfer"]["median_ms"]
-    rows = []
-    for name, figures in times.items():
-        median = figures["median_ms"]
-        row = {"what": what, "contender": name, "batch": arguments.batch, **figures}
-        row |= {"images_s": round(1e3 * arguments.batch / median, 1)}
-        row |= {"ratio": round(median / ours, 2), "M multiply-adds": _work(what, name, arguments)}
-        rows.append(row)
-        print(json.dumps(row), flush=True)
-    return rows
+def compare_lifts(report: Report, what: str, found: Contenders) -> None:
+    """Times the contenders for one thing, beside LiFT's products alone."""
+    arguments = report.arguments
+    model = LiFT(arguments.width, arguments.patch_size)
+    form = "scratch" if what == "training step" else "inference"
+    alone = sum((products(model, *one) for one in passes(what, arguments)), start=Counter())
+    found = found | {label: ProductRate(alone, form, name) for name, label in PRODUCTS.items()}
+    work = {name: {"M multiply-adds": millions(what, name, arguments)} for name in found}
+    gflops = 2e-3 * arguments.batch * millions(what, "vit_jax_xfer", arguments)
+    gflops *= 3 if form == "scratch" else 1
+    about = {"what": what, "batch": arguments.batch}
+    different = ("ConvexLiFT", "JointBilateral")
+    ours = "vit_jax_xfer"
+    compare(report, found, ours, about, gflops, arguments.batch, different, more=work)
 
 
-def _work(what: str, contender: str, arguments: argparse.Namespace) -> float:
+def passes(what: str, arguments: argparse.Namespace) -> list[tuple[int, int]]:
+    """(pixels of the image, number of images) of each pass through the network."""
+    return [(round(part * arguments.image_size), arguments.batch) for part in SIDES[what]]
+
+
+def millions(what: str, contender: str, arguments: argparse.Namespace) -> float:
     """Millions of multiply-adds an image forwards; of a training step the half's and quarter's."""
     fields = {"width": arguments.width, "patch_size": arguments.patch_size}
     others = {"ConvexLiFT": ConvexLiFT, "JointBilateral": JointBilateral}
     model = others.get(contender, LiFT)(**fields)
-    side = arguments.image_size
-    sides = {"training step": (side, side // 2), "×1": (side,), "×2": (side, 2 * side)}[what]
-    return round(sum(multiply_adds(model, size) for size in sides) / 1e6, 1)
+    sides = [side for side, _ in passes(what, arguments)]
+    return round(sum(multiply_adds(model, side) for side in sides) / 1e6, 1)
 
 
 if __name__ == "__main__":

@@ -53,10 +53,12 @@ class OurStep:
         jax.config.update("jax_enable_compilation_cache", False)  # so that compile_s is true
         # As PyTorch's default: float32 products are not rounded to TF32.
         jax.config.update("jax_default_matmul_precision", "highest")
-        if contender.dtype == "bfloat16":
+        if contender.multiplies_in == "bfloat16":
             jax.config.update("jax_default_matmul_precision", "default")
         self._case = case
-        fields = SAVERS[contender.saver]
+        fields = dict(SAVERS[contender.saver])
+        if contender.small_products:
+            fields["product_dtype"] = jax.numpy.dtype("bfloat16")
         model = network(case, dtype=jax.numpy.dtype(contender.dtype), **fields)
         build = self._inference if case.what == "inference" else self._training
         lowered = build(model, contender.maps)

@@ -9,23 +9,21 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from benchmarks.step_case import Case, Contender
+from benchmarks.step_case import PRODUCTS, RUNTIMES, Case, Contender, Skipped
 
 # Both frameworks' threads wait actively for a while, which would slow the next contender.
 REST_S = 0.05
 
 
-class Skipped(Exception):
-    """Why a row is not there, in one line."""
-
-
 class Worker:
     """A contender's process; it holds its step ready while others run. A context manager."""
 
-    def __init__(self, case: Case, contender: Contender, threads: int) -> None:
+    def __init__(self, case: Case, contender: Contender, threads: int, folder: str = "") -> None:
+        """folder: where networks lie that contenders read from files."""
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, case, contender, threads))
+        given = theirs, case, contender, threads, folder
+        self._process = context.Process(target=_serve, args=given)
         self._process.start()
         theirs.close()
 
@@ -65,11 +63,11 @@ class Worker:
         return found
 
 
-def _serve(pipe: Connection, case: Case, contender: Contender, threads: int) -> None:
+def _serve(pipe: Connection, case: Case, contender: Contender, threads: int, folder: str) -> None:
     """Builds, says what it built, then answers "step" and "peak" until the pipe closes."""
     try:
         with contextlib.suppress(EOFError, BrokenPipeError):
-            step = _build(case, contender, threads)
+            step = _build(case, contender, threads, folder)
             pipe.send(step.about)
             _forget_peak()
             while True:
@@ -79,32 +77,39 @@ def _serve(pipe: Connection, case: Case, contender: Contender, threads: int) -> 
                     continue
                 begin = time.perf_counter()
                 value = step()
-                pipe.send((time.perf_counter() - begin, value))
+                seconds = time.perf_counter() - begin
+                # One that times itself says how long it took.
+                pipe.send((getattr(step, "seconds", seconds), value))
     except Exception as error:  # any failure of one contender is a row with its reason
         lines = str(error).strip().splitlines() or [type(error).__name__]
         with contextlib.suppress(BrokenPipeError):
             pipe.send(Skipped(lines[0][:200]))
 
 
-def _build(case: Case, contender: Contender, threads: int) -> Any:
+def _build(case: Case, contender: Contender, threads: int, folder: str) -> Any:
     # XLA's pool is as large as the process's set of cores when the backend starts.
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     _limit_memory()
-    if contender.framework == "torch":
-        try:
-            import torch
-        except ModuleNotFoundError:
-            raise Skipped("PyTorch is not installed: pip install 'vit_jax_xfer[torch]'") from None
-        torch.set_num_threads(threads)
+    if "torch" in (contender.framework, contender.of):
+        _set_up_torch(threads)
+    if contender.framework in RUNTIMES:
         import jax
 
-        jax.config.update("jax_platforms", "cpu")  # ours only draws the weights there
+        jax.config.update("jax_platforms", "cpu")
+        from benchmarks.step_runtimes import RuntimeStep
+
+        return RuntimeStep(case, contender, threads, Path(folder))
+    # Several processes share a GPU, each with what it needs.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    if contender.framework == PRODUCTS:
+        from benchmarks.step_products import ProductsStep
+
+        return ProductsStep(case, contender)
+    if contender.framework == "torch":
         from benchmarks.step_torch import TorchStep
 
         return TorchStep(case, contender)
-    # Several processes share a GPU, each with what it needs.
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     from benchmarks.step_ours import OurStep
 
     step = OurStep(case, contender)
@@ -114,6 +119,17 @@ def _build(case: Case, contender: Contender, threads: int) -> Any:
             f"takes {step.bytes_needed() / 2**30:.1f} GiB of {available / 2**30:.1f} GiB"
         )
     return step
+
+
+def _set_up_torch(threads: int) -> None:
+    try:
+        import torch
+    except ModuleNotFoundError:
+        raise Skipped("PyTorch is not installed: pip install 'vit_jax_xfer[torch]'") from None
+    torch.set_num_threads(threads)
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")  # ours only draws the weights there
 
 
 def _limit_memory() -> None:

@@ -1,140 +1,97 @@
-"""Training steps and inference of ours beside plain PyTorch, in one run.
+"""Training steps and inference of ours beside plain PyTorch and runtimes, in one run.
 
-    GLIBC_TUNABLES=glibc.malloc.hugetlb=1 python -m benchmarks.steps --json runs/steps.jsonl
+    GLIBC_TUNABLES=glibc.malloc.hugetlb=1 python -m benchmarks.steps --quick --json runs/steps.jsonl
 
 Every step (inference, scratch, copy, distill) of every network, size and batch is taken by every
 contender, each in a process of its own; on a CPU by turns, on an accelerator one after the other.
-Contenders: "ours float32|bfloat16 [maps] [remat|dots|scan|defaults]" and "torch eager|compiled
-float32|bfloat16": eager is as published, compiled is the best that PyTorch's users would do
-(fused attention, torch.compile, a fused optimizer). The same weights go in, and losses must agree.
+Contenders: "ours float32|bfloat16|bfloat16-products [maps] [remat|dots|scan|defaults]", "torch
+eager|compiled float32|bfloat16" and, of inference, "onnxruntime float32", "openvino
+float32|bfloat16": eager is as published, compiled is the best that PyTorch's users would do (fused
+attention, torch.compile, a fused optimizer), its bfloat16 is torch.autocast's; bfloat16-products is
+our model.product_dtype; runtimes get our network as an ONNX file. The same weights go in, and
+losses must agree. "products jax|torch" are the network's products alone (product_rate.py).
 
 Prints a JSON object a contender and a table. step_ms: median, with the 10th and 90th of a hundred.
-× eager, × compiled: how many times as long PyTorch takes. MFU: of what the data sheet says, where
-that is known; products of the networks alone. temporary: by XLA's compiler; peak: by the device, on
-a CPU the process's resident memory. Rows that can't run say why. Needs an idle machine.
+× eager, × compiled, × onnxruntime, × openvino: how many times as long that takes, its products in
+the same type where there is such a contender, with the spread of the rounds' ratios. share %: what
+part of the time the products alone take at the better framework's rate, in the type that it
+multiplies in. others %: of all cores' time, taken by other processes. mark: a spread over --widest,
+or too few rounds. MFU: of what the data sheet says, where that is known; products of the networks
+alone. temporary: by XLA's compiler; peak: by the device, on a CPU the process's resident memory.
+Rows that can't run say why. Needs an idle machine; --beside shows it beside one busy process too.
 """
 
 import argparse
 import contextlib
-import json
 import math
 import multiprocessing
 import sys
+import tempfile
+import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
 
-from benchmarks.filter_rounds import machine, markdown, summary
-from benchmarks.step_case import WHATS, Case, Contender, contender, peak_tflops
-from benchmarks.step_worker import Skipped, Worker
+from benchmarks import step_choice
+from benchmarks.machine_state import in_state
+from benchmarks.measured_rows import Report, about_machine, product_share
+from benchmarks.rounds import Row, Spread, Times, mark, ratio, spread
+from benchmarks.shared_flags import states
+from benchmarks.step_case import PRODUCTS, RUNTIMES, Case, Contender, Skipped, peak_tflops
+from benchmarks.step_worker import Worker
 
-COLUMNS = ("step", "model", "pixels", "batch", "contender", "images/s", "step_ms", "p10", "p90")
-COLUMNS += ("× eager", "× compiled", "GFLOPs", "GFLOP/s", "MFU %", "temporary MiB", "peak MiB")
-COLUMNS += ("compile_s", "skipped")
-CPU = ("ours float32", "ours float32 maps", "torch eager float32", "torch compiled float32")
-ACCELERATOR = (
-    *("ours bfloat16", "ours bfloat16 maps", "ours float32"),
-    *("torch eager float32", "torch compiled bfloat16"),
-)
+COLUMNS = ("step", "model", "pixels", "batch", "state", "contender", "images/s", "step_ms")
+OTHERS = ("eager", "compiled", *RUNTIMES)  # contenders that ours are held against
+COLUMNS += tuple(f"× {word}" for word in OTHERS)
+COLUMNS += ("GFLOPs", "GFLOP/s", "share %", "MFU %", "temporary MiB", "peak MiB", "compile_s")
+COLUMNS += ("others %", "mark", "skipped")
+WARM_UP = 3  # steps, whose values are compared
 # How far a contender's first values may be from those of our float32.
 TOLERANCES = {"float32": 1e-3, "bfloat16": 5e-2}
-
-Row = dict[str, Any]
 
 
 def main() -> None:
     """Measures case after case and prints the table at the end."""
-    arguments = parse()
-    about = in_a_process(machine)
+    arguments = step_choice.parser(__doc__ or "").parse_args()
+    about = in_a_process(about_machine, arguments)
     # This process counts operations, and must not hold an accelerator meanwhile.
     jax.config.update("jax_platforms", "cpu")
     cpu = about["device"] == "cpu"
-    names = arguments.contenders or (CPU if cpu else ACCELERATOR)
-    cases = [
-        Case(what, model, size, arguments.batch or default_batch(cpu, size))
-        for size in arguments.sizes
-        for model in arguments.models
-        for what in arguments.steps
-    ]
     try:
-        contenders = [contender(name) for name in names]
-        rows = run(cases, contenders, arguments, about, by_turns=cpu)
+        contenders = step_choice.contenders(arguments, cpu)
+        with Report(arguments, COLUMNS) as report:
+            report.about(about)
+            run(step_choice.cases(arguments, cpu), contenders, report, by_turns=cpu)
     except ValueError as error:
         raise SystemExit(f"error: {error}") from None
-    print("\n" + markdown(rows, [name for name in COLUMNS if any(name in row for row in rows)]))
 
 
 def run(
-    cases: Sequence[Case],
-    contenders: Sequence[Contender],
-    arguments: argparse.Namespace,
-    about: Row,
-    by_turns: bool,
-) -> list[Row]:
+    cases: Sequence[Case], contenders: Sequence[Contender], report: Report, by_turns: bool
+) -> None:
     """All rows, each printed, and written to the file of JSON lines, as soon as it is known."""
     rates: dict[str, float] = {}
-    rows: list[Row] = []
-    with contextlib.ExitStack() as stack:
-        file = stack.enter_context(open_json(arguments.json))
-        write(about, file)
+    end = time.monotonic() + 60 * step_choice.minutes(report.arguments)
+    with tempfile.TemporaryDirectory() as folder:
         for number, case in enumerate(cases, start=1):
             where = f"{case.what}, {case.model}, {case.size} pixels, {case.batch} images"
             print(f"case {number}/{len(cases)}: {where}", file=sys.stderr, flush=True)
-            found = measure(case, contenders, rates, arguments, by_turns)
-            for row in found:
-                write(row, file)
-            rows += found
-    return rows
+            if time.monotonic() > end:
+                report.add(_named(case) | {"skipped": "no time left: --minutes"})
+                continue
+            for row in measure(case, contenders, rates, report.arguments, by_turns, folder):
+                report.add(row)
 
 
-def parse() -> argparse.Namespace:
-    """The command line."""
-    first, _, rest = (__doc__ or "").partition("\n")
-    parser = argparse.ArgumentParser(
-        description=first, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--models", nargs="+", default=["vit_small_patch16"])
-    parser.add_argument("--sizes", nargs="+", type=int, default=[224], help="pixels")
-    parser.add_argument("--batch", type=int, default=0, help="0 = by the device and the size")
-    parser.add_argument("--steps", nargs="+", default=list(WHATS), choices=WHATS)
-    parser.add_argument("--contenders", nargs="+", help="default: by the device")
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--threads", type=int, default=2, help="of either framework, on a CPU")
-    parser.add_argument(
-        "--limit", type=float, default=60.0, help="seconds; longer steps are only compiled"
-    )
-    parser.add_argument("--json", help="a file for the JSON lines")
-    return parser.parse_args()
-
-
-def in_a_process(function: Any) -> Any:
+def in_a_process(function: Any, *given: Any) -> Any:
     """A function's result from another process, so that this one never holds an accelerator."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(function)
+        return pool.apply(function, given)
 
 
-def default_batch(cpu: bool, size: int) -> int:
-    """About as many tokens at every size."""
-    return max(1, (8 if cpu else 256) * 224**2 // size**2)
-
-
-def open_json(path: str | None) -> Any:
-    """The new file of JSON lines; nothing without a path."""
-    if not path:
-        return contextlib.nullcontext()
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    return Path(path).open("w")
-
-
-def write(row: Row, file: Any) -> None:
-    """One more line, printed, and in the file."""
-    line = json.dumps(row)
-    print(line, flush=True)
-    if file:
-        file.write(line + "\n")
-        file.flush()
+def _named(case: Case) -> Row:
+    return {"step": case.what, "model": case.model, "pixels": case.size, "batch": case.batch}
 
 
 def measure(
@@ -143,29 +100,50 @@ def measure(
     rates: dict[str, float],
     arguments: argparse.Namespace,
     by_turns: bool,
+    folder: str = "",
 ) -> list[Row]:
-    """A row for each contender. rates: GFLOP/s of contenders so far, which tell a step's time."""
+    """A row for each contender and state of the machine.
+
+    rates: GFLOP/s of contenders so far, which tell a step's time. folder: for networks as files.
+    """
     chosen = [one for one in contenders if one.takes(case)]
     groups = [chosen] if by_turns else [[one] for one in chosen]
     gflops = case.gflops()
-    rows: dict[str, Row] = {}
+    built: dict[str, Row] = {}
+    times: dict[str, Times] = {state: {} for state in states(arguments)}
+    busy: dict[tuple[str, str], float | None] = {}
     for group in groups:
         with contextlib.ExitStack() as stack:
             ready: dict[str, Worker] = {}
             for one in group:
-                row = rows[one.name] = {
-                    **{"step": case.what, "model": case.model, "pixels": case.size},
-                    **{"batch": case.batch, "contender": one.name, "GFLOPs": round(gflops, 1)},
-                }
-                worker = stack.enter_context(Worker(case, one, arguments.threads))
+                about = {"contender": one.name, "GFLOPs": round(gflops, 1)}
+                row = built[one.name] = {**_named(case), **about}
+                worker = stack.enter_context(Worker(case, one, arguments.threads, folder))
                 seconds = gflops / rates[one.name] if one.name in rates else 0.0
                 if build(one, worker, row, seconds, arguments.limit):
                     ready[one.name] = worker
-            take_turns(ready, rows, arguments.rounds)
-    for one in chosen:
-        finish(rows[one.name], one, case, gflops, rates)
-    compare(list(rows.values()))
-    return list(rows.values())
+            warm_up(ready, built)
+            for state in times:
+                with in_state(state) as others:
+                    times[state] |= take_turns(ready, built, arguments.rounds)
+                busy |= {(state, one.name): others.percent for one in group}
+            for one in group:
+                if one.name in ready and one.framework in ("ours", "torch"):
+                    peak = ready[one.name].peak_bytes()
+                    built[one.name]["peak MiB"] = None if peak is None else round(peak / 2**20)
+    rows = []
+    for state, found in times.items():
+        known = {one.name: one for one in chosen if one.name in found}
+        for one in chosen:
+            row = built[one.name] | {"state": state}
+            if one.name in found:
+                row |= judged(one, known, found, arguments.widest)
+                row |= rated(row, case, gflops) | {"others %": busy[state, one.name]}
+                rates.setdefault(one.name, row["GFLOP/s"])
+            if "skipped" not in row or state == states(arguments)[0]:
+                rows.append(row)
+    check(rows)
+    return rows
 
 
 def build(one: Contender, worker: Worker, row: Row, seconds: float, limit: float) -> bool:
@@ -184,53 +162,76 @@ def build(one: Contender, worker: Worker, row: Row, seconds: float, limit: float
     return "skipped" not in row
 
 
-def take_turns(ready: dict[str, Worker], rows: dict[str, Row], rounds: int) -> None:
-    """Steps by turns, three to warm up, whose values are kept to be compared."""
-    times: dict[str, list[float]] = {name: [] for name in ready}
-    values: dict[str, list[float]] = {name: [] for name in ready}
-    for turn in range(rounds + 3):
+def warm_up(ready: dict[str, Worker], rows: dict[str, Row]) -> None:
+    """First steps, whose values are kept to be compared; those who fail aren't ready any more."""
+    for _ in range(WARM_UP):
+        for name in list(ready):
+            try:
+                value = ready[name].step()[1]
+            except Skipped as reason:
+                rows[name]["skipped"] = str(reason)
+                del ready[name]
+                continue
+            rows[name].setdefault("first values", []).append(round(value, 5))
+
+
+def take_turns(ready: dict[str, Worker], rows: dict[str, Row], rounds: int) -> Times:
+    """Milliseconds of steps by turns; of those who took all of them."""
+    times: Times = {name: [] for name in ready}
+    for turn in range(rounds):
         names = list(times)
         for name in names if turn % 2 else reversed(names):
             try:
-                seconds, value = ready[name].step()
+                times[name].append(1e3 * ready[name].step()[0])
             except Skipped as reason:
                 rows[name]["skipped"] = str(reason)
-                del times[name]
-                continue
-            if turn < 3:
-                values[name].append(value)
-            else:
-                times[name].append(1e3 * seconds)
-    for name, found in times.items():
-        figures = summary(found)
-        rows[name] |= {"step_ms": figures["median_ms"], "n": figures["n"]}
-        rows[name] |= {"p10": figures["p10_ms"], "p90": figures["p90_ms"]}
-        rows[name]["first values"] = [round(value, 5) for value in values[name]]
-        peak = ready[name].peak_bytes()
-        rows[name]["peak MiB"] = None if peak is None else round(peak / 2**20)
+                del times[name], ready[name]
+    return times
 
 
-def finish(row: Row, one: Contender, case: Case, gflops: float, rates: dict[str, float]) -> None:
+def judged(one: Contender, known: dict[str, Contender], times: Times, widest: float) -> Row:
+    """A contender's time, its ratios and its share, and what is wrong with them."""
+    own = times[one.name]
+    found = spread(own)
+    row: Row = {"step_ms": found.median, "step_ms_p10": found.low, "step_ms_p90": found.high}
+    row = {name: round(value, 2) for name, value in row.items()} | {"n": found.rounds}
+    row["ms"] = [round(value, 2) for value in own]
+    figures: dict[str, Spread] = {}
+    for word in OTHERS if one.framework == "ours" else ():
+        other = opponent(word, one, known, times)
+        if other:
+            figures[f"× {word}"] = ratio(times[other], own)
+    alike = [name for name, there in known.items() if there.multiplies_in == one.multiplies_in]
+    share = product_share(times, one.name, [n for n in alike if known[n].framework == PRODUCTS])
+    if share:
+        figures["share %"] = share
+    for name, value in figures.items():
+        row |= value.fields(name)
+    said = mark(figures, widest)
+    return row | ({"mark": said} if said else {})
+
+
+def opponent(word: str, one: Contender, known: dict[str, Contender], times: Times) -> str | None:
+    """Who of a kind ours is held against: of its own type where there is one, and the fastest."""
+    of_kind = [name for name in known if word in name.split() and known[name].framework != "ours"]
+    alike = [name for name in of_kind if known[name].multiplies_in == one.multiplies_in]
+    return min(alike or of_kind, key=lambda name: spread(times[name]).median, default=None)
+
+
+def rated(row: Row, case: Case, gflops: float) -> Row:
     """Rates of a row that was measured."""
-    if "step_ms" not in row:
-        return
-    rate = rates[one.name] = 1e3 * gflops / row["step_ms"]
-    row["GFLOP/s"] = round(rate, 1)
-    row["images/s"] = float(f"{1e3 * case.batch / row['step_ms']:.3g}")
-    peak = peak_tflops(row["device"], one.dtype)
-    if peak:
-        row["MFU %"] = round(0.1 * rate / peak, 1)
+    rate = 1e3 * gflops / row["step_ms"]
+    found: Row = {"GFLOP/s": round(rate, 1)}
+    found["images/s"] = float(f"{1e3 * case.batch / row['step_ms']:.3g}")
+    peak = peak_tflops(row["device"], "bfloat16" if "bfloat16" in row["contender"] else "float32")
+    return found | ({"MFU %": round(0.1 * rate / peak, 1)} if peak else {})
 
 
-def compare(rows: list[Row]) -> None:
-    """Adds PyTorch's times over ours. ValueError where first values part: no times then."""
-    measured = [row for row in rows if "step_ms" in row]
-    for row in measured:
-        for word in ("eager", "compiled"):
-            others = [r for r in measured if r["contender"].startswith(f"torch {word}")]
-            if others and row["contender"].startswith("ours"):
-                fastest = min(other["step_ms"] for other in others)
-                row[f"× {word}"] = round(fastest / row["step_ms"], 2)
+def check(rows: list[Row]) -> None:
+    """ValueError where first values part: no times then."""
+    measured = [
+        row for row in rows if "step_ms" in row and PRODUCTS not in row["contender"].split()
+    ]
     exact = [row for row in measured if "float32" in row["contender"]]
     for row in measured if exact else ():
         tolerance = TOLERANCES["bfloat16" if "bfloat16" in row["contender"] else "float32"]

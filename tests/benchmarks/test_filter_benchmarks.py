@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import vit_jax_xfer as vjx
-from benchmarks import filter_cost, filter_forward, filter_rounds, filter_step
+from benchmarks import filter_cost, filter_forward, filter_step
 
 
 @pytest.fixture
@@ -48,18 +48,6 @@ def test_cost_falls_with_the_tokens_kept():
     for _, forward, step in cases.values():
         assert forward().shape == (1, 12, 12, 8)
         assert all(np.isfinite(x).all() for x in jax.tree.leaves(step()))
-
-
-def test_turns_and_tables():
-    calls = []
-    times = filter_rounds.alternate(
-        {name: lambda name=name: calls.append(name) for name in "ab"}, rounds=2
-    )
-    assert "".join(calls) == "bbaa" + "aabb" + "bbaa"
-    assert [len(values) for values in times.values()] == [2, 2]
-    assert filter_rounds.summary([3.0, 1.0, 2.0])["median_ms"] == 2
-    table = filter_rounds.markdown([{"x": 1, "y": 2}, {"x": 3}], ("x", "y"))
-    assert table == "| x | y |\n| --- | --- |\n| 1 | 2 |\n| 3 |  |"
 
 
 def test_pytorch_learns_as_ours_does(torch):

@@ -53,13 +53,29 @@ def test_what_disagrees_is_refused(monkeypatch):
         lift_speed.extraction(LiFT(6, 8), 1, 16)
 
 
-def test_a_table_of_ratios(capsys):
-    arguments = argparse.Namespace(width=384, patch_size=16, image_size=224, batch=2, rounds=1)
-    names = ("vit_jax_xfer", "torch", "ConvexLiFT")
-    found = {name: functools.partial(time.sleep, 0.001) for name in names}
-    rows = lift_speed.compare("×1", found, arguments)
-    assert [row["M multiply-adds"] for row in rows] == [752.4, 752.4, 104.2]
-    assert rows[0]["ratio"] == 1
-    rows = lift_speed.compare("training step", {"vit_jax_xfer": found["torch"]}, arguments)
-    assert rows[0]["M multiply-adds"] == round(752.4 + 188.1, 1)
+def test_rows_with_their_work_and_share(capsys):
+    flags = {"width": 8, "patch_size": 8, "image_size": 16, "batch": 2, "rounds": 1}
+    flags |= {"widest": 0.15, "beside": False, "json": None, "table": None, "refuse": False}
+    arguments = argparse.Namespace(**flags)
+    with lift_speed.Report(arguments, lift_speed.COLUMNS) as report:
+        found = {
+            name: functools.partial(time.sleep, 0.001)
+            for name in ("vit_jax_xfer", "torch", "ConvexLiFT")
+        }
+        lift_speed.compare_lifts(report, "×1", found)
+        ours, theirs, convex, *alone = report.rows
+        assert ours["ratio"] == 1 and ours["share %"] > 0 and ours["GFLOP_s"] > 0
+        assert ours["M multiply-adds"] == theirs["M multiply-adds"] != convex["M multiply-adds"]
+        assert "share %" not in convex and len(alone) == 2
+        lift_speed.compare_lifts(report, "training step", found)
+    assert report.rows[5]["M multiply-adds"] > ours["M multiply-adds"]
     assert '"contender": "torch"' in capsys.readouterr().out
+
+
+def test_work_of_an_image():
+    arguments = argparse.Namespace(width=384, patch_size=16, image_size=224, batch=2)
+    names = ("vit_jax_xfer", "products alone, JAX", "ConvexLiFT")
+    found = [lift_speed.millions("×1", name, arguments) for name in names]
+    assert found == [752.4, 752.4, 104.2]
+    training = lift_speed.millions("training step", "torch", arguments)
+    assert training == round(752.4 + 188.1, 1)

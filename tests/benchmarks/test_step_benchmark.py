@@ -9,8 +9,8 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import steps
-from benchmarks.step_case import Case, Contender, contender, peak_tflops
+from benchmarks import step_choice, steps
+from benchmarks.step_case import Case, Contender, contender, peak_tflops, products_beside
 from benchmarks.step_ours import OurStep
 
 TINY = {"model": "vit_micro_patch8", "size": 32, "batch": 2}
@@ -44,12 +44,13 @@ def test_contenders_take_the_same_steps(what):
         assert abs(values[2] - values[0]) > 1e-3  # it learns, so later values tell of gradients
     others = {"eager": TorchStep(case, contender("torch eager float32"))}
     others["bfloat16"] = TorchStep(case, contender("torch eager bfloat16"))
+    others["bfloat16-products"] = OurStep(case, contender("ours bfloat16-products"))
     for saver in ("remat", "scan") if what == "distill" else ():
         others[saver] = OurStep(case, Contender("ours", saver=saver))
     if what in ("copy", "distill"):
         others["maps"] = OurStep(case, contender("ours float32 maps"))
     for name, step in others.items():
-        tolerance = 2e-2 if name == "bfloat16" else 1e-4
+        tolerance = 2e-2 if "bfloat16" in name else 1e-4
         np.testing.assert_allclose([step() for _ in range(3)], values, rtol=tolerance, err_msg=name)
 
 
@@ -98,14 +99,18 @@ def test_operations_are_three_forward_passes_and_a_teacher():
 
 def test_names_of_contenders():
     for name in (
-        *steps.CPU,
-        *steps.ACCELERATOR,
+        *step_choice.CPU,
+        *step_choice.CPU_BFLOAT16,
+        *step_choice.ACCELERATOR,
+        "products jax float32",
+        "products torch bfloat16",
         "ours bfloat16 maps remat",
         "ours float32 scan",
         "ours float32 defaults",
     ):
         assert contender(name).name == name
-    for wrong in ("ours", "torch float32", "jax float32", "ours float32 faster", ""):
+    wrongs = ("ours", "torch float32", "jax float32", "ours float32 faster", "")
+    for wrong in (*wrongs, "openvino", "products float32", "products ours float32"):
         with pytest.raises(ValueError, match=r"--contenders: .* is none; examples"):
             contender(wrong)
 
@@ -119,22 +124,81 @@ def test_peaks_are_for_bfloat16_on_known_devices():
     assert peak_tflops("cpu", "bfloat16") is None
 
 
+def test_products_stand_beside_in_the_types_of_contenders():
+    names = ("ours float32", "ours bfloat16-products", "torch eager bfloat16")
+    found = [one.name for one in products_beside([contender(name) for name in names])]
+    wanted = ["products jax float32", "products torch float32"]
+    assert found == [*wanted, *(name.replace("float32", "bfloat16") for name in wanted)]
+
+
+def test_runtimes_infer_alone():
+    for what in ("inference", "scratch"):
+        case = Case(what, **TINY)
+        assert contender("openvino float32").takes(case) == (what == "inference")
+        assert contender("products jax float32").takes(case)
+
+
+def test_ready_sets_and_defaults(monkeypatch):
+    parse = step_choice.parser(steps.__doc__).parse_args
+    quick = parse(["--quick"])
+    cases = step_choice.cases(quick, cpu=True)
+    assert cases == list(step_choice.QUICK["inference"] + step_choice.QUICK["training"])
+    assert step_choice.minutes(quick) == step_choice.QUICK_MINUTES and quick.rounds == 10
+    plain = parse(["--batch", "1", "0", "--steps", "scratch"])
+    assert [case.batch for case in step_choice.cases(plain, cpu=True)] == [1, 8]
+    assert step_choice.minutes(plain) == float("inf")
+    monkeypatch.setattr(step_choice, "multiplies_bfloat16", lambda: False)
+    names = [one.name for one in step_choice.contenders(plain, cpu=True)]
+    assert names == [*step_choice.CPU, "products jax float32", "products torch float32"]
+    monkeypatch.setattr(step_choice, "multiplies_bfloat16", lambda: True)
+    names = [one.name for one in step_choice.contenders(quick, cpu=True)]
+    assert "ours bfloat16-products" in names and "products jax bfloat16" in names
+    assert not any("maps" in name for name in names)
+
+
+def test_ratios_are_to_a_contender_of_the_same_type_and_shares_to_its_products():
+    names = ("ours float32", "ours bfloat16-products", "torch eager float32")
+    names += ("torch eager bfloat16", "openvino float32", "products jax float32")
+    names += ("products torch float32", "products jax bfloat16")
+    known = {name: contender(name) for name in names}
+    rounds = (10.0, 5.0, 12.0, 8.0, 9.0, 7.0, 8.0, 4.0)
+    # A machine that is slower in every other round, as one beside other work may be.
+    times = {n: [ms, 2 * ms] * 5 for n, ms in zip(names, rounds, strict=True)}
+    rows = {name: steps.judged(one, known, times, 0.15) for name, one in known.items()}
+    ours = rows["ours float32"]
+    assert ours["step_ms"] == 15 and ours["step_ms_p90"] == 20 and len(ours["ms"]) == 10
+    assert ours["× eager"] == ours["× eager_p10"] == ours["× eager_p90"] == 1.2
+    assert ours["× openvino"] == 0.9 and ours["share %"] == 70 and "mark" not in ours
+    small = rows["ours bfloat16-products"]
+    assert small["× eager"] == 1.6  # autocast's
+    assert small["× openvino"] == 1.8 and small["share %"] == 80
+    assert "× eager" not in rows["torch eager float32"]
+    assert rows["torch eager bfloat16"]["share %"] == 50
+    times["ours float32"][:4] = [1.0] * 4
+    wide = steps.judged(known["ours float32"], known, times, 0.15)
+    assert wide["mark"].startswith("too wide: × eager ")
+    for name in times:
+        times[name] = [1.0] * 3
+    assert steps.judged(known["ours float32"], known, times, 0.15)["mark"] == "3 rounds"
+
+
 def test_values_that_part_are_an_error():
     row = {"step": "scratch", "model": "m", "step_ms": 2.0, "first values": [1.0]}
     rows = [
         {**row, "contender": "ours float32"},
-        {**row, "contender": "torch eager float32", "step_ms": 5.0},
-        {**row, "contender": "ours bfloat16", "first values": [1.02], "step_ms": 1.0},
+        {**row, "contender": "torch eager float32"},
+        {**row, "contender": "ours bfloat16", "first values": [1.02]},
+        {**row, "contender": "ours bfloat16-products", "first values": [1.02]},
+        {**row, "contender": "products jax float32", "first values": [0.0]},
     ]
-    steps.compare(rows)
-    assert [one.get("× eager") for one in rows] == [2.5, None, 5.0]
+    steps.check(rows)
     rows[1]["first values"] = [1.01]
     with pytest.raises(ValueError, match="torch eager float32 \\[1.01\\] and ours float32 .* part"):
-        steps.compare(rows)
+        steps.check(rows)
 
 
 def test_a_contender_that_fails_is_a_row_with_its_reason():
-    arguments = argparse.Namespace(threads=1, rounds=1, limit=60.0)
+    arguments = argparse.Namespace(threads=1, rounds=1, limit=60.0, beside=False, widest=0.15)
     case = Case("scratch", "vit_micro_patch8", 31, 2)  # no whole number of patches
     rows = {}
     worker = steps.Worker(Case("inference", **TINY), Contender("ours", dtype="float99"), 1)
@@ -146,11 +210,12 @@ def test_a_contender_that_fails_is_a_row_with_its_reason():
 
 
 def test_one_after_the_other_as_on_an_accelerator():
-    arguments = argparse.Namespace(threads=1, rounds=1, limit=60.0)
+    arguments = argparse.Namespace(threads=1, rounds=1, limit=60.0, beside=False, widest=0.15)
     rates = {}
     contenders = [Contender("ours"), Contender("ours", maps=True)]
     rows = steps.measure(Case("inference", **TINY), contenders, rates, arguments, by_turns=False)
     assert [row["contender"] for row in rows] == ["ours float32"]  # maps change nothing here
+    assert rows[0]["state"] == "alone" and rows[0]["mark"] == "1 rounds"
     assert rates == {"ours float32": pytest.approx(rows[0]["GFLOP/s"], abs=0.1)}
 
 
@@ -162,6 +227,29 @@ def test_long_steps_are_only_compiled():
     assert row["skipped"] == "compiled only: about 1000 s a step; --limit=60"
 
 
+def test_a_runtime_gives_our_logits_or_says_what_it_lacks(tmp_path, monkeypatch):
+    from benchmarks import step_runtimes
+
+    case = Case("inference", **TINY)
+    one = contender("openvino float32")
+    monkeypatch.setattr(step_runtimes.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(steps.Skipped, match="openvino is not installed: pip install"):
+        step_runtimes.RuntimeStep(case, one, 1, tmp_path)
+    monkeypatch.setattr(step_runtimes.importlib.util, "find_spec", lambda name: name)
+
+    def lacking(*given, **named):
+        raise ImportError("ONNX needs the package jax2onnx")
+
+    monkeypatch.setattr(step_runtimes, "export_onnx", lacking)
+    with pytest.raises(steps.Skipped, match="jax2onnx"):
+        step_runtimes.RuntimeStep(case, one, 1, tmp_path)
+    monkeypatch.undo()
+    for package in ("jax2onnx", "onnxruntime"):
+        pytest.importorskip(package)
+    found = step_runtimes.RuntimeStep(case, contender("onnxruntime float32"), 1, tmp_path)
+    assert found() == pytest.approx(OurStep(case, contender("ours float32"))(), rel=1e-4)
+
+
 def test_the_command(tmp_path):
     pytest.importorskip("torch", reason="PyTorch is not installed")
     command = [sys.executable, "-m", "benchmarks.steps", "--models", TINY["model"], "--batch", "2"]
@@ -171,18 +259,21 @@ def test_the_command(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     about, *rows = map(json.loads, (tmp_path / "out" / "rows.jsonl").read_text().splitlines())
-    assert about["device"] == "cpu" and about["date"]
-    assert [row["contender"] for row in rows] == command[-3:]
+    assert about["device"] == "cpu" and about["date"] and about["threads"] == 1
+    products = ["products jax float32", "products torch float32"]
+    assert [row["contender"] for row in rows] == [*command[-3:], *products]
     for row in rows:
-        assert row["n"] == 2 and row["step_ms"] > 0 and row["peak MiB"] > 0, row
+        assert row["n"] == 2 and row["step_ms"] > 0 and "2 rounds" in row["mark"], row
         assert row["images/s"] == pytest.approx(2e3 / row["step_ms"], rel=0.02)
         assert ("× eager" in row) == row["contender"].startswith("ours")
+        assert row["share %"] > 0 and 0 <= row["others %"] <= 100
+        assert ("peak MiB" in row) == (row["contender"] not in products)
     table = [line for line in done.stdout.splitlines() if line.startswith("|")]
-    assert len(table) == 5 and "temporary MiB" in table[0]
+    assert len(table) == 7 and "temporary MiB" in table[0]
 
 
 def test_errors_are_a_line(monkeypatch):
-    monkeypatch.setattr(steps, "in_a_process", lambda function: {"device": "cpu"})
+    monkeypatch.setattr(steps, "in_a_process", lambda function, arguments: {"device": "cpu"})
     for arguments, message in (
         (["--contenders", "theirs"], "error: --contenders: 'theirs' is none; examples"),
         (["--models", "vit_smal_patch16"], "error: .*vit_small_patch16"),

@@ -39,15 +39,15 @@ def multiply_adds_by_kind(
     The same on every backend and for every kernel of attention. ValueError where a network has no
     image size, or no width, of its own and none is given.
     """
-    # In float32 no backend has a fused kernel that hides its products.
-    model = model.with_fields(dtype=jnp.float32, product_dtype=None, attention="plain")
-    two, three = (count(_trace(model, image_size, number)) for number in (2, 3))
+    two, three = (count(forward_program(model, image_size, number)) for number in (2, 3))
     # What doesn't grow with the batch is done to parameters alone.
     return {kind: batch * (three[kind] - two[kind]) for kind in KINDS}
 
 
-def _trace(model: Network, image_size: ImageSize | None, batch: int) -> jex.Jaxpr:
-    """The program of a forward pass of abstract images."""
+def forward_program(model: Network, image_size: ImageSize | None, batch: int) -> jex.Jaxpr:
+    """The program of a forward pass of abstract images, in which every product can be seen."""
+    # In float32 no backend has a fused kernel that hides its products.
+    model = model.with_fields(dtype=jnp.float32, product_dtype=None, attention="plain")
     if model.image_size is None and image_size is None:
         raise ValueError(f"image_size: a {type(model).__name__} has none of its own; pass one")
     inputs = model.example_inputs(image_size, batch)
@@ -71,23 +71,23 @@ def count(jaxpr: jex.Jaxpr, scope: tuple[str, ...] = ()) -> Counts:
 def _of_equation(equation: jex.JaxprEqn, scope: tuple[str, ...]) -> Counts:
     params, name = equation.params, equation.primitive.name
     scope = (*scope, *str(equation.source_info.name_stack).split("/"))
-    if name in ("jit", "pjit") and params["name"] in _BY_NAME:
-        return _BY_NAME[params["name"]](equation)
+    if name in ("jit", "pjit") and params["name"] in STANDS_FOR:
+        return STANDS_FOR[params["name"]](equation)
     if name == "dot_general":
         return {_kind_of_product(equation, scope): _product(equation)}
     if name == "conv_general_dilated":
         return {"scoring" if "score" in scope else "convolution": _convolution(equation)}
-    inside = [count(inner, scope) for inner in _programs(params)]
+    inside = [count(inner, scope) for inner in programs_inside(params)]
     if name == "cond":
         return max(inside, key=lambda counts: sum(counts.values()))
     if name == "while" and any(sum(counts.values()) for counts in inside):
         raise ValueError("a while loop with products in it: its length is not known before it runs")
-    times = _times(name, params)
+    times = times_run(name, params)
     total = {kind: times * sum(counts[kind] for counts in inside) for kind in KINDS}
     return {"attention": sum(total.values())} if name == "pallas_call" else total
 
 
-def _times(name: str, params: dict[str, Any]) -> int:
+def times_run(name: str, params: dict[str, Any]) -> int:
     """How often what is inside runs: a loop's steps, a kernel's blocks, the devices of a mesh."""
     if name == "scan":
         return params["length"]
@@ -98,7 +98,7 @@ def _times(name: str, params: dict[str, Any]) -> int:
     return 1
 
 
-def _programs(params: dict[str, Any]) -> Iterable[jex.Jaxpr]:
+def programs_inside(params: dict[str, Any]) -> Iterable[jex.Jaxpr]:
     """The programs among an equation's parameters: branches, bodies, functions."""
     for value in params.values():
         for item in value if isinstance(value, tuple | list) else (value,):
@@ -156,7 +156,7 @@ def _compared(equation: jex.JaxprEqn) -> Counts:
 
 
 # Functions under jit whose equations would be counted otherwise than what they stand for.
-_BY_NAME: dict[str, Any] = {
+STANDS_FOR: dict[str, Any] = {
     "shifted_sum": _shifted,
     "adaptive_pool": lambda equation: {},
     "resized_map": lambda equation: {},
