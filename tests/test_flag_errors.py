@@ -6,7 +6,7 @@ import pytest
 
 from vit_jax_xfer.flag_errors import naming_flag, run_command
 
-OPTIONS = argparse.Namespace(model="m", layer=9, num_heads=0)
+OPTIONS = argparse.Namespace(model="m", layer=9, num_heads=0, size=9)
 
 
 @pytest.mark.parametrize(
@@ -14,6 +14,7 @@ OPTIONS = argparse.Namespace(model="m", layer=9, num_heads=0)
     [
         (ValueError("layer: 9 is none"), "--layer: 9 is none"),
         (ValueError("num_heads: 5 does not fit"), "--num-heads: 5 does not fit"),
+        (ValueError("size: A: 9 does not fit"), "--image-size: A: 9 does not fit"),
         (ValueError("/m.npz: is broken"), "--model: /m.npz: is broken"),
         (ValueError("layer 9 is none"), "--model: layer 9 is none"),
         (ValueError("--size 9: too small"), "--size 9: too small"),

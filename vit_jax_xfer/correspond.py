@@ -21,8 +21,8 @@ from vit_jax_xfer.features.command import (
     add_backbone_flags,
     add_extractor_flags,
     extractor_from,
-    write_out,
 )
+from vit_jax_xfer.whole_files import write_whole
 from vit_jax_xfer.flag_errors import positive, run_command, share
 from vit_jax_xfer.local_paths import local_path
 from vit_jax_xfer.terminal import show
@@ -71,7 +71,7 @@ def _correspond(options: argparse.Namespace) -> None:
     ]
     draw_matches(out, photos, points)
     if table is not None:
-        write_out(table, as_csv(*points, kept.cosine))
+        write_whole(table, as_csv(*points, kept.cosine))
     show(f"wrote {len(kept.cosine)} of {len(found.cosine)} best buddies to {out}")
 
 

@@ -35,7 +35,7 @@ def _detect_all(options: argparse.Namespace, broken: list[str]) -> None:
     from vit_jax_xfer.evaluate.detection.object_pictures import draw_objects
     from vit_jax_xfer.evaluate.photograph_pictures import open_pictures
     from vit_jax_xfer.explain.pictures import write_png
-    from vit_jax_xfer.features.command import write_out
+    from vit_jax_xfer.whole_files import write_whole
 
     pictures = open_pictures(options, (_JSON,))
     with naming_flag("--model", options):
@@ -52,7 +52,7 @@ def _detect_all(options: argparse.Namespace, broken: list[str]) -> None:
         show(_said(prepared.file, found, names, options.threshold))
 
     pictures.work(program.pipeline, program, finish, options.batch_size, broken)
-    write_out(pictures.folder / _JSON, json.dumps(as_coco(written, names)) + "\n")
+    write_whole(pictures.folder / _JSON, json.dumps(as_coco(written, names)) + "\n")
 
 
 def as_coco(found: Sequence[tuple[str, Any]], names: Sequence[str]) -> dict[str, Any]:

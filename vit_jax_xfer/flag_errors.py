@@ -69,5 +69,6 @@ def _with_flag(message: str, flag: str, options: argparse.Namespace) -> str:
         return message
     name, colon, rest = message.partition(":")
     if colon and name in vars(options):
-        return f"--{name.replace('_', '-')}:{rest}"
+        flag = "image-size" if name == "size" else name.replace("_", "-")  # add_image_size
+        return f"--{flag}:{rest}"
     return f"{flag}: {message}"

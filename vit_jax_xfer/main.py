@@ -12,7 +12,7 @@ from typing import NoReturn
 from absl import flags
 
 from vit_jax_xfer.command_line import config_flag, fail, run_by_flags
-from vit_jax_xfer.terminal import occupy, settle
+from vit_jax_xfer.terminal import INTERRUPTED, STOPPED, occupy, settle
 
 _CONFIG = config_flag()
 _WORKDIR = flags.DEFINE_string(
@@ -24,9 +24,6 @@ _COORDINATOR = flags.DEFINE_string(
 _PROCESSES = flags.DEFINE_integer("processes", None, "How many processes there are.")
 _PROCESS = flags.DEFINE_integer("process", None, "Which of them this one is, from 0.")
 _DEBUG = flags.DEFINE_bool("debug", False, "Show where an error came from, not its line alone.")
-
-# What a shell reports for a process that SIGTERM, or Ctrl-C, ended: 128 and the signal's number.
-STOPPED, INTERRUPTED = 143, 130
 
 
 def main(argv: list[str]) -> int:

@@ -106,7 +106,8 @@ def _predict_all(options: argparse.Namespace, broken: list[str]) -> None:
     from vit_jax_xfer.evaluate.classification.open_classifier import open_classifier
     from vit_jax_xfer.explain.image_files import find_images
     from vit_jax_xfer.explain.progress import Progress
-    from vit_jax_xfer.features.command import out_path, write_out
+    from vit_jax_xfer.features.command import out_path
+    from vit_jax_xfer.whole_files import write_whole
 
     path = out_path(options)
     if path is not None and path.suffix not in _ENDINGS:
@@ -129,7 +130,7 @@ def _predict_all(options: argparse.Namespace, broken: list[str]) -> None:
         classes = ", ".join(f"{name} {100 * share:.1f} %" for name, share in one.classes)
         show(f"{one.file}: {classes}")
     if path is not None:
-        write_out(path, as_json(found) if path.suffix == ".json" else as_csv(found))
+        write_whole(path, as_json(found) if path.suffix == ".json" else as_csv(found))
 
 
 def as_json(found: Sequence[Prediction]) -> str:

@@ -37,7 +37,7 @@ def _segment_all(options: argparse.Namespace, broken: list[str]) -> None:
     from vit_jax_xfer.evaluate.photograph_pictures import open_pictures
     from vit_jax_xfer.evaluate.segmentation.class_pictures import draw_classes, write_numbers
     from vit_jax_xfer.explain.pictures import write_png
-    from vit_jax_xfer.features.command import write_out
+    from vit_jax_xfer.whole_files import write_whole
 
     pictures = open_pictures(options, (_NAMES,), (".png", _NUMBERS))
     with naming_flag("--model", options):
@@ -54,7 +54,7 @@ def _segment_all(options: argparse.Namespace, broken: list[str]) -> None:
 
     pictures.work(pipeline, program, finish, options.batch_size, broken)
     lines = (f"{number}: {name}\n" for number, name in enumerate(names))
-    write_out(pictures.folder / _NAMES, "".join(lines))
+    write_whole(pictures.folder / _NAMES, "".join(lines))
 
 
 class SegmentationProgram:

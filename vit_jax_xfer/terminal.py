@@ -6,6 +6,9 @@ import os
 import sys
 from typing import Literal
 
+# Exit statuses: what a shell reports for a process that SIGTERM, or Ctrl-C, ended, which is 128 and
+# the signal's number.
+STOPPED, INTERRUPTED = 143, 130
 # What stands for a character that an output's encoding lacks; "?" for all others.
 _PLAIN = {
     "…": "...",

@@ -92,7 +92,7 @@ def test_masks_and_whole_patches(folder, capsys):
         (["--methods", "rolout"], "--methods: 'rolout' is none of"),
         (["--figures", "deletions"], "--figures: 'deletions' is none of deletion"),
         (["--set", "rollout=3"], "--set: got 'rollout=3', expected METHOD.OPTION=VALUE"),
-        (["--size", "9"], "--size: "),
+        (["--size", "9"], "--image-size: "),
         (["--steps", "2"], "--steps: got 2, expected 3 or more"),
         (["--methods", "rollout", "--set", "smoothgrad.seed=1"], "--set: smoothgrad is none of"),
     ],

@@ -142,11 +142,11 @@ def test_sizing():
     assert Sizing(14, size=28).sides(1, 9) == (28, 28)
     assert Sizing(14, size=(28, 56)).sides(1, 9) == (28, 56)
     assert Sizing(16, size=41, overlapping=True).sides(9, 9) == (41, 41)
-    with pytest.raises(ValueError, match="--size: 8 pixels are smaller than one 16-pixel patch"):
+    with pytest.raises(ValueError, match="--image-size: 8 pixels are smaller than one 16-pixel patch"):
         Sizing(16, size=8)
     with pytest.raises(ValueError, match="--longest: 15 pixels are smaller than one 16-pixel"):
         Sizing(16, longest=15)
-    with pytest.raises(ValueError, match="--size: 41 pixels are not .* patches; 48 is the nearest"):
+    with pytest.raises(ValueError, match="--image-size: 41 pixels are not .* patches; 48 is the nearest"):
         Sizing(16, size=41)
 
 
@@ -167,7 +167,7 @@ def test_broken_images_do_not_stop_the_others(model, photos, tmp_path, capsys):
 @pytest.mark.parametrize(
     "flags, message",
     [
-        (["--size", "4"], "--size: 4 pixels are smaller than one 8-pixel patch"),
+        (["--size", "4"], "--image-size: 4 pixels are smaller than one 8-pixel patch"),
         (["--longest", "48"], "--out: 3 images with --longest need a file each"),
         (["--picture", "p.png"], "--picture: 3 images make as many pictures; give a folder"),
         (["--out", "nowhere/x.npz"], "--out: there is no folder"),

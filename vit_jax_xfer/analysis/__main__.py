@@ -38,7 +38,7 @@ def _analyse(options: argparse.Namespace) -> None:
     from vit_jax_xfer.analysis.report_pictures import write_pictures
     from vit_jax_xfer.data.sources import open_source
     from vit_jax_xfer.explain.progress import Progress
-    from vit_jax_xfer.features.command import write_out
+    from vit_jax_xfer.whole_files import write_whole
     from vit_jax_xfer.features.feature_files import check_free
 
     out = local_path(options.out, "--out")
@@ -67,7 +67,7 @@ def _analyse(options: argparse.Namespace) -> None:
     with (out / "numbers.npz").open("wb") as file:
         np.savez_compressed(file, **report.arrays(found))
     text = report.as_markdown(pair, found, _about(options, source, found, prepared), pictures)
-    write_out(out / "report.md", text)
+    write_whole(out / "report.md", text)
     show(f"wrote report.md, numbers.npz and {len(pictures)} pictures to {out}")
 
 
@@ -94,7 +94,7 @@ def _preparation(network: Any, size: int | None, options: argparse.Namespace) ->
     from vit_jax_xfer.explain.network_view import preparation
 
     found = preparation(network.model, size, options.whole)
-    with naming_flag("--size", options):
+    with naming_flag("--image-size", options):
         network.model.num_tokens((*found.height_width, 3))
     return found
 

@@ -15,7 +15,7 @@ from vit_jax_xfer.compare.arm_runs import Result
 from vit_jax_xfer.compare.arms import Arm
 from vit_jax_xfer.compare.comparison import Comparison
 from vit_jax_xfer.compare.learning_curves import Curve, Panel, draw_curves
-from vit_jax_xfer.features.command import write_out
+from vit_jax_xfer.whole_files import write_whole
 from vit_jax_xfer.train.metrics import as_json, read_metrics
 
 RESULTS = "results.json"
@@ -207,7 +207,7 @@ def write_results(
         "failed": dict(failed),
     }
     comparison.root.mkdir(parents=True, exist_ok=True)
-    write_out(comparison.root / RESULTS, json.dumps(found, indent=2, allow_nan=False) + "\n")
+    write_whole(comparison.root / RESULTS, json.dumps(found, indent=2, allow_nan=False) + "\n")
 
 
 def environment() -> str:

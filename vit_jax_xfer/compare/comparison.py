@@ -43,7 +43,7 @@ class ComparedImages:
         """What stands behind the colon of an arm's config. ValueError for a size of a variant."""
         if self.is_variant:
             if self.size:
-                raise ValueError(f"--size: {self.source} has a size of its own; leave it out")
+                raise ValueError(f"--image-size: {self.source} has a size of its own; leave it out")
             chosen = f",labels={self.labels},seed={seed}" if arm.name != "ensemble" else ""
             return f"{self.source}{chosen}"
         parts = ["folder", f"path={_quoted(self.source)}"]

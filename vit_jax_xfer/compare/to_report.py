@@ -4,13 +4,11 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from vit_jax_xfer.terminal import show
+from vit_jax_xfer.terminal import STOPPED, show
 
 if TYPE_CHECKING:  # JAX is imported late, so that --help answers at once
     from vit_jax_xfer.compare.arm_report import ReportTexts
     from vit_jax_xfer.compare.comparison import Comparison
-
-STOPPED = 143  # what a shell reports for a process that SIGTERM ended; the job's too
 
 
 def run_to_report(comparison: "Comparison", texts: "ReportTexts", command: str) -> dict[str, str]:

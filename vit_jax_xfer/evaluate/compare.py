@@ -55,7 +55,7 @@ def compare(
 
 
 def check_input_size(
-    extractors: Sequence[FeatureExtractor], size: int, flag: str = "--size"
+    extractors: Sequence[FeatureExtractor], size: int, flag: str = "--image-size"
 ) -> None:
     """ValueError, naming the flag, where photographs of that many pixels don't suit one."""
     for extractor in extractors:

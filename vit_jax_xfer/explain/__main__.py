@@ -158,10 +158,10 @@ class _Writer:
         if len(self._sheets["sheet"]):
             self._write_sheets()
         if self._inside:
-            from vit_jax_xfer.features.command import write_out
+            from vit_jax_xfer.whole_files import write_whole
 
             text = json.dumps(self._inside, indent=2, ensure_ascii=False) + "\n"
-            write_out(self._out / "kept_shares.json", text)
+            write_whole(self._out / "kept_shares.json", text)
             for line in _means(self._inside):
                 show(line)
 

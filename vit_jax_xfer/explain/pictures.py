@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw, ImageFont
 
 from vit_jax_xfer.explain.colour_scales import Scale, end_texts
+from vit_jax_xfer.whole_files import written_whole
 
 _BAR = 14  # pixels of the width of a bar of colours
 _GAP = 8  # and between what stands side by side
@@ -117,11 +118,6 @@ def shortened(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
 
 def write_png(picture: np.ndarray | Image.Image, path: str | os.PathLike[str]) -> None:
     """A picture (h, w, 3) uint8 as a PNG, beside its place first, so that it is never half."""
-    path = pathlib.Path(path)
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with written_whole(path) as partial:
         image.save(partial, format="PNG")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -22,7 +22,7 @@ def comparison_parser(
 ) -> argparse.ArgumentParser:
     """A parser with the flags by which feature extractors are chosen.
 
-    out: what --out names, and its help. size: whether there is a --size.
+    out: what --out names, and its help. size: whether there is a --image-size.
     """
     parser = command_parser(module, f"\n\n{description}", example)
     add_backbone_flags(parser)
@@ -153,7 +153,7 @@ def extractors_from(options: argparse.Namespace) -> list[Any]:
 
 
 def input_side(options: argparse.Namespace, extractors: Sequence[Any]) -> int:
-    """--size, which becomes the model's own side where it isn't given.
+    """--image-size, which becomes the model's own side where it isn't given.
 
     ValueError for a model whose own input is no square.
     """
@@ -167,7 +167,7 @@ def own_side(extractors: Sequence[Any]) -> int:
     own = extractors[0].backbone.model.image_size
     sides = (own, own) if isinstance(own, int) else tuple(own)
     if sides[0] != sides[1]:
-        raise ValueError(f"--size: the model's own input is {sides[0]}×{sides[1]}; give a side")
+        raise ValueError(f"--image-size: the model's own input is {sides[0]}×{sides[1]}; give a side")
     return sides[0]
 
 
@@ -183,13 +183,6 @@ def out_path(options: argparse.Namespace) -> Path | None:
     if not path.absolute().parent.is_dir():
         raise ValueError(f"--out: there is no folder {path.absolute().parent}")
     return path
-
-
-def write_out(path: Path, text: str) -> None:
-    """Writes a file of text, which appears when it is complete."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text)
-    partial.replace(path)
 
 
 def numbers(text: str) -> tuple[int, ...]:

@@ -37,7 +37,7 @@ class Sizing:
                 if name == "size" and side % self.patch and not self.overlapping:
                     near = max(1, round(side / self.patch)) * self.patch
                     raise ValueError(
-                        f"--size: {side} pixels are not a whole number of {self.patch}-pixel "
+                        f"--image-size: {side} pixels are not a whole number of {self.patch}-pixel "
                         f"patches; {near} is the nearest that is"
                     )
 

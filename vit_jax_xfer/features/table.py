@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vit_jax_xfer.features.feature_extractor import FeatureExtractor
+from vit_jax_xfer.whole_files import write_whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,9 +70,7 @@ def write_json(path: Path, rows: Sequence[TableRow], about: Mapping[str, Any]) -
     """
     written = [_with_old_name(_without_nan(dataclasses.asdict(row))) for row in rows]
     plain = {**_with_old_name(about), "rows": written}
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(plain, indent=2) + "\n")
-    partial.replace(path)
+    write_whole(path, json.dumps(plain, indent=2) + "\n")
 
 
 def _with_old_name(fields: Mapping[str, Any]) -> dict[str, Any]:

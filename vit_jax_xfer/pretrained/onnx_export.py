@@ -21,6 +21,7 @@ from vit_jax_xfer.models.filter.filter_blocks import FilterAttention
 from vit_jax_xfer.models.filter.selection import scatter_flat
 from vit_jax_xfer.models.transformer.patches import ImageSize
 from vit_jax_xfer.pretrained.description import describe
+from vit_jax_xfer.whole_files import written_whole
 
 TOLERANCE = 1e-4  # of outputs, relative to the largest
 INPUT, OUTPUT = "images", "output"
@@ -73,12 +74,8 @@ def export_onnx(
     example = np.random.default_rng(0).standard_normal((batch_size or 2, *sides), np.float32)
     difference = _difference(written, apply, example)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with written_whole(path) as partial:
         partial.write_bytes(written)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     return Exported((batch_size or "any", *sides), difference)
 
 

@@ -24,6 +24,7 @@ from vit_jax_xfer.storage.checkpoint_model import (
     locate_model,
     read_description,
 )
+from vit_jax_xfer.whole_files import written_whole
 
 # Under which a model is written down in a .safetensors file's metadata, or as a .npz file's array.
 _KEY = "vit_jax_xfer"
@@ -170,13 +171,8 @@ def save_file(path: Path, model: nn.Module, variables: Mapping[str, Any]) -> Non
 
 def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
     """{name: array} as an .npz file, beside its place first, so that it is never half."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            np.savez(file, **arrays)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with written_whole(path) as partial, partial.open("wb") as file:
+        np.savez(file, **arrays)
 
 
 def write_safetensors(
@@ -185,13 +181,9 @@ def write_safetensors(
     """{name: array} as a .safetensors file, beside its place first, so that it is never half."""
     from safetensors.numpy import save_file as save
 
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with written_whole(path) as partial:
         contiguous = {name: np.ascontiguousarray(x) for name, x in arrays.items()}
         save(contiguous, partial, dict(metadata or {}))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _flat(variables: Mapping[str, Any]) -> dict[str, Any]:

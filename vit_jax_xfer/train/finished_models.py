@@ -11,6 +11,7 @@ from vit_jax_xfer.storage.checkpoints import save_model
 from vit_jax_xfer.train.console import say
 from vit_jax_xfer.train.metrics import as_json
 from vit_jax_xfer.train.state import TrainState
+from vit_jax_xfer.whole_files import write_whole
 
 
 def save_finished(
@@ -32,9 +33,9 @@ def write_result(folder: pathlib.Path, result: dict[str, Any]) -> None:
     if jax.process_index() == 0:
         metrics, nonfinite = as_json(result["metrics"])
         written = {**result, "metrics": metrics, **({"nonfinite": nonfinite} if nonfinite else {})}
-        temporary = folder / ".result.json.writing"
-        temporary.write_text(json.dumps(written, indent=2, allow_nan=False) + "\n")
-        temporary.replace(folder / "result.json")
+        write_whole(
+            folder / "result.json", json.dumps(written, indent=2, allow_nan=False) + "\n"
+        )
 
 
 def save_best(folder: pathlib.Path, step: int, metric: str) -> None:

@@ -13,6 +13,7 @@ import jax
 
 from vit_jax_xfer.train.event_file import EventFile
 from vit_jax_xfer.train.tracker import Tracker
+from vit_jax_xfer.whole_files import write_whole
 
 FILE_NAME = "metrics.jsonl"
 
@@ -171,13 +172,7 @@ def _outlives_resume(row: Row, resume_step: int) -> bool:
 
 
 def _replace(path: pathlib.Path, rows: Iterable[Row]) -> None:
-    temporary = path.with_name(f".{path.name}.writing")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.writelines(_to_line(row) for row in rows)
-        file.flush()
-        # Without this a power cut after the rename can leave an empty file in the old one's place.
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    write_whole(path, "".join(_to_line(row) for row in rows), durable=True)
 
 
 def _to_line(row: Row) -> str:

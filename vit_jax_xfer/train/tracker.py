@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from vit_jax_xfer.train.console import say
+from vit_jax_xfer.whole_files import write_whole
 
 _ID_FILE = "tracker.json"  # {tracker: the run's id there}, so that a resume goes on in it
 _PROJECT = "vit_jax_xfer"
@@ -56,9 +57,7 @@ def open_tracker(name: str, folder: pathlib.Path, config: Mapping[str, Any]) -> 
     with _survived(name) as failed:
         tracker = _TRACKERS[name](folder, config, ids.get(name))
         ids[name] = tracker.id
-        partial = kept.with_name(f".{_ID_FILE}.partial")
-        partial.write_text(json.dumps(ids) + "\n")
-        partial.replace(kept)
+        write_whole(kept, json.dumps(ids) + "\n")
     return None if failed else _Survivor(name, tracker)
 
 

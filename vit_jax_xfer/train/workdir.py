@@ -14,6 +14,7 @@ from vit_jax_xfer.config import default_config
 from vit_jax_xfer.local_paths import local_path
 from vit_jax_xfer.storage.model_paths import is_model_directory
 from vit_jax_xfer.train.console import say
+from vit_jax_xfer.whole_files import write_whole
 
 # A resumed run must agree in these; in others (length, cadence, mesh, …) it may differ.
 FIXED = ("seed", "task", "model", "init_from", "batch_size", "data", "unlabeled", "mix", "optim")
@@ -118,9 +119,7 @@ def claim_workdir(folder: pathlib.Path, config: ConfigDict) -> None:
     """Makes the folder, which `check_workdir` has passed, and writes `config.json`."""
     if jax.process_index() == 0:
         folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / ".config.json.writing"
-        temporary.write_text(json.dumps(_plain(config), indent=2) + "\n")
-        temporary.rename(folder / "config.json")
+        write_whole(folder / "config.json", json.dumps(_plain(config), indent=2) + "\n")
 
 
 def fingerprint(tree: Any) -> str:

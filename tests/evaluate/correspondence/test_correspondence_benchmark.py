@@ -258,5 +258,5 @@ def test_command(shared, micro, tmp_path, capsys):
     assert main(arguments) == 1
     assert "--overwrite" in capsys.readouterr().err
     assert main([*arguments[:-2], "--size", "31"]) == 1
-    error = "error: --size 31: plain: image_size: 31×31"
+    error = "error: --image-size 31: plain: image_size: 31×31"
     assert capsys.readouterr().err.splitlines()[-1].startswith(error)

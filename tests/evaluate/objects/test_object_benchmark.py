@@ -175,7 +175,7 @@ def test_the_command(shared, tmp_path, capsys):
         (["--tau", "3"], "error: --tau: got 3, expected a cosine"),
         (
             ["--size", "60"],
-            "error: --size 60: plain: image_size: 60×60 pixels are not",
+            "error: --image-size 60: plain: image_size: 60×60 pixels are not",
         ),
         (["--size", "4"], "4×4 pixels are not a whole number of 8-pixel patches"),
         (["--extractors", ""], "error: --extractors: none chosen"),

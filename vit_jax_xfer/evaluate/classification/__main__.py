@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from vit_jax_xfer.command_parser import command_parser
-from vit_jax_xfer.features.command import out_path, write_out
+from vit_jax_xfer.features.command import out_path
+from vit_jax_xfer.whole_files import write_whole
 from vit_jax_xfer.flag_errors import naming_flag, positive, run_command
 from vit_jax_xfer.terminal import show
 
@@ -66,7 +67,7 @@ def _measure(options: argparse.Namespace) -> None:
             if path.suffix == ".json"
             else suite_table.as_csv(rows, relative_to)
         )
-        write_out(path, text)
+        write_whole(path, text)
 
 
 def _opened(name: str, options: argparse.Namespace) -> list[Any]:

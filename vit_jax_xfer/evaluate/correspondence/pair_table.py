@@ -8,7 +8,7 @@ from pathlib import Path
 from vit_jax_xfer.evaluate.correspondence.correspondence_benchmark import ALPHAS
 from vit_jax_xfer.evaluate.correspondence.keypoint_matching import Matches
 from vit_jax_xfer.evaluate.correspondence.keypoint_pair import KeypointPair
-from vit_jax_xfer.features.command import write_out
+from vit_jax_xfer.whole_files import write_whole
 from vit_jax_xfer.features.feature_extractor import FeatureExtractor
 
 COLUMNS = ("extractor", "category", "source", "target", "keypoints", "skipped")
@@ -44,4 +44,4 @@ class PairTable:
 
     def write(self, path: Path) -> None:
         """Writes the CSV; the file appears when it is complete."""
-        write_out(path, self.text())
+        write_whole(path, self.text())

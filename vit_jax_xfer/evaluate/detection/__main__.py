@@ -41,7 +41,8 @@ def _evaluate(options: argparse.Namespace, broken: list[str]) -> None:
     from vit_jax_xfer.data.target_arrays import TargetForm
     from vit_jax_xfer.evaluate.dense_models import names_of_classes, open_dense_network
     from vit_jax_xfer.evaluate.detection.detector_program import DetectorProgram
-    from vit_jax_xfer.features.command import out_path, write_out
+    from vit_jax_xfer.features.command import out_path
+    from vit_jax_xfer.whole_files import write_whole
 
     path = out_path(options)
     results = out_path(argparse.Namespace(out=options.results, overwrite=options.overwrite))
@@ -66,9 +67,9 @@ def _evaluate(options: argparse.Namespace, broken: list[str]) -> None:
     if path is not None:
         numbers = {name: None if value != value else value for name, value in figures.items()}
         about = {"model": options.model, "data": source.name, "images": len(places)}
-        write_out(path, json.dumps({**about, "figures": numbers}, indent=2) + "\n")
+        write_whole(path, json.dumps({**about, "figures": numbers}, indent=2) + "\n")
     if results is not None:
-        write_out(results, json.dumps(_results(places, found, source, model, table)) + "\n")
+        write_whole(results, json.dumps(_results(places, found, source, model, table)) + "\n")
 
 
 def _table(source: Any, model: Any, names: tuple[str, ...]) -> Any:

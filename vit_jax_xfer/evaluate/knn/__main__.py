@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from vit_jax_xfer.command_parser import add_image_size, command_parser
-from vit_jax_xfer.features.command import numbers, out_path, write_out
+from vit_jax_xfer.features.command import numbers, out_path
+from vit_jax_xfer.whole_files import write_whole
 from vit_jax_xfer.flag_errors import naming_flag, positive, run_command
 from vit_jax_xfer.terminal import show
 
@@ -84,7 +85,7 @@ def _write(
     chosen = {name: value for name, value in vars(options).items() if name not in ("out", "k")}
     chosen.pop("overwrite")
     rows = [{"k": k, "top1": share} for k, share in found.items()]
-    write_out(path, json.dumps({**chosen, "images": images, "rows": rows}, indent=2) + "\n")
+    write_whole(path, json.dumps({**chosen, "images": images, "rows": rows}, indent=2) + "\n")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -10,7 +10,7 @@ import numpy as np
 from vit_jax_xfer.evaluate.folder_name import folder_name
 from vit_jax_xfer.evaluate.objects.boxed_images import BoxedImage
 from vit_jax_xfer.evaluate.objects.object_benchmark import FoundObject
-from vit_jax_xfer.features.command import write_out
+from vit_jax_xfer.whole_files import write_whole
 from vit_jax_xfer.features.feature_extractor import FeatureExtractor
 
 _CATEGORY = {"id": 1, "name": "object"}
@@ -49,7 +49,7 @@ class CocoExport:
             content = {"images": images, "categories": [_CATEGORY], "annotations": annotations}
             path = self._paths[extractor.name]
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_out(path, json.dumps(content) + "\n")
+            write_whole(path, json.dumps(content) + "\n")
             done.clear()
 
     def _image(self, found: FoundObject) -> dict[str, Any]:

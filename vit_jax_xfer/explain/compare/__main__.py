@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from vit_jax_xfer.command_parser import add_image_size, command_parser
-from vit_jax_xfer.features.command import out_path, write_out
+from vit_jax_xfer.features.command import out_path
+from vit_jax_xfer.whole_files import write_whole
 from vit_jax_xfer.flag_errors import naming_flag, positive, run_command
 from vit_jax_xfer.terminal import show
 
@@ -72,7 +73,7 @@ def _compare(options: argparse.Namespace) -> None:
     }
     about |= {"images": number, "height": height, "width": width, "options": settings}
     for path in paths:
-        write_out(path, method_table.as_text(path.suffix, table, scores, about))
+        write_whole(path, method_table.as_text(path.suffix, table, scores, about))
 
 
 def _given(options: argparse.Namespace) -> list[str]:
@@ -124,7 +125,7 @@ def _preparation(model: Any, options: argparse.Namespace) -> Any:
             "of 0.5 assumed",
             name="stderr",
         )
-    with naming_flag("--size", options):
+    with naming_flag("--image-size", options):
         model.num_tokens((*found.height_width, model.in_channels))
     return found
 
@@ -148,7 +149,7 @@ def _images(
         )
         height, width = preprocessing.height_width
         if height != width:
-            raise ValueError(f"is measured on squares, not on {height}×{width} pixels; give --size")
+            raise ValueError(f"is measured on squares, not on {height}×{width} pixels; give --image-size")
         found = opened(getattr(options, given[0]), options.limit, height)
         if found.left_out:
             show(f"{found.left_out} images without an object left out", name="stderr")

@@ -1,0 +1,29 @@
+"""Files appear whole or not at all."""
+
+import pytest
+
+from vit_jax_xfer.whole_files import write_whole, written_whole
+
+
+def test_a_file_appears_at_the_end(tmp_path):
+    path = tmp_path / "x.txt"
+    path.write_text("old")
+    with written_whole(path, durable=True) as partial:
+        partial.write_text("new")
+        assert path.read_text() == "old" and partial.parent == tmp_path
+        assert partial.name.startswith(".")  # what lists a folder's files passes it by
+    assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failure_leaves_what_was_there(tmp_path):
+    path = tmp_path / "x.txt"
+    path.write_text("old")
+    with pytest.raises(OSError, match="no room"), written_whole(path) as partial:
+        partial.write_text("ne")
+        raise OSError("no room")
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_text_is_utf_8(tmp_path):
+    write_whole(str(tmp_path / "x.txt"), "a × b\n")
+    assert (tmp_path / "x.txt").read_bytes() == b"a \xc3\x97 b\n"

@@ -1,0 +1,31 @@
+"""Files that appear when they are complete: written beside their place, then moved there."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def written_whole(path: str | os.PathLike[str], durable: bool = False) -> Iterator[Path]:
+    """Gives a path to write to, in the same folder; at the end of the block it becomes `path`.
+
+    After an error nothing of it stays, and what lay at `path` before still does. durable: it is on
+    the disk before it is moved; without, a power cut can leave an empty file in the old one's place.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        yield partial
+        if durable:
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_whole(path: str | os.PathLike[str], text: str, durable: bool = False) -> None:
+    """Writes a file of text in UTF-8; see `written_whole`."""
+    with written_whole(path, durable) as partial:
+        partial.write_text(text, encoding="utf-8")
