@@ -22,10 +22,10 @@ from vit_jax_xfer.features.command import (
     add_extractor_flags,
     extractor_from,
 )
-from vit_jax_xfer.whole_files import write_whole
 from vit_jax_xfer.flag_errors import positive, run_command, share
 from vit_jax_xfer.local_paths import local_path
 from vit_jax_xfer.terminal import show
+from vit_jax_xfer.whole_files import write_whole
 
 _TILE = 480  # pixels of a photograph's height on the picture
 

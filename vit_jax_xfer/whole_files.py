@@ -11,7 +11,8 @@ def written_whole(path: str | os.PathLike[str], durable: bool = False) -> Iterat
     """Gives a path to write to, in the same folder; at the end of the block it becomes `path`.
 
     After an error nothing of it stays, and what lay at `path` before still does. durable: it is on
-    the disk before it is moved; without, a power cut can leave an empty file in the old one's place.
+    the disk before it is moved; without, a power cut can leave an empty file in the old one's
+    place.
     """
     path = Path(path)
     partial = path.with_name(f".{path.name}.partial")

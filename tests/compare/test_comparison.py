@@ -101,7 +101,10 @@ def test_fields_are_all_arms_and_settings_an_arms_own():
         ({"fields": ("task.mode=copy",)}, r"scratch: .*no field config\.task\.mode"),
         ({"fields": ("batch_size=many",)}, "scratch: .*batch_size=many"),
         ({"fields": ("batch_size=None",)}, "scratch: .*batch_size=None: it can't be unset"),
-        ({"images": ComparedImages("digits", 3, 224)}, "^--image-size: digits has a size of its own"),
+        (
+            {"images": ComparedImages("digits", 3, 224)},
+            "^--image-size: digits has a size of its own",
+        ),
     ],
 )
 def test_what_no_arm_has_is_refused(given, said):

@@ -142,11 +142,15 @@ def test_sizing():
     assert Sizing(14, size=28).sides(1, 9) == (28, 28)
     assert Sizing(14, size=(28, 56)).sides(1, 9) == (28, 56)
     assert Sizing(16, size=41, overlapping=True).sides(9, 9) == (41, 41)
-    with pytest.raises(ValueError, match="--image-size: 8 pixels are smaller than one 16-pixel patch"):
+    with pytest.raises(
+        ValueError, match="--image-size: 8 pixels are smaller than one 16-pixel patch"
+    ):
         Sizing(16, size=8)
     with pytest.raises(ValueError, match="--longest: 15 pixels are smaller than one 16-pixel"):
         Sizing(16, longest=15)
-    with pytest.raises(ValueError, match="--image-size: 41 pixels are not .* patches; 48 is the nearest"):
+    with pytest.raises(
+        ValueError, match="--image-size: 41 pixels are not .* patches; 48 is the nearest"
+    ):
         Sizing(16, size=41)
 
 

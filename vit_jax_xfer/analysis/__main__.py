@@ -38,8 +38,8 @@ def _analyse(options: argparse.Namespace) -> None:
     from vit_jax_xfer.analysis.report_pictures import write_pictures
     from vit_jax_xfer.data.sources import open_source
     from vit_jax_xfer.explain.progress import Progress
-    from vit_jax_xfer.whole_files import write_whole
     from vit_jax_xfer.features.feature_files import check_free
+    from vit_jax_xfer.whole_files import write_whole
 
     out = local_path(options.out, "--out")
     if out.is_file():

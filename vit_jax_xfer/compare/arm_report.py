@@ -15,8 +15,8 @@ from vit_jax_xfer.compare.arm_runs import Result
 from vit_jax_xfer.compare.arms import Arm
 from vit_jax_xfer.compare.comparison import Comparison
 from vit_jax_xfer.compare.learning_curves import Curve, Panel, draw_curves
-from vit_jax_xfer.whole_files import write_whole
 from vit_jax_xfer.train.metrics import as_json, read_metrics
+from vit_jax_xfer.whole_files import write_whole
 
 RESULTS = "results.json"
 _LABEL_LOSS = ("label_loss", "loss")  # without a teacher's the loss is the labels' alone

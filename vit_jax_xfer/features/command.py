@@ -167,7 +167,9 @@ def own_side(extractors: Sequence[Any]) -> int:
     own = extractors[0].backbone.model.image_size
     sides = (own, own) if isinstance(own, int) else tuple(own)
     if sides[0] != sides[1]:
-        raise ValueError(f"--image-size: the model's own input is {sides[0]}×{sides[1]}; give a side")
+        raise ValueError(
+            f"--image-size: the model's own input is {sides[0]}×{sides[1]}; give a side"
+        )
     return sides[0]
 
 

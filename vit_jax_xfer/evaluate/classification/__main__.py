@@ -18,9 +18,9 @@ from typing import Any
 
 from vit_jax_xfer.command_parser import command_parser
 from vit_jax_xfer.features.command import out_path
-from vit_jax_xfer.whole_files import write_whole
 from vit_jax_xfer.flag_errors import naming_flag, positive, run_command
 from vit_jax_xfer.terminal import show
+from vit_jax_xfer.whole_files import write_whole
 
 _ENDINGS = (".json", ".csv")
 _TOLD = 4  # lines about a suite

@@ -8,8 +8,8 @@ from pathlib import Path
 from vit_jax_xfer.evaluate.correspondence.correspondence_benchmark import ALPHAS
 from vit_jax_xfer.evaluate.correspondence.keypoint_matching import Matches
 from vit_jax_xfer.evaluate.correspondence.keypoint_pair import KeypointPair
-from vit_jax_xfer.whole_files import write_whole
 from vit_jax_xfer.features.feature_extractor import FeatureExtractor
+from vit_jax_xfer.whole_files import write_whole
 
 COLUMNS = ("extractor", "category", "source", "target", "keypoints", "skipped")
 

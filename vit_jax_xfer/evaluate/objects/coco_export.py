@@ -10,8 +10,8 @@ import numpy as np
 from vit_jax_xfer.evaluate.folder_name import folder_name
 from vit_jax_xfer.evaluate.objects.boxed_images import BoxedImage
 from vit_jax_xfer.evaluate.objects.object_benchmark import FoundObject
-from vit_jax_xfer.whole_files import write_whole
 from vit_jax_xfer.features.feature_extractor import FeatureExtractor
+from vit_jax_xfer.whole_files import write_whole
 
 _CATEGORY = {"id": 1, "name": "object"}
 

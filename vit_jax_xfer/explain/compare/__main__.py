@@ -20,9 +20,9 @@ from typing import Any
 
 from vit_jax_xfer.command_parser import add_image_size, command_parser
 from vit_jax_xfer.features.command import out_path
-from vit_jax_xfer.whole_files import write_whole
 from vit_jax_xfer.flag_errors import naming_flag, positive, run_command
 from vit_jax_xfer.terminal import show
+from vit_jax_xfer.whole_files import write_whole
 
 _ENDINGS = (".md", ".json", ".csv")
 
@@ -149,7 +149,9 @@ def _images(
         )
         height, width = preprocessing.height_width
         if height != width:
-            raise ValueError(f"is measured on squares, not on {height}×{width} pixels; give --image-size")
+            raise ValueError(
+                f"is measured on squares, not on {height}×{width} pixels; give --image-size"
+            )
         found = opened(getattr(options, given[0]), options.limit, height)
         if found.left_out:
             show(f"{found.left_out} images without an object left out", name="stderr")
