@@ -27,17 +27,17 @@ class Sizing:
     overlapping: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("size", "longest"):
+        for name, flag in (("size", "--image-size"), ("longest", "--longest")):
             value = getattr(self, name)
             for side in (value if isinstance(value, tuple) else (value,)) if value else ():
                 if side < self.patch:
                     raise ValueError(
-                        f"--{name}: {side} pixels are smaller than one {self.patch}-pixel patch"
+                        f"{flag}: {side} pixels are smaller than one {self.patch}-pixel patch"
                     )
                 if name == "size" and side % self.patch and not self.overlapping:
                     near = max(1, round(side / self.patch)) * self.patch
                     raise ValueError(
-                        f"--image-size: {side} pixels are not a whole number of {self.patch}-pixel "
+                        f"{flag}: {side} pixels are not a whole number of {self.patch}-pixel "
                         f"patches; {near} is the nearest that is"
                     )
 
