@@ -23,6 +23,11 @@ _COORDINATOR = flags.DEFINE_string(
 )
 _PROCESSES = flags.DEFINE_integer("processes", None, "How many processes there are.")
 _PROCESS = flags.DEFINE_integer("process", None, "Which of them this one is, from 0.")
+_PROFILE = flags.DEFINE_string(
+    "profile",
+    None,
+    "Trace so many steps for TensorBoard and Perfetto, or those of FIRST:END, as in 100:105.",
+)
 _DEBUG = flags.DEFINE_bool("debug", False, "Show where an error came from, not its line alone.")
 
 
@@ -53,11 +58,15 @@ def _main(argv: list[str]) -> int:
     from vit_jax_xfer.train.console import say
     from vit_jax_xfer.train.launch import connect
     from vit_jax_xfer.train.loop import run
+    from vit_jax_xfer.train.step_profile import profiled_steps
 
+    more = {}
     try:
+        if _PROFILE.present:
+            more["profile"] = profiled_steps(_PROFILE.value)
         connect(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
         with notes_on_stderr():
-            result = run(_CONFIG.value, _WORKDIR.value)
+            result = run(_CONFIG.value, _WORKDIR.value, **more)
     except Exception as error:
         if _DEBUG.value:
             raise
