@@ -5,8 +5,9 @@ changed inside an array's data is handed back without a word.
 """
 
 import dataclasses
+import functools
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -60,12 +61,58 @@ def checksums(tree: PyTree) -> dict[str, int]:
     Computed where the arrays are: on their devices, or by numpy. Integer sums depend on no order,
     so the result is the same on any number of devices and on all processes.
     """
-    return {
-        # JAX would round a float64 of numpy before it could be summed. The int waits for each sum:
-        # many of them at once, over split arrays, can lock up XLA's CPU devices for good.
-        name: int(_sum_of_bits_numpy(leaf) if isinstance(leaf, np.ndarray) else _sum_of_bits(leaf))
-        for name, leaf in _named_leaves(tree).items()
-    }
+    leaves = _named_leaves(tree)
+    # JAX would round a float64 of numpy before it could be summed.
+    here = {name: leaf for name, leaf in leaves.items() if isinstance(leaf, np.ndarray)}
+    there = {name: leaf for name, leaf in leaves.items() if name not in here}
+    sums = dict(zip(there, number_of_each(_sum_of_bits, list(there.values())), strict=True))
+    sums |= {name: int(_sum_of_bits_numpy(leaf)) for name, leaf in here.items()}
+    return {name: sums[name] for name in leaves}
+
+
+def number_of_each(
+    function: Callable[[jax.Array], jax.Array], arrays: Sequence[jax.Array]
+) -> list[int]:
+    """function(array), () of any integers, of each array.
+
+    One program and one wait for all arrays on the same devices, as those of a run's state are. Many
+    programs would be as many waits: at once, over split arrays, they can lock up XLA's CPU devices
+    for good.
+    """
+    groups: dict[tuple[jax.Device, ...], list[int]] = {}
+    for place, array in enumerate(arrays):
+        groups.setdefault(_devices(array.sharding), []).append(place)
+    found = [0] * len(arrays)
+    for places in groups.values():
+        some = [arrays[place] for place in places]
+        numbers = np.asarray(_program(function, _whole(some))(some))
+        for place, number in zip(places, numbers, strict=True):
+            found[place] = int(number)
+    return found
+
+
+@functools.cache
+def _program(
+    function: Callable[[jax.Array], jax.Array], place: jax.sharding.Sharding | None
+) -> Callable[[Sequence[jax.Array]], jax.Array]:
+    def numbers(arrays: Sequence[jax.Array]) -> jax.Array:
+        return jnp.stack([function(array) for array in arrays])
+
+    return jax.jit(numbers, out_shardings=place)
+
+
+def _devices(sharding: jax.sharding.Sharding) -> tuple[jax.Device, ...]:
+    """In their order, for which a program is made."""
+    if isinstance(sharding, jax.sharding.NamedSharding):
+        return tuple(sharding.mesh.devices.flat)
+    return tuple(sorted(sharding.device_set, key=lambda device: device.id))
+
+
+def _whole(arrays: Sequence[jax.Array]) -> jax.sharding.Sharding | None:
+    """Where a result is whole on every device of arrays that lie on a mesh; None: on no mesh."""
+    named = jax.sharding.NamedSharding
+    meshes = [array.sharding.mesh for array in arrays if isinstance(array.sharding, named)]
+    return named(meshes[0], jax.sharding.PartitionSpec()) if meshes else None
 
 
 def check_checksums(tree: PyTree, expected: Mapping[str, int]) -> None:
@@ -129,8 +176,6 @@ def _sum_of_bits_numpy(array: np.ndarray) -> np.uint32:
     return np.ascontiguousarray(array).reshape(-1).view(word).sum(dtype=np.uint32)
 
 
-# One compilation for each different shape, dtype and sharding: far fewer than there are arrays.
-@jax.jit
 def _sum_of_bits(array: jax.Array) -> jax.Array:
     if _is_key(array):
         array = jax.random.key_data(array)
