@@ -162,7 +162,7 @@ def test_a_state_is_checked_whole_and_the_bad_array_named(bad):
 
 
 TWO_PROCESSES = """
-import os, signal, sys
+import os, signal, sys, time
 import jax, jax.numpy as jnp, numpy as np
 port, index, directory = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 jax.config.update("jax_num_cpu_devices", 2)
@@ -173,6 +173,24 @@ from vit_jax_xfer.train import stopping
 
 sharding = NamedSharding(Mesh(np.array(jax.devices()), ("data",)), PartitionSpec("data"))
 make = jax.jit(lambda step: {"x": jnp.arange(8.0) + step}, out_shardings=sharding)
+from vit_jax_xfer.train import agreement
+
+def no_exchange(*given):
+    raise AssertionError("an exchange between the devices")
+
+exchange = agreement.multihost_utils.process_allgather
+agreement.multihost_utils.process_allgather = no_exchange
+for stops in range(2):  # the second time the service's one sync point is used up
+    with stopping.StopSignal(every=5, sync_point=True, save_within=0) as stop:
+        for step in range(2000):
+            if step == 7 and index == 1:  # only one of the two hears of it
+                os.kill(os.getpid(), signal.SIGINT if stops == 0 else signal.SIGTERM)
+            if stop.requested(step):
+                print(f"told at {step}", flush=True)
+                break
+            time.sleep(0.01)
+    agreement.multihost_utils.process_allgather = exchange
+
 kept = checkpoints.Checkpoints(directory + "/ckpt", best_metric="top1")
 with kept as ckpt, stopping.StopSignal(every=5, seconds=1e9) as stop:
     for step in range(100):
@@ -211,10 +229,14 @@ def test_two_processes_stop_at_the_same_step_and_save_together(tmp_path, unused_
         )
         for i in range(2)
     ]
+    told = []
     for process in processes:
         out, err = process.communicate(timeout=120)
         assert process.returncode == 0, err[-3000:]
+        told.append([line for line in out.splitlines() if line.startswith("told at ")])
         assert "stopped 11 [2, 11] 2 {'step': 11} {'version': 1}" in out
+    # By the service's sync point, then by exchanges: at the same steps, and not at the end alone.
+    assert told[0] == told[1] and len(told[0]) == 2
 
 
 @pytest.fixture

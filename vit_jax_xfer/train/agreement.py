@@ -1,11 +1,45 @@
 """What the processes of a run ask each other between steps, so that all of them do the same."""
 
+import itertools
+import pickle
+import signal
 import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+
+# Questions for JAX's sync point of this process so far, which must only grow; and whether it was
+# reached, as it is once in a process's life.
+_questions = itertools.count(1)
+_reached = False
+
+
+def has_sync_point() -> bool:
+    """Whether JAX's distributed service tells all processes of a stop that one is told of.
+
+    It catches SIGTERM itself, unless a handler of Python's has taken its place. The same answer on
+    all processes, as long as they do the same.
+    """
+    from jax._src.distributed import global_state  # as orbax does: there is no public name
+
+    told = global_state.preemption_sync_manager is not None
+    caught = not callable(signal.getsignal(signal.SIGTERM))
+    return jax.process_count() > 1 and told and caught and not _reached
+
+
+def sync_point_reached() -> bool:
+    """Whether all processes stop here, each asking this for as many times as the others.
+
+    No device takes part and nothing waits: where nobody was told to stop it takes a microsecond.
+    Where one was, the service finds the next question that none has asked yet.
+    """
+    global _reached
+    reached = multihost_utils.reached_preemption_sync_point(next(_questions))
+    _reached = _reached or reached
+    return reached
 
 
 class Agreement:
@@ -48,6 +82,19 @@ class Agreement:
         found = np.asarray(multihost_utils.process_allgather(own))
         self._left, self._slowest = int(found[:, -1].min()), 0.0
         return tuple(bool(wish) for wish in found[:, :-1].any(axis=0))
+
+
+def of_every_process(thing: Any) -> list[Any]:
+    """What each process has, in their order, on all of them; anything that pickle takes."""
+    if jax.process_count() == 1:
+        return [thing]
+    own = np.frombuffer(pickle.dumps(thing), np.uint8)
+    sizes = np.asarray(multihost_utils.process_allgather(np.array(len(own))))
+    padded = np.pad(own, (0, int(sizes.max()) - len(own)))
+    found = np.asarray(multihost_utils.process_allgather(padded))
+    return [
+        pickle.loads(row[:size].tobytes()) for row, size in zip(found, sizes.tolist(), strict=True)
+    ]
 
 
 def all_come(place: str, seconds: float) -> bool:

@@ -40,6 +40,7 @@ from vit_jax_xfer.train.schedule import make_run_schedule
 from vit_jax_xfer.train.sharding import frozen_shardings, make_mesh, place, to_device
 from vit_jax_xfer.train.state import TrainState
 from vit_jax_xfer.train.step_log import StepLog
+from vit_jax_xfer.train.step_profile import ProfiledSteps, StepProfile
 from vit_jax_xfer.train.stopping import StoppedMidway, StopSignal, check_finite, check_state
 from vit_jax_xfer.train.suite_evaluation import SuiteEvaluation
 from vit_jax_xfer.train.tracker import check_tracker, open_tracker
@@ -56,9 +57,12 @@ from vit_jax_xfer.train.workdir_lock import WorkdirLock
 Result = dict[str, Any]
 
 
-def run(config: ConfigDict, workdir: str | os.PathLike[str]) -> Result:
+def run(
+    config: ConfigDict, workdir: str | os.PathLike[str], profile: ProfiledSteps | None = None
+) -> Result:
     """Trains, or goes on training, the task of a config in a work folder.
 
+    profile: steps to trace (step_profile.py), None = none.
     Returns {"finished": bool, "step": int, "seconds": float, "metrics": {name: float},
     "class_names": [name] or None}: the last evaluation, whether the run reached its end or was
     asked to stop, and which class each output is, None for a task without. ValueError, before any
@@ -66,12 +70,18 @@ def run(config: ConfigDict, workdir: str | os.PathLike[str]) -> Result:
     """
     timer = SaveTimer(config.checkpoint.minutes)
     # From the start: until then a signal would be lost on several processes, where JAX catches it.
-    with StopSignal(save_due=timer.due) as stop, WorkdirLock() as lock:
-        return _run(config, os.fspath(workdir), stop, timer, lock)
+    stopping = StopSignal(save_due=timer.due, sync_point=True, save_within=timer.tolerance)
+    with stopping as stop, WorkdirLock() as lock:
+        return _run(config, os.fspath(workdir), profile, stop, timer, lock)
 
 
 def _run(
-    config: ConfigDict, workdir: str, stop: StopSignal, timer: SaveTimer, lock: WorkdirLock
+    config: ConfigDict,
+    workdir: str,
+    profile: ProfiledSteps | None,
+    stop: StopSignal,
+    timer: SaveTimer,
+    lock: WorkdirLock,
 ) -> Result:
     # --- mesh ------------------------------------------------------------------------------------
     check_same_arguments(config)
@@ -175,9 +185,11 @@ def _run(
         checkpoints,
         inputs.train_stream(start, earlier.get("broken", ())) as stream,
         saved_when_cut_short(checkpoints, save_newest),
+        StepProfile(profile, folder, start, run_schedule.total_steps) as tracing,
     ):
         for step in range(start, run_schedule.total_steps + 1):
             last = step == run_schedule.total_steps
+            tracing.end_before(step, state)
             stopping = stop.requested(step)
             due = run_schedule.saves_at(step) or stop.save_due()
             saving = stopping or (due and step > start)
@@ -202,6 +214,7 @@ def _run(
             if last or stopping:
                 finished = not stopping
                 break
+            tracing.begin(step, state)
             with clock.waiting(), stop.ending_wait():
                 rows = next(stream)
             batch = to_device(rows, mesh)

@@ -22,6 +22,11 @@ class SaveTimer:
         """Notes that a checkpoint was made, or that there is nothing yet to lose."""
         self._last = self._now()
 
+    @property
+    def tolerance(self) -> float:
+        """Seconds by which a checkpoint may come late: a twentieth of how far apart they lie."""
+        return self._seconds / 20
+
     def due(self) -> bool:
         """Whether the last one is too long ago, on this process."""
         return self._seconds > 0 and self._now() - self._last >= self._seconds

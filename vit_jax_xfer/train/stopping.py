@@ -13,12 +13,14 @@ from typing import Any, Self, TypeVar
 import jax
 import jax.numpy as jnp
 
-from vit_jax_xfer.train.agreement import Agreement
+from vit_jax_xfer.storage.tree_check import number_of_each
+from vit_jax_xfer.train.agreement import Agreement, has_sync_point, sync_point_reached
 from vit_jax_xfer.train.rules import named_leaves
 
 T = TypeVar("T")
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_RARELY = 1000  # the most steps between two exchanges about checkpoints
 
 
 class StoppedMidway(Exception):
@@ -39,6 +41,9 @@ class StopSignal:
     Args:
       every, seconds: with several processes, how far apart two agreements lie (see Agreement).
       save_due: whether this process wants a checkpoint; agreed on in the same exchange.
+      sync_point: with several processes, agree on a stop by the sync point of JAX's distributed
+        service where that runs, which takes no exchange. Those are for checkpoints alone then.
+      save_within: about how many seconds late a checkpoint may come then; 0 = none is wanted.
     """
 
     def __init__(
@@ -47,17 +52,25 @@ class StopSignal:
         every: int = 10,
         seconds: float = 2.0,
         save_due: Callable[[], bool] = lambda: False,
+        sync_point: bool = False,
+        save_within: float = 2.0,
     ):
         self._agree = Agreement(every=every, seconds=seconds)
         self._wants_save = save_due
+        self._sync_point, self._save_within = sync_point, save_within
         self._received = self._stopping = self._saving = self._waiting = False
         self._interrupts = 0
         self._old_handlers: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> Self:
+        self._sync_point = self._sync_point and has_sync_point()
+        if self._sync_point:
+            self._agree = Agreement(every=_RARELY, seconds=self._save_within)
         if threading.current_thread() is threading.main_thread():
             ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-            asking = _SIGNALS if ignored else (*_SIGNALS, signal.SIGHUP)
+            asking = {*_SIGNALS} if ignored else {*_SIGNALS, signal.SIGHUP}
+            if self._sync_point:
+                asking -= {signal.SIGTERM}  # JAX's own handler tells the other processes
             self._old_handlers = {s: signal.signal(s, self._handle) for s in asking}
         return self
 
@@ -74,7 +87,12 @@ class StopSignal:
         loop a step before the others, those would wait forever in their next collective. So they
         ask each other, and every process must call this in the same places of the loop.
         """
-        self._ask(at_once=False)
+        if self._sync_point:
+            self._ask_service()
+            if self._save_within:
+                (self._saving,) = self._agree(self._wants_save())
+        else:
+            self._ask(at_once=False)
         return self._stopping
 
     def save_due(self) -> bool:
@@ -86,7 +104,10 @@ class StopSignal:
 
         item: a batch or whatever is evaluated one after the other, counted from 0.
         """
-        self._ask(at_once=item == 0)
+        if self._sync_point:
+            self._ask_service()
+        else:
+            self._ask(at_once=item == 0)
         if self._stopping:
             raise StoppedMidway
 
@@ -120,6 +141,9 @@ class StopSignal:
         stopping, self._saving = self._agree(self._received, self._wants_save(), at_once=at_once)
         self._stopping = self._stopping or stopping
 
+    def _ask_service(self) -> None:
+        self._stopping = self._stopping or sync_point_reached()
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self._interrupts += number == signal.SIGINT
         if self._interrupts > 1:
@@ -130,6 +154,8 @@ class StopSignal:
             text = f"\n{signal.Signals(number).name}: finishing this step, then stopping{again}\n"
             with contextlib.suppress(OSError):  # the terminal may be what went away
                 os.write(2, text.encode())
+            if self._sync_point:
+                os.kill(os.getpid(), signal.SIGTERM)
         self._received = True
         if self._waiting:
             self._waiting = False
@@ -162,13 +188,12 @@ def check_state(step: int, state: Any) -> None:
 
     state: a tree of jax.Arrays; integers are always good. Waits for the device.
     """
-    for name, leaf in named_leaves(state):
-        # One after the other, as the checksums of `storage.tree_check`, and as cheap as those.
-        if jnp.issubdtype(leaf.dtype, jnp.floating) and not _is_finite(leaf):
+    floats = [x for x in named_leaves(state) if jnp.issubdtype(x[1].dtype, jnp.floating)]
+    good = number_of_each(_is_finite, [leaf for _, leaf in floats])
+    for (name, _), finite in zip(floats, good, strict=True):
+        if not finite:
             raise NonFiniteLoss(step, f"{name} is not finite")
 
 
-# One compilation for each different shape, dtype and sharding: far fewer than there are arrays.
-@jax.jit
 def _is_finite(array: jax.Array) -> jax.Array:
-    return jnp.isfinite(array).all()
+    return jnp.isfinite(array).all().astype(jnp.int32)
