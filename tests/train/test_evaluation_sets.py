@@ -13,10 +13,11 @@ from tests.runs import tiny_config
 from vit_jax_xfer import command_line, data
 from vit_jax_xfer.config import add_evaluation_set
 from vit_jax_xfer.tasks.build import build_task
-from vit_jax_xfer.train.evaluation import Evaluator, evaluate_sets
+from vit_jax_xfer.train.evaluation import Evaluator, evaluate_sets, evaluate_state
 from vit_jax_xfer.train.inputs import open_inputs
 from vit_jax_xfer.train.run_checks import check_batch_sizes, check_task
 from vit_jax_xfer.train.sharding import make_mesh
+from vit_jax_xfer.train.state import TrainState
 
 CLASSES = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu")
 PIPELINE = "normalize(0.5, 0.5)"
@@ -73,6 +74,23 @@ def figures_of(config, network):
     inputs = open_inputs(config)
     check_task(network[0], inputs, config)
     return evaluate_sets(Evaluator(network[0], make_mesh(8, 1, 1)), network[1], {}, inputs)
+
+
+def test_a_state_and_its_average_are_one_pass_over_each_set(folder, network, monkeypatch):
+    inputs = open_inputs(config_of(folder, {"few": {"split": "few"}, "same": {}}))
+    evaluator = Evaluator(network[0], make_mesh(8, 1, 1))
+    variables = network[1]
+    other = jax.tree.map(lambda x: x * 0.9, variables)
+    opened, open_stream = [], inputs.eval_stream
+    monkeypatch.setattr(
+        inputs, "eval_stream", lambda name: opened.append(name) or open_stream(name)
+    )
+    state = TrainState(0, variables["params"], {}, None, other["params"], {})
+    found = evaluate_state(evaluator, state, {}, inputs)
+    assert opened == ["few", "same"]
+    alone = evaluate_sets(evaluator, variables, {}, inputs)
+    alone |= evaluate_sets(evaluator, other, {}, inputs, "ema_")
+    assert found == alone and found["few/loss"] != found["few/ema_loss"]
 
 
 @pytest.fixture(scope="module")

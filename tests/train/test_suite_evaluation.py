@@ -110,6 +110,29 @@ def test_when_they_run(root, monkeypatch):
     assert suites(4, False, State(), {}) == {}
 
 
+def test_a_state_and_its_average_are_one_pass_over_each_set(root, monkeypatch):
+    _, suites, _ = opened(config_of(root, ("v2", "a")))
+    passes = []
+
+    def pass_over(one, several, frozen):
+        passes.append((one.one.name, len(several)))
+        return [{"images": 1, "top1": x["top1"], "top5": 1} for x in several]
+
+    monkeypatch.setattr(suites, "_pass", pass_over)
+
+    class State:
+        ema = {"some": 1}
+
+        def variables(self, ema=False):
+            return {"top1": 0.5 - 0.25 * ema}
+
+    found = suites(6, True, State(), {})
+    assert sorted(passes) == [("a", 2), ("v2", 2)]
+    assert found["v2/top1"] == 0.5 and found["a/ema_top1"] == 0.25
+    suites.figures({"top1": 1.0}, {})
+    assert passes[2:] == [("v2", 1), ("a", 1)]
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

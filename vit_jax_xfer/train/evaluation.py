@@ -1,6 +1,6 @@
 """Data sets through a task: sums over images on the device, divided once at the end."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -56,10 +56,25 @@ class Evaluator:
         Of a set also "broken", how many of its images can't be read and are in no figure, where
         there are some.
         """
-        scorer = None
+        return self.figures_of_each([variables], frozen, batches, classes)[0]
+
+    def figures_of_each(
+        self,
+        several: Sequence[Variables],
+        frozen: Variables,
+        batches: Batches,
+        classes: EvaluationSet | None = None,
+    ) -> list[dict[str, float]]:
+        """The figures of several networks of one kind, all in one pass over the batches."""
+        scorers: list[Scorer | None] = [None] * len(several)
         if classes is not None and self._task.needs_labels:
-            scorer = self._task.scorer(classes.source, classes.match)
-        added = self.sums(variables, frozen, batches, classes, scorer)
+            scorers = [self._task.scorer(classes.source, classes.match) for _ in several]
+        added = self.sums_of_each(several, frozen, batches, classes, scorers)
+        return [self._figures(*one, classes) for one in zip(added, scorers, strict=True)]
+
+    def _figures(
+        self, added: dict[str, Any], scorer: Scorer | None, classes: EvaluationSet | None
+    ) -> dict[str, float]:
         count = added.pop("count")
         arrays = {name: added.pop(name) for name in list(added) if np.ndim(added[name])}
         results = {name: value / count for name, value in added.items()}
@@ -87,7 +102,23 @@ class Evaluator:
         finished. scorer: gets what the task tells of each image.
         ValueError without an image.
         """
-        totals, scored, finish = [], None, NOTHING if classes is None else classes.finish
+        return self.sums_of_each([variables], frozen, batches, classes, [scorer])[0]
+
+    def sums_of_each(
+        self,
+        several: Sequence[Variables],
+        frozen: Variables,
+        batches: Batches,
+        classes: EvaluationSet | None = None,
+        scorers: Sequence[Scorer | None] | None = None,
+    ) -> list[dict[str, Any]]:
+        """As `sums`, of several networks in one pass: an image is read, prepared and sent once.
+
+        scorers: one for each network, None = none.
+        """
+        scorers = scorers or [None] * len(several)
+        totals: list[list[dict[str, Any]]] = [[] for _ in several]
+        scored, finish = None, NOTHING if classes is None else classes.finish
         labelled = classes is not None and self._task.needs_labels
         if labelled:
             scored = classes.scored(self._task.model.num_classes)
@@ -101,21 +132,26 @@ class Evaluator:
             placed = to_device(rows, self._mesh)
             if scored is not None:
                 placed = {**placed, "scored": scored}
-            with jax.set_mesh(self._mesh):
-                found = dict(self._sums(variables, frozen, placed, finish))
-            told = found.pop("rows", {})
-            if scorer is not None:
-                told = jax.device_get(told)
-                scorer.add({name: rows[told["mask"]] for name, rows in told.items()})
-            totals.append(found)
+            for variables, scorer, total in zip(several, scorers, totals, strict=True):
+                with jax.set_mesh(self._mesh):
+                    found = dict(self._sums(variables, frozen, placed, finish))
+                told = found.pop("rows", {})
+                if scorer is not None:
+                    told = jax.device_get(told)
+                    scorer.add({name: part[told["mask"]] for name, part in told.items()})
+                total.append(found)
             # Two batches in flight keep the device busy; more would pile up in its memory.
-            jax.block_until_ready(totals[-2:-1])
-        # Batches are added up in float64: a float32 total loses digits over a large data set.
-        host = [jax.device_get(sums) for sums in totals]
-        added = {name: sum(_wide(sums[name]) for sums in host) for name in host[0]}
-        if not added["count"]:
-            raise ValueError("there is no image to evaluate that can be read")
-        return added
+            jax.block_until_ready([total[-2:-1] for total in totals])
+        return [_added(total) for total in totals]
+
+
+def _added(batches: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Sums of all batches, in float64: a float32 total loses digits over a large data set."""
+    host = [jax.device_get(sums) for sums in batches]
+    added = {name: sum(_wide(sums[name]) for sums in host) for name in host[0]}
+    if not added["count"]:
+        raise ValueError("there is no image to evaluate that can be read")
+    return added
 
 
 def _wide(value: Any) -> Any:
@@ -130,23 +166,33 @@ def evaluate_state(
 
     Names are "top1" and "ema_top1", of several sets "real/top1" and "real/ema_top1".
     """
-    found = evaluate_sets(evaluator, state.variables(), frozen, inputs)
-    if state.ema:
-        found |= evaluate_sets(evaluator, state.variables(ema=True), frozen, inputs, "ema_")
-    return found
+    return _evaluate_each(evaluator, states_of(state), frozen, inputs)
+
+
+def states_of(state: TrainState) -> dict[str, Variables]:
+    """What is evaluated of a state, by what stands before its figures' names."""
+    return {"": state.variables()} | ({"ema_": state.variables(ema=True)} if state.ema else {})
 
 
 def evaluate_sets(
     evaluator: Evaluator, variables: Variables, frozen: Variables, inputs: Inputs, which: str = ""
 ) -> dict[str, float]:
     """Every evaluation set: {its prefix + `which` + metric: figure}."""
-    results = {}
+    return _evaluate_each(evaluator, {which: variables}, frozen, inputs)
+
+
+def _evaluate_each(
+    evaluator: Evaluator, states: Mapping[str, Variables], frozen: Variables, inputs: Inputs
+) -> dict[str, float]:
+    results: dict[str, dict[str, float]] = {which: {} for which in states}
     for name, chosen in inputs.eval_sets.items():
         with inputs.eval_stream(name) as batches:
-            found = evaluator(variables, frozen, batches, chosen)
+            found = evaluator.figures_of_each(list(states.values()), frozen, batches, chosen)
             inputs.tell_broken(batches)
-        results |= {f"{chosen.prefix}{which}{metric}": value for metric, value in found.items()}
-    return results
+        for which, figures in zip(states, found, strict=True):
+            prefix = f"{chosen.prefix}{which}"
+            results[which] |= {f"{prefix}{metric}": value for metric, value in figures.items()}
+    return {name: value for figures in results.values() for name, value in figures.items()}
 
 
 def show(results: dict[str, float]) -> str:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -22,7 +22,7 @@ from vit_jax_xfer.suites.known_suites import incomplete, open_suite
 from vit_jax_xfer.suites.suite_set import SuiteSet
 from vit_jax_xfer.tasks.task import Batch, Task, Variables
 from vit_jax_xfer.train.console import say
-from vit_jax_xfer.train.evaluation import Batches, Evaluator
+from vit_jax_xfer.train.evaluation import Batches, Evaluator, states_of
 from vit_jax_xfer.train.evaluation_sets import EvaluationSet
 from vit_jax_xfer.train.inputs import Inputs
 from vit_jax_xfer.train.preparation import with_preparation
@@ -94,6 +94,9 @@ class SuiteEvaluation:
         _check_fields(names, task, config)
         self._evaluator = Evaluator(_Hits(task), mesh, watched)  # type: ignore[arg-type]
         self._suites: dict[str, list[SuiteImages]] = {}
+        # While `__call__` goes through the states: those, and each set's figures of each of them.
+        self._several: list[Variables] = []
+        self._found: dict[str, list[Figures]] = {}
         for name in names:
             try:
                 how = config.eval.suites_partial, config.eval.suites_class_map
@@ -133,9 +136,12 @@ class SuiteEvaluation:
         """{"a/top1": …, "a/ema_top1": …} of a state at a step, {} where they are not due."""
         if not last and (not self._every or step % self._every):
             return {}
-        found = self.figures(state.variables(), frozen)
-        if state.ema:
-            found |= self.figures(state.variables(ema=True), frozen, "ema_")
+        states = states_of(state)
+        self._several, self._found = list(states.values()), {}
+        found = {}
+        for which, variables in states.items():
+            found |= self.figures(variables, frozen, which)
+        self._several, self._found = [], {}
         return found
 
     def figures(self, variables: Variables, frozen: Variables, which: str = "") -> dict[str, float]:
@@ -148,11 +154,23 @@ class SuiteEvaluation:
         return results
 
     def _of_set(self, one: SuiteImages, variables: Variables, frozen: Variables) -> Figures:
+        """A set's figures; of what is evaluated together, all at the first, in one pass."""
+        places = [i for i, other in enumerate(self._several) if other is variables]
+        if not places:
+            return self._pass(one, [variables], frozen)[0]
+        if one.one.name not in self._found:
+            self._found[one.one.name] = self._pass(one, self._several, frozen)
+        return self._found[one.one.name][places[0]]
+
+    def _pass(
+        self, one: SuiteImages, several: Sequence[Variables], frozen: Variables
+    ) -> list[Figures]:
         with self._inputs.stream_of(one) as batches:
-            sums = self._evaluator.sums(variables, frozen, batches, one)
+            found = self._evaluator.sums_of_each(several, frozen, batches, one)
             self._inputs.tell_broken(batches)
-        del sums["count"]
-        return shares(sums, one.one)
+        for sums in found:
+            del sums["count"]
+        return [shares(sums, one.one) for sums in found]
 
     def _tell(self, name: str, sets: list[SuiteSet]) -> None:
         images = sum(len(one.source) for one in sets)
