@@ -16,18 +16,17 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import traceback
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing.connection import Connection
-from typing import IO
 
 import numpy as np
 
 from vit_jax_xfer.data.row_maker import MadeRows, RowGroup, Rows, make_patiently
+from vit_jax_xfer.data.shared_arrays import Handed, nameless_file, received
 
 # A stop, Ctrl-C, and a terminal that goes away: at each the parent saves, and needs its batches.
 GROUP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
@@ -84,11 +83,10 @@ class WorkerProcesses(Iterator[MadeRows]):
 
     def _begin(self) -> None:
         # Not in __init__: it is the thread of the stream that waits until they have all imported.
-        import cloudpickle  # by value, what the caller's script defines
-
-        task = cloudpickle.dumps(self._start)
-        for worker in self._workers:
-            worker.send_bytes(task)
+        task = Handed(self._start)
+        with contextlib.closing(task):
+            for worker in self._workers:
+                worker.hand(task)
         for slot in range(self._start[-1]):
             for worker in self._workers:
                 self._ask(worker, slot)
@@ -115,7 +113,7 @@ class _Worker:
     def __init__(self, name: str, rows: Rows, threads: int, rows_per_group: int, slots: int):
         self.name = name
         slot_bytes = sum(_padded(x.nbytes) for x in rows.empty(rows_per_group).values())
-        memory = _shared_file(slots * slot_bytes)
+        memory = nameless_file(slots * slot_bytes)
         ours, theirs = socket.socketpair()
         with memory, theirs:
             self._slots = _slots(memory.fileno(), rows, rows_per_group, slots)
@@ -134,9 +132,9 @@ class _Worker:
         except OSError as error:
             raise self._ended() from error
 
-    def send_bytes(self, data: bytes) -> None:
+    def hand(self, task: Handed) -> None:
         try:
-            self._connection.send_bytes(data)
+            task.send(self._connection)
         except OSError as error:
             raise self._ended() from error
 
@@ -187,9 +185,7 @@ def serve(control: int, memory: int) -> None:
     connection = Connection(control)
     try:
         try:
-            import cloudpickle
-
-            rows, threads, rows_per_group, slots = cloudpickle.loads(connection.recv_bytes())
+            rows, threads, rows_per_group, slots = received(connection)
             views = _slots(memory, rows, rows_per_group, slots)
         except (EOFError, OSError):
             raise
@@ -266,16 +262,6 @@ def _slots(memory: int, rows: Rows, rows_per_group: int, slots: int) -> list[dic
 
 def _padded(number: int) -> int:
     return -(-number // _ALIGNMENT) * _ALIGNMENT
-
-
-def _shared_file(size: int) -> IO[bytes]:
-    """An open file without a name, in memory where the system has that."""
-    if hasattr(os, "memfd_create"):
-        file = os.fdopen(os.memfd_create("rows"), "r+b")
-    else:
-        file = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
-    file.truncate(size)
-    return file
 
 
 @contextlib.contextmanager

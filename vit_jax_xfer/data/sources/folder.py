@@ -3,12 +3,15 @@
 import os
 import pathlib
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from vit_jax_xfer.data.shared_arrays import shared
 from vit_jax_xfer.data.sources.decode import decode_image
 from vit_jax_xfer.data.sources.integrity import check_files
+from vit_jax_xfer.data.sources.packed_names import PackedNames
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 FLAT_SPLIT = "train"
@@ -20,14 +23,22 @@ _OF_SYSTEMS = ("__MACOSX", "@eaDir")  # what macOS's archives and network drives
 
 @dataclass
 class FolderSource:
-    """Decodes `root / files[i]` on access; labels int64 (N,) index `class_names`, or are -1."""
+    """Decodes `root / files[i]` on access; labels int64 (N,) index `class_names`, or are -1.
+
+    files: packed, and like the labels in memory that workers map, whatever they are given as.
+    """
 
     root: str
-    files: list[str]
+    files: Sequence[str]
     all_labels: np.ndarray
     class_names: tuple[str, ...]
     name: str
     left_out: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.files, PackedNames):
+            self.files = PackedNames([self.files])
+        self.all_labels = shared(self.all_labels)
 
     @property
     def num_classes(self) -> int:
@@ -75,7 +86,7 @@ def open_folder(path: str, split: str) -> FolderSource:
     """
     source = list_folder(path, split)
     root = pathlib.Path(source.root)
-    check_files([str(root / file) for file in source.files], f"spec: {root}")
+    check_files(source.files, f"spec: {root}", str(root))
     return source
 
 
@@ -118,9 +129,17 @@ def _are_classes(root: pathlib.Path, folders: list[str]) -> bool:
 
 
 def _labelled(folder: pathlib.Path, top: _Listing, name: str) -> FolderSource:
-    files, labels = [], []
     top.leave_out("image beside the class folders", top.images)
-    for label, class_name in enumerate(top.folders):
+    counts: list[int] = []
+    # One class after the other: the names of all as strings would take gigabytes.
+    files = PackedNames(_class_files(folder, top, counts))
+    labels = np.repeat(np.arange(len(counts)), counts)
+    return FolderSource(str(folder), files, labels, tuple(top.folders), name, top.said())
+
+
+def _class_files(folder: pathlib.Path, top: _Listing, counts: list[int]) -> Iterator[list[str]]:
+    """The images of each class folder; adds their number, and to `top` what is left out."""
+    for class_name in top.folders:
         inside = _list(folder / class_name)
         inside.leave_out("folder inside a class's folder", inside.folders)
         # Dropping the class instead would shift the labels of all that follow.
@@ -129,11 +148,10 @@ def _labelled(folder: pathlib.Path, top: _Listing, name: str) -> FolderSource:
                 f"spec: class folder {folder / class_name} holds no images{_but(inside)}; remove "
                 "it, or fill it"
             )
-        files += [f"{class_name}/{image}" for image in inside.images]
-        labels += [label] * len(inside.images)
+        counts.append(len(inside.images))
         for reason, names in inside.left_out.items():
             top.leave_out(reason, [f"{class_name}/{entry}" for entry in names])
-    return FolderSource(str(folder), files, np.array(labels), tuple(top.folders), name, top.said())
+        yield [f"{class_name}/{image}" for image in inside.images]
 
 
 def is_hidden(name: str) -> bool:

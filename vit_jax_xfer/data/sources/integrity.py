@@ -1,5 +1,6 @@
 """Finds broken image files before a run starts, instead of hours into it."""
 
+import os
 import pathlib
 import random
 from collections.abc import Sequence
@@ -12,16 +13,19 @@ _THREADS = 16  # the check waits for the disk or the network, not for the proces
 _TAIL = 32  # some writers add a few bytes of padding after the end marker
 
 
-def check_files(paths: Sequence[str], what: str) -> None:
+def check_files(paths: Sequence[str], what: str, folder: str = "") -> None:
     """Raises ValueError naming the broken files among `paths` (the first five, and how many).
+
+    folder: where they lie, if not absolute.
 
     Reads only the first and last bytes of each file; a file without the end marker of its format
     is decoded, so that a file is named only if it really cannot be read. Above 20,000 files a
     fixed random sample of 20,000 is checked.
     """
-    checked = list(paths)
-    if len(checked) > MAX_CHECKED:
-        checked = random.Random(0).sample(checked, MAX_CHECKED)
+    places: Sequence[int] = range(len(paths))
+    if len(paths) > MAX_CHECKED:
+        places = random.Random(0).sample(places, MAX_CHECKED)
+    checked = [os.path.join(folder, paths[i]) for i in places]  # noqa: PTH118 - 10x cheaper
     with ThreadPoolExecutor(_THREADS) as pool:
         problems = [text for text in pool.map(_problem, checked) if text]
     if problems:
