@@ -10,11 +10,14 @@ import scipy.io
 from PIL import Image
 
 from tests.runs import rows, save_teacher, tiny_config
+from vit_jax_xfer.evaluate.benchmark import Result, parts_of
 from vit_jax_xfer.evaluate.correspondence import correspondence_benchmark
 from vit_jax_xfer.evaluate.open_benchmark import open_benchmark
 from vit_jax_xfer.features.feature_extractor import FeatureExtractor
 from vit_jax_xfer.features.open_extractors import load_backbone, load_upsampler
 from vit_jax_xfer.models.preprocessing import INCEPTION
+from vit_jax_xfer.train import dense_benchmarks
+from vit_jax_xfer.train.dense_benchmarks import DenseBenchmarks
 from vit_jax_xfer.train.loop import run
 
 BENCHMARK = {"eval__benchmark_size": 16}
@@ -84,6 +87,66 @@ def test_a_vision_transformer_shows_its_own_features(spec, tmp_path, capsys, mon
     expected = open_benchmark(spec, 16)(FeatureExtractor("x", network, (variables, {}))).figures
     for name, value in expected.items():
         assert result["metrics"][f"willow/{name}"] == pytest.approx(value)
+
+
+class Items:
+    """A benchmark of eight numbers, of which the last takes three reports; what was measured."""
+
+    name, size, items = "items", 16, 8
+
+    def __init__(self):
+        self.measured = []
+
+    def reports(self, part):
+        return sum(3 if i == 7 else 1 for i in part)
+
+    def outcomes(self, extractor, part, report):
+        self.measured.append(part)
+        for _ in range(self.reports(part)):
+            report(0, 0)
+        if extractor == "broken" and 7 in part:
+            raise ValueError("7.png: can't be read")
+        return [i**2 for i in part]
+
+    def result(self, outcomes):
+        return Result({"sum": sum(outcomes), "images": len(outcomes)}, {})
+
+
+def test_processes_measure_a_part_each_ask_alike_and_agree(monkeypatch):
+    assert parts_of(Items(), 2) == [range(5), range(5, 8)]
+    assert [i for part in parts_of(Items(), 3) for i in part] == list(range(8))
+    assert parts_of(Items(), 20)[-1].stop == 8 and len(parts_of(Items(), 20)) == 20
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    asked, benchmark = {0: [], 1: []}, Items()
+    own = DenseBenchmarks(None, tiny_config("scratch"), (8, 8, 3))
+
+    def run_as(process, extractor, found):
+        monkeypatch.setattr(jax, "process_index", lambda: process)
+        monkeypatch.setattr(dense_benchmarks, "of_every_process", found)
+        own._before_item = asked[process].append
+        return own._run(benchmark, extractor).figures
+
+    parts = []
+    for process in (0, 1):  # what each has, which the exchange brings to both
+        run_as(process, "whole", lambda mine: parts.append(mine) or [mine])
+    for process in (0, 1):
+        figures = run_as(process, "whole", lambda mine: parts)
+        assert figures == {"sum": sum(i**2 for i in range(8)), "images": 8}
+    assert benchmark.measured == [range(5), range(5, 8)] * 2
+    # One question before the first item and one after each report, of the longest part.
+    assert asked[0] == asked[1] == [*range(6)] * 2
+    for process in (0, 1):  # one has a broken photograph, and both say so
+        with pytest.raises(ValueError, match="^eval.benchmarks: 7.png: can't be read$"):
+            run_as(process, "broken", lambda mine: [[0], "7.png: can't be read"])
+    assert asked[0] == asked[1]
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_parts_of_a_benchmark_make_the_whole(number, spec, backbone):
+    benchmark, (network, variables) = open_benchmark(spec, 16), load_backbone(backbone)
+    extractor = FeatureExtractor("x", network, (variables, {}))
+    found = [benchmark.outcomes(extractor, part) for part in parts_of(benchmark, number)]
+    assert all(found) and benchmark.result(sum(found, [])) == benchmark(extractor)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
 """An evaluation on a data set: a FeatureExtractor goes in; figures and counts come out."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Protocol
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 from vit_jax_xfer.features.feature_extractor import FeatureExtractor
 
@@ -30,3 +31,37 @@ class Benchmark(Protocol):
 
     def __call__(self, extractor: FeatureExtractor, report: Report | None = None) -> Result:
         """Runs the whole data set through an extractor."""
+
+
+class ItemBenchmark(Benchmark, Protocol):
+    """A benchmark of items (pairs, videos, images), of which each process may measure a part."""
+
+    @property
+    def items(self) -> int:
+        """How many there are."""
+
+    def reports(self, part: range) -> int:
+        """How often `outcomes` reports for a part, at most."""
+        return len(part)
+
+    def outcomes(
+        self, extractor: FeatureExtractor, part: range, report: Report | None = None
+    ) -> list[Any]:
+        """What a part of the items came to, of numbers and arrays; of parts in order, in order."""
+
+    def result(self, outcomes: Sequence[Any]) -> Result:
+        """The figures of all items' outcomes."""
+
+    def __call__(self, extractor: FeatureExtractor, report: Report | None = None) -> Result:
+        """Runs the whole data set through an extractor."""
+        return self.result(self.outcomes(extractor, range(self.items), report))
+
+
+def parts_of(benchmark: ItemBenchmark, number: int) -> list[range]:
+    """The items in so many parts that follow one another, as even as their reports allow."""
+    work = [benchmark.reports(range(i)) for i in range(benchmark.items + 1)]
+    total = work[-1] - work[0]
+    # An item belongs to the part in which its middle lies.
+    middles = [(a + b) / 2 - work[0] for a, b in itertools.pairwise(work)]
+    ends = [sum(at < total * k / number for at in middles) for k in range(number + 1)]
+    return [range(*pair) for pair in itertools.pairwise([*ends[:-1], benchmark.items])]

@@ -1,26 +1,29 @@
 """Dense benchmarks while training: what the features are worth at every evaluation."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
-from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from vit_jax_xfer.data.transforms import normalisation_of
-from vit_jax_xfer.evaluate.benchmark import Benchmark, Result
+from vit_jax_xfer.evaluate.benchmark import ItemBenchmark, Result, parts_of
 from vit_jax_xfer.evaluate.open_benchmark import open_benchmark
 from vit_jax_xfer.features.feature_extractor import FeatureExtractor
 from vit_jax_xfer.tasks.task import Task, Variables
+from vit_jax_xfer.train.agreement import of_every_process
 from vit_jax_xfer.train.console import say
 from vit_jax_xfer.train.sharding import whole_on_host
+from vit_jax_xfer.train.stopping import StoppedMidway
 
 
 class DenseBenchmarks:
     """The benchmarks of `config.eval.benchmarks`, opened; compiled at the first call.
 
     The first call also says what each of them leaves out, which is the same at every one.
-    Every process runs all of them on its own first device, so that all agree on the figures.
-    before_item: called with the number of each item, from 0 in each; what it raises ends them.
+    Every process measures a part of each one's items on its own first device, and all make the
+    figures of all parts. before_item: called before each item with how many came before it, by all
+    processes equally often; what it raises ends the benchmarks.
     ValueError, naming the field, for what is wrong with a benchmark, or for a network without
     dense features.
     """
@@ -64,13 +67,32 @@ class DenseBenchmarks:
             for name, result in results.items()
             for figure, value in result.figures.items()
         }
-        if jax.process_count() > 1:  # unlike hardware may round unlike
-            figures = multihost_utils.broadcast_one_to_all(figures)
         return {name: float(value) for name, value in figures.items()}
 
-    def _run(self, benchmark: Benchmark, extractor: FeatureExtractor) -> Result:
-        self._before_item(0)
-        return benchmark(extractor, lambda done, total: self._before_item(done))
+    def _run(self, benchmark: ItemBenchmark, extractor: FeatureExtractor) -> Result:
+        if jax.process_count() == 1:
+            self._before_item(0)
+            return benchmark(extractor, lambda done, total: self._before_item(done))
+        parts = parts_of(benchmark, jax.process_count())
+        most = 1 + max(benchmark.reports(part) for part in parts)
+        asked = 0
+
+        def ask(*report: int) -> None:
+            nonlocal asked
+            self._before_item(asked)
+            asked += 1
+
+        ask()
+        found: list[Any] | str
+        try:
+            found = jax.device_get(benchmark.outcomes(extractor, parts[jax.process_index()], ask))
+        except StoppedMidway:
+            raise
+        except Exception as error:
+            found = str(error)  # the others are still at their parts
+        while asked < most:  # all ask as often as the one with the longest part
+            ask()
+        return benchmark.result(_all_of(of_every_process(found)))
 
     def _check(self) -> None:
         if not self._task.trains:
@@ -92,7 +114,15 @@ class DenseBenchmarks:
             raise ValueError(f"eval.benchmarks: {error}") from None
 
 
-def _open(specs: Sequence[str] | str, size: int, limit: int) -> list[Benchmark]:
+def _all_of(parts: Sequence[list[Any] | str]) -> list[Any]:
+    """Outcomes of all items. ValueError, on every process alike, where one process has an error."""
+    for found in parts:
+        if isinstance(found, str):
+            raise ValueError(f"eval.benchmarks: {found}")
+    return [outcome for found in parts for outcome in found]
+
+
+def _open(specs: Sequence[str] | str, size: int, limit: int) -> list[ItemBenchmark]:
     listed = [specs] if isinstance(specs, str) else list(specs)
     try:
         found = [open_benchmark(spec, size, limit or None) for spec in listed if spec]

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from vit_jax_xfer.evaluate.array_checks import require_finite
-from vit_jax_xfer.evaluate.benchmark import Report, Result
+from vit_jax_xfer.evaluate.benchmark import ItemBenchmark, Report, Result
 from vit_jax_xfer.evaluate.correspondence.feature_cache import BYTES, FeatureCache, in_blocks
 from vit_jax_xfer.evaluate.correspondence.keypoint_layouts import open_pairs
 from vit_jax_xfer.evaluate.correspondence.keypoint_matching import Matches, pck, pck_score
@@ -23,6 +23,8 @@ from vit_jax_xfer.models.cell_places import CellPlaces
 
 ALPHAS = (0.1, 0.05, 0.01)
 
+# A pair's category, and its matches at each of ALPHAS.
+Outcome = tuple[str, dict[float, Matches]]
 # Called with (extractor, pair, its matches at each of ALPHAS).
 PairScored = Callable[[FeatureExtractor, KeypointPair, dict[float, Matches]], None]
 
@@ -38,7 +40,7 @@ def open_correspondence(
     return Correspondence(name, draw(pairs, pairs_per_category, limit), size)
 
 
-class Correspondence:
+class Correspondence(ItemBenchmark):
     """Figures PCK@0.1, PCK@0.05 and PCK@0.01, means over categories, of pairs of photographs.
 
     A FeatureExtractor gets squares of `side(size)` pixels, in which distances are measured.
@@ -70,8 +72,15 @@ class Correspondence:
         """How many different ones the pairs have."""
         return len({photo for pair in self._pairs for photo in (pair.source, pair.target)})
 
-    def __call__(self, extractor: FeatureExtractor, report: Report | None = None) -> Result:
-        """Runs all pairs; the photographs' features are computed one by one."""
+    @property
+    def items(self) -> int:
+        """Pairs that could be scored."""
+        return len(self._pairs)
+
+    def outcomes(
+        self, extractor: FeatureExtractor, part: range, report: Report | None = None
+    ) -> list[Outcome]:
+        """Runs some pairs; the photographs' features are computed one by one."""
         side = extractor.side(self.size)
 
         def features_of(path: Path) -> jax.Array:
@@ -80,20 +89,27 @@ class Correspondence:
             return found
 
         cache = FeatureCache(features_of, self._cache_bytes)
-        pairs: Sequence[KeypointPair] = self._pairs
+        pairs: Sequence[KeypointPair] = self._pairs[part.start : part.stop]
         if pairs:
             pairs = in_blocks(pairs, cache.capacity(cache(pairs[0].source)))
-        matches: dict[float, dict[str, list[Matches]]] = {alpha: {} for alpha in ALPHAS}
+        outcomes: list[Outcome] = []
         for done, pair in enumerate(pairs, start=1):
             source, target = cache(pair.source), cache(pair.target)
             places = [places_of(extractor, x.shape[:2], side) for x in (source, target)]
             found = _transfer(source, target, pair, side, places)
-            for alpha in ALPHAS:
-                matches[alpha].setdefault(pair.category, []).append(found[alpha])
+            outcomes.append((pair.category, found))
             if self.pair_scored is not None:
                 self.pair_scored(extractor, pair, found)
             if report is not None:
                 report(done, len(pairs))
+        return outcomes
+
+    def result(self, outcomes: Sequence[Outcome]) -> Result:
+        """Means over categories, and what was left out."""
+        matches: dict[float, dict[str, list[Matches]]] = {alpha: {} for alpha in ALPHAS}
+        for category, found in outcomes:
+            for alpha in ALPHAS:
+                matches[alpha].setdefault(category, []).append(found[alpha])
         scores = {alpha: pck_score(matches[alpha]) for alpha in ALPHAS}
         return Result(
             {f"PCK@{alpha}": score.mean for alpha, score in scores.items()},

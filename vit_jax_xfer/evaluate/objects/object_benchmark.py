@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from vit_jax_xfer.data.sources.upright_photo import read_photograph
-from vit_jax_xfer.evaluate.benchmark import Report, Result
+from vit_jax_xfer.evaluate.benchmark import ItemBenchmark, Report, Result
 from vit_jax_xfer.evaluate.objects.box_layouts import open_boxes
 from vit_jax_xfer.evaluate.objects.boxed_images import BoxedImage
 from vit_jax_xfer.evaluate.objects.object_discovery import (
@@ -40,7 +40,7 @@ Draw = Callable[[FeatureExtractor, FoundObject], None]
 
 
 @dataclasses.dataclass(eq=False)
-class ObjectBenchmark:
+class ObjectBenchmark(ItemBenchmark):
     """Photographs are squashed to size × size pixels and cut in two; one box is found on each.
 
     It is compared with the true ones in pixels of size × size, whatever an extractor enlarges,
@@ -62,11 +62,19 @@ class ObjectBenchmark:
         """All images."""
         return len(self.images)
 
-    def __call__(self, extractor: FeatureExtractor, report: Report | None = None) -> Result:
+    @property
+    def items(self) -> int:
+        """All images."""
+        return len(self.images)
+
+    def outcomes(
+        self, extractor: FeatureExtractor, part: range, report: Report | None = None
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The box (4,) that was found on each of some images, and the true ones (N, 4)."""
         side = extractor.side(self.size)
         found: list[np.ndarray] = []
         truths: list[np.ndarray] = []
-        for batch in batches(self.images, side):
+        for batch in batches(self.images[part.start : part.stop], side):
             files = [image.file for image in batch]
             photos = [read_photograph(file) for file in files]
             features = features_of(extractor, [squashed(photo, side) for photo in photos], files)
@@ -82,8 +90,13 @@ class ObjectBenchmark:
                     box = found[-1] / scale
                     self.draw(extractor, FoundObject(image, photo, discovery, places, box, right))
                 if report:
-                    report(len(found), len(self.images))
-        score = corloc(np.array(found), truths)
+                    report(len(found), len(part))
+        return list(zip(found, truths, strict=True))
+
+    def result(self, outcomes: Sequence[tuple[np.ndarray, np.ndarray]]) -> Result:
+        """The share of images whose box is right."""
+        found, truths = zip(*outcomes, strict=True) if outcomes else ((), ())
+        score = corloc(np.array(found), list(truths))
         skipped = {
             "images without objects": int(score.skipped.sum()),
             self.dropped: sum(image.dropped for image in self.images),

@@ -5,9 +5,10 @@ from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
-from vit_jax_xfer.evaluate.benchmark import Report, Result
+from vit_jax_xfer.evaluate.benchmark import ItemBenchmark, Report, Result
 from vit_jax_xfer.evaluate.photographs import batches, features_of, places_of, read_squashed
 from vit_jax_xfer.evaluate.segmentation.labelled_images import (
+    LabelledImage,
     LabelledImages,
     read_class_mask,
     shrunk,
@@ -32,7 +33,7 @@ PROBE_STEPS, PROBE_LR, MEMORY = 500, 1e-2, 2.0
 
 
 @dataclasses.dataclass(eq=False)
-class SegmentationBenchmark:
+class SegmentationBenchmark(ItemBenchmark):
     """Trains a probe on the training images' features and scores the others'.
 
     Photographs and masks are squashed to size × size, masks by the nearest; labels are compared
@@ -71,9 +72,21 @@ class SegmentationBenchmark:
             f"where {ignored} is ignored; a score needs two or more{hint}"
         )
 
-    def __call__(self, extractor: FeatureExtractor, report: Report | None = None) -> Result:
+    @property
+    def items(self) -> int:
+        """Images to score."""
+        return len(self.data.val)
+
+    def reports(self, part: range) -> int:
+        """One an image, and one a step of the probe, which whoever scores a part trains."""
+        return len(self.data.train) + self.steps + len(part)
+
+    def outcomes(
+        self, extractor: FeatureExtractor, part: range, report: Report | None = None
+    ) -> list[np.ndarray]:
+        """A probe's confusion matrix (classes, classes) int64 of each of some images."""
         done = 0
-        total = len(self.data.train) + self.steps * BATCH + len(self.data.val)
+        total = len(self.data.train) + self.steps * BATCH + len(part)
 
         def count(images: int = 1) -> None:
             nonlocal done
@@ -94,25 +107,36 @@ class SegmentationBenchmark:
             places=examples.places,
             report=lambda step: count(BATCH),
         )
-        score = segmentation_score(self._confusion(extractor, probe, count))
+        return self._confusions(extractor, probe, self.data.val[part.start : part.stop], count)
+
+    def result(self, outcomes: Sequence[np.ndarray]) -> Result:
+        """Mean IoU and accuracy over all pixels."""
+        classes = len(self.ids)
+        score = segmentation_score(sum(outcomes, np.zeros((classes, classes), np.int64)))
         figures = {"mIoU": score.mean_iou, "accuracy": float(score.accuracy)}
         return Result(figures, dict(self.skipped))
 
-    def _confusion(
-        self, extractor: FeatureExtractor, probe: Probe, count: Callable[[], None]
-    ) -> np.ndarray:
+    def _confusions(
+        self,
+        extractor: FeatureExtractor,
+        probe: Probe,
+        images: Sequence[LabelledImage],
+        count: Callable[[], None],
+    ) -> list[np.ndarray]:
         classes, labels, side = len(self.ids), self._labels(), extractor.side(self.size)
-        confusion = np.zeros((classes, classes), np.int64)
-        for batch in batches(self.data.val, side):
+        confusions = []
+        for batch in batches(images, side):
             files = [one.image for one in batch]
             features = features_of(extractor, [read_squashed(x, side) for x in files], files)
             places = places_of(extractor, features.shape[1:3], side)
             found = predict(probe, features, self.size, places)
             for one, predicted in zip(batch, found, strict=True):
                 truth = labels[shrunk(read_class_mask(one.mask), self.size)]
-                confusion += np.asarray(confusion_matrix(predicted, truth, classes, UNLABELLED))
+                confusions.append(
+                    np.asarray(confusion_matrix(predicted, truth, classes, UNLABELLED), np.int64)
+                )
                 count()
-        return confusion
+        return confusions
 
     def _labels(self) -> np.ndarray:
         """Ids → labels, by index: places in `ids`, UNLABELLED for those that are ignored."""

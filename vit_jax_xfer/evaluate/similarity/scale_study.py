@@ -9,12 +9,11 @@ import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from vit_jax_xfer.data.sources.integrity import check_files
 from vit_jax_xfer.evaluate.array_checks import require_finite
-from vit_jax_xfer.evaluate.benchmark import Report, Result
+from vit_jax_xfer.evaluate.benchmark import ItemBenchmark, Report, Result
 from vit_jax_xfer.evaluate.photographs import batch_size, places_of, read_squashed
 from vit_jax_xfer.evaluate.similarity.cka import aligned_rows, cka_from_terms, hsic_terms
 from vit_jax_xfer.explain.image_files import find_images
@@ -43,7 +42,7 @@ def study_sizes(side: int, patch: int) -> tuple[int, ...]:
 
 
 @dataclasses.dataclass(frozen=True)
-class ScaleStudy:
+class ScaleStudy(ItemBenchmark):
     """Images squashed to squares of each of `sizes` pixels, their features compared by pairs.
 
     pairwise: all pairs of sizes; False = each with the largest. Every extractor gets the same
@@ -77,11 +76,26 @@ class ScaleStudy:
         pairs = list(itertools.combinations(sorted(self.sizes), 2))
         return [pair for pair in pairs if self.pairwise or pair[1] == self.size]
 
-    def __call__(self, extractor: FeatureExtractor, report: Report | None = None) -> Result:
-        terms: dict[tuple[int, int], list[jax.Array]] = {pair: [] for pair in self.pairs}
-        done = 0
-        for batch in np.array_split(np.arange(len(self.files)), -(-len(self.files) // _IMAGES)):
+    @property
+    def _batches(self) -> list[np.ndarray]:
+        """Places of the images that go together."""
+        return np.array_split(np.arange(len(self.files)), -(-len(self.files) // _IMAGES))
+
+    @property
+    def items(self) -> int:
+        """Batches, of each of which features are compared."""
+        return len(self._batches)
+
+    def outcomes(
+        self, extractor: FeatureExtractor, part: range, report: Report | None = None
+    ) -> list[list[np.ndarray]]:
+        """The terms of CKA of some batches, one of each of `pairs`."""
+        outcomes: list[list[np.ndarray]] = []
+        batches = self._batches[part.start : part.stop]
+        done, total = 0, sum(map(len, batches))
+        for batch in batches:
             files = [self.files[i] for i in batch]
+            terms = []
             maps = {size: self._features(extractor, files, size) for size in sorted(self.sizes)}
             for small, large in self.pairs:
                 places = [
@@ -94,13 +108,18 @@ class ScaleStudy:
                         f"sizes: {len(files)} images have {len(rows[0])} cells together at {small} "
                         f"pixels, {_ROWS} are needed; give more images or leave that size out"
                     )
-                terms[small, large].append(hsic_terms(*rows, unbiased=True))
+                terms.append(np.asarray(hsic_terms(*rows, unbiased=True)))
+            outcomes.append(terms)
             done += len(files)
             if report:
-                report(done, len(self.files))
+                report(done, total)
+        return outcomes
+
+    def result(self, outcomes: Sequence[Sequence[np.ndarray]]) -> Result:
+        """CKA of each pair of sizes."""
         figures = {
             f"CKA {small}/{large}": float(cka_from_terms(np.mean(found, axis=0)))
-            for (small, large), found in terms.items()
+            for (small, large), found in zip(self.pairs, zip(*outcomes, strict=True), strict=True)
         }
         return Result(figures, {})
 

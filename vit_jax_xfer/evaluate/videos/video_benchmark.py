@@ -12,7 +12,7 @@ import numpy as np
 
 from vit_jax_xfer.data.images import resize
 from vit_jax_xfer.evaluate.array_checks import require_finite
-from vit_jax_xfer.evaluate.benchmark import Report, Result
+from vit_jax_xfer.evaluate.benchmark import ItemBenchmark, Report, Result
 from vit_jax_xfer.evaluate.folder_name import folder_name
 from vit_jax_xfer.evaluate.photographs import places_of, read_photograph
 from vit_jax_xfer.evaluate.videos.davis import (
@@ -33,6 +33,8 @@ from vit_jax_xfer.evaluate.videos.video_layouts import open_videos
 from vit_jax_xfer.features.feature_extractor import FeatureExtractor
 
 RADIUS = 12
+# A video's name, its score, and how many of its objects vanished on the grid.
+Outcome = tuple[str, VideoScore, int]
 _LARGEST = 2048  # pixels of an enlarged map of labels: 17 MB an object
 
 
@@ -52,7 +54,7 @@ def open_videos_benchmark(
     return VideoSegmentation(name, videos, size, radius, masks_folder)
 
 
-class VideoSegmentation:
+class VideoSegmentation(ItemBenchmark):
     """Figures J&F, J and F, means over all objects of all videos.
 
     A FeatureExtractor gets frames squashed to squares of `side(size)` pixels. radius: how many
@@ -84,11 +86,21 @@ class VideoSegmentation:
         """All frames."""
         return sum(len(video.frames) for video in self._videos)
 
-    def __call__(self, extractor: FeatureExtractor, report: Report | None = None) -> Result:
-        """Runs all videos, frame by frame."""
-        scores: dict[str, VideoScore] = {}
-        vanished = 0
-        done, total = 0, self.photographs
+    @property
+    def items(self) -> int:
+        """Videos."""
+        return len(self._videos)
+
+    def reports(self, part: range) -> int:
+        """One a frame."""
+        return sum(len(self._videos[i].frames) for i in part)
+
+    def outcomes(
+        self, extractor: FeatureExtractor, part: range, report: Report | None = None
+    ) -> list[Outcome]:
+        """Runs some videos, frame by frame."""
+        outcomes: list[Outcome] = []
+        done, total = 0, self.reports(part)
 
         def frame_done(frames: int = 1) -> None:
             nonlocal done
@@ -96,21 +108,27 @@ class VideoSegmentation:
             if report is not None:
                 report(done, total)
 
-        for video in self._videos:
-            truth = video.truth()
+        for video in (self._videos[i] for i in part):
+            truth, vanished = video.truth(), 0
             first = np.where(truth[0] == VOID, 0, truth[0])
             if first.any():
                 masks, lost = segment(
                     extractor, self.size, video.frames, first, self._radius, frame_done
                 )
-                vanished += len(lost)
+                vanished = len(lost)
             else:
                 masks = np.zeros_like(truth)
                 frame_done(len(video.frames))
             if self._masks_folder is not None:
                 folder = self._masks_folder / folder_name(extractor.name) / video.name
                 save_masks(folder, [file.stem for file in video.masks], masks)
-            scores[video.name] = score_video(masks, truth)
+            outcomes.append((video.name, score_video(masks, truth), vanished))
+        return outcomes
+
+    def result(self, outcomes: Sequence[Outcome]) -> Result:
+        """Means over all objects, and what was left out."""
+        scores = {name: score for name, score, _ in outcomes}
+        vanished = sum(number for _, _, number in outcomes)
         score = davis_score(scores)
         return Result(
             {"J&F": score.j_and_f, "J": score.j.mean, "F": score.f.mean},
