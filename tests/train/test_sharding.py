@@ -1,5 +1,7 @@
 """The mesh and where each parameter lies on it (eight fake devices)."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ from vit_jax_xfer.train.rules import named_leaves
 from vit_jax_xfer.train.sharding import (
     bytes_a_device,
     check_batch_size,
+    check_tensor_axis,
     make_mesh,
     param_shardings,
     place,
@@ -69,6 +72,31 @@ def test_minus_one_takes_what_is_left(sizes, filled):
 def test_mesh_errors(sizes, message):
     with pytest.raises(ValueError, match="mesh: .*" + message):
         make_mesh(*sizes)
+
+
+def of_processes(sizes, numbers):
+    """Devices (data, fsdp, tensor) of these processes, in order."""
+    devices = [types.SimpleNamespace(process_index=number) for number in numbers]
+    return np.array(devices, object).reshape(sizes)
+
+
+def test_a_tensor_axis_lies_within_a_process():
+    check_tensor_axis(of_processes((2, 1, 2), [0, 0, 1, 1]))
+    check_tensor_axis(of_processes((1, 4, 1), [1, 0, 0, 1]))
+    for sizes, numbers in (((2, 1, 2), [0, 1, 0, 1]), ((1, 2, 4), [0] * 3 + [1] * 5)):
+        with pytest.raises(ValueError, match=r"^mesh.tensor: . devices that .* 0 and 1, and each"):
+            check_tensor_axis(of_processes(sizes, numbers))
+
+
+def test_rows_of_a_process_are_its_part_of_a_global_batch(monkeypatch):
+    asked = []
+    monkeypatch.setattr(jax, "process_count", lambda: 4)
+    monkeypatch.setattr(
+        jax, "make_array_from_process_local_data", lambda *given: asked.append(given[1:])
+    )
+    rows = np.zeros((8, 3), np.uint8)
+    to_device({"image": rows}, jax.make_mesh((8, 1), ("data", "fsdp")))
+    assert asked == [(rows, (32, 3))]
 
 
 def test_batch_must_be_a_multiple_of_the_mesh_and_its_parts():

@@ -58,8 +58,29 @@ def make_mesh(
     types = (AxisType.Auto,) * len(AXES)
     slices = mesh_slices(slices, sizes[0], devices)
     if slices == 1:
-        return jax.make_mesh(tuple(sizes), AXES, axis_types=types, devices=devices)
-    return Mesh(across_slices(sizes, slices, devices), AXES, axis_types=types)
+        mesh = jax.make_mesh(tuple(sizes), AXES, axis_types=types, devices=devices)
+    else:
+        mesh = Mesh(across_slices(sizes, slices, devices), AXES, axis_types=types)
+    if jax.process_count() > 1:
+        check_tensor_axis(mesh.devices)
+    return mesh
+
+
+def check_tensor_axis(devices: np.ndarray) -> None:
+    """ValueError where devices (data, fsdp, tensor) that share rows are of several processes.
+
+    Each process loads rows of its own, so that one of them would have another's images.
+    """
+    tensor = devices.shape[2]
+    for row in devices.reshape(-1, tensor):
+        processes = sorted({device.process_index for device in row})
+        if len(processes) > 1:
+            first, second = processes[:2]
+            raise ValueError(
+                f"mesh.tensor: {tensor} devices that work on the same images are of several "
+                f"processes, {first} and {second}, and each loads its own; make it a divisor of "
+                "a process's devices, or use mesh.fsdp across them"
+            )
 
 
 def _sizes(sizes: list[int]) -> str:
@@ -133,10 +154,17 @@ def frozen_shardings(shapes: PyTree, mesh: Mesh, sizes: "ConfigDict") -> PyTree:
 
 
 def to_device(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """A process's rows of a batch → global arrays, split over the mesh."""
-    sharding = batch_sharding(mesh)
+    """A process's rows of a batch → global arrays, split over the mesh.
+
+    Every process has as many rows, so the global shape is stated: JAX would else take rows that
+    several processes' devices share for the same ones, and not complain.
+    """
+    sharding, processes = batch_sharding(mesh), jax.process_count()
     return {
-        name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()
+        name: jax.make_array_from_process_local_data(
+            sharding, rows, (processes * len(rows), *rows.shape[1:])
+        )
+        for name, rows in batch.items()
     }
 
 
