@@ -147,6 +147,16 @@ def test_a_part_of_a_batch_needs_what_a_batch_needs(name):
     assert not [one for one in found if not one.looped and one.size > 100]
 
 
+@pytest.mark.parametrize("name", ["scratch", "attention_distill"])
+def test_no_parameter_stays_gathered_from_one_part_of_a_batch_to_the_next(name):
+    at_once, _, _ = compiled(name, (1, 8, 1), model__scan=False)
+    found, _, _ = compiled(name, (1, 8, 1), model__scan=False, optim__accumulate=4)
+    gathers = [one for one in found if one.kind == "all-gather"]
+    assert gathers and all(one.looped and one.times == 4 for one in gathers)
+    whole = [one for one in at_once if one.kind == "all-gather"]
+    assert sizes(gathers) == sizes(whole) and len(gathers) <= len(whole)
+
+
 def evaluated(name, sizes, scan):
     """(what an evaluation of a batch exchanges, shapes of the state and of the teacher)."""
     _, task = tiny_task(name, model__scan=scan)

@@ -98,6 +98,7 @@ def trace_step(
         skip_nonfinite=config.optim.skip_nonfinite,
         mix=mixing_of(config, task),
         ema_start=config.optim.ema_start,
+        split=mesh.shape["fsdp"] > 1,
     )
 
     def logged(

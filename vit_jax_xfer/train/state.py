@@ -98,6 +98,7 @@ def make_train_step(
     skip_nonfinite: bool = False,
     mix: Mixing | None = None,
     ema_start: str = "fixed",
+    split: bool = False,
 ) -> Callable[[TrainState, Variables, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """A step (state, frozen, batch) → (state, metrics); all its randomness comes of (seed, step).
 
@@ -106,7 +107,8 @@ def make_train_step(
     this many parts, whose gradients are averaged.
     skip_nonfinite: where a step would give a loss or a state that is not finite, the state stays as
     it is, but for its step, and the metric "skipped" is 1. mix: changes the whole batch before
-    anything sees it.
+    anything sees it. split: parameters are split over devices (fsdp), so that each of the parts
+    gathers them for itself, and none is whole on a device from one part to the next.
     """
 
     def loss_fn(
@@ -130,7 +132,7 @@ def make_train_step(
         if accumulate == 1:
             (loss, aux), grads = gradient(state.params, state.collections, frozen, batch, key)
         else:
-            loss, aux, grads = _accumulated(gradient, accumulate, state, frozen, batch, key)
+            loss, aux, grads = _accumulated(gradient, accumulate, state, frozen, batch, key, split)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         collections = {**state.collections, **aux.updates}
@@ -176,6 +178,7 @@ def _accumulated(
     frozen: Variables,
     batch: Batch,
     key: jax.Array,
+    split: bool,
 ) -> tuple[jax.Array, Aux, PyTree]:
     """Loss, metrics and gradient averaged over `parts` of the batch, one after the other."""
     # Strided parts, so that each device keeps its own rows and no batch is gathered.
@@ -184,7 +187,13 @@ def _accumulated(
     def part(collections: Variables, inputs: tuple[jax.Array, Batch]) -> tuple[Variables, Any]:
         index, rows = inputs
         part_key = jax.random.fold_in(key, index)
-        (loss, aux), grads = gradient(state.params, collections, frozen, rows, part_key)
+        arrays = state.params, frozen
+        if split:
+            # Tied to what changes from part to part: XLA would else gather them before the loop
+            # and keep them whole through it, which is the memory that fsdp is there to save.
+            index, *arrays = jax.lax.optimization_barrier((index, *arrays))
+        params, still = arrays
+        (loss, aux), grads = gradient(params, collections, still, rows, part_key)
         return {**collections, **aux.updates}, (loss, aux.metrics, grads)
 
     def body(carry: Any, inputs: Any) -> tuple[Any, None]:
