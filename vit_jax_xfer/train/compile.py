@@ -98,7 +98,7 @@ def trace_step(
         skip_nonfinite=config.optim.skip_nonfinite,
         mix=mixing_of(config, task),
         ema_start=config.optim.ema_start,
-        split=mesh.shape["fsdp"] > 1,
+        split=(shardings.params, frozen_places) if mesh.shape["fsdp"] > 1 else None,
     )
 
     def logged(
@@ -113,6 +113,9 @@ def trace_step(
         in_shardings=(shardings, frozen_places, batch_sharding(mesh)),
         out_shardings=(shardings, replicated(mesh)),
         donate_argnums=0,
+        # What a step doesn't use, such as a teacher's last blocks, lies on the device all the same:
+        # so the compiler's figure, which the overview shows, is the plan's.
+        keep_unused=True,
     )
     with jax.set_mesh(mesh):  # for models/transformer/batch_axes.py
         traced = jitted.trace(shapes, frozen_shapes, batch_shapes)

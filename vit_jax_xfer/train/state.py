@@ -98,7 +98,7 @@ def make_train_step(
     skip_nonfinite: bool = False,
     mix: Mixing | None = None,
     ema_start: str = "fixed",
-    split: bool = False,
+    split: tuple[PyTree, PyTree] | None = None,
 ) -> Callable[[TrainState, Variables, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """A step (state, frozen, batch) → (state, metrics); all its randomness comes of (seed, step).
 
@@ -107,8 +107,9 @@ def make_train_step(
     this many parts, whose gradients are averaged.
     skip_nonfinite: where a step would give a loss or a state that is not finite, the state stays as
     it is, but for its step, and the metric "skipped" is 1. mix: changes the whole batch before
-    anything sees it. split: parameters are split over devices (fsdp), so that each of the parts
-    gathers them for itself, and none is whole on a device from one part to the next.
+    anything sees it. split: shardings of the parameters and of what is frozen where they are split
+    over devices (fsdp): each part gathers them for itself, and none is whole on a device from one
+    part to the next.
     """
 
     def loss_fn(
@@ -178,7 +179,7 @@ def _accumulated(
     frozen: Variables,
     batch: Batch,
     key: jax.Array,
-    split: bool,
+    split: tuple[PyTree, PyTree] | None,
 ) -> tuple[jax.Array, Aux, PyTree]:
     """Loss, metrics and gradient averaged over `parts` of the batch, one after the other."""
     # Strided parts, so that each device keeps its own rows and no batch is gathered.
@@ -188,10 +189,13 @@ def _accumulated(
         index, rows = inputs
         part_key = jax.random.fold_in(key, index)
         arrays = state.params, frozen
-        if split:
-            # Tied to what changes from part to part: XLA would else gather them before the loop
-            # and keep them whole through it, which is the memory that fsdp is there to save.
-            index, *arrays = jax.lax.optimization_barrier((index, *arrays))
+        if split is not None:
+            # Split within the loop, and tied to what changes from part to part: XLA would else
+            # gather them before the loop and keep them whole through it, which is the memory that
+            # fsdp is there to save. A barrier would not do, which its CPU compiler takes away.
+            arrays = jax.lax.with_sharding_constraint(arrays, split)
+            arrays = jax.tree.map(lambda x: jnp.where(index < parts, x, jnp.zeros_like(x)), arrays)
+            arrays = jax.lax.with_sharding_constraint(arrays, split)
         params, still = arrays
         (loss, aux), grads = gradient(params, collections, still, rows, part_key)
         return {**collections, **aux.updates}, (loss, aux.metrics, grads)
