@@ -82,6 +82,15 @@ def test_an_accelerators_compiler_may_make_products_again():
     assert need.least("gpu") == 164 + 6400 // memory_need.REMADE
 
 
+def test_full_rematerialisation_of_forty_blocks_saves_as_much():
+    fields = {"model__depth": 40, "model__width": 64, "model__num_heads": 4, "model__scan": True}
+    kept = {}
+    for remat in ("none", "full"):
+        _, program, batch = traced("scratch", batch_size=64, model__remat=remat, **fields)
+        kept[remat] = need_of(program, batch).kept
+    assert 0.95 * memory_need.REMADE < kept["none"] / kept["full"] <= memory_need.REMADE
+
+
 def test_a_run_is_refused_before_its_step_is_compiled(monkeypatch, tmp_path):
     monkeypatch.setattr(memory_need, "device_memory", lambda device: 1000)
     monkeypatch.setattr(Program, "compile", lambda program: pytest.fail("compiled"))

@@ -18,8 +18,10 @@ BatchShapes = Mapping[str, jax.ShapeDtypeStruct]
 # A step's temporaries, as compiled for a CPU: so many times what it must keep, and such a share of
 # the parameters, whose gradients don't all stand at once. See docs/reliability.md.
 USUAL_FACTOR, GRADIENTS = 2.5, 0.4
-# What an accelerator's compiler may save where memory is short, by making products again.
-REMADE = 8
+# What an accelerator's compiler may save where memory is short, by making products again: at most
+# what model.remat="full" saves of forty blocks, of which it keeps the inputs alone, a twentieth. Of
+# twelve it is a tenth or less: such a step is refused later than it might be, none too early.
+REMADE = 20
 
 
 class Need(NamedTuple):
@@ -44,11 +46,7 @@ class Need(NamedTuple):
 
 
 def argument_bytes(program: Program, batch: BatchShapes) -> dict[str, int]:
-    """Bytes on one device of each thing that a step is given: exact.
-
-    From shapes, because the compiler leaves out those that a step doesn't use, such as a teacher's
-    last blocks, which lie on the device all the same.
-    """
+    """Bytes on one device of each thing that a step is given: exact."""
     state, places = program.shapes, program.shardings
     split = batch_sharding(places.step.mesh)
     rest = [

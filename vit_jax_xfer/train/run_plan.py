@@ -26,6 +26,16 @@ from vit_jax_xfer.train.sharding import check_batch_size, make_mesh
 Shape = tuple[int, int, int]
 
 
+class Planned(NamedTuple):
+    """What a plan looks into: the config without what is away, its task, its step, its batch."""
+
+    config: ConfigDict
+    task: Task
+    program: Program
+    compiled: jax.stages.Compiled
+    batch: BatchShapes
+
+
 class RunPlan(NamedTuple):
     """text: several paragraphs. memory: bytes that a step takes on one device."""
 
@@ -45,27 +55,15 @@ def plan_run(
     is opened where they don't tell all; a teacher may be a checkpoint or the name of a network, ""
     = the student's own. ValueError, naming the field, for what could not run.
     """
-    config = config.copy_and_resolve_references()
-    sizes = config.mesh
-    mesh = make_mesh(sizes.data, sizes.fsdp, sizes.tensor, sizes.slices, devices)
-    check_batch_size(mesh, config.batch_size, "batch_size", config.optim.accumulate)
-    check_numbers(config)
-    shape, classes, epoch = _images(config, classes, image_size)
-    batch = batch_shapes(config, shape)
-    # Tells kernel_choice.py what kind of devices these are; nothing is put on them.
-    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-        task = _task(config, shape, classes)
-        if not task.trains:
-            raise ValueError(f"task.name: {config.task.name} trains nothing, so there is no step")
-        program = trace_step(task, config, make_run_schedule(config, epoch), mesh, batch)
-    compiled = program.compile()
+    config, _, program, compiled, batch = compile_planned(config, devices, classes, image_size)
+    mesh, shape = program.shardings.step.mesh, batch["image"].shape[1:]
     axes = ", ".join(f"{axis}={size}" for axis, size in mesh.shape.items())
     kind = devices[0].device_kind
     head = (
         f"{config.task.name} on {len(devices)} × {kind} ({axes}), batches of {config.batch_size} "
         f"images of {shape[0]}×{shape[1]} pixels"
     )
-    rows = _memory(program, batch, compiled)
+    rows = step_memory(program, batch, compiled)
     parts = [
         head,
         overview(program, compiled),
@@ -80,6 +78,29 @@ def plan_run(
             "collectives are merged, are estimates for an accelerator."
         )
     return RunPlan("\n".join(parts), sum(rows.values()))
+
+
+def compile_planned(
+    config: ConfigDict,
+    devices: Sequence[Any],
+    classes: int | None = None,
+    image_size: int | None = None,
+) -> Planned:
+    """The step of a run, compiled for devices that need not be there; see `plan_run`."""
+    config = config.copy_and_resolve_references()
+    sizes = config.mesh
+    mesh = make_mesh(sizes.data, sizes.fsdp, sizes.tensor, sizes.slices, devices)
+    check_batch_size(mesh, config.batch_size, "batch_size", config.optim.accumulate)
+    check_numbers(config)
+    shape, classes, epoch = _images(config, classes, image_size)
+    batch = batch_shapes(config, shape)
+    # Tells kernel_choice.py what kind of devices these are; nothing is put on them.
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+        task = _task(config, shape, classes)
+        if not task.trains:
+            raise ValueError(f"task.name: {config.task.name} trains nothing, so there is no step")
+        program = trace_step(task, config, make_run_schedule(config, epoch), mesh, batch)
+    return Planned(config, task, program, program.compile(), batch)
 
 
 def fit_text(memory: int, available: int) -> str:
@@ -136,7 +157,9 @@ def _task(config: ConfigDict, shape: Shape, classes: int) -> Task:
     return build_task(config, shape, classes, placeholder_loader({name: own}))
 
 
-def _memory(program: Program, batch: BatchShapes, compiled: jax.stages.Compiled) -> dict[str, int]:
+def step_memory(
+    program: Program, batch: BatchShapes, compiled: jax.stages.Compiled
+) -> dict[str, int]:
     """Bytes on one device of each thing that a step holds."""
     rows = argument_bytes(program, batch)
     analysis = compiled.memory_analysis()
