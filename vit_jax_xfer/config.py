@@ -93,6 +93,8 @@ def default_config(task: str, model: str, *, settings: dict[str, Any], **fields:
     # are called NAME/top1 where there are several. See `add_evaluation_set`.
     config.eval.sets = ConfigDict()
     config.eval.every = 0  # steps between evaluations; 0 = at the end only
+    # Evaluations without a better checkpoint.best_metric that end the run; 0 = it goes to its end.
+    config.eval.patience = 0
     # Published suites (docs/suites.md), one or a tuple of their names, as ("imagenet", "a"), at the
     # end and at evaluations whose step suites_every divides; metrics are a/top1, c/mce, …
     config.eval.suites = FieldReference((), field_type=object)

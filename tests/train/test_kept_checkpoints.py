@@ -61,6 +61,33 @@ def test_every_field_of_the_section_is_heard(fields, expected, evaluated, tmp_pa
     assert evaluated == [2, 4, 6, 8]
 
 
+@pytest.mark.parametrize(
+    ("patience", "metric", "steps"), [(1, "top1", 6), (2, "top1", 8), (1, "loss", 4)]
+)
+def test_a_run_ends_where_evaluations_get_no_better(patience, metric, steps, evaluated, tmp_path):
+    fields = {"eval__patience": patience, "checkpoint__best_metric": metric, "steps": 12}
+    result = loop.run(tiny_config("scratch", **{**EVERY_TWO, **fields}), tmp_path)
+    assert (result["finished"], result["step"]) == (True, steps)
+    assert evaluated == list(range(2, steps + 1, 2))
+    assert kept(tmp_path, metric) == (sorted({steps, 4 if metric == "top1" else 2}), *best(metric))
+    assert (tmp_path / "model").is_dir() and (tmp_path / "model_best").is_dir()
+
+
+def best(metric):
+    return [4 if metric == "top1" else 2]
+
+
+def test_patience_goes_on_after_a_stop(evaluated, tmp_path, monkeypatch):
+    config = tiny_config("scratch", **{**EVERY_TWO, "steps": 12}, eval__patience=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(stopping.StopSignal, "requested", lambda self, step: step == 7)
+        assert not loop.run(config, tmp_path)["finished"]
+    assert evaluated == [2, 4, 6]
+    assert loop.run(config, tmp_path)["step"] == 8
+    assert loop.run(config, tmp_path)["step"] == 8  # a run that has ended stays where it is
+    assert evaluated == [2, 4, 6, 8, 8]
+
+
 def test_stopped_where_an_evaluation_was_due(evaluated, tmp_path, monkeypatch):
     config = tiny_config("scratch", **EVERY_TWO)
     with monkeypatch.context() as patch:

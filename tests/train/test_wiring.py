@@ -69,6 +69,7 @@ SECOND: dict[str, tuple[Any, dict[str, Any]]] = {
     "eval.pipeline": ("normalize(0.4, 0.5)", {}),
     "eval.batch_size": (16, {}),
     "eval.every": (2, {}),
+    "eval.patience": (1, {"eval.every": 1, "steps": 4}),
     "eval.classes": ("1,2", {}),
     "eval.class_map": ("/nowhere", {}),
     "eval.logits": ("present", {"eval.classes": "1,2"}),

@@ -47,6 +47,7 @@ CONFIG_RANGES: dict[str, NumberRange] = {
     "mix.group": FROM_ZERO,
     "eval.batch_size": FROM_ZERO,
     "eval.every": FROM_ZERO,
+    "eval.patience": FROM_ZERO,
     "eval.suites_every": FROM_ZERO,
     "eval.benchmark_size": FROM_ZERO,
     "eval.benchmark_limit": FROM_ZERO,

@@ -30,6 +30,7 @@ from vit_jax_xfer.train.initial_state import start_or_resume
 from vit_jax_xfer.train.inputs import Inputs, open_inputs
 from vit_jax_xfer.train.memory_need import check_memory
 from vit_jax_xfer.train.metrics import MetricWriter
+from vit_jax_xfer.train.patience import Patience
 from vit_jax_xfer.train.preparation import with_preparation
 from vit_jax_xfer.train.rescue import saved_when_cut_short
 from vit_jax_xfer.train.run_checks import check_batch_sizes, check_task
@@ -170,7 +171,7 @@ def _run(
     def save(step: int, state: TrainState) -> None:
         check_state(step, state)
         position = {"clock": clock.state(), "data": {"step": step}, "skipped": log.skipped}
-        position["broken"] = stream.broken
+        position |= {"broken": stream.broken, "patience": patience.state()}
         checkpoints.save(step, state, {**position, **about})
         timer.restart()
 
@@ -178,6 +179,9 @@ def _run(
         log.flush()
         save(int(state.step), state)
 
+    patience = Patience(
+        config.eval.patience, config.checkpoint.best_metric, earlier.get("patience", {})
+    )
     finished, best, results = False, None, {}
     timer.restart()
     with (
@@ -203,10 +207,14 @@ def _run(
             if evaluating:
                 figures = evaluate_state(evaluator, state, frozen, inputs)
                 results = {**figures, **benchmarks(state.variables(), frozen)}
+                last = patience.ends(step, results) or last
                 results |= suites(step, last, state, frozen)
                 writer.write(step, {**results, **shown}, kind="eval")
                 say(f"step {step}/{run_schedule.total_steps} evaluation  {show(results)}")
                 check_finite(step, figures)
+                if last and step > start and not saving:  # it ends early
+                    save(step, state)
+                    saving = True
                 if saving or step == start:
                     checkpoints.rate(step, results)
             elif shown:

@@ -34,6 +34,11 @@ def check_task(task: Task, inputs: Inputs, config: ConfigDict) -> None:
         _check_labels(task, inputs)
     if task.targets:
         _check_targets(task, inputs, config)
+    if config.eval.patience and not (config.checkpoint.best_metric and config.eval.every):
+        raise ValueError(
+            "eval.patience: counts evaluations on the way without a better metric; set eval.every "
+            "and checkpoint.best_metric, or 0 here"
+        )
     if task.trains and config.checkpoint.best_metric:
         _check_metric(config.checkpoint.best_metric, task, inputs, averages=config.optim.ema > 0)
 
