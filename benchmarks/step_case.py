@@ -34,6 +34,10 @@ PEAKS: dict[str, float] = {
     "TPU v6 lite": 918.0,
 }
 
+# Of ours, which attention; "fused" is the distillation loss's own kernel. Of PyTorch's fused
+# attention "cudnn" alone, in place of what it chooses by itself.
+KERNEL_WORDS: tuple[str, ...] = ("plain", "blockwise", "cudnn", "splash", "tokamax", "fused")
+
 
 class Skipped(Exception):
     """Why a row is not there, in one line."""
@@ -72,6 +76,7 @@ class Contender:
     small_products: ours multiplies tokens with weights in bfloat16 (`model.product_dtype`).
     maps: ours builds them for the transfer. saver: of SAVERS.
     fused: PyTorch takes its fused attention and torch.compile, else it is eager and builds scores.
+    kernel: of KERNEL_WORDS.
     """
 
     framework: str
@@ -81,6 +86,7 @@ class Contender:
     saver: str = ""
     fused: bool = False
     of: str = ""
+    kernel: str = ""
 
     @property
     def name(self) -> str:
@@ -92,6 +98,7 @@ class Contender:
             extra = [self.of, self.dtype]
         extra += ["maps"] if self.maps else []
         extra += [self.saver] if self.saver else []
+        extra += [self.kernel] if self.kernel else []
         return " ".join([self.framework, *extra])
 
     @property
@@ -103,6 +110,8 @@ class Contender:
         """Whether it has this case, and differs from the others there."""
         if self.framework in RUNTIMES:
             return case.what == "inference"
+        if self.kernel == "fused" and case.what != "distill":
+            return False
         return not self.maps or case.what in ("copy", "distill")
 
 
@@ -119,6 +128,7 @@ def contender(name: str) -> Contender:
         saver=savers[0] if savers else "",
         fused="compiled" in words,
         of="".join(word for word in words[1:2] if framework == PRODUCTS and word in FRAMEWORKS),
+        kernel="".join(word for word in words if word in KERNEL_WORDS),
     )
     known = ("ours", "torch", *RUNTIMES, PRODUCTS)
     whole = bool(found.of) == (framework == PRODUCTS)

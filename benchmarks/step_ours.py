@@ -59,6 +59,9 @@ class OurStep:
         fields = dict(SAVERS[contender.saver])
         if contender.small_products:
             fields["product_dtype"] = jax.numpy.dtype("bfloat16")
+        if contender.kernel not in ("", "fused"):
+            fields["attention"] = contender.kernel
+        self._loss_kernel = "fused" if contender.kernel == "fused" else "auto"
         model = network(case, dtype=jax.numpy.dtype(contender.dtype), **fields)
         build = self._inference if case.what == "inference" else self._training
         lowered = build(model, contender.maps)
@@ -80,7 +83,8 @@ class OurStep:
     def _training(self, model: VisionTransformer, maps: bool) -> jax.stages.Lowered:
         task: Task = Classification(model, ClassificationSettings())
         if self._case.what != "scratch":
-            transfer = Transfer(self._case.what, materialize=maps)
+            kernel = self._loss_kernel
+            transfer = Transfer(self._case.what, materialize=maps, loss_kernel=kernel)
             settings = AttentionTransferSettings(transfer=transfer, weight=WEIGHT)
             teacher = model.clone(remat="none")
             task = AttentionTransfer(model, settings, teacher, fresh(teacher, 1))

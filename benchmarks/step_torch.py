@@ -18,6 +18,8 @@ class TorchStep:
         self._cuda = torch.cuda.is_available()
         self._device = "cuda" if self._cuda else "cpu"
         self._half = contender.dtype == "bfloat16"
+        if contender.kernel == "cudnn":
+            _only_cudnn()
         model = network(case)
         batch = batch_of(case)
         self._images = torch.from_numpy(batch["image"]).permute(0, 3, 1, 2).to(self._device)
@@ -81,3 +83,10 @@ class TorchStep:
     def peak_bytes(self) -> int | None:
         """The most that PyTorch held on a GPU; None elsewhere."""
         return torch.cuda.max_memory_allocated() if self._cuda else None
+
+
+def _only_cudnn() -> None:
+    """Leaves cuDNN alone among the forms of fused attention, for this process."""
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    for others in ("flash", "mem_efficient", "math"):
+        getattr(torch.backends.cuda, f"enable_{others}_sdp")(False)

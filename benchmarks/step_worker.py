@@ -36,14 +36,14 @@ class Worker:
         self._process.kill()
         self._process.join()
 
-    def about(self) -> dict[str, Any]:
-        """What the build tells. Skipped, with the reason, where there was none."""
-        return self._receive()
+    def about(self, timeout: float | None = None) -> dict[str, Any]:
+        """What the build tells. Skipped, with the reason, where there was none in that time."""
+        return self._receive(timeout)
 
-    def step(self) -> tuple[float, float]:
+    def step(self, timeout: float | None = None) -> tuple[float, float]:
         """(its seconds, its value: see the step's `__call__`). Skipped where it failed."""
         self._pipe.send("step")
-        found = self._receive()
+        found = self._receive(timeout)
         time.sleep(REST_S)
         return found
 
@@ -52,8 +52,10 @@ class Worker:
         self._pipe.send("peak")
         return self._receive()
 
-    def _receive(self) -> Any:
+    def _receive(self, timeout: float | None = None) -> Any:
         try:
+            if timeout is not None and not self._pipe.poll(max(timeout, 0.0)):
+                raise Skipped(f"took longer than {timeout:.0f} s")
             found = self._pipe.recv()
         except (EOFError, ConnectionResetError):
             self._process.join(timeout=10)
@@ -135,7 +137,7 @@ def _set_up_torch(threads: int) -> None:
 def _limit_memory() -> None:
     """Makes a step that takes too much fail by itself, before the machine ends any process."""
     available = _available_bytes()
-    if available:
+    if available and not Path("/dev/nvidiactl").exists():  # whose driver maps more than it takes
         hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
         resource.setrlimit(resource.RLIMIT_DATA, (available, hard))
 

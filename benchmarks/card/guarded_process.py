@@ -1,0 +1,77 @@
+"""A process that answers calls one after the other, and whose end costs one answer.
+
+What it holds of a card goes back when it ends: after a failure, a call that took too long, or
+`close`; the next call starts another.
+"""
+
+import contextlib
+import multiprocessing
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+from benchmarks.step_case import Skipped
+
+
+class GuardedProcess:
+    """Runs functions of modules, which have to pickle. A context manager."""
+
+    def __init__(self) -> None:
+        self._process: Any = None
+        self._pipe: Connection | None = None
+
+    def __enter__(self) -> "GuardedProcess":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def call(self, function: Callable[..., Any], *given: Any, timeout: float) -> Any:
+        """The function's result. Skipped, with the reason, where there is none in that time."""
+        if self._process is None:
+            self._start()
+        try:
+            self._pipe.send((function, given))
+            if not self._pipe.poll(max(timeout, 0.0)):
+                raise Skipped(f"took longer than {timeout:.0f} s")
+            found = self._pipe.recv()
+        except (EOFError, ConnectionError):
+            self._process.join(timeout=10)
+            reason = Skipped(f"its process ended with code {self._process.exitcode}")
+            self.close()
+            raise reason from None
+        except Skipped:
+            self.close()
+            raise
+        if isinstance(found, Skipped):
+            self.close()
+            raise found
+        return found
+
+    def close(self) -> None:
+        """Ends the process, whatever it does."""
+        if self._process is None:
+            return
+        self._pipe.close()
+        self._process.kill()
+        self._process.join()
+        self._process = self._pipe = None
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        self._process.start()
+        theirs.close()
+
+
+def _serve(pipe: Connection) -> None:
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        while True:
+            function, given = pipe.recv()
+            try:
+                found = function(*given)
+            except Exception as error:  # any failure is a row with its reason
+                lines = str(error).strip().splitlines()
+                found = Skipped((lines[0] if lines else type(error).__name__)[:200])
+            pipe.send(found)
