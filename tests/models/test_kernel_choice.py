@@ -9,6 +9,7 @@ from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 
 import vit_jax_xfer as vjx
 from vit_jax_xfer.models.attention import kernels
+from vit_jax_xfer.models.attention.kernel_choice import obstacle
 
 BF16, F32, F16, F64 = jnp.bfloat16, jnp.float32, jnp.float16, jnp.float64
 
@@ -29,7 +30,7 @@ def machine(monkeypatch):
         def __init__(self, capability):
             self.compute_capability = capability
 
-    def pretend(backend, devices=1, capability="8.0"):
+    def pretend(backend, devices=1, capability="9.0"):
         monkeypatch.setattr(jax, "default_backend", lambda: backend)
         monkeypatch.setattr(jax, "device_count", lambda: devices)
         monkeypatch.setattr(jax, "local_devices", lambda: [Device(capability)] * devices)
@@ -49,7 +50,7 @@ def machine(monkeypatch):
         ("gpu", shaped(999), shaped(999), "auto", "cudnn"),
         ("gpu", shaped(10), shaped(10), "plain", "plain"),
         ("gpu", shaped(10, dtype=F32), shaped(10, dtype=F32), "auto", "plain"),
-        ("gpu", shaped(10, 136), shaped(10, 136), "auto", "plain"),
+        ("gpu", shaped(10, 264), shaped(10, 264), "auto", "plain"),
         ("gpu", shaped(10, 36), shaped(10, 36), "auto", "plain"),
         # Distillation's values are the student's keys, whose heads may differ from the teacher's.
         ("gpu", shaped(10), shaped(10, 32), "auto", "plain"),
@@ -69,12 +70,31 @@ def test_choice(machine, backend, q, v, requested, chosen):
 
 
 @pytest.mark.parametrize(
-    ("capability", "dim", "chosen"),
-    [("8.9", 136, "plain"), ("9.0", 136, "cudnn"), ("10.0", 256, "cudnn"), ("9.0", 264, "plain")],
+    ("capability", "dim", "fits"),
+    [("8.9", 136, False), ("9.0", 136, True), ("10.0", 256, True), ("9.0", 264, False)],
 )
-def test_newer_gpus_take_larger_heads(machine, capability, dim, chosen):
+def test_newer_gpus_take_larger_heads(machine, capability, dim, fits):
     machine("gpu", capability=capability)
-    assert choose(shaped(10, dim), shaped(10, dim), "auto") == chosen
+    x = shaped(10, dim)
+    assert (obstacle("cudnn", x, x, x, False) is None) == fits
+
+
+@pytest.mark.parametrize(
+    ("capability", "chosen"),
+    [("8.0", "plain"), ("8.9", "plain"), ("9.0", "cudnn"), ("10.0", "plain")],
+)
+def test_auto_takes_cudnn_where_it_was_measured(machine, capability, chosen):
+    machine("gpu", capability=capability)
+    assert choose(shaped(10), shaped(10), "auto") == chosen
+    assert choose(shaped(10), shaped(10), "cudnn") == "cudnn"
+
+
+@pytest.mark.parametrize(("kind", "chosen"), [("NVIDIA H200", "cudnn"), ("NVIDIA A100", "plain")])
+def test_a_described_gpu_is_told_by_its_name(kind, chosen):
+    described = AbstractDevice(device_kind=kind, num_cores=1, platform="gpu")
+    mesh = AbstractMesh((8,), ("data",), (AxisType.Auto,), abstract_device=described)
+    with jax.sharding.use_abstract_mesh(mesh):
+        assert choose(shaped(10), shaped(10), "auto") == chosen
 
 
 def test_gpus_of_amd_have_no_cudnn(machine):
@@ -113,8 +133,8 @@ def test_the_mesh_says_for_what_a_program_is(platform, chosen):
         ("tpu", "cudnn", shaped(10), shaped(10), False, "runs on NVIDIA GPUs, not on this tpu"),
         ("gpu", "cudnn", shaped(10, dtype=F32), shaped(10), False, "bfloat16 or float16, not floa"),
         ("gpu", "cudnn", shaped(10), shaped(10, 32), False, r"one head size .* not \[32, 64\]"),
-        ("gpu", "cudnn", shaped(10, 36), shaped(10, 36), False, "8 divides, up to 128, not 36"),
-        ("gpu", "cudnn", shaped(10, 136), shaped(10, 136), False, "up to 128, not 136"),
+        ("gpu", "cudnn", shaped(10, 36), shaped(10, 36), False, "8 divides, up to 256, not 36"),
+        ("gpu", "cudnn", shaped(10, 264), shaped(10, 264), False, "up to 256, not 264"),
         ("gpu", "cudnn", shaped(197), shaped(197), True, "even numbers of tokens, not 197 × 197"),
         ("gpu", "splash", shaped(10), shaped(10), False, "runs on TPUs, not on this gpu"),
         ("tpu", "splash", shaped(10), shaped(10), True, "takes no bias"),

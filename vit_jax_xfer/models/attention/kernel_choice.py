@@ -43,7 +43,8 @@ def choose(
             raise ValueError(f"model.attention: {requested} {reason}; auto takes what can run")
         return requested  # type: ignore[return-value]
     # The fused kernel's derivative of a bias costs a map for every image, so a bias goes portable.
-    if not biased and obstacle("cudnn", q, k, v, biased) is None:
+    # On GPUs other than Hopper nobody has measured that it pays.
+    if not biased and _hopper() and obstacle("cudnn", q, k, v, biased) is None:
         return "cudnn"
     if not takes_blocks(k.shape[1], blockwise_above):
         return "plain"
@@ -117,6 +118,13 @@ def _cudnn(q: jax.Array, k: jax.Array, v: jax.Array, biased: bool) -> str | None
 def _capability() -> str:
     """What this machine's GPU is, such as 9.0 or AMD's gfx942; 0 without one."""
     return getattr(jax.local_devices()[0], "compute_capability", "0")
+
+
+def _hopper() -> bool:
+    """Whether the GPU is an H100 or H200: here, or as a mesh describes one that is not here."""
+    described = jax.sharding.get_abstract_mesh().abstract_device
+    kind = getattr(described, "device_kind", "")
+    return _capability().startswith("9.") or any(name in kind for name in ("H100", "H200"))
 
 
 def _splash(q: jax.Array, k: jax.Array, v: jax.Array, biased: bool) -> str | None:

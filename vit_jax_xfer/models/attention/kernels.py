@@ -10,7 +10,7 @@ Softmax and its statistics are float32 (float64 for float64 input), whatever the
 | `cudnn`     | the fused kernel of `jax.nn`, NVIDIA GPUs only  | B·T·H·d                      |
 | `splash`    | the fused kernel of Pallas, TPUs only; no bias  | B·T·H·128                    |
 | `tokamax`   | what the package of this name finds best        | its choice                   |
-| `auto`      | on GPUs `cudnn` where it can and no bias is added; else `plain` up to           |
+| `auto`      | on H100s and H200s `cudnn` where it can, without a bias; else `plain` up to     |
 |             | `blockwise_above` keys, then on TPUs `splash` where it can, then `blockwise`    |
 
 `blockwise_above` is 128 keys where nothing is given, on TPUs 1024 (kernel_choice.py).
