@@ -152,7 +152,7 @@ def figures(
     if share:
         row |= share.fields("share %")
         judged["share"] = share
-    said = mark(judged, widest)
+    said = mark(judged or {"median_ms": spread(times[name])}, widest)
     return row | ({"mark": said} if said else {})
 
 

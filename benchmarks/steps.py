@@ -207,7 +207,7 @@ def judged(one: Contender, known: dict[str, Contender], times: Times, widest: fl
         figures["share %"] = share
     for name, value in figures.items():
         row |= value.fields(name)
-    said = mark(figures, widest)
+    said = mark(figures or {"step_ms": found}, widest)
     return row | ({"mark": said} if said else {})
 
 

@@ -127,4 +127,6 @@ def test_what_is_marked_or_missing_is_refused(tmp_path, capsys):
 def test_figures_of_one_contender():
     row = figures({"a": [2.0] * 3}, "a", {}, 0.15, (), batch=1)
     assert row["median_ms"] == 2 and row["n"] == 3 and row["images_s"] == 500
-    assert "share %" not in row
+    assert "share %" not in row and row["mark"] == "3 rounds"
+    row = figures({"a": [2.0, 4.0] * 5}, "a", {}, 0.15, ())
+    assert row["mark"] == "too wide: median_ms 67%"  # where there is nothing else to judge by
