@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -175,21 +176,22 @@ sharding = NamedSharding(Mesh(np.array(jax.devices()), ("data",)), PartitionSpec
 make = jax.jit(lambda step: {"x": jnp.arange(8.0) + step}, out_shardings=sharding)
 from vit_jax_xfer.train import agreement
 
-def no_exchange(*given):
-    raise AssertionError("an exchange between the devices")
+exchange, exchanges = agreement.multihost_utils.process_allgather, []
 
-exchange = agreement.multihost_utils.process_allgather
-agreement.multihost_utils.process_allgather = no_exchange
+def counted(*given, **more):
+    exchanges.append(given)
+    return exchange(*given, **more)
+
+agreement.multihost_utils.process_allgather = counted
 for stops in range(2):  # the second time the service's one sync point is used up
-    with stopping.StopSignal(every=5, sync_point=True, save_within=0) as stop:
+    with stopping.StopSignal(every=5, sync_point=True, save_within=30) as stop:
         for step in range(2000):
             if step == 7 and index == 1:  # only one of the two hears of it
                 os.kill(os.getpid(), signal.SIGINT if stops == 0 else signal.SIGTERM)
             if stop.requested(step):
-                print(f"told at {step}", flush=True)
+                print(f"told at {step} after {len(exchanges)} exchanges", flush=True)
                 break
             time.sleep(0.01)
-    agreement.multihost_utils.process_allgather = exchange
 
 kept = checkpoints.Checkpoints(directory + "/ckpt", best_metric="top1")
 with kept as ckpt, stopping.StopSignal(every=5, seconds=1e9) as stop:
@@ -235,8 +237,10 @@ def test_two_processes_stop_at_the_same_step_and_save_together(tmp_path, unused_
         assert process.returncode == 0, err[-3000:]
         told.append([line for line in out.splitlines() if line.startswith("told at ")])
         assert "stopped 11 [2, 11] 2 {'step': 11} {'version': 1}" in out
-    # By the service's sync point, then by exchanges: at the same steps, and not at the end alone.
+    # By the service's sync point, beside the first two exchanges, which show how long steps take;
+    # then by exchanges.
     assert told[0] == told[1] and len(told[0]) == 2
+    assert re.fullmatch(r"told at \d+ after 2 exchanges", told[0][0])
 
 
 @pytest.fixture

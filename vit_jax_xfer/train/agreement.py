@@ -1,8 +1,9 @@
 """What the processes of a run ask each other between steps, so that all of them do the same."""
 
+import contextlib
+import datetime
 import itertools
 import pickle
-import signal
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,19 +16,30 @@ from jax.experimental import multihost_utils
 # reached, as it is once in a process's life.
 _questions = itertools.count(1)
 _reached = False
+_NOTICE = "RECEIVED_PREEMPTION_NOTICE"  # xla/tsl/distributed_runtime/preemption
 
 
 def has_sync_point() -> bool:
     """Whether JAX's distributed service tells all processes of a stop that one is told of.
 
-    It catches SIGTERM itself, unless a handler of Python's has taken its place. The same answer on
-    all processes, as long as they do the same.
+    The same answer on all processes, as long as they do the same.
     """
     from jax._src.distributed import global_state  # as orbax does: there is no public name
 
-    told = global_state.preemption_sync_manager is not None
-    caught = not callable(signal.getsignal(signal.SIGTERM))
-    return jax.process_count() > 1 and told and caught and not _reached
+    manager = global_state.preemption_sync_manager
+    return jax.process_count() > 1 and manager is not None and not _reached
+
+
+def tell_service() -> None:
+    """Tells JAX's distributed service that this process is to stop; it may know already.
+
+    Its own handler of SIGTERM writes the same, up to a second later, and knows no other signal.
+    """
+    from jax._src.distributed import global_state
+
+    now = datetime.datetime.now(datetime.UTC).isoformat()
+    with contextlib.suppress(RuntimeError):
+        global_state.client.key_value_set(_NOTICE, now)
 
 
 def sync_point_reached() -> bool:

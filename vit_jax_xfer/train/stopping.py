@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from vit_jax_xfer.storage.tree_check import number_of_each
-from vit_jax_xfer.train.agreement import Agreement, has_sync_point, sync_point_reached
+from vit_jax_xfer.train.agreement import Agreement, has_sync_point, sync_point_reached, tell_service
 from vit_jax_xfer.train.rules import named_leaves
 
 T = TypeVar("T")
@@ -42,8 +42,8 @@ class StopSignal:
       every, seconds: with several processes, how far apart two agreements lie (see Agreement).
       save_due: whether this process wants a checkpoint; agreed on in the same exchange.
       sync_point: with several processes, agree on a stop by the sync point of JAX's distributed
-        service where that runs, which takes no exchange. Those are for checkpoints alone then.
-      save_within: about how many seconds late a checkpoint may come then; 0 = none is wanted.
+        service where that runs, which takes no exchange. Those are for checkpoints then.
+      save_within: about how many seconds late a checkpoint may come then.
     """
 
     def __init__(
@@ -65,12 +65,10 @@ class StopSignal:
     def __enter__(self) -> Self:
         self._sync_point = self._sync_point and has_sync_point()
         if self._sync_point:
-            self._agree = Agreement(every=_RARELY, seconds=self._save_within)
+            self._agree = Agreement(every=_RARELY, seconds=max(self._save_within, 2.0))
         if threading.current_thread() is threading.main_thread():
             ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-            asking = {*_SIGNALS} if ignored else {*_SIGNALS, signal.SIGHUP}
-            if self._sync_point:
-                asking -= {signal.SIGTERM}  # JAX's own handler tells the other processes
+            asking = _SIGNALS if ignored else (*_SIGNALS, signal.SIGHUP)
             self._old_handlers = {s: signal.signal(s, self._handle) for s in asking}
         return self
 
@@ -89,10 +87,7 @@ class StopSignal:
         """
         if self._sync_point:
             self._ask_service()
-            if self._save_within:
-                (self._saving,) = self._agree(self._wants_save())
-        else:
-            self._ask(at_once=False)
+        self._ask(at_once=False)
         return self._stopping
 
     def save_due(self) -> bool:
@@ -155,7 +150,7 @@ class StopSignal:
             with contextlib.suppress(OSError):  # the terminal may be what went away
                 os.write(2, text.encode())
             if self._sync_point:
-                os.kill(os.getpid(), signal.SIGTERM)
+                tell_service()
         self._received = True
         if self._waiting:
             self._waiting = False
