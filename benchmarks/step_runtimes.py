@@ -64,4 +64,5 @@ def _openvino(path: Path, dtype: str, threads: int) -> tuple[Run, str]:
     }
     core = openvino.Core()
     request = core.compile_model(core.read_model(path), "CPU", settings).create_infer_request()
-    return lambda images: request.infer([images], share_inputs=True)[0], openvino.__version__
+    version = openvino.__version__.partition("-")[0]  # without its build
+    return lambda images: request.infer([images], share_inputs=True)[0], version
