@@ -55,7 +55,7 @@ class Worker:
     def _receive(self, timeout: float | None = None) -> Any:
         try:
             if timeout is not None and not self._pipe.poll(max(timeout, 0.0)):
-                raise Skipped(f"took longer than {timeout:.0f} s")
+                raise Skipped(f"was not ready in {max(timeout, 0):.0f} s, all that was left")
             found = self._pipe.recv()
         except (EOFError, ConnectionResetError):
             self._process.join(timeout=10)

@@ -33,7 +33,7 @@ class GuardedProcess:
         try:
             self._pipe.send((function, given))
             if not self._pipe.poll(max(timeout, 0.0)):
-                raise Skipped(f"took longer than {timeout:.0f} s")
+                raise Skipped(f"was not ready in {max(timeout, 0):.0f} s, all that was left")
             found = self._pipe.recv()
         except (EOFError, ConnectionError):
             self._process.join(timeout=10)
