@@ -7,7 +7,7 @@ import pytest
 
 from tests.runs import tiny_config
 from vit_jax_xfer.train import loop
-from vit_jax_xfer.train.step_profile import ProfiledSteps, profiled_steps
+from vit_jax_xfer.train.step_profile import ProfiledSteps, StepProfile, profiled_steps
 
 
 def test_what_the_flag_says():
@@ -44,11 +44,15 @@ def steps_in(folder):
 
 
 def test_a_run_traces_its_steps_and_says_where(tmp_path, capsys):
-    config = tiny_config("scratch", steps=5, eval__every=2)
+    config = tiny_config("scratch")
     assert loop.run(config, tmp_path, profile=ProfiledSteps(2, 1))["finished"]
     assert steps_in(tmp_path / "profile") == [1, 2]
     assert f"profile of the steps 1 to 2: {tmp_path}/profile/plugins/" in capsys.readouterr().out
-    # The finished run again has none of its steps left: nothing is added.
-    loop.run(config, tmp_path, profile=ProfiledSteps(2))
+
+
+def test_a_run_that_is_past_its_steps_says_so(tmp_path, capsys):
+    with StepProfile(ProfiledSteps(2, 1), tmp_path, 3, 9) as tracing:
+        tracing.begin(3, {})
+        tracing.end_before(4, {})
     assert "--profile: none of these steps is left" in capsys.readouterr().out
-    assert steps_in(tmp_path / "profile") == [1, 2]
+    assert not list(tmp_path.iterdir())
