@@ -103,7 +103,8 @@ def test_rows_of_both_states_and_their_files(tmp_path, monkeypatch, capsys):
     assert torch["mark"] == "too wide: ratio 50%, share 50%"
     assert "share %" not in other and "GFLOP_s" not in other
     assert alone["share %"] == 100
-    assert all(0 <= row["others %"] <= 100 for row in rows)
+    others = [row["others %"] for row in rows]  # None: too short a time to tell
+    assert all(one is None or 0 <= one <= 100 for one in others)
     table = (tmp_path / "rows.md").read_text()
     assert "| 1.6 (1.2–2.0) |" in table and table.count("\n") == 10
     assert table in capsys.readouterr().out + "\n"
