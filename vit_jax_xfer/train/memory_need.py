@@ -19,9 +19,9 @@ BatchShapes = Mapping[str, jax.ShapeDtypeStruct]
 # the parameters, whose gradients don't all stand at once. See docs/reliability.md.
 USUAL_FACTOR, GRADIENTS = 2.5, 0.4
 # What an accelerator's compiler may save where memory is short, by making products again: at most
-# what model.remat="full" saves of forty blocks, of which it keeps the inputs alone, a twentieth (1/20.5
-# is the most that was seen). Of twelve it is a tenth or less: such a step is refused later than it
-# might be, none too early.
+# what model.remat="full" saves of forty blocks, of which it keeps the inputs alone, a twentieth
+# (1/20.5 is the most that was seen). Of twelve it is a tenth or less: such a step is refused later
+# than it might be, none too early.
 REMADE = 21
 
 
