@@ -66,6 +66,7 @@ OWN = {
     "head_init_std": 1.0,
     "batch_norm": True,
     "dtype": jnp.bfloat16,
+    "product_dtype": jnp.bfloat16,
     "attention": "blockwise",
     "blockwise_above": 3,
     "remat": "full",

@@ -40,6 +40,7 @@ BOTH = {
     "task.layers": ((0,), TAUGHT),
     "task.heads": ((0,), TAUGHT),
     "task.materialize": (True, TAUGHT),
+    "task.loss_kernel": ("fused", TAUGHT),
     "task.match_layers": ((1, 1), TAUGHT),
     "task.match_heads": ("average", TAUGHT),
     "task.tokens": ("common", {**TAUGHT, "model.registers": 2}),

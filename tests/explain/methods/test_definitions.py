@@ -46,7 +46,8 @@ def test_legrad(network, start_layer):
         tokens = after
     out = explain(network, "legrad", start_layer=start_layer)
     close(out.tokens[0], np.mean(maps[start_layer:], axis=0))
-    np.testing.assert_array_equal(out.map, out.tokens[:, 1:].reshape(1, 2, 2))
+    # Both come of one program, which may compute the mean once for each: a rounding apart.
+    np.testing.assert_allclose(out.map, out.tokens[:, 1:].reshape(1, 2, 2), rtol=2e-7)
 
 
 def test_legrad_needs_no_map(network):
