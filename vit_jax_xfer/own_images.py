@@ -31,22 +31,25 @@ _EVALUATED = ("validation", "val", "valid", "test")
 _MADE = (f"{FLAT_SPLIT}[:80%,stratified]", f"{FLAT_SPLIT}[80%:,stratified]")
 _BATCHES = (8, 64)  # the least and the most, powers of two
 _STEPS = (500, 50_000)
-_HIGHEST_LR = 1e-3  # of a transformer from fresh weights, whatever the batch
 _PART = re.compile(r"""(\w+)=(?:"([^"]*)"|'([^']*)'|([^,'"]*))(?:,|$)""")
 
 
 class Training(NamedTuple):
-    """How long a kind of run trains on few images, and the peak of its rate with batches of 64."""
+    """How long a kind of run trains on few images, and the peak of its rate with batches of 64.
+
+    highest_lr: whatever the batch.
+    """
 
     epochs: float
     lr: float
+    highest_lr: float = math.inf
 
 
 _TRAINING = {
     # Chosen with 5 images a class, on those of the training images that were left out
     # (docs/results.md).
-    "scratch": Training(100.0, 1.7e-3),
-    "teaching": Training(100.0, 1.7e-3),
+    "scratch": Training(100.0, 1.7e-3, highest_lr=1e-3),
+    "teaching": Training(100.0, 1.7e-3, highest_lr=1e-3),
     "finetune": Training(50.0, 5e-4),
     "probe": Training(50.0, 1e-2),
     "pretraining": Training(200.0, 5e-4),
@@ -305,9 +308,7 @@ def _use_training(config: ConfigDict, kind: str, number: int) -> None:
     config.epochs, config.steps = None, min(_STEPS[1], max(_STEPS[0], steps))
     config.eval.every = config.steps // 5
     config.checkpoint.every = 0
-    lr = training.lr * math.sqrt(config.batch_size / most)
-    if kind in ("scratch", "teaching"):
-        lr = min(lr, _HIGHEST_LR)
+    lr = min(training.lr * math.sqrt(config.batch_size / most), training.highest_lr)
     lr = float(f"{lr:.2g}")
     config.optim.lr, config.optim.lr_for_batch = lr, 0
     config.optim.warmup_epochs = None

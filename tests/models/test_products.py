@@ -100,7 +100,17 @@ def test_logits_stay_near_and_gradients_point_alike() -> None:
     assert 0.999 < cosine < 1 - 1e-9
 
 
-def test_another_type_is_refused() -> None:
-    model = vjx.create_model("vit_micro_patch4", product_dtype=jnp.float16)
-    with pytest.raises(ValueError, match="product_dtype: float16 is none of bfloat16, float32"):
+@pytest.mark.parametrize(("given", "name"), [(jnp.float16, "float16"), ("half16", "half16")])
+def test_another_type_is_refused(given: object, name: str) -> None:
+    model = vjx.create_model("vit_micro_patch4", product_dtype=given)
+    with pytest.raises(ValueError, match=f"product_dtype: {name} is none of bfloat16, float32"):
         model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+
+
+@pytest.mark.parametrize("field", ["dtype", "product_dtype"])
+@pytest.mark.parametrize("name", ["half16", "int8"])
+def test_a_config_with_no_floating_type_is_refused_by_its_field(field: str, name: str) -> None:
+    from vit_jax_xfer.tasks.configured_model import given_fields
+
+    with pytest.raises(ValueError, match=f"^model.{field}: '{name}' is no floating type; choose"):
+        given_fields({"name": "vit_micro_patch4", field: name})

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import jax.numpy as jnp
-
 from vit_jax_xfer.models.transformer.block_design import CHOICES as BLOCK_CHOICES
 from vit_jax_xfer.models.transformer.positions import RESIZES
 from vit_jax_xfer.models.transformer.stack import REMAT_POLICIES
@@ -14,7 +12,7 @@ if TYPE_CHECKING:
     from vit_jax_xfer.models.vit import VisionTransformer
 
 # float16 would need its slopes scaled.
-PRODUCT_DTYPES = (jnp.dtype("bfloat16"), jnp.dtype("float32"))
+PRODUCT_DTYPES = ("bfloat16", "float32")
 CHOICES: dict[str, tuple[str, ...]] = {
     **BLOCK_CHOICES,
     "pool": (
@@ -57,10 +55,11 @@ def check_vision_transformer(model: VisionTransformer) -> None:
         raise ValueError(f"pool={model.pool!r} goes with num_classes=0 and without pool_norm")
     if model.distillation_head and not (model.distillation_token and model.num_classes):
         raise ValueError("distillation_head: needs distillation_token and num_classes")
-    if model.product_dtype not in (None, *PRODUCT_DTYPES):
+    given = model.product_dtype  # a type, or its name
+    name = getattr(given, "__name__", str(given))
+    if given is not None and name not in PRODUCT_DTYPES:
         raise ValueError(
-            f"product_dtype: {jnp.dtype(model.product_dtype)} is none of "
-            f"{', '.join(map(str, PRODUCT_DTYPES))}; None = as dtype"
+            f"product_dtype: {name} is none of {', '.join(PRODUCT_DTYPES)}; None = as dtype"
         )
     _check_windows(model)
 

@@ -1,5 +1,6 @@
 """The network of a config, and the parameters that it starts from."""
 
+import contextlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -102,8 +103,17 @@ def given_fields(config: Mapping[str, Any]) -> dict[str, Any]:
     fields = {key: config[key] for key in config if key != "name" and config[key] is not None}
     for name in ("dtype", "product_dtype"):
         if name in fields:
-            fields[name] = jnp.dtype(fields[name])
+            fields[name] = _floating(name, fields[name])
     return fields
+
+
+def _floating(field: str, name: str) -> jnp.dtype:
+    """The type of a name. ValueError, naming the field, for none, or one of whole numbers."""
+    with contextlib.suppress(TypeError):
+        found = jnp.dtype(name)
+        if jnp.issubdtype(found, jnp.floating):
+            return found
+    raise ValueError(f"model.{field}: {name!r} is no floating type; choose bfloat16 or float32")
 
 
 def initial_variables(
