@@ -17,7 +17,6 @@ from ml_collections import ConfigDict
 
 from vit_jax_xfer.filter_recipes import filter_config
 from vit_jax_xfer.own_images import takes_own_images
-from vit_jax_xfer.variants import VARIANTS
 
 SIZES = ("xxs", "xs", "s", "s2")
 
@@ -25,11 +24,4 @@ SIZES = ("xxs", "xs", "s", "s2")
 @takes_own_images()
 def get_config(arg: str | None = None) -> ConfigDict:
     """`arg`: a size or a small variant, with its numbers."""
-    config = filter_config(arg, "filter_vit", SIZES, "choice_transfer")
-    config.task.teacher = "hf:facebook/dinov2-small"
-    variant = (arg or "").partition(",")[0].strip()
-    if variant in VARIANTS:
-        config.task.teacher = "runs/mae/model"
-        if variant == "digits":  # enlarged for the student's stem
-            config.task.teacher_image_size = 8
-    return config
+    return filter_config(arg, "filter_vit", SIZES, "choice_transfer")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.mutants import MUTANTS, check
+from tests.mutants.__main__ import MUTANTS, check
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)

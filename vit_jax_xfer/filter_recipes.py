@@ -22,6 +22,8 @@ def filter_config(
     size = "micro" if name in VARIANTS else name or "xs"
     config = default_config(task, f"{kind}_{size}", settings={})
     train_filter_vit(config)
+    if "teacher" in config.task:
+        config.task.teacher = "hf:facebook/dinov2-small"
     if name in VARIANTS:
         use_filter_variant(config, name, **numbers)
         return config

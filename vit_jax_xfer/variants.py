@@ -173,6 +173,10 @@ def use_filter_variant(config: ConfigDict, variant: str, **numbers: int) -> None
     config.optim.warmup_epochs, config.optim.warmup_steps = None, 100
     use_plain_adamw(config)
     config.eval.every = 0
+    if "teacher" in config.task:  # configs/masked_pretraining.py's of the same variant
+        config.task.teacher = "runs/mae/model"
+        if variant == "digits":  # enlarged for the student's stem alone
+            config.task.teacher_image_size = 8
 
 
 def use_upsampling_variant(config: ConfigDict, variant: str) -> None:
