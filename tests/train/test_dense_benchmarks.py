@@ -10,7 +10,7 @@ import scipy.io
 from PIL import Image
 
 from tests.runs import rows, save_teacher, tiny_config
-from vit_jax_xfer.evaluate.benchmark import Result, parts_of
+from vit_jax_xfer.evaluate.benchmark import ItemBenchmark, Result, parts_of
 from vit_jax_xfer.evaluate.correspondence import correspondence_benchmark
 from vit_jax_xfer.evaluate.open_benchmark import open_benchmark
 from vit_jax_xfer.features.feature_extractor import FeatureExtractor
@@ -89,7 +89,7 @@ def test_a_vision_transformer_shows_its_own_features(spec, tmp_path, capsys, mon
         assert result["metrics"][f"willow/{name}"] == pytest.approx(value)
 
 
-class Items:
+class Items(ItemBenchmark):
     """A benchmark of eight numbers, of which the last takes three reports; what was measured."""
 
     name, size, items = "items", 16, 8

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from vit_jax_xfer.features.feature_extractor import FeatureExtractor
 
@@ -20,6 +20,44 @@ class Result:
 
     figures: Mapping[str, float]
     skipped: Mapping[str, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Together:
+    """Which of how many processes this is that measure a benchmark, and how they exchange.
+
+    exchange: takes this process's thing, gives those of all in their order; all call it alike.
+    """
+
+    index: int = 0
+    number: int = 1
+    exchange: Callable[[Any], list[Any]] = lambda thing: [thing]
+
+    def gathered(
+        self, compute: Callable[[], list[Any]], through: tuple[type[BaseException], ...] = ()
+    ) -> list[Any]:
+        """What `compute` gives on each process, one list after the other, on all of them.
+
+        ValueError, on all alike, where it raises on one: the others wait for its part. through:
+        what all raise in the same place, and which goes on its way.
+        """
+        if self.number == 1:
+            return compute()
+        found: list[Any] | str
+        try:
+            found = compute()
+        except through:
+            raise
+        except Exception as error:
+            found = str(error)
+        parts = self.exchange(found)
+        for part in parts:
+            if isinstance(part, str):
+                raise ValueError(part)
+        return [one for part in parts for one in part]
+
+
+ALONE = Together()
 
 
 class Benchmark(Protocol):
@@ -39,6 +77,10 @@ class ItemBenchmark(Benchmark, Protocol):
     @property
     def items(self) -> int:
         """How many there are."""
+
+    def among(self, together: Together) -> Self:
+        """The benchmark for one of several processes that also share what isn't of one item."""
+        return self
 
     def reports(self, part: range) -> int:
         """How often `outcomes` reports for a part, at most."""

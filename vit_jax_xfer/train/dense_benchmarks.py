@@ -7,7 +7,7 @@ import jax
 from ml_collections import ConfigDict
 
 from vit_jax_xfer.data.transforms import normalisation_of
-from vit_jax_xfer.evaluate.benchmark import ItemBenchmark, Result, parts_of
+from vit_jax_xfer.evaluate.benchmark import ItemBenchmark, Result, Together, parts_of
 from vit_jax_xfer.evaluate.open_benchmark import open_benchmark
 from vit_jax_xfer.features.feature_extractor import FeatureExtractor
 from vit_jax_xfer.tasks.task import Task, Variables
@@ -73,7 +73,9 @@ class DenseBenchmarks:
         if jax.process_count() == 1:
             self._before_item(0)
             return benchmark(extractor, lambda done, total: self._before_item(done))
-        parts = parts_of(benchmark, jax.process_count())
+        index, number = jax.process_index(), jax.process_count()
+        benchmark = benchmark.among(Together(index, number, of_every_process))
+        parts = parts_of(benchmark, number)
         most = 1 + max(benchmark.reports(part) for part in parts)
         asked = 0
 
@@ -82,17 +84,20 @@ class DenseBenchmarks:
             self._before_item(asked)
             asked += 1
 
+        def exchange(found: Any) -> list[Any]:
+            while asked < most:  # all ask as often as the one with the longest part
+                ask()
+            return of_every_process(found)
+
+        def own() -> list[Any]:
+            return jax.device_get(benchmark.outcomes(extractor, parts[index], ask))
+
         ask()
-        found: list[Any] | str
         try:
-            found = jax.device_get(benchmark.outcomes(extractor, parts[jax.process_index()], ask))
-        except StoppedMidway:
-            raise
-        except Exception as error:
-            found = str(error)  # the others are still at their parts
-        while asked < most:  # all ask as often as the one with the longest part
-            ask()
-        return benchmark.result(_all_of(of_every_process(found)))
+            outcomes = Together(index, number, exchange).gathered(own, through=(StoppedMidway,))
+        except ValueError as error:
+            raise ValueError(f"eval.benchmarks: {error}") from None
+        return benchmark.result(outcomes)
 
     def _check(self) -> None:
         if not self._task.trains:
@@ -112,14 +117,6 @@ class DenseBenchmarks:
                     self._extractor.grid(size)
         except ValueError as error:
             raise ValueError(f"eval.benchmarks: {error}") from None
-
-
-def _all_of(parts: Sequence[list[Any] | str]) -> list[Any]:
-    """Outcomes of all items. ValueError, on every process alike, where one process has an error."""
-    for found in parts:
-        if isinstance(found, str):
-            raise ValueError(f"eval.benchmarks: {found}")
-    return [outcome for found in parts for outcome in found]
 
 
 def _open(specs: Sequence[str] | str, size: int, limit: int) -> list[ItemBenchmark]:

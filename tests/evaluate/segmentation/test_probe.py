@@ -201,7 +201,7 @@ def test_moments_of_all_cells(tmp_path):
     extractor = KnownExtractor(
         lambda means: 1e3 + means @ np.float32([[1, 2], [0, 1], [3, 0]]), patch=4
     )
-    train = TrainingSet(extractor, images, 64, np.zeros(256, np.int32), 1e9, lambda: None)
+    train = TrainingSet(extractor, images, 64, np.zeros(256, np.int32), 1e9, lambda number: None)
     features = train(np.arange(5))[0].reshape(-1, 2).astype(np.float64)
     np.testing.assert_allclose(train.mean, features.mean(0), rtol=1e-9)
     np.testing.assert_allclose(train.std, features.std(0), rtol=1e-6)

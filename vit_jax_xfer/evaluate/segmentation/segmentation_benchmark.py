@@ -1,11 +1,12 @@
 """Mean IoU of a linear probe on an extractor's frozen features."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
-from vit_jax_xfer.evaluate.benchmark import ItemBenchmark, Report, Result
+from vit_jax_xfer.evaluate.benchmark import ALONE, ItemBenchmark, Report, Result, Together
 from vit_jax_xfer.evaluate.photographs import batches, features_of, places_of, read_squashed
 from vit_jax_xfer.evaluate.segmentation.labelled_images import (
     LabelledImage,
@@ -41,7 +42,8 @@ class SegmentationBenchmark(ItemBenchmark):
     then those that only scored ones have: nobody can predict these, and they count with an IoU of
     0, as in a mean over all classes that occur. A class that is predicted and never true counts as
     0 too. skipped: repeated in the result. memory: GB of features that are kept; of more, features
-    are computed in each step. The result depends on nothing but the arguments.
+    are computed in each step. The result depends on nothing but the arguments, but for
+    rounding where processes share the images.
     """
 
     data: LabelledImages
@@ -53,6 +55,7 @@ class SegmentationBenchmark(ItemBenchmark):
     learning_rate: float = PROBE_LR
     memory: float = MEMORY
     name: str = "segmentation"
+    together: Together = ALONE
 
     @property
     def photographs(self) -> int:
@@ -77,9 +80,14 @@ class SegmentationBenchmark(ItemBenchmark):
         """Images to score."""
         return len(self.data.val)
 
+    def among(self, together: Together) -> "SegmentationBenchmark":
+        """Features of training images are shared out too; each process trains the same probe."""
+        return dataclasses.replace(self, together=together)
+
     def reports(self, part: range) -> int:
-        """One an image, and one a step of the probe, which whoever scores a part trains."""
-        return len(self.data.train) + self.steps + len(part)
+        """One as each process has a training image, one a step of the probe, one an image."""
+        shares = math.ceil(len(self.data.train) / self.together.number)
+        return shares + self.steps + len(part)
 
     def outcomes(
         self, extractor: FeatureExtractor, part: range, report: Report | None = None
@@ -88,7 +96,7 @@ class SegmentationBenchmark(ItemBenchmark):
         done = 0
         total = len(self.data.train) + self.steps * BATCH + len(part)
 
-        def count(images: int = 1) -> None:
+        def count(images: int) -> None:
             nonlocal done
             done += images
             if report:
@@ -96,7 +104,8 @@ class SegmentationBenchmark(ItemBenchmark):
 
         train = self.data.train
         memory = self.memory * 2**30
-        examples = TrainingSet(extractor, train, self.size, self._labels(), memory, count)
+        given = self.size, self._labels(), memory, count, self.together
+        examples = TrainingSet(extractor, train, *given)
         probe = train_probe(
             examples,
             len(train),
@@ -121,7 +130,7 @@ class SegmentationBenchmark(ItemBenchmark):
         extractor: FeatureExtractor,
         probe: Probe,
         images: Sequence[LabelledImage],
-        count: Callable[[], None],
+        count: Callable[[int], None],
     ) -> list[np.ndarray]:
         classes, labels, side = len(self.ids), self._labels(), extractor.side(self.size)
         confusions = []
@@ -135,7 +144,7 @@ class SegmentationBenchmark(ItemBenchmark):
                 confusions.append(
                     np.asarray(confusion_matrix(predicted, truth, classes, UNLABELLED), np.int64)
                 )
-                count()
+                count(1)
         return confusions
 
     def _labels(self) -> np.ndarray:

@@ -1,9 +1,11 @@
 """Features and labels of the images that a probe is trained on, kept as far as memory goes."""
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from vit_jax_xfer.evaluate.benchmark import ALONE, Together
 from vit_jax_xfer.evaluate.photographs import batches, features_of, places_of, read_squashed
 from vit_jax_xfer.evaluate.segmentation.labelled_images import (
     LabelledImage,
@@ -16,10 +18,13 @@ from vit_jax_xfer.features.feature_extractor import FeatureExtractor
 class TrainingSet:
     """Called with places of images, gives features (B, h, w, C) and labels (B, size, size).
 
-    All features are computed once when it is made. The first ones are kept, up to `memory` bytes
-    with their labels; the others are computed anew whenever they are asked for. labels: ids →
-    labels, by index. mean, std: (C,) float64, of all cells. places: where they lie.
-    report: called after each image.
+    All features are computed once when it is made, by several processes each a share of them, which
+    goes to all. The first ones are kept, up to `memory` bytes with their labels; the others are
+    computed anew whenever they are asked for. labels: ids → labels, by index. mean, std: (C,)
+    float64, of all cells. places: where they lie. report: called with how many images more are
+    done, equally often on all processes.
+
+    ValueError naming the file for one that can't be read, or whose features are not finite.
     """
 
     def __init__(
@@ -29,15 +34,17 @@ class TrainingSet:
         size: int,
         labels: np.ndarray,
         memory: float,
-        report: Callable[[], None],
+        report: Callable[[int], None],
+        together: Together = ALONE,
     ) -> None:
         self._extractor, self._images, self._size, self._labels = extractor, images, size, labels
         self._kept: list[tuple[np.ndarray, np.ndarray]] = []
         cells = 0
         sums: list[np.ndarray] = []
-        for batch in batches(images, extractor.side(size)):
-            features = self._compute(batch)
-            for image, one in zip(batch, features, strict=True):
+        own = self._computed(images[together.index :: together.number])
+        for _ in range(0, len(images), together.number):
+            found = together.gathered(lambda: list(itertools.islice(own, 1)))
+            for one, labelled in found:
                 rows = one.reshape(-1, one.shape[-1]).astype(np.float64)
                 # Sums around the first cell's features lose nothing where means are large.
                 first = sums[0] if sums else rows[0]
@@ -45,9 +52,9 @@ class TrainingSet:
                 sums[1] += (rows - first).sum(0)
                 sums[2] += np.square(rows - first).sum(0)
                 cells += len(rows)
-                self._keep(image, one, memory)
-                report()
-        self.places = places_of(extractor, features.shape[1:3], extractor.side(size))
+                self._keep(one, labelled, memory)
+            report(len(found))
+        self.places = places_of(extractor, one.shape[:2], extractor.side(size))
         shift = sums[1] / cells
         self.mean = sums[0] + shift
         self.std = np.sqrt(np.maximum(sums[2] / cells - np.square(shift), 0))
@@ -55,10 +62,8 @@ class TrainingSet:
     def __call__(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         found = {place: self._kept[place] for place in places if place < len(self._kept)}
         missing = [place for place in dict.fromkeys(places.tolist()) if place not in found]
-        for batch in batches(missing, self._extractor.side(self._size)):
-            features = self._compute([self._images[place] for place in batch])
-            for place, one in zip(batch, features, strict=True):
-                found[place] = one, self.labels_of(self._images[place])
+        anew = self._computed([self._images[place] for place in missing])
+        found |= dict(zip(missing, anew, strict=True))
         features, labels = zip(*(found[place] for place in places), strict=True)
         return np.stack(features), np.stack(labels)
 
@@ -66,12 +71,15 @@ class TrainingSet:
         """Labels (size, size) of an image."""
         return self._labels[shrunk(read_class_mask(image.mask), self._size)]
 
-    def _keep(self, image: LabelledImage, features: np.ndarray, memory: float) -> None:
-        labels = self.labels_of(image)
+    def _keep(self, features: np.ndarray, labels: np.ndarray, memory: float) -> None:
         if (len(self._kept) + 1) * (features.nbytes + labels.nbytes) <= memory:
             self._kept.append((features.copy(), labels))
 
-    def _compute(self, images: Sequence[LabelledImage]) -> np.ndarray:
+    def _computed(self, images: Sequence[LabelledImage]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Features (h, w, C) and labels (size, size) of images, computed a few at a time."""
         side = self._extractor.side(self._size)
-        files = [one.image for one in images]
-        return features_of(self._extractor, [read_squashed(x, side) for x in files], files)
+        for batch in batches(images, side):
+            files = [one.image for one in batch]
+            photos = [read_squashed(x, side) for x in files]
+            for image, one in zip(batch, features_of(self._extractor, photos, files), strict=True):
+                yield one, self.labels_of(image)
