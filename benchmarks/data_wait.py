@@ -1,6 +1,6 @@
 """How long a training waits for its images: the small forms of configs, each run for some steps.
 
-    python -m benchmarks.data_wait [FORM …] [--steps 300] [--seeds 3] [--workers 0] [--threads 2]
+    python -m benchmarks.data_wait [FORM …] [--steps 300] [--seeds 3] [--workers 0]
 
 A form is CONFIG:ARGUMENT as for --config, "scratch:digits,labels=5"; without any, quickstart's and
 others of the digits, and of Fashion-MNIST and CIFAR-10 where runs/data has them (docs/results.md).

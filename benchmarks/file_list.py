@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from unittest import mock
 
+from benchmarks.process_memory import private
 from vit_jax_xfer.data.shared_arrays import Handed, received
 from vit_jax_xfer.data.sources.folder import FolderSource, list_folder
 
@@ -70,21 +71,14 @@ def handed_over(source: FolderSource) -> tuple[int, int]:
     with ours, theirs:
         sender = threading.Thread(target=handed.send, args=(ours,))
         sender.start()
-        before = _private()
+        before = private()
         copy = received(theirs)
         sender.join()
         assert len(copy) == len(source) and copy.files[-1] == source.files[-1]
-        added = _private() - before
+        added = private() - before
     own = 0 if handed._own is None else os.fstat(handed._own.fileno()).st_size
     handed.close()
     return len(handed.task) + own, added
-
-
-def _private() -> int:
-    """Bytes of this process that no other could share."""
-    lines = pathlib.Path("/proc/self/smaps_rollup").read_text().splitlines()
-    wanted = ("Private_Dirty:", "Private_Clean:")
-    return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith(wanted))
 
 
 def main() -> None:

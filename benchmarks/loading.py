@@ -22,7 +22,10 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import process_memory
+
 WIDTH, DEPTH, TARGET = 1024, 24, 1.3
+MIB = 2**20
 
 
 def main() -> None:
@@ -77,23 +80,23 @@ def measure(path: Path) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.loading", "--load", str(path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as one:
         machine = json.loads(one.stdout.readline())
-        before = memory(one.pid)
-        Path(f"/proc/{one.pid}/clear_refs").write_text("5")  # VmHWM begins anew
+        before = process_memory.counted(one.pid)
+        process_memory.forget_peak(one.pid)
         print("load", file=one.stdin, flush=True)
         samples = [before["RssAnon"]]
         while not select.select([one.stdout], [], [], 0.001)[0]:
-            samples.append(memory(one.pid)["RssAnon"])
+            samples.append(process_memory.counted(one.pid)["RssAnon"])
         seconds = json.loads(one.stdout.readline())
-        after = memory(one.pid)
+        after = process_memory.counted(one.pid)
         print("end", file=one.stdin, flush=True)
-    file, peak = path.stat().st_size / 2**20, max(samples) - before["RssAnon"]
+    file, peak = path.stat().st_size, max(samples) - before["RssAnon"]
     return {
         **machine,
-        "file_MiB": round(file),
+        "file_MiB": round(file / MIB),
         **seconds,
-        "peak_anonymous_MiB": round(peak),
-        "kept_anonymous_MiB": round(after["RssAnon"] - before["RssAnon"]),
-        "peak_with_file_pages_MiB": round(after["VmHWM"] - before["VmRSS"]),
+        "peak_anonymous_MiB": round(peak / MIB),
+        "kept_anonymous_MiB": round((after["RssAnon"] - before["RssAnon"]) / MIB),
+        "peak_with_file_pages_MiB": round((after["VmHWM"] - before["VmRSS"]) / MIB),
         "samples": len(samples),
         "ratio": round(peak / file, 3),
         "target": TARGET,
@@ -116,13 +119,6 @@ def load(path: str) -> None:
     jax.block_until_ready(variables)
     print(json.dumps({"seconds": round(time.perf_counter() - begin, 2)}), flush=True)
     sys.stdin.readline()
-
-
-def memory(process: int) -> dict[str, float]:
-    """What the kernel counts for a process, in MiB: VmRSS, VmHWM, RssAnon, RssFile, …"""
-    lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    rows = [line.split() for line in lines if line.endswith(" kB")]
-    return {name.rstrip(":"): int(number) / 1024 for name, number, _ in rows}
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def products(model: Network, image_size: int | None = None, batch: int = 1) -> C
 
 
 def products_in(program: jex.Jaxpr) -> Counter[Product]:
-    """The same of any program."""
+    """The same of any program. ValueError for products in a loop whose length isn't known."""
     found: Counter[Product] = Counter()
     for product, times in _of(program):
         found[product] += times
@@ -59,6 +59,8 @@ def _of(program: jex.Jaxpr) -> Iterator[tuple[Product, int]]:
                 yield _convolution(equation), 1
         else:
             inside = [list(_of(inner)) for inner in programs_inside(params)]
+            if name == "while" and any(inside):
+                raise ValueError("a while loop with products in it: nobody knows its length")
             if name == "cond":
                 inside = [max(inside, key=_work)]
             times = times_run(name, params)

@@ -1,20 +1,23 @@
-"""Memory of training steps on a CPU: what a plan tells, and what a process takes.
+"""Memory of training steps on a CPU: what a plan tells, and what a process takes (Linux).
 
     python -m benchmarks.run_memory [CASE …]
 
 Compiles each case's step in a process of its own as `vit-jax-xfer plan` does, then makes a state
-and takes three steps on blank images. Told: the plan's total, which the overview of a run shows as
-well. Taken: the most resident memory in these steps beyond what the process had before the state.
+and takes three steps on blank images. Told: the plan's arguments and temporaries, whose sum the
+overview of a run shows as well. Taken: the resident memory of the arguments, and the most in these
+steps, beyond what the process had before the state: Python, its libraries, and compiled programs,
+which is "process". Exit status: 1 where a case failed.
 """
 
 import argparse
 import ctypes
 import gc
 import json
-import pathlib
 import subprocess
 import sys
 from typing import Any, NamedTuple
+
+from benchmarks.process_memory import counted, forget_peak
 
 
 class Case(NamedTuple):
@@ -43,65 +46,85 @@ _MIB = 2**20
 
 def main() -> None:
     """Runs the cases, each in a process of its own, and prints a line of JSON for each."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("cases", nargs="*", choices=[[], *CASES], default=[])
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").partition("\n")[0], epilog=f"cases: {', '.join(CASES)}"
+    )
+    parser.add_argument("cases", nargs="*", metavar="CASE", help="default: all")
     parser.add_argument("--here", action="store_true", help="the one case, in this process")
     options = parser.parse_args()
+    if unknown := [name for name in options.cases if name not in CASES]:
+        parser.error(f"CASE: {unknown[0]!r} is none of {', '.join(CASES)}")
     if options.here:
+        if len(options.cases) != 1:
+            parser.error("--here: takes one case")
         print(json.dumps(measure(CASES[options.cases[0]])), flush=True)
         return
+    failed = False
     for name in options.cases or CASES:
         command = [sys.executable, "-m", "benchmarks.run_memory", name, "--here"]
         ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-        row = json.loads(ended.stdout) if ended.returncode == 0 else {"failed": ended.returncode}
+        failed = failed or ended.returncode != 0
+        row = {"failed": ended.returncode}
+        if ended.returncode == 0:
+            row = json.loads(ended.stdout.splitlines()[-1])  # warnings may come before
         print(json.dumps({"case": name, **row}), flush=True)
+    raise SystemExit(int(failed))
 
 
 def measure(case: Case) -> dict[str, float]:
-    """{"told_MiB", "taken_MiB", "taken/told"} of a case in this process, on one device."""
+    """A case's figures in this process, on one device, in MiB, and taken/told of all."""
     import jax
+    import numpy as np
 
     jax.config.update("jax_platforms", "cpu")
     from vit_jax_xfer.command_line import set_fields
     from vit_jax_xfer.config_files import load_config
     from vit_jax_xfer.train.run_plan import compile_planned, step_memory
+    from vit_jax_xfer.train.sharding import batch_sharding
 
     config = load_config(case.config)
     set_fields(config, [f"{name}={value}" for name, value in case.fields.items()])
     planned = compile_planned(config, jax.devices()[:1], 1000, case.size)
     program, step = planned.program, planned.compiled
-    told = sum(step_memory(program, planned.batch, step).values())
-    # Of all that is drawn and traced before, nothing is to be had again.
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
-    before = _status("VmRSS")
-    state = jax.jit(program.init, out_shardings=program.shardings)(
-        jax.random.key(0), program.loaded
+    told = step_memory(program, planned.batch, step)
+    temporaries = told.pop("temporaries")
+    arguments = sum(told.values())
+    init = jax.jit(program.init, out_shardings=program.shardings)
+    init = init.lower(jax.random.key(0), program.loaded).compile()
+    key = jax.block_until_ready(jax.random.key(0))
+    before = _resident()
+    state = init(key, program.loaded)
+    frozen, batch = (
+        jax.device_put(jax.tree.map(lambda x: np.ones(x.shape, x.dtype), shapes), places)
+        for shapes, places in (
+            (program.frozen_shapes, program.frozen_shardings),
+            (planned.batch, batch_sharding(program.shardings.step.mesh)),
+        )
     )
-    frozen = jax.tree.map(
-        lambda leaf, place: jax.device_put(jax.numpy.zeros(leaf.shape, leaf.dtype), place),
-        program.frozen_shapes,
-        program.frozen_shardings,
-    )
-    batch = {name: jax.numpy.ones(x.shape, x.dtype) for name, x in planned.batch.items()}
     jax.block_until_ready((state, frozen, batch))
-    ctypes.CDLL(None).malloc_trim(0)
-    pathlib.Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
+    held = _resident() - before
+    forget_peak()
     for _ in range(3):
         state, metrics = step(state, frozen, batch)
         jax.block_until_ready((state, metrics))
-    taken = _status("VmHWM") - before
-    return {
-        "told_MiB": round(told / _MIB, 1),
-        "taken_MiB": round(taken / _MIB, 1),
-        "taken/told": round(taken / told, 3),
+    taken = counted()["VmHWM"] - before
+    figures = {
+        "process": before,
+        "told arguments": arguments,
+        "taken by arguments": held,
+        "told temporaries": temporaries,
+        "told": arguments + temporaries,
+        "taken": taken,
     }
+    rounded = {name: round(size / _MIB, 1) for name, size in figures.items()}
+    return {**rounded, "taken/told": round(taken / (arguments + temporaries), 3)}
 
 
-def _status(field: str) -> int:
-    """Bytes of this process, by Linux."""
-    lines = pathlib.Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
+def _resident() -> int:
+    """Bytes that this process has, of which nothing is to be had again."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    return counted()["VmRSS"]
 
 
 if __name__ == "__main__":

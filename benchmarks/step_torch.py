@@ -76,10 +76,6 @@ class TorchStep:
             torch.cuda.synchronize()
         return found.item()
 
-    def bytes_needed(self) -> int:
-        """PyTorch tells nothing before it runs."""
-        return 0
-
     def peak_bytes(self) -> int | None:
         """The most that PyTorch held on a GPU; None elsewhere."""
         return torch.cuda.max_memory_allocated() if self._cuda else None

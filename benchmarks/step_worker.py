@@ -9,6 +9,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from benchmarks import process_memory
+from benchmarks.asked_process import ask, reason
 from benchmarks.step_case import PRODUCTS, RUNTIMES, Case, Contender, Skipped
 
 # Both frameworks' threads wait actively for a while, which would slow the next contender.
@@ -38,31 +40,17 @@ class Worker:
 
     def about(self, timeout: float | None = None) -> dict[str, Any]:
         """What the build tells. Skipped, with the reason, where there was none in that time."""
-        return self._receive(timeout)
+        return ask(self._pipe, self._process, timeout=timeout)
 
     def step(self, timeout: float | None = None) -> tuple[float, float]:
         """(its seconds, its value: see the step's `__call__`). Skipped where it failed."""
-        self._pipe.send("step")
-        found = self._receive(timeout)
+        found = ask(self._pipe, self._process, "step", timeout)
         time.sleep(REST_S)
         return found
 
     def peak_bytes(self) -> int | None:
-        """The most memory that its steps took; see `_serve`."""
-        self._pipe.send("peak")
-        return self._receive()
-
-    def _receive(self, timeout: float | None = None) -> Any:
-        try:
-            if timeout is not None and not self._pipe.poll(max(timeout, 0.0)):
-                raise Skipped(f"was not ready in {max(timeout, 0):.0f} s, all that was left")
-            found = self._pipe.recv()
-        except (EOFError, ConnectionResetError):
-            self._process.join(timeout=10)
-            raise Skipped(f"its process ended with code {self._process.exitcode}") from None
-        if isinstance(found, Skipped):
-            raise found
-        return found
+        """The most memory that its steps took; see `_serve`. Skipped where it failed."""
+        return ask(self._pipe, self._process, "peak")
 
 
 def _serve(pipe: Connection, case: Case, contender: Contender, threads: int, folder: str) -> None:
@@ -71,11 +59,11 @@ def _serve(pipe: Connection, case: Case, contender: Contender, threads: int, fol
         with contextlib.suppress(EOFError, BrokenPipeError):
             step = _build(case, contender, threads, folder)
             pipe.send(step.about)
-            _forget_peak()
+            process_memory.forget_peak()
             while True:
                 if pipe.recv() == "peak":
                     own = step.peak_bytes()
-                    pipe.send(_peak_of_process() if own is None else own)
+                    pipe.send(process_memory.counted().get("VmHWM") if own is None else own)
                     continue
                 begin = time.perf_counter()
                 value = step()
@@ -83,9 +71,8 @@ def _serve(pipe: Connection, case: Case, contender: Contender, threads: int, fol
                 # One that times itself says how long it took.
                 pipe.send((getattr(step, "seconds", seconds), value))
     except Exception as error:  # any failure of one contender is a row with its reason
-        lines = str(error).strip().splitlines() or [type(error).__name__]
         with contextlib.suppress(BrokenPipeError):
-            pipe.send(Skipped(lines[0][:200]))
+            pipe.send(reason(error))
 
 
 def _build(case: Case, contender: Contender, threads: int, folder: str) -> Any:
@@ -115,7 +102,7 @@ def _build(case: Case, contender: Contender, threads: int, folder: str) -> Any:
     from benchmarks.step_ours import OurStep
 
     step = OurStep(case, contender)
-    available = _available_bytes()
+    available = process_memory.available()
     if step.about["device"] == "cpu" and available and step.bytes_needed() > available:
         step.about["skipped"] = (
             f"takes {step.bytes_needed() / 2**30:.1f} GiB of {available / 2**30:.1f} GiB"
@@ -136,30 +123,7 @@ def _set_up_torch(threads: int) -> None:
 
 def _limit_memory() -> None:
     """Makes a step that takes too much fail by itself, before the machine ends any process."""
-    available = _available_bytes()
+    available = process_memory.available()
     if available and not Path("/dev/nvidiactl").exists():  # whose driver maps more than it takes
         hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
         resource.setrlimit(resource.RLIMIT_DATA, (available, hard))
-
-
-def _available_bytes() -> int | None:
-    return _bytes_in("/proc/meminfo", "MemAvailable")
-
-
-def _forget_peak() -> None:
-    """Starts the peak of the process's memory anew, past what building took."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def _peak_of_process() -> int | None:
-    """The process's largest resident memory since `_forget_peak`."""
-    return _bytes_in("/proc/self/status", "VmHWM")
-
-
-def _bytes_in(path: str, field: str) -> int | None:
-    """A field of one of Linux's tables of memory; None elsewhere."""
-    if not Path(path).exists():
-        return None
-    fields = dict(line.split(":", 1) for line in Path(path).read_text().splitlines())
-    return int(fields[field].split()[0]) * 1024

@@ -23,7 +23,7 @@ Rows that can't run say why. Needs an idle machine; --beside shows it beside one
 
 import argparse
 import contextlib
-import math
+import itertools
 import multiprocessing
 import sys
 import tempfile
@@ -39,6 +39,7 @@ from benchmarks.measured_rows import Report, about_machine, product_share
 from benchmarks.rounds import Row, Spread, Times, mark, ratio, spread
 from benchmarks.shared_flags import states
 from benchmarks.step_case import PRODUCTS, RUNTIMES, Case, Contender, Skipped, peak_tflops
+from benchmarks.step_turns import Ready, agree, peak, take_turns, warm_up
 from benchmarks.step_worker import Worker
 
 COLUMNS = ("step", "model", "pixels", "batch", "state", "contender", "images/s", "step_ms")
@@ -46,9 +47,6 @@ OTHERS = ("eager", "compiled", *RUNTIMES)  # contenders that ours are held again
 COLUMNS += tuple(f"× {word}" for word in OTHERS)
 COLUMNS += ("GFLOPs", "GFLOP/s", "share %", "MFU %", "temporary MiB", "peak MiB", "compile_s")
 COLUMNS += ("others %", "mark", "skipped")
-WARM_UP = 3  # steps, whose values are compared
-# How far a contender's first values may be from those of our float32.
-TOLERANCES = {"float32": 1e-3, "bfloat16": 5e-2}
 
 
 def main() -> None:
@@ -114,7 +112,7 @@ def measure(
     busy: dict[tuple[str, str], float | None] = {}
     for group in groups:
         with contextlib.ExitStack() as stack:
-            ready: dict[str, Worker] = {}
+            ready: Ready = {}
             for one in group:
                 about = {"contender": one.name, "GFLOPs": round(gflops, 1)}
                 row = built[one.name] = {**_named(case), **about}
@@ -129,8 +127,7 @@ def measure(
                 busy |= {(state, one.name): others.percent for one in group}
             for one in group:
                 if one.name in ready and one.framework in ("ours", "torch"):
-                    peak = ready[one.name].peak_bytes()
-                    built[one.name]["peak MiB"] = None if peak is None else round(peak / 2**20)
+                    built[one.name] |= peak(ready[one.name])
     rows = []
     for state, found in times.items():
         known = {one.name: one for one in chosen if one.name in found}
@@ -160,33 +157,6 @@ def build(one: Contender, worker: Worker, row: Row, seconds: float, limit: float
     if seconds > limit:
         row["skipped"] = f"compiled only: about {seconds:.0f} s a step; --limit={limit:g}"
     return "skipped" not in row
-
-
-def warm_up(ready: dict[str, Worker], rows: dict[str, Row]) -> None:
-    """First steps, whose values are kept to be compared; those who fail aren't ready any more."""
-    for _ in range(WARM_UP):
-        for name in list(ready):
-            try:
-                value = ready[name].step()[1]
-            except Skipped as reason:
-                rows[name]["skipped"] = str(reason)
-                del ready[name]
-                continue
-            rows[name].setdefault("first values", []).append(round(value, 5))
-
-
-def take_turns(ready: dict[str, Worker], rows: dict[str, Row], rounds: int) -> Times:
-    """Milliseconds of steps by turns; of those who took all of them."""
-    times: Times = {name: [] for name in ready}
-    for turn in range(rounds):
-        names = list(times)
-        for name in names if turn % 2 else reversed(names):
-            try:
-                times[name].append(1e3 * ready[name].step()[0])
-            except Skipped as reason:
-                rows[name]["skipped"] = str(reason)
-                del times[name], ready[name]
-    return times
 
 
 def judged(one: Contender, known: dict[str, Contender], times: Times, widest: float) -> Row:
@@ -234,9 +204,8 @@ def check(rows: list[Row]) -> None:
     ]
     exact = [row for row in measured if "float32" in row["contender"]]
     for row in measured if exact else ():
-        tolerance = TOLERANCES["bfloat16" if "bfloat16" in row["contender"] else "float32"]
-        pairs = zip(row["first values"], exact[0]["first values"], strict=True)
-        if not all(math.isclose(*pair, rel_tol=tolerance) for pair in pairs):
+        both = ((one["contender"], one["first values"]) for one in (row, exact[0]))
+        if not agree(*itertools.chain(*both)):
             raise ValueError(
                 f"{row['step']}, {row['model']}: first values of {row['contender']} "
                 f"{row['first values']} and {exact[0]['contender']} {exact[0]['first values']} part"

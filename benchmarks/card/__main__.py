@@ -33,6 +33,7 @@ from benchmarks.card.rows_in_order import Kernels, all_items, dry_items
 from benchmarks.machine_state import machine
 from benchmarks.rounds import markdown
 from benchmarks.step_case import Skipped
+from vit_jax_xfer.whole_files import write_whole
 
 COLUMNS = {
     "kernels": ("part", "form", "dtype", "tokens", "dim", "batch", "took", "errors", "agrees"),
@@ -54,7 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     jax.config.update("jax_platforms", "cpu")  # this process must not hold an accelerator
     run = Run(chosen, left)
     with GuardedProcess() as process:
-        run.about = process.call(machine, timeout=left())
+        try:
+            run.about = process.call(machine, timeout=left())
+        except Skipped as reason:
+            raise SystemExit(f"error: the device can't be asked what it is: {reason}") from None
         if not chosen.dry_run and run.about["device"] == "cpu":
             raise SystemExit("error: no accelerator is here; --dry-run shows the rows on a CPU")
         run.all_of(dry_items() if chosen.dry_run else all_items(), process)
@@ -150,13 +154,13 @@ class Run:
         return "\n\n".join(parts) + "".join(f"\n* {name}" for name in self.dropped) + "\n"
 
     def write(self) -> None:
-        """What is known so far, as a whole file each time."""
+        """What is known so far, a whole file each time."""
         path = Path(self._chosen.json)
         path.parent.mkdir(parents=True, exist_ok=True)
         seconds = round(time.monotonic() - self._begin)
         found = {"about": self.about, "seconds": seconds, "rows": self.rows}
-        path.write_text(json.dumps({**found, "dropped": self.dropped}, indent=1) + "\n")
-        path.with_suffix(".md").write_text(self.tables())
+        write_whole(path, json.dumps({**found, "dropped": self.dropped}, indent=1) + "\n")
+        write_whole(path.with_suffix(".md"), self.tables())
 
 
 def say(text: str) -> None:

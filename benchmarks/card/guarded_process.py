@@ -10,6 +10,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
+from benchmarks.asked_process import ask, reason
 from benchmarks.step_case import Skipped
 
 
@@ -31,22 +32,10 @@ class GuardedProcess:
         if self._process is None:
             self._start()
         try:
-            self._pipe.send((function, given))
-            if not self._pipe.poll(max(timeout, 0.0)):
-                raise Skipped(f"was not ready in {max(timeout, 0):.0f} s, all that was left")
-            found = self._pipe.recv()
-        except (EOFError, ConnectionError):
-            self._process.join(timeout=10)
-            reason = Skipped(f"its process ended with code {self._process.exitcode}")
-            self.close()
-            raise reason from None
+            return ask(self._pipe, self._process, (function, given), timeout)
         except Skipped:
             self.close()
             raise
-        if isinstance(found, Skipped):
-            self.close()
-            raise found
-        return found
 
     def close(self) -> None:
         """Ends the process, whatever it does."""
@@ -72,6 +61,5 @@ def _serve(pipe: Connection) -> None:
             try:
                 found = function(*given)
             except Exception as error:  # any failure is a row with its reason
-                lines = str(error).strip().splitlines()
-                found = Skipped((lines[0] if lines else type(error).__name__)[:200])
+                found = reason(error)
             pipe.send(found)

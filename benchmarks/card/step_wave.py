@@ -8,18 +8,13 @@ the last has taken its turns. What runs out of memory in that company is tried a
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable
 
 from benchmarks.rounds import Row, Times, mark, ratio, spread
 from benchmarks.step_case import Case, Contender, Skipped, peak_tflops
+from benchmarks.step_turns import WARM_UP, Left, Ready, agree, peak, take_turns, warm_up
 from benchmarks.step_worker import Worker
 
-WARM = 3  # steps whose values are compared
-# How far values may be from those of the first contender in float32, or of the first at all.
-TOLERANCES = {"float32": 1e-3, "bfloat16": 5e-2}
 NO_MEMORY = ("out of memory", "resource_exhausted", "failed to allocate")
-
-Left = Callable[[], float]  # seconds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,17 +51,15 @@ def measure(wave: Wave, rounds: int, threads: int, left: Left) -> tuple[list[Row
     rows = {one.name: wave.row(one) for one in wave.contenders}
     with contextlib.ExitStack() as stack:
         ready = _build(wave, rows, threads, left, stack)
-        values = _warm(ready, rows, left)
-        times = _take_turns(ready, rows, rounds, left)
+        warm_up(ready, rows, left)
+        times = take_turns(ready, rows, rounds, left)
         for name, worker in ready.items():
-            with contextlib.suppress(Skipped, OSError):
-                peak = worker.peak_bytes()
-                rows[name]["peak MiB"] = None if peak is None else round(peak / 2**20)
+            rows[name] |= peak(worker)
     gflops = wave.case.gflops()
     for one in wave.contenders:
         if times.get(one.name):
             _finish(wave, rows[one.name], one, gflops, times)
-    _compare(wave, rows, values)
+    _compare(rows)
     again = [
         Wave(wave.case, (one,), alone=True)
         for one in wave.contenders
@@ -79,7 +72,7 @@ def measure(wave: Wave, rounds: int, threads: int, left: Left) -> tuple[list[Row
 
 def _build(
     wave: Wave, rows: dict[str, Row], threads: int, left: Left, stack: contextlib.ExitStack
-) -> dict[str, Worker]:
+) -> Ready:
     """The contenders that could be built, in their order."""
 
     def start(one: Contender) -> Worker:
@@ -98,34 +91,6 @@ def _build(
         if "skipped" not in about:
             ready[one.name] = worker
     return ready
-
-
-def _warm(ready: dict[str, Worker], rows: dict[str, Row], left: Left) -> dict[str, list[float]]:
-    """The first values of each, which takes its memory for good; what fails is out of `ready`."""
-    values: dict[str, list[float]] = {}
-    for name, worker in list(ready.items()):
-        try:
-            values[name] = [worker.step(timeout=left())[1] for _ in range(WARM)]
-        except Skipped as reason:
-            rows[name]["skipped"] = str(reason)
-            ready.pop(name).__exit__()
-    return values
-
-
-def _take_turns(ready: dict[str, Worker], rows: dict[str, Row], rounds: int, left: Left) -> Times:
-    """Milliseconds of each contender's steps, by turns, as many rounds as there is time for."""
-    times: Times = {name: [] for name in ready}
-    for turn in range(rounds):
-        for name in list(ready) if turn % 2 else reversed(list(ready)):
-            if left() <= 0:
-                return times
-            try:
-                times[name].append(1e3 * ready[name].step(timeout=left())[0])
-            except Skipped as reason:
-                rows[name]["skipped"] = str(reason)
-                ready.pop(name).__exit__()
-                times.pop(name)
-    return times
 
 
 def _finish(wave: Wave, row: Row, one: Contender, gflops: float, times: Times) -> None:
@@ -150,19 +115,13 @@ def _finish(wave: Wave, row: Row, one: Contender, gflops: float, times: Times) -
         row["MFU %"] = round(100 * rate / peak, 1)
 
 
-def _compare(wave: Wave, rows: dict[str, Row], values: dict[str, list[float]]) -> None:
-    """Whether first values agree."""
-    exact = [name for name in values if "float32" in name] or list(values)
-    for one in wave.contenders:
-        if one.name not in values:
-            continue
-        wanted = values[exact[0]]
-        pairs = zip(values[one.name], wanted, strict=True)
-        part = max(abs(got - want) / max(abs(want), 1e-9) for got, want in pairs)
-        loosest = {one.dtype, "bfloat16" if "bfloat16" in exact[0] else "float32"}
-        tolerance = max(TOLERANCES[dtype] for dtype in loosest)
-        rows[one.name]["first values"] = [round(x, 5) for x in values[one.name]]
-        rows[one.name]["agrees"] = part <= tolerance  # not of NaN
+def _compare(rows: dict[str, Row]) -> None:
+    """Whether first values agree with those of the first in float32, or of the first at all."""
+    values = {name: row.get("first values", []) for name, row in rows.items()}
+    whole = [name for name, found in values.items() if len(found) == WARM_UP]
+    exact = [name for name in whole if "float32" in name] or whole
+    for name in whole:
+        rows[name]["agrees"] = agree(name, values[name], exact[0], values[exact[0]])
 
 
 def seconds_left(budget: float) -> Left:

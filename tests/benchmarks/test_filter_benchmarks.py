@@ -29,11 +29,12 @@ def test_pytorchs_network_is_ours(torch, name):
     np.testing.assert_allclose(theirs, ours, atol=1e-4)
 
 
-def test_logits_that_disagree_are_refused(monkeypatch):
+@pytest.mark.parametrize("wrong", [7.0, np.nan])
+def test_logits_that_disagree_are_refused(monkeypatch, wrong):
     model = vjx.create_model("filter_vit_xxs", num_classes=10, image_size=64)
     variables = filter_forward.lively(model)
     monkeypatch.setattr(
-        filter_forward, "torch_forward", lambda *_: lambda: np.full((2, 10), 7.0, np.float32)
+        filter_forward, "torch_forward", lambda *_: lambda: np.full((2, 10), wrong, np.float32)
     )
     with pytest.raises(ValueError, match="filter_vit_xxs, batch 2: logits of torch are off"):
         filter_forward.contenders("filter_vit_xxs", model, variables, batch=2)

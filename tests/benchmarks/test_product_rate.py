@@ -86,3 +86,12 @@ def test_each_product_counts_as_often_as_the_step_has_it(monkeypatch):
 def test_short_products_run_several_times():
     assert product_rate.repeats(lambda times: None) == 50
     assert product_rate.repeats(lambda times: time.sleep(0.01)) == 1
+
+
+def test_products_in_a_loop_of_unknown_length_are_an_error():
+    def network(x):
+        return lax.while_loop(lambda x: x.sum() < 9, lambda x: x @ x, x)
+
+    program = jax.make_jaxpr(network)(jnp.zeros((2, 2)))
+    with pytest.raises(ValueError, match="a while loop with products in it"):
+        products_in(program.jaxpr)
