@@ -92,7 +92,7 @@ def test_what_fits_and_what_does_not_is_told_with_the_difference():
     ("name", "fields", "classes", "message"),
     [
         ("scratch", {}, None, "data.source: .*; --classes takes the place of data"),
-        ("scratch", {"data__pipeline": "normalize"}, 10, "; --image_size takes the place of data"),
+        ("scratch", {"data__pipeline": "normalize"}, 10, "; --image-size takes the place of data"),
         ("scratch", {"mesh__tensor": 3}, 10, "mesh: .*tensor=3 does not fill the 8 devices"),
         ("scratch", {"batch_size": 12}, 10, "batch_size: 12 is not a multiple"),
         (

@@ -124,7 +124,7 @@ def _images(
     try:
         inputs = open_inputs(config)
     except (ValueError, OSError, ImportError) as error:
-        flag = "--image_size" if classes else "--classes"
+        flag = "--image-size" if classes else "--classes"
         raise ValueError(f"{error}; {flag} takes the place of data that are not here") from None
     return shape or inputs.image_shape(), classes or inputs.num_classes, inputs.steps_per_epoch()
 
