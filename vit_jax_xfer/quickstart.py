@@ -2,7 +2,7 @@
 
 Pre-trains a small teacher on images without labels, gives its attention to students that have a few
 labels, and writes `report.md` with what was measured and pictures of what they look at. Images:
-scikit-learn's digits, 1,297 for training and 500 for testing.
+the digits of UCI, 1,297 for training and 500 for testing.
 """
 
 import argparse

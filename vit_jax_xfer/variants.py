@@ -25,7 +25,7 @@ class Variant:
 
 
 VARIANTS: dict[str, Variant] = {
-    # scikit-learn's scans, 8×8 pixels, shifted by at most one pixel
+    # UCI's scans, 8×8 pixels, shifted by at most one pixel
     "digits": Variant(
         source="digits",
         test_split="test",

@@ -5,8 +5,9 @@ import shutil
 from typing import Any
 
 import numpy as np
-import sklearn.datasets
 from PIL import Image
+
+from vit_jax_xfer.data import open_source
 
 
 class Inputs:
@@ -14,9 +15,9 @@ class Inputs:
 
     def __init__(self, folder: pathlib.Path):
         self._folder = folder
-        digits = sklearn.datasets.load_digits()
-        grey = np.round(digits.images * 255 / 16).astype(np.uint8)
-        pixels, labels = np.repeat(grey[..., None], 3, axis=-1), digits.target
+        digits = open_source("digits")
+        labels = digits.labels()
+        pixels = np.stack([digits[i]["image"] for i in range(len(digits))])
         self._write_images(pixels, labels)
         self.folder("arrays").mkdir(parents=True)
         train, test = slice(0, 60), slice(60, 92)

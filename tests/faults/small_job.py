@@ -24,7 +24,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint  # noqa: F401
-import sklearn.datasets  # noqa: F401
 from absl import app
 
 from tests.runs import Ended

@@ -8,6 +8,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import sklearn.datasets
 
 from vit_jax_xfer.data import open_source
 from vit_jax_xfer.data.sources import npz
@@ -45,6 +46,15 @@ def test_digits():
 
 def test_digits_do_not_change():
     assert open_source("digits").labels()[:10].tolist() == [2, 8, 2, 6, 6, 7, 1, 9, 8, 5]
+
+
+def test_digits_are_those_of_scikit_learn():
+    theirs = sklearn.datasets.load_digits()
+    order = np.random.RandomState(0).permutation(1797)
+    both = [open_source("digits"), open_source("digits", "test")]
+    images = np.concatenate([np.stack([one[i]["image"] for i in range(len(one))]) for one in both])
+    np.testing.assert_allclose(images[..., 0], theirs.images[order] * 255 / 16, atol=0.5)
+    assert np.array_equal(np.concatenate([one.labels() for one in both]), theirs.target[order])
 
 
 def test_npz(npz_file):
