@@ -1,6 +1,5 @@
 """Checkpoints: bit-exact on any mesh, complete or invisible, clear errors."""
 
-import json
 import os
 import pathlib
 import resource
@@ -9,81 +8,26 @@ import signal
 import subprocess
 import sys
 import time
-from typing import NamedTuple
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
+from tests.storage.small_states import (
+    abstract,
+    assert_same_bits,
+    flip_one_bit,
+    make_state,
+    mesh_of,
+    place,
+)
 from vit_jax_xfer.storage import checkpoints
 from vit_jax_xfer.storage.checkpoints import CheckpointError, Checkpoints
 from vit_jax_xfer.storage.ranking import best_first, lower_is_better
 
 ROOT = pathlib.Path(__file__).parents[2]
-
-
-class Extra(NamedTuple):
-    counter: jax.Array
-    keys: jax.Array
-
-
-@flax.struct.dataclass
-class State:
-    params: dict
-    opt_state: tuple
-    extra: Extra
-    ema: dict | None = None
-
-
-def mesh_of(devices: int) -> Mesh:
-    return Mesh(np.array(jax.devices()[:devices]), ("data",))
-
-
-def make_state(seed: int = 0, width: int = 16) -> State:
-    key = jax.random.key(seed)
-    params = {
-        "body": {"kernel": jax.random.normal(key, (16, width)), "nothing": {}},
-        "head": jax.random.normal(key, (24,)).astype(jnp.bfloat16),
-    }
-    tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-3))
-    opt_state = tx.init(params)
-    _, opt_state = tx.update(jax.tree.map(lambda x: x * 3, params), opt_state, params)
-    return State(params, opt_state, Extra(jnp.int32(7), jax.random.split(key, 8)))
-
-
-def shardings(tree: State, devices: int):
-    mesh = mesh_of(devices)
-
-    def one(leaf):
-        split = leaf.ndim > 0 and leaf.shape[0] % devices == 0
-        return NamedSharding(mesh, PartitionSpec("data") if split else PartitionSpec())
-
-    return jax.tree.map(one, tree)
-
-
-def place(tree: State, devices: int) -> State:
-    return jax.device_put(tree, shardings(tree, devices))
-
-
-def abstract(tree: State, devices: int):
-    return jax.tree.map(
-        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
-        tree,
-        shardings(tree, devices),
-    )
-
-
-def assert_same_bits(tree, other) -> None:
-    assert jax.tree.structure(tree) == jax.tree.structure(other)
-    for x, y in zip(jax.tree.leaves(tree), jax.tree.leaves(other), strict=True):
-        assert x.dtype == y.dtype and x.shape == y.shape
-        if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
-            x, y = jax.random.key_data(x), jax.random.key_data(y)
-        assert np.asarray(x).tobytes() == np.asarray(y).tobytes()
 
 
 @pytest.mark.parametrize("asynchronous", [True, False])
@@ -271,12 +215,6 @@ def flip_bits(path: pathlib.Path) -> None:
     path.write_bytes(content)
 
 
-def flip_one_bit(path: pathlib.Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
 def damage_each(step: pathlib.Path, damage) -> None:
     for path in data_files(step):
         damage(path)
@@ -446,119 +384,3 @@ def test_kill_in_the_middle_of_saves_leaves_whole_checkpoints(tmp_path):
             for k in range(12):
                 np.testing.assert_array_equal(np.asarray(tree[f"w{k}"]), number + k)
     assert unfinished  # else no kill came in the middle of a save, and this has shown nothing
-
-
-def model_variables() -> dict:
-    state = place(make_state(), 8)
-    return {"params": state.params, "stats": {"mean": jnp.arange(3.0)}}
-
-
-def test_model_needs_no_tree_and_keeps_all_bits(tmp_path):
-    variables = model_variables()
-    assert not checkpoints.is_model_directory(tmp_path / "model")
-    checkpoints.save_model(tmp_path / "model", variables, {"name": "ViT", "sizes": [1, 2]})
-    assert checkpoints.is_model_directory(tmp_path / "model")
-    loaded, description = checkpoints.load_model(tmp_path / "model")
-    assert description == {"name": "ViT", "sizes": [1, 2]}
-    assert_same_bits(loaded, variables)
-    assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(loaded))
-    assert {path.name for path in tmp_path.iterdir()} == {"model"}
-    assert {path.name for path in (tmp_path / "model").iterdir()} == {
-        "checksums.json",
-        "model.json",
-        "variables",
-    }
-
-
-def test_model_onto_a_mesh(tmp_path):
-    variables = model_variables()
-    checkpoints.save_model(tmp_path / "model", variables, {})
-    wanted = abstract(variables, 2)
-    loaded, _ = checkpoints.load_model(tmp_path / "model", wanted)
-    assert_same_bits(loaded, variables)
-    kernel = loaded["params"]["body"]["kernel"]
-    assert kernel.sharding == wanted["params"]["body"]["kernel"].sharding
-    other = abstract({"params": make_state(width=8).params}, 2)
-    with pytest.raises(ValueError, match=r"params/body/kernel: \(16, 16\).*\(16, 8\)"):
-        checkpoints.load_model(tmp_path / "model", other)
-
-
-def test_model_is_replaced_only_when_the_new_one_is_complete(tmp_path, monkeypatch):
-    target = tmp_path / "model"
-    checkpoints.save_model(target, {"x": np.ones(3)}, {"version": 1})
-    checkpoints.save_model(target, {"x": np.zeros(3)}, {"version": 2})
-    assert checkpoints.load_model(target)[1] == {"version": 2}
-
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoints.ocp.StandardCheckpointer, "save", lambda *_: 1 / 0)
-        with pytest.raises(CheckpointError, match="cannot write the model .*/model"):
-            checkpoints.save_model(target, {"x": np.ones(3)}, {"version": 3})
-    assert checkpoints.load_model(target)[1] == {"version": 2}
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
-
-    # Killed between the two renames: the older one is found, and the next save works.
-    target.rename(tmp_path / ".model.replaced")
-    assert checkpoints.load_model(target)[1] == {"version": 2}
-    checkpoints.save_model(target, {"x": np.ones(3)}, {"version": 4})
-    assert checkpoints.load_model(target)[1] == {"version": 4}
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
-
-
-def test_model_errors(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no model directory"):
-        checkpoints.load_model(tmp_path)
-    (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match="not overwritten"):
-        checkpoints.save_model(tmp_path, {"x": np.ones(3)}, {})
-    with pytest.raises(TypeError):
-        checkpoints.save_model(tmp_path / "model", {"x": np.ones(3)}, {"bad": object()})
-    checkpoints.save_model(tmp_path / "model", {"x": np.random.rand(64, 64)}, {})
-    files = [path for path in (tmp_path / "model" / "variables").rglob("d/*")]
-    flip_one_bit(max(files, key=lambda path: path.stat().st_size))
-    with pytest.raises(CheckpointError, match="model .*/model is damaged"):
-        checkpoints.load_model(tmp_path / "model")
-
-
-def test_a_description_that_changed_is_damage(tmp_path):
-    checkpoints.save_model(tmp_path / "model", {"x": np.ones(2)}, {"num_heads": 4})
-    (tmp_path / "model" / "model.json").write_text('{"num_heads": 2}')
-    with pytest.raises(CheckpointError, match="model.json has changed since it was written"):
-        checkpoints.load_model(tmp_path / "model")
-    sums = tmp_path / "model" / "checksums.json"
-    kept = {name: value for name, value in json.loads(sums.read_text()).items() if name == "x"}
-    sums.write_text(json.dumps(kept))  # as version 0.1 wrote it
-    assert checkpoints.load_model(tmp_path / "model")[1] == {"num_heads": 2}
-
-
-def test_quiet_and_light_in_a_fresh_process(tmp_path):
-    """No Orbax log under absl's INFO level; nothing heavy imported; another device count."""
-    checkpoints.save_model(tmp_path / "model", model_variables(), {"name": "ViT"})
-    program = """
-import sys
-from absl import logging
-logging.use_absl_handler(); logging.set_verbosity(logging.INFO)
-import jax, jax.numpy as jnp
-from vit_jax_xfer.storage import checkpoints
-variables, description = checkpoints.load_model(sys.argv[1] + "/model")
-with checkpoints.Checkpoints(sys.argv[1] + "/ckpt", best_metric="top1") as ckpt:
-    ckpt.save(1, {"x": jnp.ones(3)}, {})
-    ckpt.restore({"x": jax.ShapeDtypeStruct((3,), jnp.float32, sharding=jnp.ones(3).sharding)})
-heavy = {"grain", "tensorflow", "ml_collections"} & set(sys.modules)
-print(jax.device_count(), variables["params"]["head"].dtype, description["name"], heavy)
-"""
-    environment = dict(os.environ, PYTHONPATH=str(ROOT), JAX_NUM_CPU_DEVICES="1")
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout == "1 bfloat16 ViT set()\n"
-    assert done.stderr == ""
-
-
-def test_files_are_plain(tmp_path):
-    """`model.json` is what it says, for people and other programs."""
-    checkpoints.save_model(tmp_path / "model", {"x": np.ones(2)}, {"name": "ViT"})
-    assert json.loads((tmp_path / "model" / "model.json").read_text()) == {"name": "ViT"}

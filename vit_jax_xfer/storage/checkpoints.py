@@ -9,7 +9,6 @@ import contextlib
 import functools
 import json
 import os
-import re
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -17,7 +16,6 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
-from jax.experimental import multihost_utils
 
 from vit_jax_xfer.storage import orbax_messages, tree_check
 from vit_jax_xfer.storage.model_paths import (
@@ -26,6 +24,8 @@ from vit_jax_xfer.storage.model_paths import (
     complete_model,
     is_model_directory,
 )
+from vit_jax_xfer.storage.orbax_messages import one_line
+from vit_jax_xfer.storage.processes import true_on_all, wait_for_all
 from vit_jax_xfer.storage.ranking import best_first
 
 PyTree = Any
@@ -37,12 +37,6 @@ orbax_messages.quiet()
 _ASYNC = ocp.AsyncOptions(create_directories_asynchronously=False)
 # What a checkpoint has in it: some of these where its removal was cut short.
 _TRACES = {"state", "extra", "checksums", "metrics", "_CHECKPOINT_METADATA", "commit_success.txt"}
-
-# What an operating system says of a write that fails.
-_CAUSE = re.compile(
-    "No space left on device|Disk quota exceeded|File too large|Read-only file system|"
-    "Permission denied|Input/output error|Stale file handle"
-)
 
 
 class CheckpointError(RuntimeError):
@@ -192,7 +186,7 @@ class Checkpoints:
         except Exception as error:  # Orbax and tensorstore raise nearly anything
             failed = error
         # Another process may have read what is damaged: then none of them takes it.
-        if not _all_true(failed is None):
+        if not true_on_all(failed is None):
             raise self._damaged(step, steps, failed or OSError("on another host")) from failed
         state, extra, sums = read
         try:
@@ -234,10 +228,10 @@ class Checkpoints:
         number = 1
         while (target := self.directory / f"damaged-{step}-{number}").exists():
             number += 1
-        _barrier(f"set_aside:{target}")  # all have found the same name
+        wait_for_all(f"set_aside:{target}")  # all have found the same name
         if jax.process_index() == 0:
             source.rename(target)
-        _barrier(f"set_aside_end:{target}")
+        wait_for_all(f"set_aside_end:{target}")
         self._let_go()  # Orbax counts what it has seen
         return target
 
@@ -276,7 +270,7 @@ class Checkpoints:
         try:
             return json.loads(path.read_text()) if path.exists() else {}
         except ValueError as error:
-            raise CheckpointError(f"{path} is damaged ({_one_line(error)}): remove it") from error
+            raise CheckpointError(f"{path} is damaged ({one_line(error)}): remove it") from error
 
     def _metrics_path(self, step: int) -> epath.Path:
         # Where Orbax puts an item of this name, so that `save` and `rate` write the same file.
@@ -293,7 +287,7 @@ class Checkpoints:
                 written = path.with_name("writing")
                 written.write_text(json.dumps(metrics))
                 written.replace(path)
-            _barrier(f"metrics:{path}")
+            wait_for_all(f"metrics:{path}")
         steps = sorted(manager.all_steps())
         kept = {*steps[-self._keep_last :], *self._ranked(steps)[: self._keep_best]}
         for step in steps:
@@ -320,7 +314,7 @@ class Checkpoints:
         try:
             manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=handlers)
         except Exception as error:
-            message = f"cannot open the checkpoints in {self.directory}: {_one_line(error)}"
+            message = f"cannot open the checkpoints in {self.directory}: {one_line(error)}"
             raise CheckpointError(message) from error
         if write:
             self._refuse_foreign(manager.all_steps())
@@ -346,7 +340,7 @@ class Checkpoints:
             # Of what is not there, no metrics can be written: that error would hide this one.
             self._unwritten = {step: x for step, x in self._unwritten.items() if step in steps}
             raise CheckpointError(
-                f"writing a checkpoint to {self.directory} failed: {_one_line(error)}; "
+                f"writing a checkpoint to {self.directory} failed: {one_line(error)}; "
                 f"complete checkpoints there: {steps or 'none'}"
             ) from error
 
@@ -357,7 +351,7 @@ class Checkpoints:
             rest += f"; to go on from step {max(others)}, remove {self.directory / str(step)}"
         return CheckpointError(
             f"checkpoint {self.directory / str(step)} is damaged or is no checkpoint "
-            f"({_one_line(error)}); {rest}"
+            f"({one_line(error)}); {rest}"
         )
 
     def _let_go(self) -> None:
@@ -389,12 +383,12 @@ def save_model(directory: str | os.PathLike, variables: PyTree, description: dic
     written, replaced = beside(target, "writing"), beside(target, "replaced")
     first = jax.process_index() == 0
     sums = {**tree_check.checksums(variables), "model.json": tree_check.sum_of_text(text)}
-    _barrier(f"save_model_begin:{target}")
+    wait_for_all(f"save_model_begin:{target}")
     try:
         if first:
             written.rmtree(missing_ok=True)
             written.mkdir(parents=True)
-        _barrier(f"save_model_write:{target}")
+        wait_for_all(f"save_model_write:{target}")
         with ocp.StandardCheckpointer(async_options=_ASYNC) as checkpointer:
             checkpointer.save(written / "variables", variables)
         if first:
@@ -409,8 +403,8 @@ def save_model(directory: str | os.PathLike, variables: PyTree, description: dic
         with contextlib.suppress(OSError):  # the disk may fail once more
             if first:
                 written.rmtree(missing_ok=True)  # it may be what fills it
-        raise CheckpointError(f"cannot write the model {target}: {_one_line(error)}") from error
-    _barrier(f"save_model_end:{target}")
+        raise CheckpointError(f"cannot write the model {target}: {one_line(error)}") from error
+    wait_for_all(f"save_model_end:{target}")
 
 
 def load_model(directory: str | os.PathLike, abstract: PyTree | None = None) -> tuple[PyTree, dict]:
@@ -449,7 +443,7 @@ def load_model(directory: str | os.PathLike, abstract: PyTree | None = None) -> 
     except tree_check.OtherArraysError:
         raise
     except Exception as error:
-        raise CheckpointError(f"model {directory} is damaged: {_one_line(error)}") from error
+        raise CheckpointError(f"model {directory} is damaged: {one_line(error)}") from error
     return variables, description
 
 
@@ -494,25 +488,3 @@ def _read_json(item: epath.Path) -> dict:
     if not isinstance(found, dict):
         raise ValueError(f"{item.name} is no JSON object")
     return found
-
-
-def _barrier(name: str) -> None:
-    # The other processes must not write into, or read from, a directory that the first has not
-    # made or renamed yet.
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(name)
-
-
-def _all_true(here: bool) -> bool:
-    """Whether it is so on every process, which all must ask at the same point."""
-    if jax.process_count() == 1:
-        return here
-    return bool(np.all(multihost_utils.process_allgather(np.array(here))))
-
-
-def _one_line(error: Exception) -> str:
-    text = str(error).strip().split("\n")[0]
-    if len(text) > 300:  # tensorstore has the cause at the end, or amid a page of its spec
-        cause = _CAUSE.search(text)
-        text = f"{text[:80]} ... {cause[0] if cause else text[-200:]}"
-    return f"{type(error).__name__}: {text}"

@@ -1,9 +1,16 @@
 """Which of Orbax's messages reach a terminal: what it raises is said once, by who catches it."""
 
 import logging
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
+
+# What an operating system says of a write that fails.
+_CAUSE = re.compile(
+    "No space left on device|Disk quota exceeded|File too large|Read-only file system|"
+    "Permission denied|Input/output error|Stale file handle"
+)
 
 
 def quiet() -> None:
@@ -24,3 +31,12 @@ def _show_unraisable(unraisable: Any, others: Callable[[Any], Any] = sys.unraisa
     # for each other array under way TensorStore then fails to call back, with a page of traceback.
     if str(unraisable.exc_value) != "Event loop is closed":
         others(unraisable)
+
+
+def one_line(error: Exception) -> str:
+    """The type of an error of Orbax or tensorstore, and what it says, in a line."""
+    text = str(error).strip().split("\n")[0]
+    if len(text) > 300:  # tensorstore has the cause at the end, or amid a page of its spec
+        cause = _CAUSE.search(text)
+        text = f"{text[:80]} ... {cause[0] if cause else text[-200:]}"
+    return f"{type(error).__name__}: {text}"
