@@ -5,6 +5,7 @@ import math
 import os
 import signal
 import time
+import types
 
 import jax.numpy as jnp
 import numpy as np
@@ -209,6 +210,15 @@ def test_a_network_whose_evaluation_is_no_number_does_not_finish(tmp_path, monke
     assert kept(tmp_path) == [2] and not (tmp_path / "model").exists()
     last = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()][-1]
     assert last["values"]["loss"] is None and last["nonfinite"] == ["loss"]
+
+
+def test_nor_does_an_evaluation_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "evaluate_sets", lambda *given: {"loss": math.nan, "top1": 0.9})
+    task = types.SimpleNamespace(init=lambda key: {})
+    suites = types.SimpleNamespace(figures=lambda *given: {})
+    with pytest.raises(NonFiniteLoss, match="loss is nan"):
+        loop.evaluate_only(task, {}, None, suites, None, tmp_path)
+    assert not (tmp_path / "result.json").exists()
 
 
 def test_a_result_is_valid_json_whatever_it_holds(tmp_path, monkeypatch):

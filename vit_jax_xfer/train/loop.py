@@ -101,7 +101,7 @@ def _run(
     say(inputs.overview(task.needs_labels))
     teacher = fingerprint(task.frozen)
     suites = SuiteEvaluation(task, config, inputs, mesh, stop.watched)
-    check_same_files(inputs, teacher, task.initial, suites.sources())
+    check_same_files(inputs, task, teacher, suites.sources())
     frozen = place(task.frozen, frozen_shardings(task.frozen, mesh, config.mesh))
     evaluator = Evaluator(task, mesh, stop.watched)
     benchmarks = DenseBenchmarks(task, config, inputs.eval_shape(), stop.leave_evaluation)
@@ -251,13 +251,14 @@ def evaluate_only(
     left = {"finished": False, "step": 0, "seconds": 0.0, "metrics": {}}
     try:
         variables = task.init(jax.random.key(0))
-        results = evaluate_sets(evaluator, variables, frozen, inputs)
-        results |= suites.figures(variables, frozen)
+        figures = evaluate_sets(evaluator, variables, frozen, inputs)
+        results = {**figures, **suites.figures({"": variables}, frozen)}
     except StoppedMidway:
         return left
     with MetricWriter(folder, tensorboard=False, enabled=jax.process_index() == 0) as writer:
         writer.write(0, results, kind="eval")
     say(f"evaluation  {show(results)}")
+    check_finite(0, figures)
     result = {**left, "finished": True, "metrics": results}
     write_result(folder, result)
     return result

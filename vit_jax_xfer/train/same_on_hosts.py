@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 import vit_jax_xfer
 from vit_jax_xfer import data
-from vit_jax_xfer.tasks.task import Variables
+from vit_jax_xfer.tasks.task import Task
 from vit_jax_xfer.train import hosts
 from vit_jax_xfer.train.inputs import Inputs
 from vit_jax_xfer.train.workdir import FREE, fingerprint, leaves_of
@@ -36,18 +36,19 @@ def check_same_arguments(config: ConfigDict) -> None:
 
 def check_same_files(
     inputs: Inputs,
-    teacher: str,
-    initial: Variables | None,
+    task: Task,
+    frozen: str,
     more: Mapping[str, data.Source] = types.MappingProxyType({}),
 ) -> None:
     """As `check_same_arguments`, where the data differ, or weights that were loaded.
 
-    teacher: the fingerprint of the task's frozen arrays. initial: what `init_from` brought. more:
-    other sources, by what a message calls them.
+    frozen: the fingerprint of the task's frozen arrays. more: other sources, by what a message
+    calls them.
     """
     if not hosts.several():
         return
-    facts = {"task.teacher": f"weights {teacher}", "init_from": f"weights {fingerprint(initial)}"}
+    facts = {task.frozen_field: f"weights {frozen}"}
+    facts["init_from"] = f"weights {fingerprint(task.initial)}"
     sources = {"data.source": inputs.train, "unlabeled.source": inputs.unlabeled}
     sources |= {f"{one.field}.source": one.source for one in inputs.eval_sets.values()}
     sources |= more

@@ -94,9 +94,6 @@ class SuiteEvaluation:
         _check_fields(names, task, config)
         self._evaluator = Evaluator(_Hits(task), mesh, watched)  # type: ignore[arg-type]
         self._suites: dict[str, list[SuiteImages]] = {}
-        # While `__call__` goes through the states: those, and each set's figures of each of them.
-        self._several: list[Variables] = []
-        self._found: dict[str, list[Figures]] = {}
         for name in names:
             try:
                 how = config.eval.suites_partial, config.eval.suites_class_map
@@ -136,35 +133,27 @@ class SuiteEvaluation:
         """{"a/top1": …, "a/ema_top1": …} of a state at a step, {} where they are not due."""
         if not last and (not self._every or step % self._every):
             return {}
-        states = states_of(state)
-        self._several, self._found = list(states.values()), {}
-        found = {}
-        for which, variables in states.items():
-            found |= self.figures(variables, frozen, which)
-        self._several, self._found = [], {}
-        return found
+        return self.figures(states_of(state), frozen)
 
-    def figures(self, variables: Variables, frozen: Variables, which: str = "") -> dict[str, float]:
-        """Every suite's figures: {"a/top1": …, "c/mce": …}, `which` before the figure's name."""
-        results = {}
+    def figures(self, states: Mapping[str, Variables], frozen: Variables) -> dict[str, float]:
+        """Every suite's figures of each state: {"a/top1": …, "c/ema_mce": …}.
+
+        states: by what stands before their figures' names, see `states_of`. All go through a set in
+        one pass.
+        """
+        results: dict[str, dict[str, float]] = {which: {} for which in states}
         for suite, sets in self._suites.items():
-            figures = {one.one.name: self._of_set(one, variables, frozen) for one in sets}
-            found = summary([one.one for one in sets], figures)
-            results |= {f"{suite}/{which}{name}": value for name, value in found.items()}
-        return results
-
-    def _of_set(self, one: SuiteImages, variables: Variables, frozen: Variables) -> Figures:
-        """A set's figures; of what is evaluated together, all at the first, in one pass."""
-        places = [i for i, other in enumerate(self._several) if other is variables]
-        if not places:
-            return self._pass(one, [variables], frozen)[0]
-        if one.one.name not in self._found:
-            self._found[one.one.name] = self._pass(one, self._several, frozen)
-        return self._found[one.one.name][places[0]]
+            of_sets = [self._pass(one, list(states.values()), frozen) for one in sets]
+            for which, of_state in zip(states, zip(*of_sets, strict=True), strict=True):
+                figures = {one.one.name: each for one, each in zip(sets, of_state, strict=True)}
+                found = summary([one.one for one in sets], figures)
+                results[which] |= {f"{suite}/{which}{name}": x for name, x in found.items()}
+        return {name: x for figures in results.values() for name, x in figures.items()}
 
     def _pass(
         self, one: SuiteImages, several: Sequence[Variables], frozen: Variables
     ) -> list[Figures]:
+        """A set's figures of each of several networks."""
         with self._inputs.stream_of(one) as batches:
             found = self._evaluator.sums_of_each(several, frozen, batches, one)
             self._inputs.tell_broken(batches)
