@@ -73,6 +73,14 @@ def test_a_result_older_than_the_models_it_is_of_is_made_again(tmp_path):
     assert again.folders == ["ensemble_seed0"]
 
 
+def test_a_result_that_a_power_cut_emptied_is_made_again(tmp_path):
+    compare(tmp_path, Training(), seeds=1, arms="scratch,copy")
+    (tmp_path / "scratch_seed0" / "result.json").write_text("")
+    again = Training()
+    results, _ = compare(tmp_path, again, seeds=1, arms="scratch,copy")
+    assert again.folders == ["scratch_seed0"] and len(results[Arm("copy")]) == 1
+
+
 def test_other_arguments_are_refused_before_anything_runs(tmp_path):
     compare(tmp_path, Training(), arms="scratch")
     again = Training()

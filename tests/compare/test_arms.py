@@ -40,6 +40,10 @@ def test_folders_have_names_that_any_system_takes_and_quickstarts_of_old():
         ("fine-tune", "did you mean 'finetune'?"),
         ("nothing_of_this", "'nothing_of_this' is none of scratch, finetune, "),
         ("scratch,scratch", "'scratch' stands there twice"),
+        (
+            "distill:layers=(0,1),distill:layers=[0,1]",
+            r"distill layers=\[0,1\]' would have one folder for both",
+        ),
         ("distill,ensemble", "ensemble needs the models of finetune; add that arm"),
         ("logit_distill", "logit_distill needs the models of finetune"),
         ("distill:distill_q", "'distill:distill_q': 'distill_q' is no FIELD=VALUE"),

@@ -100,6 +100,10 @@ def test_fields_are_all_arms_and_settings_an_arms_own():
         ({"arms": "scratch:weight=2"}, r"scratch weight=2: .*no field config\.weight"),
         ({"fields": ("task.mode=copy",)}, r"scratch: .*no field config\.task\.mode"),
         ({"fields": ("batch_size=many",)}, "scratch: .*batch_size=many"),
+        (
+            {"fields": ("eval.sets.a.split=test", "eval.sets.b.split=test")},
+            "scratch: eval.sets: a comparison tells one top-1",
+        ),
         ({"fields": ("batch_size=None",)}, "scratch: .*batch_size=None: it can't be unset"),
         (
             {"images": ComparedImages("digits", 3, 224)},

@@ -14,6 +14,7 @@ from vit_jax_xfer.storage.checkpoints import CheckpointError, Checkpoints
 from vit_jax_xfer.tasks.build import build_task
 from vit_jax_xfer.train import loop, stopping
 from vit_jax_xfer.train.evaluation import evaluate_state
+from vit_jax_xfer.train.patience import Patience
 
 TOP1 = {2: 0.3, 4: 0.9, 6: 0.4, 8: 0.5}
 EVERY_TWO = {"steps": 8, "eval__every": 2}
@@ -86,6 +87,14 @@ def test_patience_goes_on_after_a_stop(evaluated, tmp_path, monkeypatch):
     assert loop.run(config, tmp_path)["step"] == 8
     assert loop.run(config, tmp_path)["step"] == 8  # a run that has ended stays where it is
     assert evaluated == [2, 4, 6, 8, 8]
+
+
+def test_patience_that_goes_by_another_metric_now_begins_anew():
+    before = Patience(2, "top1", {})
+    assert not before.ends(2, {"top1": 0.9})
+    now = Patience(2, "loss", before.state())
+    assert not any(now.ends(step, {"loss": loss}) for step, loss in ((4, 1.5), (6, 1.2), (8, 1.3)))
+    assert Patience(2, "loss", now.state()).ends(10, {"loss": 1.4})
 
 
 def test_stopped_where_an_evaluation_was_due(evaluated, tmp_path, monkeypatch):

@@ -29,6 +29,7 @@ def test_steps_and_epochs():
         ({"epochs": 0.01}, "steps, epochs: 0 steps are none"),
         ({"steps": 5, "optim__warmup_steps": 5}, "optim.warmup_steps: 5 .* do not fit in 5 steps"),
         ({"steps": 5, "optim__warmup_steps": -1}, "optim.warmup_steps: -1"),
+        ({"steps": 5, "optim__warmup_epochs": 0.5}, "optim.warmup_epochs: 5 .* fit in 5 steps"),
         (
             {"steps": 5, "optim__warmup_steps": 1, "optim__warmup_epochs": 0.1},
             "optim.warmup_steps, optim.warmup_epochs: set at most one",

@@ -118,3 +118,15 @@ def test_what_is_not_this_runs_is_not_written_over(files, message, tmp_path):
     with pytest.raises(ValueError, match=f"^workdir: .*{message}"):
         check_workdir(str(tmp_path), config)
     assert all((tmp_path / name).read_text() == text for name, text in files.items())
+
+
+def test_a_result_alone_is_a_run_to_be_kept(tmp_path):
+    """As an ensemble leaves, which has no checkpoint and no model."""
+    config = load_config("ensemble")
+    claim_workdir(tmp_path, config)
+    (tmp_path / "result.json").write_text('{"finished": true, "metrics": {}}')
+    assert check_workdir(str(tmp_path), config) == tmp_path
+    with pytest.raises(ValueError, match="workdir: .* other settings .batch_size"):
+        check_workdir(str(tmp_path), load_config("scratch"))
+    (tmp_path / "result.json").write_text("")  # a power cut emptied it
+    assert check_workdir(str(tmp_path), load_config("scratch")) == tmp_path

@@ -75,7 +75,7 @@ def write_report(
         lines += [*distance_table(distances), ""]
         lines += _listed(f"{name}: no distance: {why}" for name, why in looks.lacking.items())
     lines += _paragraphs([f"`{command}`", f"{environment()}, {date.today()}."])
-    (root / "report.md").write_text("\n".join(lines[:-1]) + "\n")
+    write_whole(root / "report.md", "\n".join(lines[:-1]) + "\n")
     write_results(comparison, results, failed, command, distances)
     return table
 

@@ -1,6 +1,5 @@
 """The runs of a comparison, one after the other; what is finished is not run again."""
 
-import json
 import pathlib
 import statistics
 import time
@@ -15,7 +14,7 @@ from vit_jax_xfer.train.clock import format_duration
 from vit_jax_xfer.train.console import say
 from vit_jax_xfer.train.loop import run
 from vit_jax_xfer.train.stopping import NonFiniteLoss
-from vit_jax_xfer.train.workdir import changed_fields
+from vit_jax_xfer.train.workdir import changed_fields, read_result
 
 Result = dict[str, Any]
 Train = Callable[[ConfigDict, pathlib.Path], Result]
@@ -82,10 +81,9 @@ def run_or_read(
     settings.
     """
     check_folder(config, folder)
-    path = folder / "result.json"
-    if path.is_file() and not any(_newer(one / path.name, path) for one in needed):
+    result = read_result(folder)
+    if result is not None and not any(_newer(one, folder) for one in needed):
         say(f"--- {name}: finished already")
-        result = json.loads(path.read_text())
         return {**result, "wall": result["seconds"]}
     say(f"--- {name}: {detail}")
     begin = time.perf_counter()
@@ -125,4 +123,6 @@ def _folders_before(comparison: Comparison, arm: Arm, seed: int) -> list[pathlib
 
 
 def _newer(one: pathlib.Path, other: pathlib.Path) -> bool:
-    return one.is_file() and one.stat().st_mtime > other.stat().st_mtime
+    """Whether a run has a result that is newer than another's."""
+    first, second = (folder / "result.json" for folder in (one, other))
+    return first.is_file() and first.stat().st_mtime > second.stat().st_mtime

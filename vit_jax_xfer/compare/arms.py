@@ -97,12 +97,21 @@ def parse_arms(text: str) -> tuple[Arm, ...]:
     """ "scratch,distill:mode=distill_q" → arms, in that order; those that others need come first.
 
     Several settings stand behind colons; commas within brackets belong to a value. ValueError for a
-    kind that there is not, an arm that stands twice, and one without the arms that it needs.
+    kind that there is not, an arm that stands twice, two whose runs would share a folder, and one
+    without the arms that it needs.
     """
     arms = [_parse_arm(part.strip()) for part in re.split(r",(?![^()\[\]]*[)\]])", text)]
     twice = next((arm for arm in arms if arms.count(arm) > 1), None)
     if twice is not None:
         raise ValueError(f"--arms: {twice.title!r} stands there twice")
+    by_folder: dict[pathlib.Path, Arm] = {}
+    for arm in arms:
+        other = by_folder.setdefault(arm.folder(pathlib.Path(), 0), arm)
+        if other != arm:
+            raise ValueError(
+                f"--arms: {other.title!r} and {arm.title!r} would have one folder for both; leave "
+                "one out, or write its settings otherwise"
+            )
     for arm in arms:
         for needed in arm.kind.after:
             if not any(other.name == needed for other in arms):

@@ -106,6 +106,10 @@ class Comparison:
             set_fields(config, [*self.fields, *_own_fields(config, arm)])
         except ValueError as error:
             raise ValueError(f"{arm.title}: {error}") from None
+        if len(config.eval.sets) > 1:
+            raise ValueError(
+                f"{arm.title}: eval.sets: a comparison tells one top-1 of each arm; give one set"
+            )
         return config
 
     def _use_members(self, config: ConfigDict, arm: Arm, seed: int) -> None:

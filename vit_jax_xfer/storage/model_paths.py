@@ -4,6 +4,9 @@ import os
 
 from etils import epath
 
+# What a run calls its finished models, in its folder.
+RUN_MODELS = ("model", "model_ema", "model_best")
+
 
 def absolute_path(path: str | os.PathLike) -> epath.Path:
     """A path from the root or with its scheme, "~" resolved."""

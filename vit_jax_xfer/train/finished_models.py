@@ -33,7 +33,8 @@ def write_result(folder: pathlib.Path, result: dict[str, Any]) -> None:
     if jax.process_index() == 0:
         metrics, nonfinite = as_json(result["metrics"])
         written = {**result, "metrics": metrics, **({"nonfinite": nonfinite} if nonfinite else {})}
-        write_whole(folder / "result.json", json.dumps(written, indent=2, allow_nan=False) + "\n")
+        text = json.dumps(written, indent=2, allow_nan=False) + "\n"
+        write_whole(folder / "result.json", text, durable=True)
 
 
 def save_best(folder: pathlib.Path, step: int, metric: str) -> None:

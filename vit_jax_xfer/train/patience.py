@@ -11,11 +11,14 @@ class Patience:
     """Counts evaluations since the best one.
 
     limit: so many without a better metric end the run; 0 = none do. state: of an earlier part of
-    the run, as `state` gave it; {} = a fresh run.
+    the run, as `state` gave it, of which nothing counts if that went by another metric; {} = a
+    fresh run.
     """
 
     def __init__(self, limit: int, metric: str, state: Mapping[str, Any]) -> None:
         self._limit, self._metric = limit, metric
+        if state.get("metric", metric) != metric:
+            state = {}
         self._step, self._best = state.get("step", -1), state.get("best")
         self._without = state.get("without", 0)
 
@@ -43,4 +46,5 @@ class Patience:
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps of it."""
-        return {"step": self._step, "best": self._best, "without": self._without}
+        counted = {"step": self._step, "best": self._best, "without": self._without}
+        return {"metric": self._metric, **counted}

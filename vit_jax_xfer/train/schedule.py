@@ -47,13 +47,11 @@ def make_run_schedule(config: ConfigDict, steps_per_epoch: float) -> RunSchedule
         raise ValueError(f"steps, epochs: {total} steps are none; the run needs at least one")
     if None not in (c.optim.warmup_steps, c.optim.warmup_epochs):
         raise ValueError("optim.warmup_steps, optim.warmup_epochs: set at most one")
-    warmup = c.optim.warmup_steps or 0
+    warmup, field = c.optim.warmup_steps or 0, "optim.warmup_steps"
     if c.optim.warmup_epochs is not None:
-        warmup = round(c.optim.warmup_epochs * steps_per_epoch)
+        warmup, field = round(c.optim.warmup_epochs * steps_per_epoch), "optim.warmup_epochs"
     if total and not 0 <= warmup < total:
-        raise ValueError(
-            f"optim.warmup_steps: {warmup} steps of warm-up do not fit in {total} steps"
-        )
+        raise ValueError(f"{field}: {warmup} steps of warm-up do not fit in {total} steps")
     if c.log.every < 1:
         raise ValueError(f"log.every: expected 1 or more, got {c.log.every}")
     cosine = None

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from vit_jax_xfer.config import default_config
 from vit_jax_xfer.local_paths import local_path
-from vit_jax_xfer.storage.model_paths import is_model_directory
+from vit_jax_xfer.storage.model_paths import RUN_MODELS, is_model_directory
 from vit_jax_xfer.train.console import say
 from vit_jax_xfer.whole_files import write_whole
 
@@ -23,9 +23,8 @@ FREE = ("data.workers", "data.tfds_dir", "task.teacher", "task.backbone", "task.
 FREE += ("model.like",)  # whose shapes are those of the checkpoint
 FREE += ("optim.skip_nonfinite",)  # how a run that has met such a batch goes on
 _SECTIONS = {"task", "model", "data", "optim"}  # some of a run's config.json
-_MODELS = ("model", "model_ema", "model_best")
 # What a run writes, beside config.json: in a folder without that, it is someone else's.
-_WRITTEN = ("checkpoints", *_MODELS, "result.json", "metrics.jsonl")
+_WRITTEN = ("checkpoints", *RUN_MODELS, "result.json", "metrics.jsonl")
 
 
 def folder_of(workdir: str) -> pathlib.Path:
@@ -44,7 +43,8 @@ def check_workdir(workdir: str, config: ConfigDict) -> pathlib.Path:
     """
     folder = folder_of(workdir)
     check_ours(folder)
-    if not any((folder / name).exists() for name in ("checkpoints", "model")):
+    kept = any((folder / name).exists() for name in ("checkpoints", "model"))
+    if not kept and not _holds(folder / "result.json"):
         return folder  # nothing to lose: a run that failed before its first checkpoint, or none
     changed = changed_fields(folder / "config.json", config)
     fixed = [text for name, text in changed if name.split(".")[0] in FIXED and name not in FREE]
@@ -76,9 +76,9 @@ def check_ours(folder: pathlib.Path) -> None:
             raise ValueError(f"workdir: {folder} holds {found} but no config.json; choose another")
     elif not (isinstance(found := _stored(config), dict) and set(found) >= _SECTIONS):
         raise ValueError(f"workdir: {config} is not a run's; choose another --workdir, or move it")
-    if _holds(result) and not {"finished", "metrics"} <= _keys(result):
+    if _holds(result) and read_result(folder) is None:
         raise ValueError(f"workdir: {result} is not a run's; choose another --workdir, or move it")
-    for name in _MODELS:
+    for name in RUN_MODELS:
         if (folder / name).exists() and not is_model_directory(folder / name):
             raise ValueError(
                 f"workdir: {folder / name} is no model of a run; choose another --workdir, or move "
@@ -91,13 +91,13 @@ def _holds(path: pathlib.Path) -> bool:
     return path.is_symlink() or path.is_dir() or (path.is_file() and path.stat().st_size > 0)
 
 
-def _keys(path: pathlib.Path) -> set[str]:
-    """The names in a file of one JSON object; empty for anything else."""
+def read_result(folder: pathlib.Path) -> dict[str, Any] | None:
+    """What the `result.json` of a finished run says; None where there is no whole one of a run."""
     try:
-        found = json.loads(path.read_text())
+        found = json.loads((folder / "result.json").read_text())
     except (OSError, ValueError, RecursionError):
-        return set()
-    return set(found) if isinstance(found, dict) else set()
+        return None
+    return found if isinstance(found, dict) and {"finished", "metrics"} <= set(found) else None
 
 
 def changed_fields(path: pathlib.Path, config: ConfigDict) -> list[tuple[str, str]]:
@@ -119,7 +119,8 @@ def claim_workdir(folder: pathlib.Path, config: ConfigDict) -> None:
     """Makes the folder, which `check_workdir` has passed, and writes `config.json`."""
     if jax.process_index() == 0:
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / "config.json", json.dumps(_plain(config), indent=2) + "\n")
+        text = json.dumps(_plain(config), indent=2) + "\n"
+        write_whole(folder / "config.json", text, durable=True)
 
 
 def fingerprint(tree: Any) -> str:
