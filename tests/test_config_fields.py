@@ -2,6 +2,8 @@
 
 import pytest
 
+from tests.runs import CONFIGS, load_config
+from vit_jax_xfer.command_line import set_fields
 from vit_jax_xfer.config import default_config, model_config, task_config
 
 
@@ -12,6 +14,23 @@ def test_a_field_without_a_value_has_its_declared_type():
     assert (config.layers, config.get_type("teacher")) == (None, str)
     config.layers = (0, 2)
     assert task_config("attention_transfer", layers=(1,)).layers == (1,)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_field_that_a_variant_has_made_none_can_be_set_again(name):
+    """As `task.layers`, which is full size's alone."""
+    config = load_config(name)
+    sections = {"": config, **{f"{key}.": config[key] for key in ("task", "model", "optim")}}
+    unknown = [
+        prefix + field
+        for prefix, section in sections.items()
+        for field in section
+        if section.get_type(field) is type(None)
+    ]
+    assert not unknown
+    if "layers" in config.task:
+        set_fields(config, ["task.layers=(0, 1)"])
+        assert config.task.layers == (0, 1)
 
 
 def test_a_field_of_two_types_takes_both():

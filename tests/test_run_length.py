@@ -93,6 +93,10 @@ def test_what_is_given_beside_stays():
         (["task.layers=None"], "task.layers", None),
         (["model.conv_blocks=None"], "model.conv_blocks", None),
         (["optim.warmup_epochs=None"], "optim.warmup_epochs", None),
+        # Of two the last; and a switch takes no word after it.
+        (["model.drop_path=None", "model.drop_path=0.1"], "model.drop_path", 0.1),
+        (["log.tensorboard", "steps=90"], "optim.warmup_steps", 9),
+        (["eval.sets.real.split=test"], "eval.sets.real.split", "test"),
     ],
 )
 def test_fields_from_a_command_line(given, field, value):

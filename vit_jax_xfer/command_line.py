@@ -99,15 +99,12 @@ def set_fields(config: ConfigDict, assignments: Sequence[str]) -> None:
 
     ValueError, in one line, for a field that there is not and for a value that isn't one of it.
     """
-    from vit_jax_xfer.config import check_field
-
-    for one in assignments:
-        check_field(config, one.partition("=")[0])
+    _check_fields(config, [one.partition("=")[0] for one in assignments])
     _define_config_flag()  # which says how values are read
     argv = ["", *(f"--config.{one}" for one in assignments)]
     values = flags.FlagValues()
-    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
     try:
+        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
         _set_length(config, argv)
         values(argv)
         _unset(argv, config)
@@ -130,9 +127,20 @@ def _hyphened(argument: str) -> str:
     return f"--{name}{equals}{value}" if flag[:1] == "-" and name in flags.FLAGS else argument
 
 
+def _check_fields(config: ConfigDict, fields: Sequence[str]) -> None:
+    """ValueError for a field that a config has not; a set of evaluation that is named is added."""
+    from vit_jax_xfer.config import add_evaluation_set, check_field
+
+    for field in fields:
+        named = re.match(r"eval\.sets\.([^.]+)\.", field)
+        if named and named[1] not in config.eval.sets:
+            add_evaluation_set(config, named[1])
+        check_field(config, field)
+
+
 def _unset(argv: list[str], config: ConfigDict) -> None:
     """Unsets fields that are given as None. flags.Error where one has no such value."""
-    fields = [field for field, text in _overrides(argv) if text == "None"]
+    fields = [field for field, text in _overrides(argv).items() if text == "None"]
     if not fields:
         return
     from vit_jax_xfer.config import default_config
@@ -149,9 +157,13 @@ def _unset(argv: list[str], config: ConfigDict) -> None:
         raise flags.IllegalFlagValueError(f"flag --config.{field}=None: it can't be unset")
 
 
-def _overrides(argv: list[str]) -> list[tuple[str, str]]:
-    """(field, text) of each --config.FIELD=TEXT, or --config.FIELD TEXT, in order."""
-    return re.findall(r"^--?config\.([^=\n]+)[=\n](.*)$", "\n".join(argv), re.M)
+def _overrides(argv: Sequence[str]) -> dict[str, str]:
+    """{field: text} of each --config.FIELD=TEXT, or --config.FIELD TEXT; of several the last."""
+    found: dict[str, str] = {}
+    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+        if match := re.fullmatch(r"--?config\.([^=]+)(?:=(.*))?", argument, re.S):
+            found[match[1]] = following if match[2] is None else match[2]
+    return found
 
 
 def _set_length(config: ConfigDict, argv: list[str]) -> str:
@@ -161,7 +173,7 @@ def _set_length(config: ConfigDict, argv: list[str]) -> str:
     """
     from vit_jax_xfer.run_length import UNITS, set_length
 
-    given = dict(_overrides(argv))
+    given = _overrides(argv)
     lengths = [unit for unit in UNITS if unit in given]
     if len(lengths) != 1:
         return ""
@@ -197,8 +209,6 @@ class _ConfigFile(flags.ArgumentParser):
         self._loader = loader
 
     def parse(self, path: str) -> ConfigDict:
-        from vit_jax_xfer.config import add_evaluation_set, check_field
-
         name, argument = split_config(path)
         file = str(find_config(name))
         try:
@@ -207,11 +217,8 @@ class _ConfigFile(flags.ArgumentParser):
             cause = str(error).strip().splitlines()[-1]
             raise ValueError(cause.removeprefix("ValueError: ")) from error
         # Here, because ml-collections ends in a traceback over a field that does not exist.
-        for override in re.findall(r"^--?(?:no)?config\.([^=\n[]+)", "\n".join(sys.argv), re.M):
-            named = re.match(r"eval\.sets\.([^.]+)\.", override)
-            if named and named[1] not in config.eval.sets:
-                add_evaluation_set(config, named[1])
-            check_field(config, override)
+        given = re.findall(r"^--?(?:no)?config\.([^=\n[]+)", "\n".join(sys.argv), re.M)
+        _check_fields(config, given)
         if changed := _set_length(config, sys.argv):
             terminal.show(f"note: {changed}", name="stderr")
         return config

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict, FieldReference
 from ml_collections.config_dict import placeholder
 
 from vit_jax_xfer.models.meant_names import meant_name
-from vit_jax_xfer.tasks.build import find_task
+from vit_jax_xfer.tasks.build import TASKS, find_task
 from vit_jax_xfer.tasks.flat_settings import flat_types, from_flat, to_flat
 
 
@@ -228,13 +228,17 @@ def task_config(name: str, **settings: Any) -> ConfigDict:
 
 
 def _overridable(declared: Any, value: Any) -> Any:
-    """A setting's value, as a reference where its declared type allows more than its value's."""
+    """A setting's value, as a reference where its declared type allows more than its value's.
+
+    So a config file may make None of it, and a command line something else of that.
+    """
     if get_origin(declared) is Literal:
         return value
     kinds = [kind for kind in get_args(declared) if kind is not type(None)]
-    if len(kinds) > 1:
-        return FieldReference(value, field_type=object)
-    return placeholder(get_origin(kinds[0]) or kinds[0]) if value is None else value
+    if not kinds:
+        return value
+    kind = object if len(kinds) > 1 else get_origin(kinds[0]) or kinds[0]
+    return FieldReference(value, field_type=kind)
 
 
 def model_config(name: str, **fields: Any) -> ConfigDict:
@@ -264,11 +268,23 @@ def model_config(name: str, **fields: Any) -> ConfigDict:
 
 
 def check_field(config: ConfigDict, name: str) -> None:
-    """ValueError, with the nearest name, unless `name`, such as "optim.lr", is a config's field."""
+    """ValueError unless `name`, such as "optim.lr", is a config's field.
+
+    It says which tasks have one that this config's has not, and else the nearest name.
+    """
     names = field_names(config)
-    if name not in names:
-        near = meant_name(name, names)
-        raise ValueError(f"there is no field config.{name}; did you mean config.{near}?")
+    if name in names:
+        return
+    of_task = name.removeprefix("task.") if name.startswith("task.") else ""
+    having = [task for task, kind in TASKS.items() if of_task in flat_types(kind.settings_type)]
+    if having:
+        raise ValueError(
+            f"there is no field config.{name} in a config of the task {config.task['name']}; "
+            f"choose one of {', '.join(having)}"
+        )
+    raise ValueError(
+        f"there is no field config.{name}; did you mean config.{meant_name(name, names)}?"
+    )
 
 
 def field_names(config: ConfigDict, prefix: str = "") -> list[str]:

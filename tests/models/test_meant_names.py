@@ -46,6 +46,12 @@ def test_a_wrong_field_of_a_config(typed, meant, config):
     assert str(error.value) == f"there is no field config.{typed}; did you mean config.{meant}?"
 
 
+def test_a_field_of_another_task_is_told_by_whose_it_is(config):
+    with pytest.raises(ValueError, match="no field config.task.mask_ratio in a config of the task "
+                       "attention_transfer; choose one of masked_pretraining$"):  # fmt: skip
+        check_field(config, "task.mask_ratio")
+
+
 def test_every_meaning_is_a_field_of_something(config):
     known = set(field_names(config)) | {"model.dropout", "task.temperature", "task.mask_ratio"}
     known |= {field for kind in network_classes().values() for field in kind.keywords()}

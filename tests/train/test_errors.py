@@ -100,6 +100,13 @@ def test_teacher_without_a_head_for_its_classes(teacher, error_of):
     assert_says(error_of(config), "task.teacher: it knows 0 classes and the student 10")
 
 
+def test_unlabelled_images_of_another_size(teacher, error_of):
+    fields = {"source": "digits", "batch_size": 16, "pipeline": "resize(10)|normalize(0.5, 0.5)"}
+    given = {f"unlabeled__{name}": value for name, value in fields.items()}
+    config = tiny_config("attention_distill", task__teacher=teacher, **given)
+    assert_says(error_of(config), "unlabeled.pipeline: makes 10×10 .* data.pipeline 8×8 of those")
+
+
 def test_ensemble_of_one_or_of_nothing(teacher, error_of):
     for members, message in (((teacher,), "two or more, got 1"), (("/no", "/where"), "/no")):
         assert_says(error_of(tiny_config("ensemble", task__members=members)), "members.*" + message)

@@ -7,6 +7,7 @@ import types
 import typing
 from typing import Any, overload
 
+from vit_jax_xfer.models.declared_types import check_declared
 from vit_jax_xfer.models.dense.detector import Detector
 from vit_jax_xfer.models.dense.segmentation_network import SegmentationNetwork
 from vit_jax_xfer.models.filter.network import NETWORKS as FILTER_NETWORKS
@@ -228,11 +229,15 @@ _ELSEWHERE = {
 def check_fields(kind: type[Network], fields: dict[str, Any]) -> None:
     """ValueError that names a field which a class does not have, and the nearest that it has.
 
-    So too a number that makes no sense in its field.
+    So too a value of another type than its field's, and a number that makes no sense there. None
+    is left to the network.
     """
-    known = list(kind.keywords())
+    known = kind.keywords()
     for field in fields:
         if field not in known:
             said = _ELSEWHERE.get(field, f"did you mean {meant_name(field, known)!r}?")
             raise ValueError(f"{kind.__name__} has no field {field!r}; {said}")
+    for field, value in fields.items():
+        if value is not None:
+            check_declared(field, value, known[field].type)
     check_network_numbers(fields)

@@ -5,6 +5,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from vit_jax_xfer.models.declared_types import check_declared
 from vit_jax_xfer.models.meant_names import meant_name
 
 Settings = TypeVar("Settings")
@@ -34,11 +35,16 @@ def to_flat(settings: Any) -> dict[str, Any]:
 
 
 def from_flat(settings_type: type[Settings], values: Mapping[str, Any]) -> Settings:
-    """The settings of flat `values`, the rest at its defaults. ValueError for an unknown name."""
+    """The settings of flat `values`, the rest at its defaults.
+
+    ValueError for an unknown name, and for a value of another type than its field is declared.
+    """
     known = flat_types(settings_type)
     if unknown := sorted(values.keys() - known.keys()):
         near = f"; did you mean {meant_name(unknown[0], known)!r}?" if known else ""
         raise ValueError(f"{unknown[0]}: {settings_type.__name__} has no such field{near}")
+    for name, value in values.items():
+        check_declared(name, value, known[name])
     return _build(settings_type, values)
 
 

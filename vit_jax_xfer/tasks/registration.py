@@ -63,5 +63,9 @@ def build_task(
     settings = task_settings(config.task)
     kind = find_task(config.task["name"])
     task = kind.from_config(config, settings, image_shape, num_classes, load)
-    task.check(image_shape)
+    try:
+        task.check(image_shape)
+    except ValueError as error:
+        own = str(error).partition(":")[0] in flat_types(kind.settings_type)
+        raise ValueError(f"task.{error}" if own else str(error)) from None
     return task

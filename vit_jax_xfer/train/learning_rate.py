@@ -1,5 +1,6 @@
 """The learning rate of each step: a warm-up, then a fall, by the rules of published code."""
 
+import numbers
 from collections.abc import Sequence
 
 import jax
@@ -24,7 +25,8 @@ def learning_rate_of(config: ConfigDict, run_schedule: RunSchedule) -> optax.Sch
             )
     check_numbers(optim, "optim.")
     drops = tuple(optim.drops)
-    if list(drops) != sorted(set(drops)):
+    shares = all(isinstance(one, numbers.Real) for one in drops)
+    if not shares or list(drops) != sorted(set(drops)):
         raise ValueError(f"optim.drops: got {drops}, expected rising shares of the run, 0 to 1")
     if drops and optim.poly_power is not None:
         raise ValueError("optim.drops, optim.poly_power: two ways to fall; leave one out")

@@ -28,9 +28,10 @@ def mixing_of(config: ConfigDict, task: Task) -> Callable[[Batch, jax.Array], Ba
     drawn hangs on the key alone, so that any mesh gives the same. ValueError naming the field.
     """
     settings, number = config.mix, config.batch_size
+    _check(settings)
     if not settings.mixup and not settings.cutmix:
         return None
-    _check(settings, number)
+    _check_group(settings.group or number, number)
     if not task.needs_labels or task.targets:
         raise ValueError(f"mix: {config.task['name']} learns from no labels that could be mixed")
     group, classes = settings.group or number, task.model.num_classes
@@ -43,7 +44,7 @@ def mixing_of(config: ConfigDict, task: Task) -> Callable[[Batch, jax.Array], Ba
     return mixed
 
 
-def _check(settings: ConfigDict, number: int) -> None:
+def _check(settings: ConfigDict) -> None:
     """ValueError naming the field of config.mix that makes no sense."""
     check_numbers(settings, "mix.")
     for field, known in (("mode", MODES), ("boxes", BOX_RULES)):
@@ -51,7 +52,10 @@ def _check(settings: ConfigDict, number: int) -> None:
             raise ValueError(
                 f"mix.{field}: got {settings[field]!r}, expected one of {', '.join(known)}"
             )
-    group = settings.group or number
+
+
+def _check_group(group: int, number: int) -> None:
+    """ValueError where a batch of so many images is not made of pairs in such groups."""
     if group < 2 or group % 2 or number % group:
         raise ValueError(
             f"mix.group: got {group} images, expected an even number that divides batch_size, "

@@ -4,7 +4,8 @@ The arithmetic is optax's. A learning-rate scale of 0 freezes: no gradient, mome
 """
 
 import functools
-from collections.abc import Sequence
+import numbers
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +15,7 @@ import optax
 from ml_collections import ConfigDict
 
 from vit_jax_xfer.tasks.task import Task
+from vit_jax_xfer.train.average_decay import EMA_STARTS
 from vit_jax_xfer.train.learning_rate import learning_rate_of
 from vit_jax_xfer.train.leaves import leaf_rules, names_at, stacked_names
 from vit_jax_xfer.train.rules import Rules, named_leaves
@@ -50,7 +52,8 @@ def optimizer_of(task: Task, config: ConfigDict, run_schedule: RunSchedule) -> O
     if not depth and optim.layer_decay != 1:
         name = type(task.model).__name__
         raise ValueError(f"optim.layer_decay: a {name} has no layers to count; set it to 1")
-    for field, known in (("name", OPTIMIZERS), ("layer_decay_to", WHOLE_RATES)):
+    words = {"name": OPTIMIZERS, "layer_decay_to": WHOLE_RATES, "ema_start": EMA_STARTS}
+    for field, known in words.items():
         if optim[field] not in known:
             raise ValueError(
                 f"optim.{field}: got {optim[field]!r}, expected one of {', '.join(known)}"
@@ -103,7 +106,7 @@ def scale_tree(
     """The factor on each parameter's learning rate: layer decay times the config's own rules."""
     by_layer = Rules(layer_decay_rules(depth, layer_decay, whole), "optim.layer_decay").tree(params)
     by_name = Rules([*lr_rules, (".*", 1.0)], "optim.lr_rules")
-    refuse_unused(lr_rules, params, "optim.lr_rules")
+    check_rules(lr_rules, params, "optim.lr_rules", "a factor", _is_number)
     own = by_name.tree(params)
     return jax.tree.map(
         lambda layer, name, leaf: _column(layer * name, leaf.ndim), by_layer, own, params
@@ -135,7 +138,7 @@ def make_optimizer(
     momentum before the learning rate, as MoCo v3 and MAE have it; "sgd" with `momentum`.
     decay_rules: come before DECAY_RULES; ValueError where one matches no parameter.
     """
-    refuse_unused(decay_rules, scales, "optim.decay_rules")
+    check_rules(decay_rules, scales, "optim.decay_rules", "True or False", _is_yes_or_no)
     decays = Rules([*decay_rules, *DECAY_RULES], "optim.decay_rules").tree(scales)
     stacked = Rules([(stacked_names(), True), (".*", False)], "stacked").tree(scales)
     adam = optax.scale_by_adam(b1=b1, b2=b2)
@@ -160,12 +163,31 @@ def make_optimizer(
     return optax.transforms.selective_transform(whole, freeze_mask=frozen)
 
 
-def refuse_unused(rules: Sequence[tuple[str, Any]], params: PyTree, what: str) -> None:
-    """ValueError for a rule whose pattern matches no parameter: most often a misspelt one."""
+def check_rules(
+    rules: Sequence[tuple[str, Any]],
+    params: PyTree,
+    what: str,
+    expected: str,
+    fits: Callable[[Any], bool],
+) -> None:
+    """ValueError for a rule whose value is none, and for one that matches no parameter.
+
+    Of those the pattern is most often misspelt. what: the field. expected: its values, in words.
+    """
     names = [name for name, _ in named_leaves(params)]
-    for pattern, _ in Rules(rules, what).rules:
+    for pattern, value in Rules(rules, what).rules:
+        if not fits(value):
+            raise ValueError(f"{what}: {pattern.pattern!r}: got {value!r}, expected {expected}")
         if not any(pattern.fullmatch(name) for name in names):
             raise ValueError(f"{what}: {pattern.pattern!r} matches no parameter")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real)
+
+
+def _is_yes_or_no(value: Any) -> bool:
+    return _is_number(value) and value in (0, 1)
 
 
 def _column(scale: Any, ndim: int) -> Any:

@@ -5,10 +5,11 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from vit_jax_xfer.data import Source
 from vit_jax_xfer.data.target_arrays import BOXES
 from vit_jax_xfer.tasks.task import Task
-from vit_jax_xfer.train.evaluation_sets import first_readable
-from vit_jax_xfer.train.inputs import Inputs
+from vit_jax_xfer.train.evaluation_sets import first_readable, prepared_shape
+from vit_jax_xfer.train.inputs import UNLABELED, Inputs, pipeline_of
 from vit_jax_xfer.train.sharding import check_batch_size
 
 
@@ -27,9 +28,13 @@ def check_batch_sizes(mesh: Mesh, config: ConfigDict) -> None:
 def check_task(task: Task, inputs: Inputs, config: ConfigDict) -> None:
     """ValueError for images that a task has no use for, labels that it lacks, unknown metrics."""
     for chosen in inputs.eval_sets.values():
-        task.check(chosen.image_shape())
+        try:
+            task.check(chosen.image_shape())
+        except ValueError as error:  # what fits the images of training is right in itself
+            raise ValueError(f"{chosen.field}.pipeline: {error}") from None
     if inputs.unlabeled is not None:
         task.check_unlabeled()
+        _check_unlabeled_shape(inputs.unlabeled, inputs, config)
     if task.needs_labels:
         _check_labels(task, inputs)
     if task.targets:
@@ -41,6 +46,17 @@ def check_task(task: Task, inputs: Inputs, config: ConfigDict) -> None:
         )
     if task.trains and config.checkpoint.best_metric:
         _check_metric(config.checkpoint.best_metric, task, inputs, averages=config.optim.ema > 0)
+
+
+def _check_unlabeled_shape(source: Source, inputs: Inputs, config: ConfigDict) -> None:
+    """ValueError unless images of both streams, which go through as one batch, are alike."""
+    field = "unlabeled.pipeline" if config.unlabeled.pipeline else "data.pipeline"
+    shape = prepared_shape(source, pipeline_of(config, UNLABELED), field)
+    if shape != (wanted := inputs.image_shape()):
+        raise ValueError(
+            f"{field}: makes {shape[0]}×{shape[1]} pixels of images of unlabeled.source and "
+            f"data.pipeline {wanted[0]}×{wanted[1]} of those of data.source; make them alike"
+        )
 
 
 def _check_labels(task: Task, inputs: Inputs) -> None:

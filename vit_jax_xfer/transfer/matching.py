@@ -1,6 +1,5 @@
 """Which of the teacher's layers and heads teach which of the student's, where numbers differ."""
 
-import difflib
 import numbers
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
@@ -9,15 +8,6 @@ MatchLayers = Literal["same", "even", "last", "first"]
 MatchHeads = Literal["same", "average", "group"]
 MATCH_LAYERS: tuple[str, ...] = get_args(MatchLayers)
 MATCH_HEADS: tuple[str, ...] = get_args(MatchHeads)
-
-
-def check_choice(field: str, value: object, allowed: Sequence[str], other: str = "") -> None:
-    """ValueError, with the nearest, unless `value` is one of the words; other: what else may be."""
-    if value not in allowed:
-        near = difflib.get_close_matches(str(value), allowed, n=1, cutoff=0.0)[0]
-        raise ValueError(
-            f"{field}: {value!r} is none of {', '.join(allowed)}{other}; did you mean {near!r}?"
-        )
 
 
 def match_layers(

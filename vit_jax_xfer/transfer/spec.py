@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple, get_args
 
 from vit_jax_xfer.models.attention.kernel_choice import LOSS_KERNELS, LossKernel
+from vit_jax_xfer.models.declared_types import check_choice
 from vit_jax_xfer.models.extract import resolve_layers
 from vit_jax_xfer.models.vit import VisionTransformer
 from vit_jax_xfer.transfer.averaging import AVERAGES, Average
@@ -14,7 +15,6 @@ from vit_jax_xfer.transfer.matching import (
     HeadMatch,
     MatchHeads,
     MatchLayers,
-    check_choice,
     match_heads,
     match_layers,
 )
