@@ -73,8 +73,8 @@ def _analyse(options: argparse.Namespace) -> None:
 
 def _network(text: str, name: str, options: argparse.Namespace) -> Any:
     from vit_jax_xfer.analysis.network_pair import AnalysedNetwork
-    from vit_jax_xfer.evaluate.classification.open_classifier import copying_run
     from vit_jax_xfer.pretrained.file_to_model import load_pretrained
+    from vit_jax_xfer.tasks.copying_runs import copying_run
 
     given, equals, source = text.partition("=")
     named = bool(equals and given and "/" not in given)

@@ -11,8 +11,8 @@ from vit_jax_xfer.data.objects import NO_OBJECTS
 from vit_jax_xfer.data.sources.upright_photo import read_photograph
 from vit_jax_xfer.data.target_arrays import BOXES, TargetForm
 from vit_jax_xfer.data.transforms import Pipeline, parse
-from vit_jax_xfer.evaluate.classification.open_classifier import copying_run
 from vit_jax_xfer.pretrained.file_to_model import load_pretrained
+from vit_jax_xfer.tasks.copying_runs import copying_run
 
 _WANTED = {"boxes": "a detector", "masks": "a network of semantic segmentation"}
 

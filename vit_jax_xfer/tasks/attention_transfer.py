@@ -33,6 +33,10 @@ class AttentionTransfer(TeachingTask):
     name: ClassVar[str] = "attention_transfer"
     settings_type: ClassVar[type[AttentionTransferSettings]] = AttentionTransferSettings
 
+    @classmethod
+    def copies(cls, mode: str) -> bool:
+        return Transfer(mode).copies
+
     def teach(
         self,
         variables: Variables,

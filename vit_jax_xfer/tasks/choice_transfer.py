@@ -70,6 +70,10 @@ class ChoiceTransfer(TeachingTask):
         view = view_of(config, settings, model, teacher, image_shape)
         return cls(model, settings, teacher, frozen, initial_variables(config, model), view)
 
+    @classmethod
+    def copies(cls, mode: str) -> bool:
+        return mode == "copy"
+
     def teach_training(
         self, variables: Variables, frozen: Variables, images: jax.Array, train: bool, rngs: Rngs
     ) -> tuple[jax.Array, jax.Array, Variables]:

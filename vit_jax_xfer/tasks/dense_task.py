@@ -89,6 +89,10 @@ class DenseTask(Task):
         view = view_of(config, settings, encoder, teacher, image_shape)
         return cls(model, settings, teacher, frozen, initial, view)
 
+    @classmethod
+    def copies(cls, mode: str) -> bool:
+        return Transfer(mode).copies
+
     def init(self, key: jax.Array) -> Variables:
         return self.model.init_variables(key)
 

@@ -14,6 +14,7 @@ from vit_jax_xfer.data.transforms import normalisation_of
 from vit_jax_xfer.evaluate.classification import classification_sums
 from vit_jax_xfer.models.registry import STUDENT_LIKE
 from vit_jax_xfer.tasks.configured_model import tell_other_normalisation
+from vit_jax_xfer.tasks.copying_runs import copying_run
 from vit_jax_xfer.tasks.registration import build_task
 from vit_jax_xfer.tasks.task import Aux, Batch, Task, Variables
 from vit_jax_xfer.tasks.teachers import Loader, load_weights
@@ -46,6 +47,7 @@ class Ensemble(Task):
     members: Sequence[Member]
     settings: EnsembleSettings
     trains: bool = False
+    frozen_field: str = "task.members"
     name: ClassVar[str] = "ensemble"
     settings_type: ClassVar[type[EnsembleSettings]] = EnsembleSettings
 
@@ -110,9 +112,17 @@ class Ensemble(Task):
 
 
 def load_member(path: str, image_shape: tuple[int, int, int], num_classes: int) -> Member:
-    """A finished model for an ensemble: the work folder of a run, or a file of weights."""
-    folder = pathlib.Path(path)
+    """A finished model for an ensemble: the work folder of a run, or a file of weights.
+
+    ValueError for the model alone of a run whose student copies, which is another network.
+    """
+    folder = pathlib.Path(path).expanduser()
     if not (folder / "config.json").is_file():
+        if (run := copying_run(path)) is not None:
+            raise ValueError(
+                f"task.members: {path} computes with its teacher's attention, which isn't in it; "
+                f"give its run's folder, {run}"
+            )
         model, variables = load_weights("task.members", path)
         return Member(path, model, variables, model.apply)
     task, variables = load_run(path, image_shape, num_classes)
@@ -125,7 +135,7 @@ def load_member(path: str, image_shape: tuple[int, int, int], num_classes: int) 
 
 def _normalisation(member: Member) -> Any:
     """(mean, std) of the images that a member was trained on; None where nothing says."""
-    written = pathlib.Path(member.name) / "config.json"
+    written = pathlib.Path(member.name).expanduser() / "config.json"
     if written.is_file():
         return normalisation_of(json.loads(written.read_text())["data"]["pipeline"])
     prepared = member.model.encoder.preprocessing
@@ -138,7 +148,7 @@ def load_run(
     """The task of a finished run, and the variables that it ended with."""
     from ml_collections import ConfigDict
 
-    folder = pathlib.Path(workdir)
+    folder = pathlib.Path(workdir).expanduser()
     config = ConfigDict(json.loads((folder / "config.json").read_text()))
     config.init_from = ""
     if config.model.name == STUDENT_LIKE:  # the finished model is like what it was like

@@ -102,6 +102,11 @@ class Task(abc.ABC):
         """
         raise TypeError(f"{cls.__name__} is made from no config")
 
+    @classmethod
+    def copies(cls, mode: str) -> bool:
+        """Whether `task.mode` makes a student that computes with its teacher, not without it."""
+        return False
+
     @abc.abstractmethod
     def init(self, key: jax.Array) -> Variables:
         """Fresh variables: {"params": …} and whatever else the network keeps."""

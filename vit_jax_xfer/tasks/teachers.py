@@ -18,6 +18,7 @@ from vit_jax_xfer.models.vit import VisionTransformer
 from vit_jax_xfer.pretrained.file_to_model import load_on_host, network_of
 from vit_jax_xfer.pretrained.loading_notes import LoadingNote
 from vit_jax_xfer.pretrained.parameter_rules import stack_blocks
+from vit_jax_xfer.tasks.copying_runs import refuse_copying_teacher
 from vit_jax_xfer.tasks.task import Variables
 
 # (field of the config, path, heads, family) → the network and its variables; see `load_weights`.
@@ -68,7 +69,8 @@ def _naming(field: str) -> Iterator[None]:
 def load_teacher(settings: Any, load: Loader = load_weights) -> tuple[VisionTransformer, Variables]:
     """The teacher of a task's settings, its variables in `teacher_dtype` where that is given.
 
-    ValueError without a teacher, for one that is no vision transformer, and for an unknown type.
+    ValueError without a teacher, for one that is no vision transformer or that copies its own
+    teacher, and for an unknown type.
     """
     check_dtype("task.teacher_dtype", settings.teacher_dtype, "computing as the student does")
     if not settings.teacher:
@@ -76,6 +78,7 @@ def load_teacher(settings: Any, load: Loader = load_weights) -> tuple[VisionTran
             "task.teacher: none given; pass --config.task.teacher= with a run's model folder or a "
             "checkpoint file"
         )
+    refuse_copying_teacher("task.teacher", settings.teacher)
     family, num_heads = settings.teacher_family, settings.teacher_num_heads
     teacher, variables = encoder_of(*load("task.teacher", settings.teacher, num_heads, family))
     check_attends("task.teacher", settings.teacher, teacher)

@@ -1,5 +1,6 @@
 """A copying student is measured with its teacher, and never without."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import vit_jax_xfer as vjx
 from tests.runs import load_config
 from vit_jax_xfer.evaluate.classification.open_classifier import open_classifier
 from vit_jax_xfer.models.preprocessing import Preprocessing
+from vit_jax_xfer.tasks.build import load_member, task_settings
+from vit_jax_xfer.tasks.teachers import load_teacher
 
 FIELDS = {"image_size": 8, "patch_size": 4, "width": 8, "depth": 1, "num_heads": 2}
 NAMES = tuple("0123456789")
@@ -78,3 +81,23 @@ def test_other_runs_give_their_model(run, tmp_path):
         (tmp_path / "config.json").write_text(json.dumps(config))
         model, _ = open_classifier(str(tmp_path / "model"))
         assert model == student
+
+
+def test_a_file_that_lies_in_such_a_run_is_what_it_is(run):
+    folder, student, variables, *_ = run
+    vjx.save(folder / "mine.safetensors", student, variables)
+    assert open_classifier(str(folder / "mine.safetensors"))[0] == student
+
+
+@pytest.mark.parametrize("name", ["attention_transfer", "choice_transfer"])
+def test_nor_is_the_student_alone_a_member_or_a_teacher(name, run, tmp_path):
+    (tmp_path / "model").mkdir()
+    task = {"name": name, "mode": "copy", "teacher": "/teacher"}
+    (tmp_path / "config.json").write_text(json.dumps({"task": task}))
+    with pytest.raises(ValueError, match="task.members: .*model computes with its teacher's .*, "):
+        load_member(str(tmp_path / "model"), (8, 8, 3), 10)
+    settings = task_settings(load_config("attention_distill").task)
+    for part in ("", "model"):
+        taught = dataclasses.replace(settings, teacher=str(tmp_path / part))
+        with pytest.raises(ValueError, match="task.teacher: .* is a student that computes with"):
+            load_teacher(taught)

@@ -1,7 +1,6 @@
 """A classifier of a file, a model folder or a run: as its run evaluated it, or refused."""
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -9,8 +8,8 @@ from typing import Any
 import jax
 
 from vit_jax_xfer.pretrained.file_to_model import load_pretrained
-from vit_jax_xfer.tasks.build import find_task, load_member
-from vit_jax_xfer.transfer.spec import Transfer
+from vit_jax_xfer.tasks.build import load_member
+from vit_jax_xfer.tasks.copying_runs import copying_run
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -33,8 +32,8 @@ class CopyingStudent:
 def open_classifier(source: str, family: str | None = None, **fields: Any) -> tuple[Any, Any]:
     """A network and its variables: what `load_pretrained` reads, or the folder of a run.
 
-    Of a run of attention copy the folder gives the student with its teacher, as the run evaluated
-    it. ValueError for such a student's model alone, which is another network.
+    Of a run that copies the folder gives the student with its teacher, as the run evaluated it.
+    ValueError for such a student's model alone, which is another network.
     """
     folder = pathlib.Path(source).expanduser()
     run = copying_run(source)
@@ -48,38 +47,8 @@ def open_classifier(source: str, family: str | None = None, **fields: Any) -> tu
     student, _ = load_pretrained(str(folder / "model"))
     size = student.preprocessing.size if student.preprocessing else student.image_size
     height, width = size if isinstance(size, tuple) else (size, size)
-    shape = (height, width, student.in_channels)
-    member = load_member(str(folder), shape, student.num_classes)
+    member = load_member(str(folder), (height, width, 3), student.num_classes)
     copying = CopyingStudent(
         student.class_names, student.num_classes, student.preprocessing, member.predict
     )
     return copying, member.variables
-
-
-def copying_run(source: str) -> pathlib.Path | None:
-    """The run of attention copy whose folder, model or checkpoint a path is; None of others."""
-    folder = pathlib.Path(source).expanduser()
-    near = (folder, *folder.absolute().parents[:2]) if folder.exists() else ()
-    return next((one for one in near if _copies(one)), None)
-
-
-def _copies(folder: pathlib.Path) -> bool:
-    """Whether a folder is that of a run whose student computes with its teacher's attention."""
-    try:
-        config = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError):
-        return False
-    task = config.get("task") if isinstance(config, dict) else None
-    # Without a teacher a mode means nothing, and of another task it may mean anything.
-    if not isinstance(task, dict) or not task.get("teacher"):
-        return False
-    return _transfers(str(task.get("name"))) and Transfer(task.get("mode", "distill")).copies
-
-
-def _transfers(name: str) -> bool:
-    """Whether a task has the settings of attention transfer; not one that isn't registered here."""
-    try:
-        settings = find_task(name).settings_type
-    except ValueError:
-        return False
-    return isinstance(getattr(settings, "transfer", None), Transfer)

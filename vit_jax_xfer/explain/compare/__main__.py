@@ -35,11 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _compare(options: argparse.Namespace) -> None:
     # Imported late, so that --help answers at once.
-    from vit_jax_xfer.evaluate.classification.open_classifier import copying_run
     from vit_jax_xfer.evaluate.faithfulness import method_table
     from vit_jax_xfer.evaluate.faithfulness.method_scores import score_methods
     from vit_jax_xfer.explain.progress import Progress
     from vit_jax_xfer.pretrained.file_to_model import load_pretrained
+    from vit_jax_xfer.tasks.copying_runs import copying_run
 
     paths = _out_paths(options)
     settings = _method_options(options.set)
