@@ -159,7 +159,7 @@ def open_for(
             per_class=per_class or None,
             subset_seed=config.data.subset_seed,
         )
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         kind = str(error).partition(":")[0]
         if kind == "classes":
             where = "data." if inherited else f"{field}."

@@ -17,14 +17,16 @@ def open_npz(path: str, split: str) -> ArraySource:
     """Opens the arrays `{split}_images` and `{split}_labels` of the file `path`.
 
     Images: uint8 (N, h, w), (N, h, w, 1) or (N, h, w, 3). Labels: integers (N,) or (N, 1); without
-    them every label is -1 and there are no classes. Names come from an optional string array
-    `class_names`, else they are "0", "1", … up to the greatest label of any split, so that splits
-    agree on the number of classes. Pickled arrays are refused. Raises ValueError.
+    them every label is -1 and there are no classes. Names come from an optional array
+    `class_names`, of text or of UTF-8 bytes, else they are "0", "1", … up to the greatest label of
+    any split, so that splits agree on the number of classes. Pickled arrays are refused. Raises
+    ValueError.
     """
-    if not pathlib.Path(path).is_file():
+    place = pathlib.Path(path).expanduser()
+    if not place.is_file():
         raise ValueError(f"spec: npz file {path!r} does not exist")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(place, allow_pickle=False) as file:
             _check_sizes(file.zip, path)
             return _read(file, path, split)
     # zipfile, zlib and NumPy raise nearly anything on broken files, ValueError too.
@@ -83,7 +85,8 @@ def _read(file: np.lib.npyio.NpzFile, path: str, split: str) -> ArraySource:
 def _class_names(file: np.lib.npyio.NpzFile, used: int, path: str) -> tuple[str, ...]:
     if "class_names" not in file:
         return tuple(str(label) for label in range(used))
-    names = tuple(str(name) for name in file["class_names"])
+    found = file["class_names"].tolist()
+    names = tuple(name.decode() if isinstance(name, bytes) else str(name) for name in found)
     if len(names) < used:
         raise ValueError(f"{path}: {len(names)} class_names, but labels reach {used - 1}")
     return names
