@@ -127,6 +127,7 @@ def test_the_fields_of_a_config():
         ({"warmup_from": -1.0}, "optim.warmup_from: got -1.0, expected 0 or more"),
         ({"poly_power": 0.0}, "optim.poly_power: got 0.0, expected more than 0"),
         ({"drops": (0.9, 0.5)}, r"optim.drops: got \(0.9, 0.5\), expected rising shares"),
+        ({"drops": ("a",)}, r"optim.drops: got \('a',\), expected rising shares"),
         ({"drops": (0.9,), "poly_power": 1.0}, "optim.drops, optim.poly_power: two ways"),
         ({"cosine_epochs": 5.0}, "optim.cosine_epochs: 25 steps, expected more than the 0 of"),
         ({"cosine_epochs": 1.0, "warmup_epochs": 1.0}, "optim.cosine_epochs: 5 steps, expected"),

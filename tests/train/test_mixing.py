@@ -155,6 +155,15 @@ def test_what_makes_no_sense_is_refused(field, value, message):
         mixing_of(config, task)
 
 
+def test_a_wrong_word_is_refused_without_mixing_too():
+    config, task = task_of("classification")
+    config.mix.update({"mixup": 0.0, "cutmix": 0.0})
+    assert mixing_of(config, task) is None
+    config.mix.mode = "elem"
+    with pytest.raises(ValueError, match="mix.mode: got 'elem'"):
+        mixing_of(config, task)
+
+
 def test_a_task_without_labels_is_refused():
     config, _ = task_of("classification")
     task = types.SimpleNamespace(needs_labels=False)

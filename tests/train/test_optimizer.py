@@ -100,6 +100,18 @@ def test_rules_multiply_layer_decay_and_the_first_match_decides():
     assert scales["cls_token"] == 0.5**5
 
 
+def test_a_rule_whose_value_is_none_is_an_error():
+    params = vit_shapes("vit_micro_patch2", image_size=8)
+    with pytest.raises(ValueError, match="optim.lr_rules: 'head/kernel': got 'a', expected a fact"):
+        optimizer.scale_tree(params, 4, 1.0, [("head/kernel", "a")])
+    for value in ("no", 0.5, None):
+        with pytest.raises(ValueError, match=f"rules: .*: got {value!r}, expected True or False"):
+            optimizer.make_optimizer(
+                optax.constant_schedule(1.0), params, weight_decay=0.5, b1=0.9, b2=0.999,
+                clip_norm=0.0, decay_rules=((".*", value),),
+            )  # fmt: skip
+
+
 def test_a_rule_that_matches_nothing_is_an_error():
     params = vit_shapes("vit_micro_patch2", image_size=8)
     with pytest.raises(ValueError, match=r"optim.lr_rules: 'hed/\.\*' matches no parameter"):

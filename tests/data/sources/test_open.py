@@ -96,6 +96,14 @@ def test_npz_errors(tmp_path, arrays, message):
         open_source(f"npz:{tmp_path / 'x.npz'}")
 
 
+def test_npz_in_the_home_folder_with_names_as_bytes(tmp_path, monkeypatch):
+    """As h5py gives them."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    arrays = {"train_images": np.zeros((2, 4, 4), np.uint8), "train_labels": np.arange(2)}
+    np.savez(tmp_path / "x.npz", **arrays, class_names=np.array([b"cat", "Hündin".encode()]))
+    assert open_source("npz:~/x.npz").class_names == ("cat", "Hündin")
+
+
 def test_npz_that_would_unpack_to_more_than_it_holds(tmp_path, monkeypatch):
     path = tmp_path / "x.npz"
     monkeypatch.setattr(npz, "_ALWAYS_ALLOWED", 2**16)
