@@ -10,8 +10,8 @@ import time
 import numpy as np
 import pytest
 
+from benchmarks.card import __main__ as card
 from benchmarks.card import step_wave
-from benchmarks.card.__main__ import Run, main, parse
 from benchmarks.card.guarded_process import GuardedProcess
 from benchmarks.card.kernel_row import KernelCase, kernel_row
 from benchmarks.card.rows_in_order import Kernels, all_items
@@ -73,8 +73,8 @@ class FakeProcess:
 
 
 def test_a_failure_costs_a_row_and_what_has_no_time_is_dropped(tmp_path, capsys):
-    chosen = parse(["--json", str(tmp_path / "out" / "card.json"), "--dry-run"])
-    run = Run(chosen, lambda: 30.0)
+    chosen = card.parse(["--json", str(tmp_path / "out" / "card.json"), "--dry-run"])
+    run = card.Run(chosen, lambda: 30.0)
     cases = [KernelCase("attention", form, "float32", **TINY) for form in ("auto", "plain")]
     long = Kernels((cases[0],) * 100)
     run.all_of([Kernels(tuple(cases)), long, Kernels((cases[0],))], FakeProcess())
@@ -176,7 +176,7 @@ def test_a_process_whose_end_costs_one_answer():
 
 
 def test_the_command(tmp_path):
-    main(["--dry-run", "--minutes=60", "--rounds=1", "--json", str(tmp_path / "card.json")])
+    card.main(["--dry-run", "--minutes=60", "--rounds=1", "--json", str(tmp_path / "card.json")])
     found = json.loads((tmp_path / "card.json").read_text())
     by_form = {row["form"]: row for row in found["rows"] if "form" in row}
     assert by_form["fused"]["agrees"] and by_form["rows"]["agrees"] and by_form["auto"]["agrees"]
@@ -187,5 +187,24 @@ def test_the_command(tmp_path):
     eager = steps["torch eager float32"]
     assert "ms" in eager or "PyTorch is not installed" in eager["skipped"]
     assert found["dropped"] == []
-    with pytest.raises(SystemExit, match="error: no accelerator is here; --dry-run"):
-        main(["--json", str(tmp_path / "other.json")])
+    assert "## kernels" in (tmp_path / "card.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ({"device": "cpu"}, "no accelerator is here; --dry-run"),
+        (Skipped("its process ended with code 1"), "the device can't be asked .* ended with code"),
+    ],
+)
+def test_no_accelerator_is_a_line(monkeypatch, tmp_path, answer, message):
+    class Asked(GuardedProcess):
+        def call(self, function, *given, timeout):
+            if isinstance(answer, Skipped):
+                raise answer
+            return answer
+
+    monkeypatch.setattr(card, "GuardedProcess", Asked)
+    with pytest.raises(SystemExit, match=f"^error: {message}"):
+        card.main(["--json", str(tmp_path / "card.json")])
+    assert not (tmp_path / "card.json").exists()
