@@ -8,7 +8,7 @@ from benchmarks.asked_process import ask, reason
 from benchmarks.step_case import Skipped
 
 
-class Ended:
+class GoneProcess:
     """In place of a process that the machine ended."""
 
     exitcode = -9
@@ -27,16 +27,16 @@ def pipe():
 def test_answers_and_what_is_said_unasked(pipe):
     ours, theirs = pipe
     theirs.send("built")
-    assert ask(ours, Ended()) == "built"
+    assert ask(ours, GoneProcess()) == "built"
     theirs.send(7)
-    assert ask(ours, Ended(), "step", timeout=10) == 7 and theirs.recv() == "step"
+    assert ask(ours, GoneProcess(), "step", timeout=10) == 7 and theirs.recv() == "step"
 
 
 def test_a_failure_is_its_first_line(pipe):
     ours, theirs = pipe
     theirs.send(reason(ValueError("\nRESOURCE_EXHAUSTED: 9 GiB\nmore")))
     with pytest.raises(Skipped, match="^RESOURCE_EXHAUSTED: 9 GiB$"):
-        ask(ours, Ended(), "step")
+        ask(ours, GoneProcess(), "step")
     assert (
         str(reason(MemoryError())) == "MemoryError" and len(str(reason(OSError(900 * "x")))) == 200
     )
@@ -44,11 +44,11 @@ def test_a_failure_is_its_first_line(pipe):
 
 def test_none_in_time(pipe):
     with pytest.raises(Skipped, match="^was not ready in 0 s, all that was left$"):
-        ask(pipe[0], Ended(), "step", timeout=-3.0)
+        ask(pipe[0], GoneProcess(), "step", timeout=-3.0)
 
 
 @pytest.mark.parametrize("question", [None, "step"])
 def test_one_that_ended_before_it_was_asked(pipe, question):
     pipe[1].close()
     with pytest.raises(Skipped, match="^its process ended with code -9$"):
-        ask(pipe[0], Ended(), question)
+        ask(pipe[0], GoneProcess(), question)

@@ -198,13 +198,13 @@ def test_the_command(tmp_path):
     ],
 )
 def test_no_accelerator_is_a_line(monkeypatch, tmp_path, answer, message):
-    class Asked(GuardedProcess):
+    class AnsweringProcess(GuardedProcess):
         def call(self, function, *given, timeout):
             if isinstance(answer, Skipped):
                 raise answer
             return answer
 
-    monkeypatch.setattr(card, "GuardedProcess", Asked)
+    monkeypatch.setattr(card, "GuardedProcess", AnsweringProcess)
     with pytest.raises(SystemExit, match=f"^error: {message}"):
         card.main(["--json", str(tmp_path / "card.json")])
     assert not (tmp_path / "card.json").exists()

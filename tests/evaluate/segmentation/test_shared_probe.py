@@ -15,7 +15,7 @@ from vit_jax_xfer.evaluate.segmentation.segmentation_benchmark import open_segme
 NUMBER = 2
 
 
-class Stopped(Exception):
+class StoppedTogether(Exception):
     """What all raise at the same report."""
 
 
@@ -52,7 +52,7 @@ def measured(benchmark, stop_at=None):
         def report(done, total):
             reports.append(done)
             if len(reports) == stop_at:
-                raise Stopped
+                raise StoppedTogether
 
         reports = []
         shared = benchmark.among(Together(index, NUMBER, exchange))
@@ -91,4 +91,4 @@ def test_a_broken_image_of_one_is_an_error_of_all(benchmark):
 @pytest.mark.parametrize("stop_at", [2, 5])  # among the images, and in the probe's steps
 def test_all_leave_it_at_the_same_report(benchmark, stop_at):
     for found, reports in measured(benchmark, stop_at):
-        assert isinstance(found, Stopped) and reports == stop_at
+        assert isinstance(found, StoppedTogether) and reports == stop_at
