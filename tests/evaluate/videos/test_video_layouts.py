@@ -60,6 +60,28 @@ def test_davis2016(tmp_path):
     assert [video.name for video in open_videos(f"davis2016:{tmp_path}")[1]] == ["b"]
 
 
+def test_frames_are_in_the_order_of_their_numbers(tmp_path):
+    """As ffmpeg and cameras name them, without zeros before; a video's name may have a space."""
+    write(tmp_path, "two words", np.repeat(MASKS[:1], 12, axis=0))
+    for kind, ending in (("JPEGImages", "jpg"), ("Annotations", "png")):
+        for k in range(12):
+            file = tmp_path / kind / "480p" / "two words" / f"{k:05}.{ending}"
+            file.rename(file.with_name(f"shot2_{k}.{ending}"))
+    listed(tmp_path, "2017", "two words\n")
+    (video,) = open_videos(f"davis2017:{tmp_path}")[1]
+    expected = [f"shot2_{k}" for k in range(12)]
+    assert [file.stem for file in video.frames] == expected
+    assert [file.stem for file in video.masks] == expected
+
+
+def test_videos_without_any_object(tmp_path):
+    write(tmp_path, "a", np.zeros((4, 12, 16), np.uint8))
+    with pytest.raises(ValueError, match=r"00000\.png: has no object, nor has any video's first"):
+        open_videos(f"davis2016:{tmp_path}")
+    write(tmp_path, "b", (MASKS > 0) * 255)
+    assert len(open_videos(f"davis2016:{tmp_path}")[1]) == 2
+
+
 def test_the_other_year(davis, tmp_path_factory):
     with pytest.raises(ValueError, match=r"00000\.png: values \[0, 1, 2\].*davis2017:PATH"):
         open_videos(f"davis2016:{davis}")

@@ -4,6 +4,8 @@ Perazzi et al., CVPR 2016; Pont-Tuset et al., arXiv 1704.00675. Both have
 JPEGImages/480p/VIDEO/00000.jpg and Annotations/480p/VIDEO/00000.png.
 """
 
+import re
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
@@ -13,7 +15,7 @@ from vit_jax_xfer.data.sources.decode import image_size, readable_suffixes
 from vit_jax_xfer.data.sources.integrity import check_files
 from vit_jax_xfer.data.sources.named_files import inside_folder, read_text
 from vit_jax_xfer.data.sources.upright_photo import photograph_size
-from vit_jax_xfer.evaluate.videos.davis import VOID
+from vit_jax_xfer.evaluate.videos.davis import VOID, labels_of
 from vit_jax_xfer.evaluate.videos.video import Video, read_object_mask
 
 # Where the names of the videos to be scored may be written.
@@ -46,7 +48,10 @@ def open_videos(
     if not (root / "JPEGImages" / "480p").is_dir():
         raise ValueError(f"data: there is no folder {root / 'JPEGImages' / '480p'}")
     names = _names(root, name)[:limit]
-    return name, [_video(root, video, frames, name == "davis2016") for video in names]
+    videos = [_video(root, video, frames, name == "davis2016") for video in names]
+    if not any(len(labels_of(video.mask(0))) for video in videos):
+        raise ValueError(f"{videos[0].masks[0]}: has no object, nor has any video's first mask")
+    return name, videos
 
 
 def _names(root: Path, layout: str) -> list[str]:
@@ -58,9 +63,7 @@ def _names(root: Path, layout: str) -> list[str]:
                 lines = read_text(file).splitlines()
             except ValueError as error:
                 raise ValueError(f"{file}: {error}") from None
-            words = [line.split()[0] for line in lines if line.strip()]
-            # DAVIS 2016 has a line a frame: /JPEGImages/480p/VIDEO/00000.jpg and its mask.
-            names = [PurePosixPath(w).parent.name if "/" in w else w for w in words]
+            names = [_listed_name(root, line.strip()) for line in lines if line.strip()]
             if not all(names) or not names:
                 raise ValueError(f"{file}: no videos in it, or a line without one")
             for name in dict.fromkeys(names):
@@ -74,14 +77,34 @@ def _names(root: Path, layout: str) -> list[str]:
     return names
 
 
+def _listed_name(root: Path, line: str) -> str:
+    """The video of a line: its first word, or all of it where a folder is called so."""
+    word = line.split()[0]
+    # DAVIS 2016 has a line a frame: /JPEGImages/480p/VIDEO/00000.jpg and its mask.
+    if "/" in word:
+        return PurePosixPath(word).parent.name
+    return line if "/" not in line and (root / "JPEGImages" / "480p" / line).is_dir() else word
+
+
+def _in_order(files: Iterable[Path]) -> list[Path]:
+    """By the numbers in their names: 2.jpg before 10.jpg, as the frames were taken."""
+
+    def key(file: Path) -> tuple[list[str | int], str]:
+        parts = re.split(r"(\d+)", file.stem)
+        # Words and numbers take turns, so that like is compared with like.
+        return [int(part) if i % 2 else part for i, part in enumerate(parts)], file.name
+
+    return sorted(files, key=key)
+
+
 def _video(root: Path, name: str, limit: int | None, one_object: bool) -> Video:
     """A video whose files are there, of one size, with a first mask that can be read."""
     folders = [root / kind / "480p" / name for kind in ("JPEGImages", "Annotations")]
     for folder in folders:
         if not folder.is_dir():
             raise ValueError(f"{folder}: this folder of a video is missing")
-    frames = sorted(x for x in folders[0].iterdir() if x.suffix.lower() in readable_suffixes())
-    masks = sorted(folders[1].glob("*.png"))
+    frames = _in_order(x for x in folders[0].iterdir() if x.suffix.lower() in readable_suffixes())
+    masks = _in_order(x for x in folders[1].iterdir() if x.suffix.lower() == ".png")
     stems = [file.stem for file in frames]
     if twice := next((file for file in frames if stems.count(file.stem) > 1), None):
         raise ValueError(f"{twice}: another file there is the same frame; leave one of them")
