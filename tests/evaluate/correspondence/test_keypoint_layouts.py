@@ -198,7 +198,10 @@ def test_real_willow(shared):
 
 def test_a_list_without_a_header_loses_no_pair(willow):
     rows = ["car(S)/0.png,car(S)/1.png", "car(S)/1.png,car(S)/0.png"]
-    for text in ("\n".join(rows), "\n".join(["source_image,target_image", *rows])):
+    texts = ["\n".join(rows), "\n".join(["source_image,target_image", *rows])]
+    # As a spreadsheet writes it where commas are decimal, and Windows its paths; with blank lines.
+    texts += [texts[0].replace(",", ";").replace("/", "\\") + "\n\n", "\n" + texts[1]]
+    for text in texts:
         (willow / "test_pairs.csv").write_text(text)
         assert [pair.source.name for pair in open_pairs(f"willow:{willow}")[1]] == [
             "0.png",

@@ -40,6 +40,18 @@ def test_pairs(root, header):
     assert first.target_size == (20, 50)
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("header", [True, False])
+def test_names_without_suffix_and_other_separators(root, header, separator):
+    """A first line of names without suffix is a pair, where its class is one; none is dropped."""
+    rows = [["a", "b", "3"], ["x\\b.jpg", "x\\a.jpg", "bird"]]
+    rows = [["source_image", "target_image", "class"]] * header + rows
+    file = root / "PF-dataset-PASCAL/test_pairs_pf_pascal.csv"
+    file.write_text("\r\n".join(separator.join(row) for row in rows) + "\r\n\r\n")
+    _, pairs = open_pairs(f"pfpascal:{root}")
+    assert [pair.source.name for pair in pairs] == ["a.jpg", "b.jpg"]
+
+
 @pytest.mark.parametrize(
     "row, message",
     [

@@ -3,9 +3,7 @@
 Min et al., "SPair-71k", arXiv 1908.10543; Ham et al., "Proposal Flow", CVPR 2016.
 """
 
-import csv
 import functools
-import io
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -18,11 +16,11 @@ from vit_jax_xfer.data.sources.named_files import (
     inside_folder,
     read_bytes,
     read_json,
-    read_text,
 )
 from vit_jax_xfer.data.sources.upright_photo import photograph_size
 from vit_jax_xfer.evaluate.correspondence.keypoint_pair import KeypointPair, inside
 from vit_jax_xfer.evaluate.correspondence.matlab_file import read_array
+from vit_jax_xfer.evaluate.correspondence.pair_list import name_in_list, read_pair_list
 from vit_jax_xfer.evaluate.correspondence.pf_pascal import pf_pascal
 
 _WILLOW_LISTS = ("test_pairs.csv", "test_pairs_pf.csv")
@@ -186,15 +184,12 @@ def _listed(file: Path, photos: list[Path]) -> list[tuple[Path, Path]]:
     """
     by_name = {(photo.parent.name, photo.name): photo for photo in photos}
     pairs = []
-    try:
-        rows = list(csv.reader(io.StringIO(read_text(file), newline="")))
-    except (ValueError, csv.Error) as error:
-        raise ValueError(f"{file}: {error}") from None
-    for number, row in enumerate(rows, start=1):
-        names = [tuple(Path(cell.strip()).parts[-2:]) for cell in row[:2]]
+    for place, (number, row) in enumerate(read_pair_list(file)):
+        cells = [name_in_list(cell) for cell in row[:2]]
+        names = [cell.parts[-2:] for cell in cells]
         if len(names) == 2 and all(name in by_name for name in names):
             pairs.append((by_name[names[0]], by_name[names[1]]))
-        elif number > 1 or any(Path(cell.strip()).suffix for cell in row[:2]):
+        elif place or any(cell.suffix for cell in cells):
             raise ValueError(f"{file}: line {number}: no annotated photographs {row[:2]}")
     if not pairs:
         raise ValueError(f"{file}: lists no pairs")

@@ -4,18 +4,17 @@ Ham et al., "Proposal Flow: Semantic Correspondences from Object Proposals", PAM
 pairs are SCNet's (Han et al. 2017), a CSV that is published beside the data set.
 """
 
-import csv
 import functools
-import io
 from pathlib import Path
 
 import numpy as np
 
-from vit_jax_xfer.data.sources.named_files import inside_folder, read_bytes, read_text
+from vit_jax_xfer.data.sources.named_files import inside_folder, read_bytes
 from vit_jax_xfer.data.sources.upright_photo import photograph_size
 from vit_jax_xfer.data.sources.voc_layout import CLASSES, image_file
 from vit_jax_xfer.evaluate.correspondence.keypoint_pair import KeypointPair, inside
 from vit_jax_xfer.evaluate.correspondence.matlab_file import read_array
+from vit_jax_xfer.evaluate.correspondence.pair_list import name_in_list, read_pair_list
 
 _LISTS = ("test_pairs_pf_pascal.csv", "test_pairs.csv", "bbox_test_pairs_pf_pascal.csv")
 _FOLDER = "PF-dataset-PASCAL"
@@ -44,8 +43,12 @@ def pf_pascal(root: Path) -> list[KeypointPair]:
         where = f"{file}: line {number}"
         if len(row) < 3:
             raise ValueError(f"{where}: expected two images and a class, got {row}")
-        category = _category(row[2].strip(), where)
-        names = [Path(cell.strip()).stem for cell in row[:2]]
+        category = _class_of(row[2])
+        if category is None:
+            raise ValueError(
+                f"{where}: class {row[2]!r}; expected VOC's name, or 1 to {len(CLASSES)}"
+            )
+        names = [name_in_list(cell).stem for cell in row[:2]]
         for name in names:
             inside_folder(inner, f"{category}/{name}", file)
         (source, points, size), (target, wanted, sides) = (read(category, name) for name in names)
@@ -60,25 +63,30 @@ def pf_pascal(root: Path) -> list[KeypointPair]:
 
 
 def _rows(file: Path) -> list[tuple[int, list[str]]]:
-    """(number, cells) of the list's lines, without a header. ValueError where there are none."""
-    try:
-        rows = list(csv.reader(io.StringIO(read_text(file), newline="")))
-    except (ValueError, csv.Error) as error:
-        raise ValueError(f"{file}: {error}") from None
-    found = [(number, row) for number, row in enumerate(rows, start=1) if row]
-    if found and not Path(found[0][1][0].strip()).suffix:
+    """(number, cells) of the list's lines, without a header. ValueError where there are none.
+
+    A header names neither a file nor a class; file names may have no suffix.
+    """
+    found = read_pair_list(file)
+    if found and not _is_pair(found[0][1]):
         found = found[1:]
     if not found:
         raise ValueError(f"{file}: lists no pairs")
     return found
 
 
-def _category(text: str, where: str) -> str:
+def _is_pair(row: list[str]) -> bool:
+    names_class = len(row) > 2 and _class_of(row[2]) is not None
+    return names_class or any(name_in_list(cell).suffix for cell in row[:2])
+
+
+def _class_of(text: str) -> str | None:
+    """The class of VOC's name, or of its number from 1 on; None of another text."""
     if text in CLASSES:
         return text
     number = float(text) if text.replace(".", "", 1).isdecimal() else 0
     if number != int(number) or not 1 <= number <= len(CLASSES):
-        raise ValueError(f"{where}: class {text!r}; expected VOC's name, or 1 to {len(CLASSES)}")
+        return None
     return CLASSES[int(number) - 1]
 
 
