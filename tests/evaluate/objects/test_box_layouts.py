@@ -142,6 +142,28 @@ def test_coco(coco):
         opened_coco(coco, f":{folder}/some.txt")
 
 
+def test_boxes_for_images_of_another_size(coco, voc):
+    """As where images were shrunk and their annotations weren't: figures would mean nothing."""
+    folder, content = coco
+    first, *others = content["images"]
+    for size, fits in (((20, 10), True), ((0, 0), True), ((40, 20), False), ((10, 20), True)):
+        one = {**first, "width": size[0], "height": size[1]}
+        changed = {**content, "images": [one, *others]}
+        if fits:  # (10, 20): sides exchanged, as in some of VOC's annotations
+            assert opened_coco((folder, changed)).images[0].number == 2
+            continue
+        with pytest.raises(ValueError, match="2.png: is 20×10 and its boxes are for 40×20; take"):
+            opened_coco((folder, changed))
+    far = [*content["annotations"], {"image_id": 2, "bbox": [0, 0, 22, 5]}]
+    with pytest.raises(ValueError, match=r"2.png: is 20×10 and its boxes reach \(22, 5\)"):
+        opened_coco((folder, {**content, "annotations": far}))
+    annotation = voc / "Annotations/b.xml"
+    size = "<size><width>400</width><height>300</height></size>"
+    annotation.write_text(annotation.read_text().replace("<annotation>", f"<annotation>{size}"))
+    with pytest.raises(ValueError, match="b.jpg: is 40×30 and its boxes are for 400×300"):
+        open_boxes(f"voc:{voc}")
+
+
 def test_a_path_in_coco_leads_to_no_other_folder(coco):
     folder, content = coco
     Image.new("RGB", (20, 10)).save(folder / "4.png")  # beside images/

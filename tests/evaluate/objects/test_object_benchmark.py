@@ -1,5 +1,6 @@
 """CorLoc on images whose objects are known, on real ones, and the command around it."""
 
+import dataclasses
 import json
 import math
 
@@ -113,6 +114,23 @@ def test_what_was_found_as_coco(tmp_path):
     np.testing.assert_array_equal(coco.decode(runs), expected)
     with pytest.raises(ValueError, match="--coco: .*LiFT_x1.json exists already; --overwrite"):
         CocoExport(tmp_path / "coco", extractors, images)
+
+
+def test_what_was_found_goes_with_the_set_it_was_found_on(tmp_path):
+    """COCO's ids have gaps, and names may have folders: both are the set's own."""
+    images = [
+        dataclasses.replace(one, number=number, listed=f"val/{one.file.name}")
+        for one, number in zip(images_with(tmp_path, [SQUARE], []), (139, 285), strict=True)
+    ]
+    extractor = KnownExtractor(bright_or_not)
+    export = CocoExport(tmp_path / "coco", [extractor], images)
+    ObjectBenchmark(images, 64, 0.2, draw=export)(extractor)
+    (file,) = (tmp_path / "coco").iterdir()
+    content = json.loads(file.read_text())
+    assert [(one["id"], one["file_name"]) for one in content["images"]] == [
+        (139, "val/0.png"), (285, "val/1.png"),
+    ]  # fmt: skip
+    assert [one["image_id"] for one in content["annotations"]] == [139, 285]
 
 
 def test_run_lengths_begin_with_what_is_not_there():

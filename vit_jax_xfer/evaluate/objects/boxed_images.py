@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,14 @@ from vit_jax_xfer.data.sources.upright_photo import orientation, photograph_size
 @dataclasses.dataclass(frozen=True, eq=False)
 class BoxedImage:
     """file: the image. boxes: (M, 4) float64 as (y0, x0, y1, x1) in its pixels, M = 0 for none.
-    dropped: how many more boxes it has that don't count."""
+    dropped: how many more boxes it has that don't count. number: its id, where the layout has ids.
+    listed: its name there."""
 
     file: Path
     boxes: np.ndarray
     dropped: int = 0
+    number: int | str | None = None
+    listed: str = ""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -47,14 +51,11 @@ def checked_boxes(source: Path, boxes: Sequence[Sequence[float]]) -> np.ndarray:
 
 
 def check_boxed_images(
-    where: Path,
-    images: Sequence[BoxedImage],
-    sizes: Sequence[tuple[int, int] | None] = (),
+    where: Path, images: Sequence[BoxedImage], sizes: Sequence[tuple[int, int] | None]
 ) -> None:
-    """ValueError where there are none, and naming those that are missing or broken.
+    """ValueError where there are none, and naming those that are missing, broken or of other sizes.
 
-    sizes: (width, height) that each one's boxes are for, None where nothing says it. Of an image
-    that EXIF turns they must be those of the upright one.
+    sizes: (width, height) that each one's boxes are for, None where nothing says it.
     """
     if not images:
         raise ValueError(f"{where}: lists no images")
@@ -62,11 +63,26 @@ def check_boxed_images(
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
         raise ValueError(f"{missing[0]}{more}: {where} names it, but there is no such file")
     check_files([str(image.file) for image in images], str(where))
-    for image, size in zip(images, sizes, strict=False):
-        if size is not None and orientation(image.file) > 1:
-            upright = photograph_size(image.file)
-            if upright != size:
-                raise ValueError(
-                    f"{image.file}: is {upright[0]}×{upright[1]}, turned as its EXIF says, and its "
-                    f"boxes are for {size[0]}×{size[1]}; save it without the orientation"
-                )
+    with ThreadPoolExecutor() as pool:  # waits for the disk
+        for _ in pool.map(_check_size, images, sizes):
+            pass
+
+
+def _check_size(image: BoxedImage, size: tuple[int, int] | None) -> None:
+    """ValueError where an image isn't of the size that its boxes are for.
+
+    A size whose sides are exchanged is let pass where no EXIF turns the image and its boxes lie
+    inside: some annotations of VOC's have it.
+    """
+    width, height = photograph_size(image.file)
+    turned = orientation(image.file) > 1
+    told = size is not None and min(size) > 0
+    y1, x1 = image.boxes[:, 2:].max(0, initial=0.0)
+    inside = x1 <= width + 1 and y1 <= height + 1
+    if told and (size == (width, height) or (size == (height, width) and inside and not turned)):
+        return
+    if told or not inside:
+        said = f"{width}×{height}{', turned as its EXIF says,' if turned else ''}"
+        boxes = f"are for {size[0]}×{size[1]}" if told else f"reach ({x1:g}, {y1:g})"
+        way = "save it without the orientation" if turned else "take the images they were drawn on"
+        raise ValueError(f"{image.file}: is {said} and its boxes {boxes}; {way}")

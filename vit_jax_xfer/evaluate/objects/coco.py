@@ -43,7 +43,13 @@ def open_coco(file: Path, folder: Path, names: Path | None = None) -> BoxedImage
             x, y, width, height = box_of(file, one)
             boxes[image].append([y, x, y + height, x + width])
     images = [
-        BoxedImage(listed_image(folder, name), checked_boxes(file, boxes[image]), crowds[image])
+        BoxedImage(
+            listed_image(folder, name),
+            checked_boxes(file, boxes[image]),
+            crowds[image],
+            image,
+            name,
+        )
         for image, name in files.items()
         if image in wanted
     ]

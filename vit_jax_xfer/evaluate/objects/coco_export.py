@@ -19,10 +19,11 @@ _CATEGORY = {"id": 1, "name": "object"}
 class CocoExport:
     """Collects objects as they are found and writes DIR/EXTRACTOR.json.
 
-    images: the data set's, ids count from 1 in their order. Each annotation has bbox (x, y, width,
-    height) in the photograph's pixels, segmentation as run lengths, area of the mask, and
-    eigenvalue, that of the cut: the smaller, the clearer. ValueError, before anything is written,
-    where a file exists already.
+    images: the data set's; their ids and names are its own where it has some, as COCO's have, so
+    that both go together; else ids count from 1. Each annotation has bbox (x, y, width, height) in
+    the photograph's pixels, segmentation as run lengths, area of the mask, and eigenvalue, that of
+    the cut: the smaller, the clearer. ValueError, before anything is written, where a file exists
+    already.
     """
 
     def __init__(
@@ -34,7 +35,10 @@ class CocoExport:
     ) -> None:
         if folder.is_file():
             raise ValueError(f"--coco: {folder} is a file; give a folder")
-        self._ids = {image.file: number for number, image in enumerate(images, start=1)}
+        self._ids = {
+            image: place if image.number is None else image.number
+            for place, image in enumerate(images, start=1)
+        }
         self._paths = {one.name: folder / f"{folder_name(one.name)}.json" for one in extractors}
         there = next((path for path in self._paths.values() if path.exists()), None)
         if there is not None and not overwrite:
@@ -54,7 +58,8 @@ class CocoExport:
 
     def _image(self, found: FoundObject) -> dict[str, Any]:
         height, width = found.photo.shape[:2]
-        number, name = self._ids[found.image.file], found.image.file.name
+        number = self._ids[found.image]
+        name = found.image.listed or found.image.file.name
         return {"id": number, "file_name": name, "height": height, "width": width}
 
     def _annotation(self, number: int, found: FoundObject) -> dict[str, Any]:
@@ -62,7 +67,7 @@ class CocoExport:
         y0, x0, y1, x1 = (round(float(edge), 2) for edge in found.box)
         return {
             "id": number,
-            "image_id": self._ids[found.image.file],
+            "image_id": self._ids[found.image],
             "category_id": _CATEGORY["id"],
             "bbox": [x0, y0, round(x1 - x0, 2), round(y1 - y0, 2)],
             "segmentation": run_lengths(mask),
