@@ -105,6 +105,38 @@ def test_palettes_and_many_ids(tmp_path):
         read_class_mask(tmp_path / "c.png")
 
 
+def test_masks_of_other_formats(folders):
+    """Those that lose no number are read where no mask is a PNG, 16 bits of TIFF too."""
+    folder, spec = folders
+    for i, ending in enumerate((".tif", ".bmp", ".tiff", ".pgm", ".tif", ".TIFF", ".tif", ".tif")):
+        png = folder / f"masks/{i}.png"
+        ids = np.asarray(Image.open(png))
+        ids = ids.astype(np.uint16) * 200 if i == 7 else ids
+        Image.fromarray(ids).save(png.with_suffix(ending))
+        png.unlink()
+    data = open_masks(spec)
+    assert names(data.train) == ["0", "1", "2", "4", "5", "6"] and data.without_mask == 1
+    found = survey((*data.train, *data.val), 4, frozenset())
+    assert found.ids == (0, 1, 2, 3, 4, 5, 6, 1400)
+    Image.new("L", (6, 4)).save(folder / "masks/extra.gif")
+    with pytest.raises(ValueError, match="extra.gif: masks are PNGs, or all TIFF.*save this one"):
+        open_masks(spec)
+
+
+def test_photographs_beside_their_masks(folders):
+    """In one folder a mask is not taken for the photograph of its name; nor is one of two."""
+    folder, _ = folders
+    for file in (folder / "masks").iterdir():
+        file.rename(folder / "images" / file.name)
+    spec = f"masks:{folder}/images:{folder}/images"
+    data = open_masks(spec)
+    assert {one.image.suffix for one in (*data.train, *data.val)} == {".jpg"}
+    assert data.without_mask == 1
+    Image.new("RGB", (6, 4)).save(folder / "images/3.jpeg")
+    with pytest.raises(ValueError, match="3.jpeg: 3.jpg has the same name; leave one of them"):
+        open_masks(spec)
+
+
 def test_rubbish_is_named(folders):
     folder, spec = folders
     write(folder / "images", "2", np.zeros((4, 6)), folder / "masks", (6, 5))

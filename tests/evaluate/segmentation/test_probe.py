@@ -218,6 +218,9 @@ def test_arguments_are_checked(tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             open_segmentation(spec, 64, **changed)
+    Image.new("L", (64, 64), 255).save(tmp_path / "m/val/0.png")
+    with pytest.raises(ValueError, match="no class in any scored mask, where 255 is ignored"):
+        open_segmentation(spec, 64)
 
 
 def test_colours_tell_a_little_of_real_images(shared):

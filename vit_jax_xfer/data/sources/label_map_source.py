@@ -12,7 +12,12 @@ from vit_jax_xfer.data.sources.class_files import read_class_file
 from vit_jax_xfer.data.sources.decode import decode_image
 from vit_jax_xfer.data.sources.index_picture import read_class_mask
 from vit_jax_xfer.data.sources.integrity import check_files
-from vit_jax_xfer.data.sources.paired_folders import find_pairs, folders_of_split
+from vit_jax_xfer.data.sources.paired_folders import (
+    as_spec,
+    find_masks,
+    folders_of_split,
+    mask_files,
+)
 from vit_jax_xfer.data.target_arrays import LABEL_MAP, VOID
 
 _MOST = 255  # classes; the number after them is none
@@ -95,7 +100,8 @@ def make_label_map_source(
         if missing:
             more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
             raise ValueError(f"spec: {missing[0]}{more}: no such {kind}")
-        check_files([str(file) for file in listed], f"spec: {name}")
+        read = read_class_mask if kind == "mask" else None
+        check_files([str(file) for file in listed], f"spec: {name}", read=read)
     ids = sorted(classes)
     table, known = np.full(2**16, VOID, np.uint8), np.zeros(2**16, bool)
     table[ids] = np.arange(len(ids))
@@ -105,7 +111,7 @@ def make_label_map_source(
 
 
 def open_mask_folders(spec: str, split: str) -> LabelMapSource:
-    """Opens IMAGES:MASKS or IMAGES:MASKS:CLASSES: photographs, and PNGs of ids of the same names.
+    """Opens IMAGES:MASKS or IMAGES:MASKS:CLASSES: photographs, and masks of ids of the same names.
 
     Both with sub-folders train (training, train2017) and val (validation, val2017), or neither,
     which is a split "train". CLASSES: a file with the names (see `read_class_file`); an id that is
@@ -116,7 +122,9 @@ def open_mask_folders(spec: str, split: str) -> LabelMapSource:
     if len(parts) not in (2, 3):
         raise ValueError(f"spec: got {spec!r}, expected masks:IMAGES:MASKS or IMAGES:MASKS:CLASSES")
     images, masks = (Path(part).expanduser() for part in parts[:2])
-    found = find_pairs(*folders_of_split(images, masks, split), ".png")
+    folders = folders_of_split(images, masks, split)
+    with as_spec():
+        found = find_masks(*folders)
     said = list(found.said("a mask"))
     void = {VOID}
     if len(parts) == 3:
@@ -149,7 +157,9 @@ def open_ade20k(path: str, split: str) -> LabelMapSource:
         names = read_class_file(root / "objectInfo150.txt")
     if sorted(names) != list(range(1, 151)):
         raise ValueError(f"spec: {root / 'objectInfo150.txt'}: expected ids 1 to 150")
-    found = find_pairs(*folders_of_split(root / "images", root / "annotations", split), ".png")
+    folders = folders_of_split(root / "images", root / "annotations", split)
+    with as_spec():
+        found = find_masks(*folders)
     name = f"ade20k:{path}/{split}"
     return make_label_map_source(found.files, names, {0}, name, found.said("a mask"))
 
@@ -157,10 +167,7 @@ def open_ade20k(path: str, split: str) -> LabelMapSource:
 def _ids_in(masks: Path) -> set[int]:
     """All ids of all masks."""
     found: set[int] = set()
-    for file in sorted(masks.rglob("*.png")):
-        if not file.name.startswith("."):
-            try:
-                found |= set(np.unique(read_class_mask(file)).tolist())
-            except ValueError as error:
-                raise ValueError(f"spec: {error}") from None
+    for file in mask_files(masks):
+        with as_spec():
+            found |= set(np.unique(read_class_mask(file)).tolist())
     return found

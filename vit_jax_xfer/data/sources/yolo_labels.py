@@ -12,7 +12,7 @@ from vit_jax_xfer.data.sources.object_source import (
     ObjectSource,
     make_object_source,
 )
-from vit_jax_xfer.data.sources.paired_folders import find_pairs, folders_of_split
+from vit_jax_xfer.data.sources.paired_folders import as_spec, find_pairs, folders_of_split
 
 _LARGEST = 2**24  # bytes of a text
 
@@ -29,12 +29,14 @@ def open_yolo(spec: str, split: str) -> ObjectSource:
     parts = spec.split(":")
     if len(parts) == 3:
         images, labels, names = (Path(part).expanduser() for part in parts)
-        found = find_pairs(*folders_of_split(images, labels, split), ".txt")
+        folders = folders_of_split(images, labels, split)
     elif len(parts) == 1:
         names = Path(spec).expanduser()
-        found = find_pairs(*_folders(names, split), ".txt")
+        folders = _folders(names, split)
     else:
         raise ValueError(f"spec: got {spec!r}, expected yolo:DATA.yaml or IMAGES:LABELS:CLASSES")
+    with as_spec():
+        found = find_pairs(*folders, ".txt")
     classes = read_class_file(names)
     ids = sorted(classes)
     numbers = {number: label for label, number in enumerate(ids)}

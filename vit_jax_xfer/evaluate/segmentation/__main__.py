@@ -12,7 +12,8 @@ The data:
   voc:PATH              SegmentationClass; ImageSets/Segmentation/train.txt trains, val is scored
   coco128:PATH          images and semantic_segmentation/masks, train2017 and val2017
   masks:IMAGES:MASKS    photographs, and PNGs of class ids (palette, grey, or equal
-                        channels) with the same names; with sub-folders
+                        channels; TIFF, BMP or PNM where no mask is a PNG) with
+                        the same names; with sub-folders
                         train and val, or else every fourth is scored and the others train
 """
 

@@ -77,7 +77,8 @@ def check_pairs(where: Path, images: Sequence[LabelledImage]) -> None:
         if missing := [file for file in files if not file.is_file()]:
             more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
             raise ValueError(f"{missing[0]}{more}: no such {kind}, but {where} has its {other}")
-        check_files([str(file) for file in files], str(where))
+        read = read_class_mask if kind == "mask" else None
+        check_files([str(file) for file in files], str(where), read=read)
 
 
 def _classes(ids: np.ndarray, ignore: frozenset[int]) -> set[int]:

@@ -6,7 +6,7 @@ Everingham et al., "The PASCAL Visual Object Classes Challenge: A Retrospective"
 from collections.abc import Collection
 from pathlib import Path
 
-from vit_jax_xfer.data.sources.paired_folders import TRAIN, VAL, find_pairs, split_folder
+from vit_jax_xfer.data.sources.paired_folders import TRAIN, VAL, find_masks, split_folder
 from vit_jax_xfer.data.sources.voc_layout import devkit_folder, image_file, split_names
 from vit_jax_xfer.evaluate.segmentation.labelled_images import (
     LabelledImage,
@@ -24,8 +24,9 @@ def open_masks(spec: str, ignore: Collection[int] | None = None) -> LabelledImag
     voc:PATH: SegmentationClass and ImageSets/Segmentation/{train,val}.txt; ignores 255.
     coco128:PATH: images/ and semantic_segmentation/masks/, each with train2017 and val2017;
     ignores 0. masks:IMAGES:MASKS: two folders with files of the same names but for the suffix,
-    masks as PNG; with sub-folders train (training, train2017) and val (validation, val2017) in
-    both, or else every fourth mask by name is scored and the others train; ignores 255.
+    masks as PNG or, all of them, TIFF, BMP or PNM; with sub-folders train (training,
+    train2017) and val (validation, val2017) in both, or else every fourth mask by name is scored
+    and the others train; ignores 255.
     ignore: these ids instead. ValueError naming the file for all that is wrong.
     """
     layout, _, rest = spec.partition(":")
@@ -82,7 +83,7 @@ def _folders(images: Path, masks: Path, ignore: frozenset[int]) -> LabelledImage
 
 def _pairs(images: Path, masks: Path) -> tuple[tuple[LabelledImage, ...], int]:
     """Masks with their images, by name, and how many images have no mask."""
-    found = find_pairs(images, masks, ".png")
+    found = find_masks(images, masks)
     pairs = tuple(LabelledImage(*pair) for pair in found.files)
     check_pairs(masks, pairs)
     return pairs, len(found.unused)

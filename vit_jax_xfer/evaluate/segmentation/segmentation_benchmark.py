@@ -175,9 +175,10 @@ def open_segmentation(
     opened = open_masks(data, ignore)
     opened = dataclasses.replace(opened, train=opened.train[:limit], val=opened.val[:limit])
     train, val = (survey(images, size, opened.ignore) for images in (opened.train, opened.val))
-    if not train.ids:
-        ignored = ", ".join(map(str, sorted(opened.ignore))) or "nothing"
-        raise ValueError(f"{data}: no class in any training mask, where {ignored} is ignored")
+    for found, kind in ((train, "training"), (val, "scored")):
+        if not found.ids:
+            ignored = ", ".join(map(str, sorted(opened.ignore))) or "nothing"
+            raise ValueError(f"{data}: no class in any {kind} mask, where {ignored} is ignored")
     unseen = sorted(set(val.ids) - set(train.ids))
     skipped = {
         "images without masks": opened.without_mask,
