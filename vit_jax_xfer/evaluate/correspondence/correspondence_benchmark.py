@@ -37,7 +37,10 @@ def open_correspondence(
     ValueError naming the file that isn't as it should be.
     """
     name, pairs = open_pairs(data)
-    return Correspondence(name, draw(pairs, pairs_per_category, limit), size)
+    benchmark = Correspondence(name, draw(pairs, pairs_per_category, limit), size)
+    if not benchmark.items:
+        raise ValueError(f"data: {data}: no pair has a keypoint that both photographs show")
+    return benchmark
 
 
 class Correspondence(ItemBenchmark):

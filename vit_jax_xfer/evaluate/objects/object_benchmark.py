@@ -126,5 +126,8 @@ def open_objects(
     tau = opened.tau if tau is None else tau
     if not -1 <= tau < 1:
         raise ValueError(f"tau: got {tau:g}, expected a cosine from -1 to below 1")
+    images = opened.images[:limit]
+    if not any(len(image.boxes) for image in images):
+        raise ValueError(f"data: {data}: none of {len(images)} images has an object that counts")
     name = f"{data.partition(':')[0]}_objects"
-    return ObjectBenchmark(opened.images[:limit], size, tau, opened.dropped, draw, name)
+    return ObjectBenchmark(images, size, tau, opened.dropped, draw, name)
