@@ -60,14 +60,16 @@ def test_modes_become_rgb(mode, tmp_path):
     np.testing.assert_array_equal(preprocess(SMALL, path), expected)
 
 
-def test_files_are_read_as_the_sources_read_them(tmp_path):
-    """An EXIF orientation, which no source applies, changes nothing here either."""
+def test_a_file_is_turned_as_its_exif_says(tmp_path):
+    """A photograph of a file is turned as viewers show it; a PIL image is what its pixels are."""
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(IMAGES[1]).save(tmp_path / "a.png", exif=exif)
     np.testing.assert_array_equal(
-        preprocess(SMALL, tmp_path / "a.png"), preprocess(SMALL, IMAGES[1])
+        preprocess(SMALL, tmp_path / "a.png"), preprocess(SMALL, np.rot90(IMAGES[1], -1))
     )
+    with Image.open(tmp_path / "a.png") as opened:
+        np.testing.assert_array_equal(preprocess(SMALL, opened), preprocess(SMALL, IMAGES[1]))
 
 
 def test_models_and_sizes():

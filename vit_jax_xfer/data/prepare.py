@@ -2,12 +2,13 @@
 
 import dataclasses
 import os
+import pathlib
 from typing import Any
 
 import numpy as np
 
 from vit_jax_xfer.data.pixels import IMAGENET_MEAN, IMAGENET_STD
-from vit_jax_xfer.data.sources.decode import decode_image
+from vit_jax_xfer.data.sources.upright_photo import read_photograph
 from vit_jax_xfer.data.transforms import parse
 
 _DENSE = ("boxes", "masks")  # what networks predict that see whole photographs
@@ -19,7 +20,8 @@ def preprocess(model: Any, images: Any, size: int | tuple[int, int] | None = Non
     model: a network, a masked autoencoder, or a Preprocessing itself. A detector or a segmenter
     sees all of an image, at the top left of its square (`photograph_pipeline`), as in its runs.
     images: a path, a PIL image, a uint8 array (H, W, 3), or a list of these; sizes may differ.
-    Grey, palette and alpha images become RGB; EXIF rotation is not applied, as in all sources.
+    Grey, palette and alpha images become RGB. A file is turned as its EXIF orientation says, as
+    commands do it; pixels, of an array or a PIL image, are taken as they are.
     size: pixels, or (height, width), in place of the native size; the share cut off stays.
     ValueError when the model has no preprocessing, and for an image that can't be read, by name.
     """
@@ -65,7 +67,7 @@ def _pipeline(model: Any, size: int | tuple[int, int] | None) -> str:
 def _bytes(image: Any, name: str) -> np.ndarray:
     """One image in any accepted form as uint8 (h, w, 3)."""
     if isinstance(image, str | os.PathLike):
-        return decode_image(os.fspath(image), os.fspath(image))
+        return read_photograph(pathlib.Path(image))
     if hasattr(image, "convert"):
         return _from_pil(image, name)
     array = np.asarray(image)
