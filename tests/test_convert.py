@@ -77,6 +77,8 @@ def test_npz_in_googles_names(golden, tmp_path):
         (["{folder}/nothing.pth", "{folder}/x"], "nothing.pth: no such file"),
         (["{file}", "{folder}/x.npz", *HEADS], ".npz is for publishers' names; pass --names"),
         (["{file}", "{folder}/x", "--names", "timm", *HEADS], "ends in .safetensors or .npz"),
+        (["{file}", "{folder}/x.pth", *HEADS], "x.pth ends in .pth; give .safetensors, .npz or a"),
+        (["{file}", "{folder}/x.Npz", *HEADS], "x.Npz ends in .Npz; give .safetensors, .npz or a"),
         (["{file}", "{folder}/x", "--field", "num_heads"], "--field: got 'num_heads', expected"),
         (["{file}", "{folder}/x", "--family", "beit", *HEADS], "family: 'beit' has qkv_bias"),
         (["{file}", "{folder}/x", "--weights", "student", *HEADS], "student"),

@@ -45,6 +45,8 @@ def test_a_photograph_and_its_shifted_self(tmp_path, capsys):
     [
         (["--out", "nowhere/m.png"], "error: --out: there is no folder"),
         (["--steps", "2"], "error: --steps: nothing is doubled without --lift"),
+        (["--csv", "m.png"], "error: --csv: m.png is --out's; give another file"),
+        (["--out", "a.png", "--overwrite"], "error: --out: a.png is one of the images"),
         ([], "error: cannot read image gone.png"),
     ],
 )

@@ -1,6 +1,7 @@
 """The command on several photographs: masks and pictures of what they have in common."""
 
 import numpy as np
+import pytest
 from known_extractors import tiny_backbone_file
 from PIL import Image
 
@@ -34,3 +35,22 @@ def test_a_common_square(tmp_path, capsys):
     assert main([*flags, "--overwrite"]) == 1
     said = capsys.readouterr().err
     assert "PHOTO: 1 can be read; what is common needs two" in said and "0.png" in said
+
+
+@pytest.mark.parametrize(
+    ("photos", "flags", "message"),
+    [
+        ("ab", ["--clusters", "1"], "--clusters: got 1, expected 2 or more"),
+        ("ab", ["--votes", "0"], "--votes: got 0, expected a share above 0"),
+        ("a", [], "PHOTO: got 1; what is common needs two or more"),
+        # The mask of a.png has the name of the other's picture.
+        (["a", "a_mask"], [], "a_mask.png would be two files; take the images in two calls"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_loaded(photos, flags, message, tmp_path, capsys):
+    files = [tmp_path / f"{name}.png" for name in photos]
+    for file in files:
+        Image.new("RGB", (8, 8)).save(file)
+    arguments = [*map(str, files), "--model", "nowhere", "--out", str(tmp_path / "out")]
+    assert main([*arguments, *flags]) == 1
+    assert message in capsys.readouterr().err

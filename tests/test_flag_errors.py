@@ -4,7 +4,7 @@ import argparse
 
 import pytest
 
-from vit_jax_xfer.flag_errors import naming_flag, run_command
+from vit_jax_xfer.flag_errors import naming_flag, run_command, share_below_one
 
 OPTIONS = argparse.Namespace(model="m", layer=9, num_heads=0, size=9)
 
@@ -28,3 +28,17 @@ def test_the_flag_comes_first(error, expected, capsys):
 
     assert run_command(action) == 1
     assert capsys.readouterr().err == f"error: {expected}\n"
+
+
+def test_a_threshold_leaves_something_above_it():
+    assert share_below_one("0.5") == 0.5
+    with pytest.raises(argparse.ArgumentTypeError, match="'1', expected a number from 0 to below"):
+        share_below_one("1")
+
+
+def test_no_memory_is_one_line(capsys):
+    def action():
+        raise MemoryError("Unable to allocate 9 TiB")
+
+    assert run_command(action) == 1
+    assert capsys.readouterr().err == "error: memory: Unable to allocate 9 TiB\n"

@@ -63,6 +63,21 @@ def test_classes_at_the_photographs_size(flags, photographs, tmp_path, monkeypat
     assert "error: cannot read image" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--window-stride", "4"], "--window-stride: is about windows; give --window"),
+        (
+            ["--window", "4", "--window-stride", "5"],
+            "--window-stride: 5 pixels are more than",
+        ),
+    ],
+)
+def test_windows_that_leave_pixels_out_are_refused(flags, message, photographs, tmp_path, capsys):
+    assert run(photographs, tmp_path / "out", *flags) == 1
+    assert message in capsys.readouterr().err
+
+
 def test_a_real_network(photographs, tmp_path):
     model = vjx.create_model(
         "segmentation", backbone="vit_tiny_patch16", head="linear", depth=1, width=8, num_heads=2,

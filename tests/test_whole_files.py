@@ -1,5 +1,7 @@
 """Files appear whole or not at all."""
 
+import os
+
 import pytest
 
 from vit_jax_xfer.whole_files import write_whole, written_whole
@@ -27,3 +29,5 @@ def test_a_failure_leaves_what_was_there(tmp_path):
 def test_text_is_utf_8(tmp_path):
     write_whole(str(tmp_path / "x.txt"), "a × b\n")
     assert (tmp_path / "x.txt").read_bytes() == b"a \xc3\x97 b\n"
+    write_whole(tmp_path / "x.txt", os.fsdecode(b"old\xe9.jpg"))  # a file's name in Latin-1
+    assert (tmp_path / "x.txt").read_bytes() == b"old\xe9.jpg"

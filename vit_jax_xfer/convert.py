@@ -127,6 +127,8 @@ def overview(
 
 def _check_out(source: pathlib.Path, out: pathlib.Path, names: str | None, overwrite: bool) -> None:
     """Everything that can be known to be wrong with OUT before the source is read."""
+    from vit_jax_xfer.pretrained.saved_models import check_form
+
     if out.exists() and source.exists() and out.resolve() == source.resolve():
         raise ValueError(f"{out}: is the source itself")
     if out.exists() and not overwrite:
@@ -139,6 +141,8 @@ def _check_out(source: pathlib.Path, out: pathlib.Path, names: str | None, overw
         raise ValueError(f"{out}: .npz is for publishers' names; pass --names, as google")
     if out.suffix in _SUFFIXES and out.is_dir():
         raise ValueError(f"{out}: is a folder")
+    if out.suffix != ".onnx":
+        check_form(out, "OUT")
 
 
 def _check_form(

@@ -22,7 +22,7 @@ from vit_jax_xfer.features.command import (
     add_extractor_flags,
     extractor_from,
 )
-from vit_jax_xfer.flag_errors import positive, run_command, share
+from vit_jax_xfer.flag_errors import positive, run_command, share_below_one
 from vit_jax_xfer.local_paths import local_path
 from vit_jax_xfer.terminal import show
 from vit_jax_xfer.whole_files import write_whole
@@ -41,17 +41,19 @@ def _correspond(options: argparse.Namespace) -> None:
     from vit_jax_xfer.data.sources.upright_photo import read_photograph
     from vit_jax_xfer.evaluate.correspondence.best_buddies import best_buddies, spread_out
     from vit_jax_xfer.explain.feature_pictures import foreground_of
-    from vit_jax_xfer.features.feature_files import check_free
+    from vit_jax_xfer.explain.image_files import check_free
     from vit_jax_xfer.features.network_input import features_on
 
     out = local_path(options.out, "--out")
     table = local_path(options.csv, "--csv") if options.csv else None
+    if table == out:
+        raise ValueError(f"--csv: {table} is --out's; give another file")
+    files = [Path(options.a), Path(options.b)]
     for path, flag in ((out, "--out"), (table, "--csv")):
         if path is not None:
-            check_free([path], flag, options.overwrite)
+            check_free([path], flag, options.overwrite, files)
             if not path.absolute().parent.is_dir():
                 raise ValueError(f"{flag}: there is no folder {path.absolute().parent}")
-    files = [Path(options.a), Path(options.b)]
     photos = [read_photograph(file) for file in files]
     extractor, sizing = extractor_from(options)
     maps, places = zip(
@@ -131,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     add_extractor_flags(parser)
     add("--points", type=positive, default=12, metavar="N",
         help="pairs that are kept at most (default 12)")  # fmt: skip
-    add("--foreground", type=share, metavar="SHARE",
+    add("--foreground", type=share_below_one, metavar="SHARE",
         help="only cells above SHARE of the first component's range in both, as 0.5")  # fmt: skip
     add("--out", required=True, metavar="FILE.png", help="the picture")
     add("--csv", metavar="FILE.csv", help="write where the points lie, too")

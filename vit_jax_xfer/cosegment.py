@@ -33,19 +33,21 @@ def _cosegment_all(options: argparse.Namespace, broken: list[str]) -> None:
     # Imported late, so that --help answers at once.
     from vit_jax_xfer.data.sources.upright_photo import read_photograph
     from vit_jax_xfer.evaluate.objects.cosegmentation import cosegment
-    from vit_jax_xfer.explain.image_files import find_images, picture_names
+    from vit_jax_xfer.explain.image_files import check_free, find_images, picture_names
     from vit_jax_xfer.explain.progress import Progress
     from vit_jax_xfer.features.cost_estimate import say_cost
-    from vit_jax_xfer.features.feature_files import check_free
     from vit_jax_xfer.features.network_input import features_on
 
     folder = local_path(options.out, "--out")
     if folder.is_file():
         raise ValueError(f"--out: {folder} is a file; give a folder")
+    _check_flags(options)
     files = find_images(options.photos, folder)
+    if len(files) < 2:
+        raise ValueError(f"PHOTO: got {len(files)}; what is common needs two or more")
     paths = [folder / f"{name}.png" for name in picture_names(files)]
     written = [*paths, *(path.with_name(f"{path.stem}{_MASK}") for path in paths)]
-    check_free(written, "--out", options.overwrite)
+    check_free(written, "--out", options.overwrite, files)
     extractor, sizing = extractor_from(options)
     side = max(sizing.sides(1, 1))
     say_cost([(extractor.name, len(files), extractor.multiply_adds(side))])
@@ -70,6 +72,14 @@ def _cosegment_all(options: argparse.Namespace, broken: list[str]) -> None:
         _write(path, read_photograph(file), mask, places)
     number = found.clusters[0].max() + 1 if options.clusters is None else options.clusters
     show(f"wrote {len(read)} masks to {folder}: {len(found.common)} of {number} clusters in common")
+
+
+def _check_flags(options: argparse.Namespace) -> None:
+    """ValueError for what nothing can be found by, before features are made."""
+    if options.clusters == 1:
+        raise ValueError("--clusters: got 1, expected 2 or more: the object and what is behind it")
+    if not options.votes:
+        raise ValueError("--votes: got 0, expected a share above 0")
 
 
 def _write(path: Path, photo: Any, mask: Any, places: Any) -> None:

@@ -35,6 +35,7 @@ def _detect_all(options: argparse.Namespace, broken: list[str]) -> None:
     from vit_jax_xfer.evaluate.detection.object_pictures import draw_objects
     from vit_jax_xfer.evaluate.photograph_pictures import open_pictures
     from vit_jax_xfer.explain.pictures import write_png
+    from vit_jax_xfer.features.cost_estimate import say_network_cost
     from vit_jax_xfer.whole_files import write_whole
 
     pictures = open_pictures(options, (_JSON,))
@@ -51,6 +52,7 @@ def _detect_all(options: argparse.Namespace, broken: list[str]) -> None:
         written.append((prepared.file, found))
         show(_said(prepared.file, found, names, options.threshold))
 
+    say_network_cost(model, len(pictures.names), options.size)
     pictures.work(program.pipeline, program, finish, options.batch_size, broken)
     write_whole(pictures.folder / _JSON, json.dumps(as_coco(written, names)) + "\n")
 

@@ -30,6 +30,9 @@ def run_command(action: Callable[[], None]) -> int:
     except (ValueError, OSError, ImportError, CheckpointError) as error:
         show(f"error: {error}", name="stderr")
         return 1
+    except MemoryError as error:
+        show(f"error: memory: {error or 'none is left'}", name="stderr")
+        return 1
     return 0
 
 
@@ -61,6 +64,14 @@ def share(text: str) -> float:
         value = -1.0
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"got {text!r}, expected a number from 0 to 1")
+    return value
+
+
+def share_below_one(text: str) -> float:
+    """A flag's number from 0 to below 1, for a threshold above which something must be left."""
+    value = share(text)
+    if value == 1:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number from 0 to below 1")
     return value
 
 

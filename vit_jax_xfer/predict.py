@@ -66,6 +66,7 @@ def predict(
         )
     )
     found: list[Prediction] = []
+    batch_size = max(1, min(batch_size, len(files)))
     for start in range(0, len(files), batch_size):
         prepared: list[tuple[str, np.ndarray]] = []
         for file in files[start : start + batch_size]:
@@ -107,6 +108,7 @@ def _predict_all(options: argparse.Namespace, broken: list[str]) -> None:
     from vit_jax_xfer.explain.image_files import find_images
     from vit_jax_xfer.explain.progress import Progress
     from vit_jax_xfer.features.command import out_path
+    from vit_jax_xfer.features.cost_estimate import say_network_cost
     from vit_jax_xfer.whole_files import write_whole
 
     path = out_path(options)
@@ -116,6 +118,8 @@ def _predict_all(options: argparse.Namespace, broken: list[str]) -> None:
     with naming_flag("MODEL", options):
         fields = {"num_heads": options.num_heads} if options.num_heads else {}
         model, variables = open_classifier(options.model, options.family, **fields)
+        if model.preprocessing is not None:
+            say_network_cost(model, len(files), model.preprocessing.size, "images")
         with Progress(len(files)) as progress:
             found = predict(
                 model,

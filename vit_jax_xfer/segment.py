@@ -37,8 +37,10 @@ def _segment_all(options: argparse.Namespace, broken: list[str]) -> None:
     from vit_jax_xfer.evaluate.photograph_pictures import open_pictures
     from vit_jax_xfer.evaluate.segmentation.class_pictures import draw_classes, write_numbers
     from vit_jax_xfer.explain.pictures import write_png
+    from vit_jax_xfer.features.cost_estimate import say_network_cost
     from vit_jax_xfer.whole_files import write_whole
 
+    _check_windows(options)
     pictures = open_pictures(options, (_NAMES,), (".png", _NUMBERS))
     with naming_flag("--model", options):
         fields = {"num_heads": options.num_heads} if options.num_heads else {}
@@ -52,9 +54,21 @@ def _segment_all(options: argparse.Namespace, broken: list[str]) -> None:
         write_numbers(classes, len(names), pictures.path(prepared.file, _NUMBERS))
         show(_said(prepared.file, classes, names))
 
+    say_network_cost(model, len(pictures.names), options.size)
     pictures.work(pipeline, program, finish, options.batch_size, broken)
     lines = (f"{number}: {name}\n" for number, name in enumerate(names))
     write_whole(pictures.folder / _NAMES, "".join(lines))
+
+
+def _check_windows(options: argparse.Namespace) -> None:
+    """ValueError for a stride without windows, or one that leaves pixels between them out."""
+    if options.window_stride and not options.window:
+        raise ValueError("--window-stride: is about windows; give --window, or drop it")
+    if options.window_stride > options.window:
+        raise ValueError(
+            f"--window-stride: {options.window_stride} pixels are more than --window "
+            f"{options.window}, and pixels between would be left out"
+        )
 
 
 class SegmentationProgram:

@@ -27,6 +27,6 @@ def written_whole(path: str | os.PathLike[str], durable: bool = False) -> Iterat
 
 
 def write_whole(path: str | os.PathLike[str], text: str, durable: bool = False) -> None:
-    """Writes a file of text in UTF-8; see `written_whole`."""
+    """Writes a file of text in UTF-8; see `written_whole`. Names of files that are none stay so."""
     with written_whole(path, durable) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="surrogateescape")

@@ -8,13 +8,15 @@ import pytest
 from PIL import Image
 
 import vit_jax_xfer as vjx
-from vit_jax_xfer.explain.__main__ import main
+from vit_jax_xfer.explain.__main__ import main, usual_methods
 from vit_jax_xfer.explain.attention import main as attention_main
 from vit_jax_xfer.explain.cells import even_cells, stage_cells
 from vit_jax_xfer.explain.class_choice import class_number
+from vit_jax_xfer.explain.compare.__main__ import main as compare_main
 from vit_jax_xfer.explain.explained_photos import asked_method
 from vit_jax_xfer.explain.kept_share import kept_area, kept_share
 from vit_jax_xfer.explain.kept_tokens import StageMask
+from vit_jax_xfer.explain.methods.attribution import TABLE
 from vit_jax_xfer.explain.network_view import map_cells
 from vit_jax_xfer.models.filter.filter_blocks import Stage
 from vit_jax_xfer.models.filter.network import FilterViT
@@ -166,6 +168,15 @@ def test_methods_take_options():
         asked_method("rollout:discard")
 
 
+def test_what_is_explained_by_default_hangs_on_the_network():
+    """Without a head, as self-supervised networks are, what needs no class."""
+    model = vjx.create_model("vit_micro_patch4", num_classes=3)
+    assert usual_methods(model) == ("rollout", "generic_attention", "legrad", "attn_lrp")
+    assert usual_methods(model.clone(num_classes=0)) == ("raw_attention", "rollout")
+    assert usual_methods(FILTER) == ("gradcam", "attn_lrp", "rollout")
+    assert all(not TABLE[name].of_class for name in usual_methods(model.clone(num_classes=0)))
+
+
 def test_what_does_not_fit_is_said_in_one_line(saved, photos, tmp_path, capsys):
     out = tmp_path / "out"
     rest = [str(photos / "wide.png"), "--model", saved, "--out", str(out)]
@@ -198,11 +209,21 @@ def test_what_is_no_number_names_the_photograph(tmp_path, capsys):
     Image.new("RGB", (20, 20)).save(tmp_path / "a.png")
     photo, weights = str(tmp_path / "a.png"), str(tmp_path / "m.safetensors")
     flags = [photo, "--model", weights, "--out", str(tmp_path / "out")]
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    for name in "abcd":
+        Image.new("RGB", (20, 20)).save(tmp_path / f"{name}.png")
+        Image.fromarray(np.eye(20, dtype=np.uint8)).save(masks / f"{name}.png")
+    compared = ["--model", weights, "--masks", f"masks:{tmp_path}:{masks}", "--methods", "edges"]
+    compared += ["--figures", "deletion", "--image-size", "16"]
     for command, arguments in (
         (main, [*flags, "--methods", "raw_attention"]),
+        (compare_main, compared),
         (attention_main, flags),
         (predict_main, [weights, photo]),
     ):
         assert command(arguments) == 1
         error = capsys.readouterr().err.strip().splitlines()[-1]
-        assert photo in error and "NaN or infinit" in error
+        # Of four photographs with masks the last one is scored.
+        named = photo if command is not compare_main else str(tmp_path / "d.png")
+        assert named in error and "NaN or infinit" in error

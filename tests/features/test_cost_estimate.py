@@ -1,7 +1,11 @@
 """The line about minutes: only where it takes some."""
 
+import vit_jax_xfer as vjx
+from vit_jax_xfer.evaluate.faithfulness.method_scores import FaithfulnessProtocol
+from vit_jax_xfer.explain.methods.attribution import passes_of
 from vit_jax_xfer.features import cost_estimate
-from vit_jax_xfer.features.cost_estimate import cost_text, say_cost
+from vit_jax_xfer.features.cost_estimate import cost_text, say_cost, say_network_cost
+from vit_jax_xfer.models.multiply_adds import multiply_adds
 
 
 def test_what_takes_less_than_a_minute_is_not_said():
@@ -21,3 +25,25 @@ def test_work_is_summed_over_the_networks(monkeypatch, capsys):
     assert not capsys.readouterr().err
     say_cost([("plain", 100, 10**9), ("larger", 100, 4 * 10**9), ("none", 0, 10**20)])
     assert "about 14 minutes on this machine: 200 photographs" in capsys.readouterr().err
+
+
+def test_of_one_network(monkeypatch, capsys):
+    model = vjx.create_model("vit_micro_patch8", image_size=32, depth=1)
+    each = multiply_adds(model)
+    monkeypatch.setattr(cost_estimate, "_products_a_second", lambda: each * 1e4)
+    say_network_cost(model, 10**6, passes=3)
+    assert "about 8 minutes on this machine: 1,000,000 photographs" in capsys.readouterr().err
+    say_network_cost(model, 10**6, 64, "images")
+    assert "about 11 minutes on this machine: 1,000,000 images" in capsys.readouterr().err
+    for silent in ((model, 5), (model, 10**6, 33), (object(), 10**6)):
+        say_network_cost(*silent)
+    assert not capsys.readouterr().err
+
+
+def test_passes_through_the_network():
+    """A gradient is two more, and some methods take several; so do the figures of a map."""
+    assert [passes_of(name, {}) for name in ("edges", "rollout", "legrad")] == [0, 1, 3]
+    assert passes_of("integrated_gradients", {}) == 150
+    assert passes_of("smoothgrad", {"samples": 4}) == 12
+    assert FaithfulnessProtocol(("deletion", "saco"), parts=20, groups=10).passes == 19 + 11
+    assert FaithfulnessProtocol(parts=20, groups=10).passes == 3 * 19 + 2 * 9 + 11

@@ -12,7 +12,7 @@ from PIL import Image
 
 import vit_jax_xfer as vjx
 from vit_jax_xfer.explain.image_files import find_images
-from vit_jax_xfer.features.__main__ import main
+from vit_jax_xfer.features.__main__ import _check_float16, main
 from vit_jax_xfer.features.command import comparison_parser
 from vit_jax_xfer.features.feature_files import Sizing
 from vit_jax_xfer.features.open_extractors import load_backbone, make_extractors
@@ -121,6 +121,37 @@ def test_what_is_no_number_or_too_large_is_named(photos, tmp_path, capsys):
     assert f"{photos[0]}: features: 1024 of 1024 values are NaN" in capsys.readouterr().err
 
 
+def test_what_half_the_bits_do_not_hold():
+    """Too large becomes infinite, too small zero; a channel of zeros among others is neither."""
+    features = np.full((2, 3, 4), 0.5, np.float32)
+    features[0, 0, :3] = 0, 1e-9, 65504
+    _check_float16(features, "a.png")
+    features[1, :2], features[1, 2] = 3e-5, 0
+    with pytest.raises(ValueError, match="a.png: features: 2 of 6 are smaller in all"):
+        _check_float16(features, "a.png")
+    features[0, 0, 0] = 65505
+    with pytest.raises(ValueError, match="a.png: features: 1 of 24 values are beyond float16"):
+        _check_float16(features, "a.png")
+
+
+def test_a_networks_own_size_may_leave_pixels_over(photos, tmp_path):
+    """As SigLIP's 384 in patches of 14: the command's default, and the same from Python."""
+    model = vjx.create_model(
+        "vit_micro_patch8", image_size=36, depth=1, num_classes=0, drop_remainder=True
+    )
+    variables = model.init_variables(jax.random.key(0))
+    save_file(tmp_path / "own.safetensors", model, variables)
+    flags = ["--model", tmp_path / "own.safetensors", "--out", tmp_path / "x.npz"]
+    assert run(photos[0], *flags) == 0
+    found = np.load(tmp_path / "x.npz")
+    assert found["image_size"].tolist() == [[36, 36]] and found["features"].shape == (1, 4, 4, 64)
+    images = vjx.dense.prepare_photos(model, [photos[0]])
+    assert images.shape == (1, 36, 36, 3)
+    python = vjx.dense.descriptors(model, variables, images)
+    np.testing.assert_allclose(found["features"], python, rtol=1e-4, atol=1e-5)
+    assert run(photos[0], *flags, "--overwrite", "--image-size", 36) == 1
+
+
 def test_shapes_that_are_kept(model, photos, tmp_path):
     out = tmp_path / "out"
     flags = ["--model", model, "--longest", 48, "--out", out, "--picture", out]
@@ -141,7 +172,7 @@ def test_sizing():
     assert Sizing(16, longest=16).sides(1000, 10) == (16, 16)
     assert Sizing(14, size=28).sides(1, 9) == (28, 28)
     assert Sizing(14, size=(28, 56)).sides(1, 9) == (28, 56)
-    assert Sizing(16, size=41, overlapping=True).sides(9, 9) == (41, 41)
+    assert Sizing(16, size=41, any_size=True).sides(9, 9) == (41, 41)
     with pytest.raises(
         ValueError, match="--image-size: 8 pixels are smaller than one 16-pixel patch"
     ):
@@ -176,6 +207,8 @@ def test_broken_images_do_not_stop_the_others(model, photos, tmp_path, capsys):
         (["--picture", "p.png"], "--picture: 3 images make as many pictures; give a folder"),
         (["--out", "nowhere/x.npz"], "--out: there is no folder"),
         (["--out", "0.png"], "--out: 0.png is a file; give a folder, or a name"),
+        (["--out", "x.npy"], "--out: x.npy: give a folder, or a name that ends in .npz"),
+        (["--pixels", "9000000"], "--pixels: 9000000×9000000 features of 64 channels"),
         (
             ["--lift", "tiny.safetensors"],
             "error: --lift: tiny.safetensors: expected a LiFT or",
@@ -212,7 +245,7 @@ def test_files_are_not_overwritten_unasked(model, photos, tmp_path, capsys):
     assert len(np.load(out)["features"]) == 1
 
 
-def test_a_phones_photograph_and_every_suffix(tmp_path):
+def test_a_phones_photograph_and_every_suffix(tmp_path, capsys):
     """Upright as viewers show it, and found in a folder whatever format it has."""
     folder = tmp_path / "photos"
     folder.mkdir()
@@ -225,6 +258,15 @@ def test_a_phones_photograph_and_every_suffix(tmp_path):
     upright.save(folder / "c.PPM")
     files = find_images([folder], tmp_path / "out")
     assert [file.name for file in files] == ["a.png", "b.tif", "c.PPM"]
+    (folder / "d.HEIC").write_bytes(b"a phone's")
+    assert len(find_images([folder], tmp_path / "out")) == 3
+    assert "photos: left out 1 .heic: not read; save them as JPEG" in capsys.readouterr().err
+    (tmp_path / "phone").mkdir()
+    (folder / "d.HEIC").rename(tmp_path / "phone/d.HEIC")
+    with pytest.raises(
+        ValueError, match="phone: holds no image files .* but 1 .heic, which aren't"
+    ):
+        find_images([tmp_path / "phone"], tmp_path / "out")
     model = vjx.create_model("vit_micro_patch8", image_size=32, num_classes=0)
     images = vjx.dense.prepare_photos(model, files)
     assert images.shape == (3, 32, 32, 3) and images.dtype == np.float32

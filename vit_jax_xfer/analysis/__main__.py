@@ -6,11 +6,12 @@ layers' features are (unbiased CKA), how far and how evenly each network looks, 
 attention. Made for a teacher and what was copied, distilled or fine-tuned from it.
 
 A and B: a run's model folder, one of its checkpoints, a published checkpoint, or hf:ORG/NAME, as
-PATH or NAME=PATH. Each sees images prepared as its publisher does it. SOURCE is what
-config.data.source takes: digits, folder:PATH, npz:FILE, tfds:NAME.
+PATH or NAME=PATH. Each sees images prepared as its publisher does it, of pixels as stored, whatever
+EXIF says. SOURCE is what config.data.source takes: digits, folder:PATH, npz:FILE, tfds:NAME.
 """
 
 import argparse
+import functools
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -37,8 +38,9 @@ def _analyse(options: argparse.Namespace) -> None:
     from vit_jax_xfer.analysis.network_pair import NetworkPair, analyse
     from vit_jax_xfer.analysis.report_pictures import write_pictures
     from vit_jax_xfer.data.sources import open_source
+    from vit_jax_xfer.data.sources.source import example_name
+    from vit_jax_xfer.explain.image_files import check_free
     from vit_jax_xfer.explain.progress import Progress
-    from vit_jax_xfer.features.feature_files import check_free
     from vit_jax_xfer.whole_files import write_whole
 
     out = local_path(options.out, "--out")
@@ -61,7 +63,8 @@ def _analyse(options: argparse.Namespace) -> None:
             raise ValueError("give 4 images or more at once; CKA has no estimate of fewer")
     with Progress(number) as progress:
         batches = _batches(source, number, prepared, options.batch_size)
-        found = analyse(pair, batches, progress.report)
+        name_of = functools.partial(example_name, source)
+        found = analyse(pair, batches, progress.report, name_of)
     out.mkdir(parents=True, exist_ok=True)
     pictures = write_pictures(out, pair, found)
     with (out / "numbers.npz").open("wb") as file:

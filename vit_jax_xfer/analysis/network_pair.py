@@ -17,6 +17,7 @@ from vit_jax_xfer.analysis.attention_statistics import (
 from vit_jax_xfer.analysis.head_matching import image_divergence
 from vit_jax_xfer.analysis.layer_similarity import LayerTerms, layer_cka, layer_terms
 from vit_jax_xfer.compiler import compiler_options
+from vit_jax_xfer.evaluate.array_checks import require_finite_images
 from vit_jax_xfer.models.collections import give_attention, stack_layers
 from vit_jax_xfer.models.extract import encoder_of
 from vit_jax_xfer.models.vit import VisionTransformer
@@ -129,11 +130,13 @@ def analyse(
     pair: NetworkPair,
     batches: Iterable[tuple[np.ndarray, np.ndarray]],
     report: Callable[[int], None] = lambda done: None,
+    name_of: Callable[[int], str] = "image {}".format,
 ) -> PairFindings:
     """Findings on batches of images prepared for the first and for the second network.
 
     Batches with fewer images than the first are left out of CKA, whose terms are averaged over
-    batches. report: called with how many images are done. ValueError for fewer than 4 in the first.
+    batches. report: called with how many images are done. name_of: an image by its place, for
+    errors. ValueError for fewer than 4 in the first, and for features that aren't finite.
     """
     divergence, of_class = [], []
     terms: dict[str, list[LayerTerms]] = {}
@@ -145,6 +148,9 @@ def analyse(
         if size < _LEAST:
             raise ValueError(f"images: {size} in a batch, CKA needs {_LEAST} or more")
         first, second = _watch_both(pair, images)
+        for network, watched in ((pair.first, first), (pair.second, second)):
+            means = np.swapaxes(watched.mean, 0, 1)
+            require_finite_images(f"{network.name}: features", means, name_of, done)
         places = pair.places((images[0].shape, images[1].shape))
         theirs = second.attention[jnp.asarray(beside)]
         maps = [_among(x, own) for x, own in zip((first.attention, theirs), places, strict=True)]

@@ -16,6 +16,7 @@ from vit_jax_xfer.data.broken_images import (
 )
 from vit_jax_xfer.data.sources import Source
 from vit_jax_xfer.data.sources.decode import undecoded
+from vit_jax_xfer.data.sources.source import example_name
 from vit_jax_xfer.data.target_arrays import PADDING
 from vit_jax_xfer.data.transforms import Pipeline
 
@@ -113,11 +114,11 @@ class Rows:
             if example is None:
                 continue
             if example["image"].shape != self.image_shape:
+                name = example_name(self.source, index, example)
                 raise ValueError(
                     f"pipeline: {self.pipeline.text!r} gives images of different sizes, "
-                    f"{self.image_shape} and {example['image'].shape} of "
-                    f"{_name(self.source, index, example)}: end it with an op of fixed size, "
-                    "resize((h, w)), center_crop(size) or random_resized_crop(size)"
+                    f"{self.image_shape} and {example['image'].shape} of {name}: end it with an op "
+                    "of fixed size, resize((h, w)), center_crop(size) or random_resized_crop(size)"
                 )
             for name in self.arrays:
                 made.arrays[name][row] = example[name]
@@ -177,11 +178,7 @@ def prepare(
     except BrokenImage:
         raise
     except ValueError as error:
-        raise UnfitImage(_name(source, index, example), str(error)) from error
-
-
-def _name(source: Source, index: int, example: dict) -> str:
-    return example.get("name", f"{index} of {source.name}")
+        raise UnfitImage(example_name(source, index, example), str(error)) from error
 
 
 def first_arrays(

@@ -1,7 +1,10 @@
 """What every figure of merit asks of its arrays; errors name the argument."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def require_shape(name: str, array: jax.Array, layout: str) -> None:
@@ -24,6 +27,23 @@ def require_finite(name: str, array: jax.Array) -> None:
     bad = array.size - int(_count_finite(array))
     if bad:
         raise ValueError(f"{name}: {bad} of {array.size} values are NaN or infinite; expected none")
+
+
+def require_finite_images(
+    what: str, rows: np.ndarray, name_of: Callable[[int], str], first: int = 0
+) -> None:
+    """ValueError naming the first image of which a value is NaN or infinite.
+
+    rows: (N, …), what a network makes of N images. name_of: the name of an image by its place, of
+    which the first row's is `first`.
+    """
+    rows = np.asarray(rows)
+    bad = np.flatnonzero(~np.isfinite(rows.reshape(len(rows), -1)).all(1))
+    if len(bad):
+        raise ValueError(
+            f"{name_of(first + int(bad[0]))}: {what}: some values are NaN or infinite; are the "
+            "weights broken?"
+        )
 
 
 def require_features(name: str, array: jax.Array, layout: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vit_jax_xfer.evaluate.dense_models import PreparedPhotograph, prepare_photograph, stacked
-from vit_jax_xfer.explain.image_files import find_images, picture_names
+from vit_jax_xfer.explain.image_files import check_free, find_images, picture_names
 from vit_jax_xfer.explain.progress import Progress
 from vit_jax_xfer.local_paths import local_path
 
@@ -87,7 +87,5 @@ def open_pictures(
     pictures = PhotographPictures(folder, names)
     written = [folder / name for name in more]
     written += [pictures.path(file, ending) for file in names for ending in endings]
-    there = next((path for path in written if path.exists()), None)
-    if there is not None and not options.overwrite:
-        raise ValueError(f"--out: {there} exists already; --overwrite replaces it")
+    check_free(written, "--out", options.overwrite, files)
     return pictures

@@ -29,7 +29,6 @@ from vit_jax_xfer.explain.seen_photos import (
     add_model_flags,
     add_photo_flags,
     batches,
-    check_free,
     filled,
     load_model,
     out_folder,
@@ -42,6 +41,7 @@ from vit_jax_xfer.terminal import show
 
 _USUAL = ("rollout", "generic_attention", "legrad", "attn_lrp")
 _USUAL_FILTERS = ("gradcam", "attn_lrp", "rollout")
+_USUAL_HEADLESS = ("raw_attention", "rollout")  # what no class is needed for
 _PIXELS = 4 * 224**2  # in one batch, unless --batch-size says otherwise
 
 
@@ -52,17 +52,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _explain_all(options: argparse.Namespace, broken: list[str]) -> None:
-    from vit_jax_xfer.explain.image_files import find_images, picture_names
+    from vit_jax_xfer.explain.image_files import check_free, find_images, picture_names
     from vit_jax_xfer.explain.progress import Progress
+    from vit_jax_xfer.features.cost_estimate import say_network_cost
 
     out = out_folder(options)
     files = find_images(options.images, out)
     explainer, preprocessing = _open(options)
     writer = _Writer(out, files, explainer, preprocessing, options)
     paths = [out / name for name in picture_names(files)]
-    check_free(writer.targets(paths), files, options.overwrite)
+    check_free(writer.targets(paths), "--out", options.overwrite, files)
     size = options.batch_size or _PIXELS // math.prod(preprocessing.height_width)
     size = max(1, min(size, len(files)))
+    say_network_cost(
+        explainer.model, len(files), preprocessing.height_width, passes=explainer.passes
+    )
     with Progress(len(files)) as progress:
         for batch in batches(readable(files, paths, preprocessing, broken), size):
             with naming_flag("--model", options):
@@ -93,11 +97,18 @@ def _open(options: argparse.Namespace) -> tuple[Any, Any]:
     if getattr(options, "class") is not None:
         with naming_flag("--class", options):
             target = class_number(model.encoder, getattr(options, "class"))
-    filters = "filter" in model.collections
-    usual = [asked_method(text) for text in (_USUAL_FILTERS if filters else _USUAL)]
+    usual = [asked_method(name) for name in usual_methods(model.encoder)]
     with naming_flag("--model", options):
         explainer = Explainer(model, variables, given or usual, target, options.heads)
     return explainer, view_of_flags(model, options)
+
+
+def usual_methods(model: Any) -> tuple[str, ...]:
+    """The methods of a network for which nobody asks for others."""
+    filters = "filter" in model.collections
+    if not model.num_classes:
+        return ("rollout",) if filters else _USUAL_HEADLESS
+    return _USUAL_FILTERS if filters else _USUAL
 
 
 class _Writer:
@@ -237,7 +248,8 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         metavar="METHOD",
         help="one column each; options follow a colon, as gradient_rollout:discard=0.5 (default "
-        f"{' '.join(_USUAL)}; of a FilterViT {' '.join(_USUAL_FILTERS)})",
+        f"{' '.join(_USUAL)}; of a FilterViT {' '.join(_USUAL_FILTERS)}; of a network without head "
+        f"{' '.join(_USUAL_HEADLESS)})",
     )
     add("--class", metavar="NAME", help="explain this class in place of the predicted one")
     add("--heads", action="store_true", help="write heads.png too: the last block's heads")

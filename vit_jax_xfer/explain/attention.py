@@ -24,7 +24,6 @@ from vit_jax_xfer.explain.seen_photos import (
     add_model_flags,
     add_photo_flags,
     batches,
-    check_free,
     filled,
     load_model,
     out_folder,
@@ -46,8 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _draw_all(options: argparse.Namespace, broken: list[str]) -> None:
     from vit_jax_xfer.explain.attention_views import AttentionViews
-    from vit_jax_xfer.explain.image_files import find_images, picture_names
+    from vit_jax_xfer.explain.image_files import check_free, find_images, picture_names
     from vit_jax_xfer.explain.progress import Progress
+    from vit_jax_xfer.features.cost_estimate import say_network_cost
 
     out = out_folder(options)
     files = find_images(options.images, out)
@@ -60,9 +60,10 @@ def _draw_all(options: argparse.Namespace, broken: list[str]) -> None:
     with naming_flag("--image-size", options):
         cells = views.cells(preprocessing.height_width)
     targets = [file for path in paths for file in _targets(path, views.names, options.overlays)]
-    check_free(targets, files, options.overwrite)
+    check_free(targets, "--out", options.overwrite, files)
     size = max(1, min(options.batch_size or _batch(views, cells), len(files)))
     out.mkdir(parents=True, exist_ok=True)
+    say_network_cost(model.encoder, len(files), preprocessing.height_width)
     drawn = 0
     with Progress(len(files)) as progress:
         photos = readable(files, paths, preprocessing, broken)

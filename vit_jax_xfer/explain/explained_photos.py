@@ -13,7 +13,7 @@ from vit_jax_xfer.explain.attention_views import AttentionViews
 from vit_jax_xfer.explain.cells import Cells
 from vit_jax_xfer.explain.kept_share import kept_area, kept_share
 from vit_jax_xfer.explain.kept_tokens import KeptTokens, StageMask
-from vit_jax_xfer.explain.methods.attribution import attribute
+from vit_jax_xfer.explain.methods.attribution import attribute, passes_of
 from vit_jax_xfer.explain.network_view import map_cells
 from vit_jax_xfer.models.extract import encoder_of
 from vit_jax_xfer.suites.imagenet_labels import class_names_of
@@ -109,6 +109,16 @@ class Explainer:
                 self._model.apply(variables, images).astype(jnp.float32), axis=-1
             )
         )
+
+    @property
+    def model(self) -> Any:
+        """The network that is explained."""
+        return self._model
+
+    @property
+    def passes(self) -> int:
+        """How many forward passes an image costs about; see `passes_of`."""
+        return 1 + sum(passes_of(one.name, dict(one.options)) for one in self.methods)
 
     @property
     def filter_stages(self) -> list[int]:

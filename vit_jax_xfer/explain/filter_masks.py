@@ -20,7 +20,6 @@ from vit_jax_xfer.explain.seen_photos import (
     add_model_flags,
     add_photo_flags,
     batches,
-    check_free,
     filled,
     load_model,
     out_folder,
@@ -42,17 +41,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _draw_all(options: argparse.Namespace, broken: list[str]) -> None:
     """Writes the pictures of all images; a line for each that can't be read goes to `broken`."""
-    from vit_jax_xfer.explain.image_files import find_images, picture_names
+    from vit_jax_xfer.explain.image_files import check_free, find_images, picture_names
     from vit_jax_xfer.explain.progress import Progress
+    from vit_jax_xfer.features.cost_estimate import say_network_cost
 
     out = out_folder(options)
     files = find_images(options.images, out)
     masks, sheets = _load(options)
     paths = [out / name for name in picture_names(files)]
-    check_free([file for path in paths for file in sheets.files(path)], files, options.overwrite)
+    check_free(
+        [file for path in paths for file in sheets.files(path)], "--out", options.overwrite, files
+    )
     out.mkdir(parents=True, exist_ok=True)
     size = options.batch_size or _PIXELS // math.prod(sheets.preprocessing.height_width)
     size = max(1, min(size, len(files)))
+    say_network_cost(masks.model, len(files), sheets.preprocessing.height_width)
     drawn = 0
     with Progress(len(files)) as progress:
         for batch in batches(readable(files, paths, sheets.preprocessing, broken), size):

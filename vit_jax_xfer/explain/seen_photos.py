@@ -95,23 +95,6 @@ def out_folder(options: argparse.Namespace) -> pathlib.Path:
     return out
 
 
-def check_free(
-    targets: Sequence[pathlib.Path], images: Sequence[pathlib.Path], overwrite: bool
-) -> None:
-    """Everything that can be known to be wrong with the files to write, before any is."""
-    if len(set(targets)) < len(targets):
-        twice = next(file for file in targets if targets.count(file) > 1)
-        raise ValueError(f"--out: {twice} would be two pictures; draw the images in two calls")
-    read = {file.resolve() for file in images}
-    for file in targets:
-        if file.resolve() in read:
-            raise ValueError(f"--out: {file} is one of the images; choose another folder")
-    there = [file for file in targets if file.exists()]
-    if there and not overwrite:
-        more = f" (and {len(there) - 1} more)" if len(there) > 1 else ""
-        raise ValueError(f"--out: {there[0]}{more} exists already; --overwrite replaces it")
-
-
 def readable(
     files: Sequence[pathlib.Path],
     paths: Sequence[pathlib.Path],

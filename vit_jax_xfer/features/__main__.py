@@ -13,8 +13,8 @@ ratio, with sides rounded to whole patches. Photographs are turned as their EXIF
 all pictures, --foreground SHARE leaves the background black, --norms adds the length of each
 feature, which shows artefact tokens.
 
-IMAGE are files and folders. Files that can't be read, and images whose features are NaN, infinite
-or too large for --dtype, are left out, named, and make the exit code 1.
+IMAGE are files and folders. Files that can't be read, and images whose features are NaN, infinite,
+too large or all too small for --dtype, are left out, named, and make the exit code 1.
 """
 
 import argparse
@@ -29,11 +29,13 @@ from vit_jax_xfer.features.command import (
     add_extractor_flags,
     extractor_from,
 )
-from vit_jax_xfer.flag_errors import positive, run_on_files, share
+from vit_jax_xfer.flag_errors import positive, run_on_files, share_below_one
 from vit_jax_xfer.local_paths import local_path
 from vit_jax_xfer.terminal import show
 
-_LARGEST_FLOAT16 = 65504.0
+_LARGEST_FLOAT16, _LEAST_FLOAT16 = 65504.0, 2.0**-14  # below it digits get lost, then all
+# What holds arrays elsewhere; a folder is hardly called so.
+_OTHER_FILES = (".npz", ".npy", ".pt", ".pth", ".h5", ".safetensors", ".mat", ".csv", ".json")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,22 +47,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _write_all(options: argparse.Namespace, broken: list[str]) -> None:
     # Imported late, so that --help answers at once.
     from vit_jax_xfer.data.sources.upright_photo import read_photograph
-    from vit_jax_xfer.explain.image_files import find_images, picture_names
+    from vit_jax_xfer.explain.image_files import check_free, find_images, picture_names
     from vit_jax_xfer.explain.progress import Progress
     from vit_jax_xfer.features.cost_estimate import say_cost
     from vit_jax_xfer.features.drawn_features import DrawnFeatures, PictureChoice
-    from vit_jax_xfer.features.feature_files import check_free
 
     _check_flags(options)
     files = find_images(options.images, local_path(options.out, "--out"))
     names = picture_names(files)
     to_one = _in_one_file(options, len(files))
     targets = [Path(options.out)] if to_one else [Path(options.out) / f"{n}.npz" for n in names]
-    check_free(targets, "--out", options.overwrite)
+    check_free(targets, "--out", options.overwrite, files)
     pictures = _pictures(options, names)
-    check_free(pictures, "--picture", options.overwrite)
+    check_free(pictures, "--picture", options.overwrite, files)
     extractor, sizing = extractor_from(options)
     size = max(sizing.sides(1, 1))
+    if options.pixels and not options.longest:
+        _check_memory(_pixels(options.pixels, sizing.sides(1, 1)), extractor.backbone.width)
     say_cost([(extractor.name, len(files), extractor.multiply_adds(size))], "images")
     store = _store(options, extractor, len(files), to_one)
     choice = PictureChoice(options.joint, options.foreground, options.norms)
@@ -104,12 +107,37 @@ def _numbers(
     if options.pixels:
         sides = sizing.sides(*photo.shape[:2])
         features, places = places.resized(features, _pixels(options.pixels, sides))
-    if options.dtype == "float16" and (number := int((abs(features) > _LARGEST_FLOAT16).sum())):
+    if options.dtype == "float16":
+        _check_float16(features, file)
+    return features, places
+
+
+def _check_float16(features: Any, file: Path) -> None:
+    """ValueError naming the file where half the bits don't hold its features (h, w, C)."""
+    sizes = abs(features)
+    if number := int((sizes > _LARGEST_FLOAT16).sum()):
         raise ValueError(
             f"{file}: features: {number} of {features.size} values are beyond float16, whose "
             "largest number is 65504; give --dtype float32"
         )
-    return features, places
+    largest = sizes.max(-1)
+    if number := int(((largest > 0) & (largest < _LEAST_FLOAT16)).sum()):
+        raise ValueError(
+            f"{file}: features: {number} of {largest.size} are smaller in all channels than "
+            "float16 has digits for, 0.00006; give --dtype float32"
+        )
+
+
+def _check_memory(grid: tuple[int, int], channels: int) -> None:
+    """ValueError where an image's features on a grid (h, w) can't be in this machine's memory."""
+    from vit_jax_xfer.train.device_memory import host_memory
+
+    needed, there = 4 * grid[0] * grid[1] * channels, host_memory()
+    if there is not None and needed > there:
+        raise ValueError(
+            f"--pixels: {grid[0]}×{grid[1]} features of {channels} channels are "
+            f"{needed / 1e9:,.0f} GB an image, and this machine has {there / 1e9:,.1f} GB for them"
+        )
 
 
 def _pixels(longer: int, sides: tuple[int, int]) -> tuple[int, int]:
@@ -122,6 +150,8 @@ def _in_one_file(options: argparse.Namespace, images: int) -> bool:
     if out.suffix != ".npz":
         if out.is_file():
             raise ValueError(f"--out: {out} is a file; give a folder, or a name that ends in .npz")
+        if out.suffix.lower() in _OTHER_FILES and not out.is_dir():
+            raise ValueError(f"--out: {out}: give a folder, or a name that ends in .npz")
         return False
     if options.longest and images > 1:
         raise ValueError(f"--out: {images} images with --longest need a file each; give a folder")
@@ -179,7 +209,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--joint", action="store_true",
         help="colours mean the same on the pictures of all images")  # fmt: skip
-    add("--foreground", type=share, metavar="SHARE",
+    add("--foreground", type=share_below_one, metavar="SHARE",
         help="colour only what is above SHARE of the first component's range, as 0.5; the "
         "background is black")  # fmt: skip
     add("--norms", action="store_true", help="draw the length of each feature too")

@@ -73,8 +73,8 @@ def add_backbone_flags(parser: argparse.ArgumentParser) -> None:
         help="key (default), query or value of a block, its token, or normed: the token after the "
         "network's final norm")  # fmt: skip
     add("--layer", type=_layers, default=-1, metavar="N[,N…]",
-        help="the block of the features; negative counts from the end (default -1). Several stand "
-        "side by side along the channels")  # fmt: skip
+        help="the block of the features; negative counts from the end (default -1). Several, "
+        "as --layer=-2,-1, stand side by side along the channels")  # fmt: skip
     add("--log-bins", action="store_true",
         help="each cell beside its surroundings: 17 times the channels")  # fmt: skip
     add("--stride", type=positive, metavar="PIXELS",
@@ -109,8 +109,8 @@ def extractor_from(options: argparse.Namespace) -> tuple[Any, Any]:
         names = () if lifts else ("plain",)
         extractor = make_extractors(backbone, variables, lifts, steps, names)[0]
     size = None if options.longest else options.size or backbone.model.image_size
-    overlapping = backbone.step != backbone.patch_size
-    return extractor, Sizing(backbone.patch_size, size, options.longest, overlapping)
+    any_size = backbone.step != backbone.patch_size or not options.size
+    return extractor, Sizing(backbone.patch_size, size, options.longest, any_size)
 
 
 def backbone_from(options: argparse.Namespace) -> tuple[Any, Any]:

@@ -1,7 +1,7 @@
 """Features of single photographs: how they are resized, and the files that features go to."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,14 @@ class Sizing:
 
     size: squashed to this square. longest: or else the longer side is as near to this as patches
     allow, and the other as near to the photograph's shape, one patch at least. patch: pixels.
-    overlapping: of patches that do, any number of pixels will do for a size.
+    any_size: of patches that overlap, and of a network whose own size leaves pixels over, any
+    number of pixels will do for a size.
     """
 
     patch: int
     size: int | tuple[int, int] | None = None
     longest: int | None = None
-    overlapping: bool = False
+    any_size: bool = False
 
     def __post_init__(self) -> None:
         for name, flag in (("size", "--image-size"), ("longest", "--longest")):
@@ -34,7 +35,7 @@ class Sizing:
                     raise ValueError(
                         f"{flag}: {side} pixels are smaller than one {self.patch}-pixel patch"
                     )
-                if name == "size" and side % self.patch and not self.overlapping:
+                if name == "size" and side % self.patch and not self.any_size:
                     near = max(1, round(side / self.patch)) * self.patch
                     raise ValueError(
                         f"{flag}: {side} pixels are not a whole number of {self.patch}-pixel "
@@ -120,14 +121,3 @@ class OneFileEach:
 
     def close(self, complete: bool) -> None:
         """Nothing is left to do."""
-
-
-def check_free(targets: Sequence[Path], flag: str, overwrite: bool) -> None:
-    """ValueError where files exist already or can't be written, before any is."""
-    for path in targets:
-        if path.is_dir():
-            raise ValueError(f"{flag}: {path} is a folder")
-    there = [path for path in targets if path.exists()]
-    if there and not overwrite:
-        more = f" (and {len(there) - 1} more)" if len(there) > 1 else ""
-        raise ValueError(f"{flag}: {there[0]}{more} exists already; --overwrite replaces it")

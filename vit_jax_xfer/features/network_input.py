@@ -35,7 +35,7 @@ def prepare_photos(
     encoder = model.encoder
     step = stride or encoder.patch_stride or encoder.patch_size
     own = None if longest else size or encoder.image_size
-    sizing = Sizing(encoder.patch_size, own, longest, step != encoder.patch_size)
+    sizing = Sizing(encoder.patch_size, own, longest, step != encoder.patch_size or not size)
     mean, std = (np.asarray(values, np.float32) for values in mean_std_of(encoder))
     given = [sizing(_pixels(photo, f"photos[{n}]")) for n, photo in enumerate(listed)]
     if len({one.shape for one in given}) > 1:

@@ -28,6 +28,12 @@ from vit_jax_xfer.whole_files import written_whole
 
 # Under which a model is written down in a .safetensors file's metadata, or as a .npz file's array.
 _KEY = "vit_jax_xfer"
+_WRITTEN = (".safetensors", ".npz")
+# Kinds of files after which no folder is called.
+_NOT_WRITTEN = (
+    ".pth", ".pt", ".bin", ".ckpt", ".json", ".h5", ".msgpack", ".npy", ".onnx", ".gguf", ".tflite",
+    ".pb", ".pkl", ".tar", ".zip",
+)  # fmt: skip
 # Fields that don't change a model's variables, so that a caller may set them.
 _RUNTIME = (
     "dtype",
@@ -84,8 +90,7 @@ def save(
     not the model's, and for a path of another kind of file.
     """
     path = local_path(path, "path")
-    if path.suffix in (".pth", ".pt", ".bin", ".json"):
-        raise ValueError(f"path: {path} ends in {path.suffix}; give .safetensors, .npz or a folder")
+    check_form(path, "path")
     if class_names is not None:
         model = with_class_names(model, class_names)
     description = describe(model)
@@ -101,6 +106,16 @@ def save(
         from vit_jax_xfer.storage.checkpoints import save_model
 
         save_model(path, dict(variables), description)
+
+
+def check_form(path: Path, field: str) -> None:
+    """ValueError, naming the field, for a file of a kind that isn't written."""
+    ending = path.suffix
+    if ending.lower() in _NOT_WRITTEN or (ending.lower() in _WRITTEN and ending not in _WRITTEN):
+        hint = "; vjx.export_onnx writes ONNX" if ending.lower() == ".onnx" else ""
+        raise ValueError(
+            f"{field}: {path} ends in {ending}; give .safetensors, .npz or a folder{hint}"
+        )
 
 
 def _check_variables(model: nn.Module, variables: Mapping[str, Any]) -> None:

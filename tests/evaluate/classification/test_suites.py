@@ -95,6 +95,14 @@ def test_figures_are_those_counted_by_hand(name, tree, network):
         assert found["images"] == 8  # of 12, four have no right class
 
 
+def test_logits_that_are_no_numbers_name_the_image(tree, network):
+    (one,) = open_suite("imagenet", tree[0], partial=True)
+    model, variables = network
+    broken = jax.tree.map(lambda x: x * np.nan, variables)
+    with pytest.raises(ValueError, match=r"\.(JPEG|png|jpg): logits: some values are NaN"):
+        score_set(model, broken, one, batch_size=8)
+
+
 def test_mean_corruption_error(tree, network):
     root, truths = tree
     sets = open_suite("c", root, partial=True)

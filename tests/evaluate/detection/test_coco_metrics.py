@@ -149,6 +149,8 @@ def test_what_is_no_number_is_refused(reference):
     rows["scores"][0, 0] = np.nan
     with pytest.raises(ValueError, match="some detections are no numbers"):
         on_photographs(rows)
+    with pytest.raises(ValueError, match="^a.jpg: boxes, scores: some detections are no numbers"):
+        on_photographs(rows, names=["a.jpg", "b.jpg"])
     found = [FoundObjects(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int), None, (9, 9))]
     with pytest.raises(ValueError, match="of 1 photographs, expected 2"):
         coco_figures(found, [None, None], 2)

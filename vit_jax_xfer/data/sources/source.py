@@ -1,5 +1,6 @@
 """What every source of images gives: `Source`; and `Subset`, a choice of another's examples."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -36,6 +37,12 @@ class Source(Protocol):
     def labels(self) -> np.ndarray:
         """All labels in order, int64 (N,)."""
         ...
+
+
+def example_name(source: Source, index: int, example: Mapping[str, Any] | None = None) -> str:
+    """What messages call an example, such as its file. example: None = it is read for that."""
+    found = source[index] if example is None else example
+    return found.get("name", f"{index} of {source.name}")
 
 
 def targets_of(source: Source) -> str:

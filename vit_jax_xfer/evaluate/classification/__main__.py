@@ -8,7 +8,8 @@ Prints a row a network: top-1 and top-5 in percent, for ImageNet-A and -R over t
 (and over all, beside it), for ImageNet-C the mean corruption error, for a corrupted set of your own
 that over the errors of --relative-to; then the errors by corruption. A set that is not whole is
 refused, unless --partial says that a part will do. Classes are matched by name; 1,000 outputs
-without names are taken for ImageNet's in their order. Images are prepared as each network says.
+without names are taken for ImageNet's in their order. Images are prepared as each network says;
+their pixels are taken as stored, whatever EXIF says, as in training.
 """
 
 import argparse
@@ -113,6 +114,7 @@ def _figures(
     from vit_jax_xfer.evaluate.classification.open_classifier import open_classifier
     from vit_jax_xfer.evaluate.classification.suite_scores import output_names, score_set, summary
     from vit_jax_xfer.explain.progress import Progress
+    from vit_jax_xfer.features.cost_estimate import say_network_cost
 
     opened = [one for sets in suites.values() for one in sets]
     done, every = 0, {}
@@ -120,7 +122,10 @@ def _figures(
         model, variables = open_classifier(source)
         for one in opened:  # before hours of others
             one.targets(output_names(model, one))
-        with Progress(sum(len(one.source) for one in opened)) as progress:
+        images = sum(len(one.source) for one in opened)
+        if model.preprocessing is not None:
+            say_network_cost(model, images, model.preprocessing.size, "images")
+        with Progress(images) as progress:
             for one in opened:
                 every[one.name] = score_set(
                     model,

@@ -12,7 +12,9 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from vit_jax_xfer.data.finish import Finish
+from vit_jax_xfer.data.sources.source import example_name
 from vit_jax_xfer.data.streams import eval_batches
+from vit_jax_xfer.evaluate.array_checks import require_finite_images
 from vit_jax_xfer.evaluate.classification.hit_counts import hits
 from vit_jax_xfer.suites.imagenet_labels import (
     CORRUPTIONS,
@@ -56,7 +58,8 @@ def score_set(
 
     model: a classifier with `preprocessing`; it runs on all devices, the batch split among them.
     Shares are of the images that are scored. report: called with how many images are done.
-    ValueError for classes that are none of the model's, and images that can't be read.
+    ValueError for classes that are none of the model's, images that can't be read, and logits that
+    aren't finite.
     """
     outputs = output_names(model, one)
     targets, present = one.targets(outputs), one.predictable(outputs)
@@ -75,7 +78,10 @@ def score_set(
             right = np.full((batch_size, targets.shape[1]), -1, np.int32)
             right[:real] = targets[done : done + real]
             placed = (jax.device_put(one, rows) for one in (batch["image"], right))
-            for name, value in _counted(model, finish, variables, scored, *placed).items():
+            found, finite = _counted(model, finish, variables, scored, *placed)
+            name_of = functools.partial(example_name, one.source)
+            require_finite_images("logits", np.where(finite, 0.0, np.nan)[:real], name_of, done)
+            for name, value in found.items():
                 sums[name] = sums.get(name, 0.0) + float(value)
             done += real
             report(done)
@@ -114,10 +120,10 @@ def _counted(
     scored: jax.Array,
     images: jax.Array,
     right: jax.Array,
-) -> dict[str, jax.Array]:
-    """The sums of `hit_sums` over a batch of images."""
-    images = finish({"image": images})["image"]
-    return hit_sums(model.apply(variables, images), right, scored)
+) -> tuple[dict[str, jax.Array], jax.Array]:
+    """The sums of `hit_sums` over a batch of images, and of which logits are finite, (B,) bool."""
+    logits = model.apply(variables, finish({"image": images})["image"])
+    return hit_sums(logits, right, scored), jnp.isfinite(logits).all(-1)
 
 
 def hit_sums(logits: jax.Array, right: jax.Array, scored: jax.Array) -> dict[str, jax.Array]:

@@ -48,7 +48,7 @@ def _table(options: argparse.Namespace) -> Any:
     if not options.pairs_csv:
         return None
     from vit_jax_xfer.evaluate.correspondence.pair_table import PairTable
-    from vit_jax_xfer.features.feature_files import check_free
+    from vit_jax_xfer.explain.image_files import check_free
 
     path = local_path(options.pairs_csv, "--pairs-csv")
     check_free([path], "--pairs-csv", options.overwrite)

@@ -4,7 +4,7 @@ COCO's twelve figures of boxes, and of masks where detector and data have them, 
 (pip install "vit_jax_xfer[coco]"), and VOC's AP at an overlap of 0.5. MODEL is a run's model
 folder, or one of its checkpoints. Photographs are resized to fit into --image-size and padded.
 Classes are matched by name. Images that can't be read are named, in no figure, and make the exit
-code 1.
+code 1. Pixels are taken as stored, whatever EXIF says; boxes must be of that size.
 
 The data:
   coco:ROOT                    annotations/instances_val2017.json and val2017, by --split
@@ -42,6 +42,7 @@ def _evaluate(options: argparse.Namespace, broken: list[str]) -> None:
     from vit_jax_xfer.evaluate.dense_models import names_of_classes, open_dense_network
     from vit_jax_xfer.evaluate.detection.detector_program import DetectorProgram
     from vit_jax_xfer.features.command import out_path
+    from vit_jax_xfer.features.cost_estimate import say_network_cost
     from vit_jax_xfer.whole_files import write_whole
 
     path = out_path(options)
@@ -58,6 +59,7 @@ def _evaluate(options: argparse.Namespace, broken: list[str]) -> None:
     for text in source.left_out:
         show(f"left out: {text}", name="stderr")
     program = DetectorProgram(model, variables, options.size)
+    say_network_cost(model, len(source), options.size)
     places, found = _found(program, source, options.batch_size, broken)
     if len(places) > _MANY:  # pycocotools takes minutes and says nothing
         show(f"comparing what was found on {len(places)} images …", name="stderr")
@@ -103,7 +105,11 @@ def _found(
         for batch in batches:
             there = batch["mask"]
             places += batch["index"][there].tolist()
-            pairs = zip(there, program(batch, masks), strict=True)
+            names = [
+                f"image {source.image_id(place)}" if real else "none"
+                for place, real in zip(batch["index"], there, strict=True)
+            ]
+            pairs = zip(there, program(batch, masks, names), strict=True)
             found += [one for is_there, one in pairs if is_there]
             progress.report(min(len(places) + len(batches.broken), len(source)))
         broken += [f"cannot read image {name}: {why}" for name, why in batches.broken.items()]

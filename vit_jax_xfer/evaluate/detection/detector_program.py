@@ -1,6 +1,6 @@
 """A detector, compiled once: batches of prepared images in, objects on photographs out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,7 +14,8 @@ from vit_jax_xfer.evaluate.detection.found_objects import FoundObjects, on_photo
 class DetectorProgram:
     """Called with a batch's image, content and original, gives the objects of each photograph.
 
-    Images are bytes as `pipeline` leaves them. size: as of `photograph_pipeline`.
+    Images are bytes as `pipeline` leaves them. size: as of `photograph_pipeline`. masks, names: as
+    of `on_photographs`.
     """
 
     def __init__(self, model: Any, variables: Any, size: int | None = None):
@@ -29,10 +30,12 @@ class DetectorProgram:
 
         self._run = run
 
-    def __call__(self, rows: Mapping[str, np.ndarray], masks: bool = True) -> list[FoundObjects]:
+    def __call__(
+        self, rows: Mapping[str, np.ndarray], masks: bool = True, names: Sequence[object] = ()
+    ) -> list[FoundObjects]:
         found = jax.device_get(self._run(self._variables, rows["image"], rows["content"]))
         arrays = {name: getattr(found, name) for name in ("boxes", "scores", "classes", "valid")}
         if found.masks is not None:
             arrays["masks"] = found.masks
         given = {name: rows[name] for name in ("content", "original")}
-        return on_photographs({**arrays, **given}, masks)
+        return on_photographs({**arrays, **given}, masks, names)

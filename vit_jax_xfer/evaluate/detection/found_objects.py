@@ -1,7 +1,7 @@
 """What a detector found, in the photographs' own pixels."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,13 +28,15 @@ class FoundObjects:
         return len(self.boxes)
 
 
-def on_photographs(rows: Mapping[str, np.ndarray], masks: bool = True) -> list[FoundObjects]:
+def on_photographs(
+    rows: Mapping[str, np.ndarray], masks: bool = True, names: Sequence[object] = ()
+) -> list[FoundObjects]:
     """Detections of prepared images → of their photographs.
 
     rows: of each image boxes (B, D, 4), scores, classes and valid (B, D), perhaps masks
     (B, D, m, m) of probabilities in the boxes' frames, and what a batch of an evaluation has,
-    content (B, 2) and original (B, 2). masks: False leaves outlines away. ValueError where a
-    detection is no number, which would be sorted anywhere.
+    content (B, 2) and original (B, 2). masks: False leaves outlines away. names: of the images, for
+    errors. ValueError where a detection is no number, which would be sorted anywhere.
     """
     arrays = {name: np.asarray(rows[name]) for name in ("boxes", "scores", "classes", "valid")}
     probabilities = rows.get("masks") if masks else None
@@ -44,8 +46,9 @@ def on_photographs(rows: Mapping[str, np.ndarray], masks: bool = True) -> list[F
             arrays[name][row][valid].astype(np.float64) for name in ("boxes", "scores")
         )
         if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
+            name = f"{names[row]}: " if row < len(names) else ""
             raise ValueError(
-                "boxes, scores: some detections are no numbers; did the training diverge?"
+                f"{name}boxes, scores: some detections are no numbers; did the training diverge?"
             )
         height, width = (int(side) for side in rows["original"][row])
         content = np.maximum(np.asarray(rows["content"][row], np.float64), 1e-9)  # 0 on padding

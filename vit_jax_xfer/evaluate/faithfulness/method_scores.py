@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vit_jax_xfer.evaluate.array_checks import require_finite_images
 from vit_jax_xfer.evaluate.faithfulness.localisation import Counts, count, summary
 from vit_jax_xfer.evaluate.faithfulness.perturbation import (
     FRACTIONS,
@@ -67,6 +68,14 @@ class FaithfulnessProtocol:
     groups: int = 10
     black: tuple[float, ...] = (-1.0, -1.0, -1.0)
 
+    @property
+    def passes(self) -> int:
+        """How often the figures of one map let its image through the network."""
+        curves = sum(name in self.figures for name in ("deletion", "insertion", "abpc"))
+        coarse = sum(name in self.figures for name in ("positive", "negative"))
+        groups = self.groups + 1 if "saco" in self.figures else 0
+        return curves * (self.parts - 1) + coarse * len(FRACTIONS) + groups
+
     def __post_init__(self) -> None:
         if self.parts < 3:
             raise ValueError(f"steps: got {self.parts}, expected 3 or more")
@@ -105,14 +114,16 @@ def score_methods(
     protocol: FaithfulnessProtocol,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     report: Callable[[int], None] = lambda done: None,
+    name_of: Callable[[int], str] = "image {}".format,
 ) -> dict[str, MethodScores]:
     """{method: its scores} of all batches, which are of one size but for the last.
 
     options: a method's own, by its name. report: called with how many images times methods are
-    done. ValueError of a method that isn't defined for the network; see `defined_methods`.
+    done. name_of: an image by its place, for errors. ValueError of a method that isn't defined for
+    the network (see `defined_methods`), and for answers and maps that aren't finite.
     """
     scores = {name: MethodScores() for name in methods}
-    done = size = 0
+    done = size = seen = 0
     for batch in batches:
         number = len(batch.images)
         size = size or number
@@ -122,11 +133,13 @@ def score_methods(
         if target is None:
             target = np.asarray(predicted(model, variables, images))
         whole = Whole.of((model, variables), images, target, protocol)
+        require_finite_images("probabilities", whole.ends[:number], name_of, seen)
         for name, one in scores.items():
             call = functools.partial(
                 attribute, model, variables, images, name, target, **(options or {}).get(name, {})
             )
             found = _timed(call, one, size)
+            require_finite_images(name, found.map[:number], name_of, seen)
             large = np.asarray(enlarged(found.map, images.shape))
             maps = np.asarray(found.map) if protocol.patches else large
             for figure, values in _figures(whole, maps, protocol).items():
@@ -137,6 +150,7 @@ def score_methods(
                 one.counts += [count(*pair) for pair in pairs]
             done += number
             report(done)
+        seen += number
     return scores
 
 

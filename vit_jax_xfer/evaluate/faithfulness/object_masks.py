@@ -24,15 +24,21 @@ _FIRST_BYTES = b"\x89HDF\r\n\x1a\n"
 @dataclasses.dataclass(frozen=True, eq=False)
 class ObjectMasks:
     """read(i) → a photograph uint8 (H, W, 3) and its mask (H, W) int8: 1 on objects, 0 off, -1
-    where it isn't known. left_out: how many images of the set have no object."""
+    where it isn't known. named: what errors call an image. left_out: how many of the set have no
+    object."""
 
     name: str
     read: Callable[[int], tuple[np.ndarray, np.ndarray]]
+    named: Callable[[int], str]
     indices: tuple[int, ...]
     left_out: int = 0
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    def name_of(self, index: int) -> str:
+        """What errors call an image."""
+        return self.named(self.indices[index])
 
     def squashed(self, index: int, size: int) -> tuple[np.ndarray, np.ndarray]:
         """The photograph as it is, and the mask at size × size pixels by the nearest."""
@@ -52,15 +58,19 @@ def open_object_masks(spec: str, limit: int | None = None, size: int = 224) -> O
     layout, _, path = spec.partition(":")
     if layout == "imagenet" and path:
         number, read = _imagenet(Path(path).expanduser())
+        named = f"{path}: image {{}}".format
     else:
         images = open_masks(spec).val
         number = len(images)
+
+        def named(index: int) -> str:
+            return str(images[index].image)
 
         def read(index: int) -> tuple[np.ndarray, np.ndarray]:
             one = images[index]
             return read_photograph(one.image), _objects(read_class_mask(one.mask), layout)
 
-    return _with_objects(spec, number, read, limit, size)
+    return _with_objects(spec, number, read, named, limit, size)
 
 
 def open_object_boxes(spec: str, limit: int | None = None, size: int = 224) -> ObjectMasks:
@@ -75,13 +85,17 @@ def open_object_boxes(spec: str, limit: int | None = None, size: int = 224) -> O
             mask[max(y0, 0) : y1, max(x0, 0) : x1] = 1
         return photo, mask
 
-    return _with_objects(spec, len(images), read, limit, size)
+    def named(index: int) -> str:
+        return str(images[index].file)
+
+    return _with_objects(spec, len(images), read, named, limit, size)
 
 
 def _with_objects(
     name: str,
     number: int,
     read: Callable[[int], tuple[np.ndarray, np.ndarray]],
+    named: Callable[[int], str],
     limit: int | None,
     size: int,
 ) -> ObjectMasks:
@@ -96,7 +110,7 @@ def _with_objects(
             f"{name}: none of its {number} images has an object at {size} pixels (0 is none, and "
             "255 isn't known)"
         )
-    return ObjectMasks(name, read, tuple(found), seen - len(found))
+    return ObjectMasks(name, read, named, tuple(found), seen - len(found))
 
 
 def _objects(ids: np.ndarray, layout: str) -> np.ndarray:

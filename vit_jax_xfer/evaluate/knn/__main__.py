@@ -3,7 +3,8 @@
 Nothing is trained: an image of one split is taken for the class that its nearest neighbours in the
 other split vote for, by the cosine of a frozen network's features, each vote weighted by
 exp(cosine / temperature), as DINO does it. Prints the share of images that are right for each k.
-Images are prepared as the model's publisher does it, at --image-size.
+Images are prepared as the model's publisher does it, at --image-size; a data set's pixels are taken
+as stored, whatever EXIF says, as in training.
 
 SOURCE is what config.data.source takes: digits, folder:PATH, npz:FILE, tfds:NAME.
 """
@@ -35,6 +36,7 @@ def _score(options: argparse.Namespace) -> None:
     from vit_jax_xfer.data.sources import open_source
     from vit_jax_xfer.evaluate.classification import hits
     from vit_jax_xfer.evaluate.knn.neighbour_votes import neighbour_votes
+    from vit_jax_xfer.features.cost_estimate import say_network_cost
     from vit_jax_xfer.pretrained.file_to_model import load_pretrained
 
     path = out_path(options)
@@ -47,6 +49,7 @@ def _score(options: argparse.Namespace) -> None:
     with naming_flag("--model", options):
         fields = {"num_heads": options.num_heads} if options.num_heads else {}
         model, variables = load_pretrained(options.model, options.family, **fields)
+        say_network_cost(model.encoder, sum(map(len, splits)), options.size, "images")
         known, asked = (_vectors(model, variables, split, options) for split in splits)
     labels, truth = (split.labels() for split in splits)
     show("| k | top-1 % |\n|---|---|")

@@ -1,5 +1,6 @@
 """One vector for each image of a source: what a frozen network makes of it."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from vit_jax_xfer.data.prepare import preprocess
-from vit_jax_xfer.data.sources.source import Source
+from vit_jax_xfer.data.sources.source import Source, example_name
+from vit_jax_xfer.evaluate.array_checks import require_finite_images
 from vit_jax_xfer.models.extract import extract
 
 # Of what a network computes, by the name of --feature.
@@ -52,9 +54,7 @@ def image_vectors(
         # A short batch is filled up, so that one compilation serves.
         filled = np.concatenate([images, np.zeros((batch - len(rows), *images.shape[1:]), "f4")])
         parts.append(np.asarray(vectors(variables, filled))[: len(rows)])
-        for i, finite in zip(rows, np.isfinite(parts[-1]).all(1), strict=True):
-            if not finite:
-                name = source[i].get("name", f"image {i}")
-                raise ValueError(f"{name}: features: some values are NaN or infinite")
+        name_of = functools.partial(example_name, source)
+        require_finite_images("features", parts[-1], name_of, start)
         report(rows.stop)
     return np.concatenate(parts)

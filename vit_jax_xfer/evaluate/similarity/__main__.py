@@ -34,10 +34,9 @@ def _draw_all(options: argparse.Namespace, broken: list[str]) -> None:
     from vit_jax_xfer.data.sources.upright_photo import read_photograph
     from vit_jax_xfer.evaluate.compare import check_input_size
     from vit_jax_xfer.explain.feature_sheets import write_feature_sheet
-    from vit_jax_xfer.explain.image_files import find_images, picture_names
+    from vit_jax_xfer.explain.image_files import check_free, find_images, picture_names
     from vit_jax_xfer.explain.progress import Progress
     from vit_jax_xfer.features.cost_estimate import say_cost
-    from vit_jax_xfer.features.feature_files import check_free
 
     if not options.out:
         raise ValueError("--out: give the folder of the pictures")
@@ -46,7 +45,7 @@ def _draw_all(options: argparse.Namespace, broken: list[str]) -> None:
         raise ValueError(f"--out: {out} is a file; choose a folder")
     files = find_images(options.images, out)[: options.limit]
     paths = [out / f"{name}.png" for name in picture_names(files)]
-    check_free(paths, "--out", options.overwrite)
+    check_free(paths, "--out", options.overwrite, files)
     extractors = extractors_from(options)
     size = input_side(options, extractors)
     check_input_size(extractors, size)

@@ -9,12 +9,14 @@ boxes of objects also where the maps lie. An arrow says which way is better.
 
 --data: what config.data.source takes (folder:PATH, npz:FILE, tfds:NAME, …). --masks instead:
 imagenet:FILE.mat, voc:PATH, coco128:PATH, masks:IMAGES:MASKS; --boxes: voc:PATH[:SPLIT] or
-coco:JSON:IMAGES. Images of these are squashed to the network's square, with their masks.
+coco:JSON:IMAGES. Images of these are squashed to the network's square, with their masks, and turned
+as their EXIF orientation says; those of --data are taken as stored, as in training.
 """
 
 import argparse
+import functools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,14 +57,15 @@ def _compare(options: argparse.Namespace) -> None:
         preprocessing = _preparation(model, options)
         if not model.num_classes:
             raise ValueError("it has no head, and so no answer that could be explained")
-    number, batches = _images(options, model, preprocessing)
+    number, batches, name_of = _images(options, model, preprocessing)
     height, width = preprocessing.height_width
     shape = (min(options.batch_size, number), height, width, model.in_channels)
     methods = _methods(options, settings, model, variables, shape)
     protocol = _protocol(options, preprocessing)
+    _say_cost(model, number, methods, settings, protocol, (height, width))
     with Progress(number * len(methods), "maps") as progress:
         scores = score_methods(
-            model, variables, batches, methods, protocol, settings, progress.report
+            model, variables, batches, methods, protocol, settings, progress.report, name_of
         )
     table = method_table.rows(scores)
     show(method_table.as_markdown(table))
@@ -74,6 +77,22 @@ def _compare(options: argparse.Namespace) -> None:
     about |= {"images": number, "height": height, "width": width, "options": settings}
     for path in paths:
         write_whole(path, method_table.as_text(path.suffix, table, scores, about))
+
+
+def _say_cost(
+    model: Any,
+    number: int,
+    methods: Sequence[str],
+    settings: dict[str, dict[str, Any]],
+    protocol: Any,
+    size: tuple[int, int],
+) -> None:
+    from vit_jax_xfer.explain.methods.attribution import passes_of
+    from vit_jax_xfer.features.cost_estimate import say_network_cost
+
+    maps = sum(passes_of(name, settings.get(name, {})) for name in methods)
+    passes = maps + len(methods) * protocol.passes
+    say_network_cost(model, number, size, "images", passes)
 
 
 def _given(options: argparse.Namespace) -> list[str]:
@@ -132,9 +151,10 @@ def _preparation(model: Any, options: argparse.Namespace) -> Any:
 
 def _images(
     options: argparse.Namespace, model: Any, preprocessing: Any
-) -> tuple[int, Iterator[Any]]:
-    """How many images there are, and their batches."""
+) -> tuple[int, Iterator[Any], Callable[[int], str]]:
+    """How many images there are, their batches, and what errors call each."""
     from vit_jax_xfer.data.sources import open_source
+    from vit_jax_xfer.data.sources.source import example_name
     from vit_jax_xfer.evaluate.faithfulness import object_masks
 
     given = _given(options)
@@ -143,7 +163,8 @@ def _images(
             source = open_source(options.data, options.split)
             number = min(len(source), options.limit or len(source))
             targets = _targets(source, model)[:number] if options.target == "label" else None
-            return number, _of_source(source, number, targets, preprocessing, options.batch_size)
+            batches = _of_source(source, number, targets, preprocessing, options.batch_size)
+            return number, batches, functools.partial(example_name, source)
         opened = (
             object_masks.open_object_masks if given == ["masks"] else object_masks.open_object_boxes
         )
@@ -155,7 +176,8 @@ def _images(
         found = opened(getattr(options, given[0]), options.limit, height)
         if found.left_out:
             show(f"{found.left_out} images without an object left out", name="stderr")
-        return len(found), _of_masks(found, height, preprocessing, options.batch_size)
+        batches = _of_masks(found, height, preprocessing, options.batch_size)
+        return len(found), batches, found.name_of
 
 
 def _targets(source: Any, model: Any) -> Any:
