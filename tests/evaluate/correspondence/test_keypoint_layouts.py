@@ -142,6 +142,16 @@ def test_willow(willow):
     assert first.reference == pytest.approx(29) and first.category == "car(S)"
 
 
+def test_willow_of_other_formats(willow):
+    """One's own photographs in its layout; of two of one name one has no keypoints."""
+    folder = willow / "PF-dataset-WILLOW" / "car(S)"
+    Image.new("RGB", (40, 30)).save(folder / "0.jpg")
+    with pytest.raises(ValueError, match=r"0\.jpg: no keypoints, 0\.mat is missing or another's"):
+        open_pairs(f"willow:{willow}")
+    (folder / "0.png").unlink()
+    assert open_pairs(f"willow:{willow}")[1][0].source.name == "0.jpg"
+
+
 def test_willow_list(willow):
     rows = ["imageA,imageB,XA1", "x/duck(S)/0.png,x/duck(S)/2.png,3", "car(S)/1.png,car(S)/0.png,1"]
     (willow / "test_pairs.csv").write_text("\n".join(rows))

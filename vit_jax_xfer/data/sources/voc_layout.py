@@ -52,11 +52,11 @@ def split_names(root: Path, task: str, split: str) -> list[str]:
     return [line[0] for line in lines]
 
 
-def image_file(folder: Path, name: str) -> Path:
-    """The image of a name without suffix; as .jpg where there is none of any kind."""
-    likely = (*EXTENSIONS, *readable_suffixes())
+def image_file(folder: Path, name: str, usual: str = ".jpg") -> Path:
+    """The image of a name without suffix; with the usual one where there is none of any kind."""
+    likely = (usual, *EXTENSIONS, *readable_suffixes())
     endings = (ending for ending in likely if (folder / f"{name}{ending}").is_file())
-    return folder / f"{name}{next(endings, '.jpg')}"
+    return folder / f"{name}{next(endings, usual)}"
 
 
 def read_annotation(file: Path) -> xml.Element:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from vit_jax_xfer.data.sources.decode import readable_suffixes
 from vit_jax_xfer.data.sources.integrity import check_files
 from vit_jax_xfer.data.sources.named_files import (
     inside_folder,
@@ -18,6 +19,7 @@ from vit_jax_xfer.data.sources.named_files import (
     read_json,
 )
 from vit_jax_xfer.data.sources.upright_photo import photograph_size
+from vit_jax_xfer.data.sources.voc_layout import image_file
 from vit_jax_xfer.evaluate.correspondence.keypoint_pair import KeypointPair, inside
 from vit_jax_xfer.evaluate.correspondence.matlab_file import read_array
 from vit_jax_xfer.evaluate.correspondence.pair_list import name_in_list, read_pair_list
@@ -77,14 +79,14 @@ def willow(root: Path) -> list[KeypointPair]:
             break
     annotated = {}
     for file in sorted(root.glob("*/*.mat")):
-        photo = file.with_suffix(".png")
+        photo = image_file(file.parent, file.stem, ".png")
         size = photograph_size(photo)
         annotated[photo] = inside(_willow_points(file), size), size
     if not annotated:
         raise ValueError(f"{root}: no folder with .mat files of keypoints there")
-    for photo in sorted(root.glob("*/*.png")):
-        if photo not in annotated:
-            raise ValueError(f"{photo}: no keypoints, {photo.with_suffix('.mat').name} is missing")
+    for photo in sorted(root.glob("*/*")):
+        if photo.suffix.lower() in readable_suffixes() and photo not in annotated:
+            raise ValueError(f"{photo}: no keypoints, {photo.stem}.mat is missing or another's")
     if lists:
         named = _listed(lists[0], list(annotated))
     else:
