@@ -65,10 +65,11 @@ def find_masks(images: Path, masks: Path) -> Pairs:
     GIF packs may come back as other numbers.
     """
     found = find_pairs(images, masks, *mask_endings(masks))
+    if images.resolve() == masks.resolve():  # nothing tells a mask from a photograph there
+        return found
     there = {_name(masks, file): file for file in _files(masks, readable_suffixes())}
     for image in found.unused:
-        other = there.get(_name(images, image), image)
-        if other.resolve() != image.resolve():
+        if other := there.get(_name(images, image)):
             raise ValueError(
                 f"{other}: masks are PNGs, or all TIFF, BMP or PNM; save this one as PNG, and not "
                 "from a JPEG or GIF, in which numbers may no longer be what they were"
