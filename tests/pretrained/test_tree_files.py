@@ -1,6 +1,7 @@
 """Trees of parameters as JAX's users keep them: in memory, in msgpack, in folders of zarr."""
 
 import json
+import shutil
 
 import flax
 import flax.linen as nn
@@ -106,6 +107,13 @@ def written(tmp_path_factory):
 )
 def test_orbax_folders(written, place):
     same(written / place)
+
+
+def test_folders_of_any_name(written, tmp_path):
+    """TensorStore takes addresses, in which these mean something; a folder's name is none."""
+    for name in ("50%20off", "a#1", "really?", "a|b", "one two ü"):
+        shutil.copytree(written / "standard", tmp_path / name)
+        same(tmp_path / name)
 
 
 @pytest.mark.parametrize(("place", "newest"), [("run", "12"), ("flax", "checkpoint_100")])

@@ -85,7 +85,8 @@ def _orbax_arrays(folder: Path) -> Iterator[tuple[tuple[str, ...], Stored]]:
         name = ".".join(keys)
         store: dict[str, Any] = {"driver": "file", "path": f"{folder.absolute() / name}/"}
         if described.get("use_ocdbt"):
-            base = f"file://{folder.absolute()}/"
+            # Not as an address, in which "%", "#", "?" and "|" of a folder's name mean something.
+            base = {"driver": "file", "path": f"{folder.absolute()}/"}
             store = {"driver": "ocdbt", "base": base, "path": f"{name}/"}
         yield keys, _stored(driver, store)
 
