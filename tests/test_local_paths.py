@@ -6,7 +6,7 @@ import pytest
 
 import vit_jax_xfer as vjx
 from tests.runs import tiny_config
-from vit_jax_xfer.local_paths import local_path
+from vit_jax_xfer.local_paths import local_path, named_path
 from vit_jax_xfer.tasks.build import build_task
 
 
@@ -29,3 +29,12 @@ def test_other_paths_are_taken(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert local_path("~/a:b//c", "out") == tmp_path / "a:b/c"
     assert local_path(pathlib.Path("C:/x"), "out") == pathlib.Path("C:/x")
+
+
+def test_paths_with_names(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert named_path("first=runs/a") == ("first", "runs/a")
+    for path in ("runs/lr=0.1/model", "model", "=x"):
+        assert named_path(path) == (path, path)
+    (tmp_path / "lr=0.1").mkdir()
+    assert named_path("lr=0.1") == ("lr=0.1", "lr=0.1")

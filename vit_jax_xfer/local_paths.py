@@ -19,3 +19,10 @@ def local_path(path: str | os.PathLike[str], field: str) -> pathlib.Path:
             "written: mount the bucket (as gcsfuse does), or download it, and pass the path"
         )
     return pathlib.Path(text).expanduser()
+
+
+def named_path(text: str) -> tuple[str, str]:
+    """(name, path) of NAME=PATH, and of a PATH the same twice, in which there may be a "=" too."""
+    name, equals, path = text.partition("=")
+    named = equals and name and "/" not in name and not pathlib.Path(text).exists()
+    return (name, path) if named else (text, text)

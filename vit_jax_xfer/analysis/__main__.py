@@ -18,7 +18,7 @@ from typing import Any
 
 from vit_jax_xfer.command_parser import add_image_size, command_line_of, command_parser
 from vit_jax_xfer.flag_errors import naming_flag, positive, run_command
-from vit_jax_xfer.local_paths import local_path
+from vit_jax_xfer.local_paths import local_path, named_path
 from vit_jax_xfer.terminal import show
 
 
@@ -79,9 +79,7 @@ def _network(text: str, name: str, options: argparse.Namespace) -> Any:
     from vit_jax_xfer.pretrained.file_to_model import load_pretrained
     from vit_jax_xfer.tasks.copying_runs import copying_run
 
-    given, equals, source = text.partition("=")
-    named = bool(equals and given and "/" not in given)
-    source = source if named else text
+    given, source = named_path(text)
     with naming_flag(name, options):
         if copying_run(source) and (name == "A" or not options.copied):
             raise ValueError(
@@ -90,7 +88,8 @@ def _network(text: str, name: str, options: argparse.Namespace) -> Any:
             )
         fields = {"num_heads": options.num_heads} if options.num_heads else {}
         model, variables = load_pretrained(source, options.family, **fields)
-        return AnalysedNetwork(given if named else f"{name}: {text}", model, variables)
+        shown = f"{name}: {text}" if given == text else given
+        return AnalysedNetwork(shown, model, variables)
 
 
 def _preparation(network: Any, size: int | None, options: argparse.Namespace) -> Any:

@@ -207,13 +207,13 @@ def _flat(variables: Mapping[str, Any]) -> dict[str, Any]:
 
 def _written_down(path: Path) -> str | None:
     """The model that this project wrote into a file, as JSON; None for other files."""
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         try:
             stored = open_weights(path).get(_KEY)
             return None if stored is None else str(stored.read())
         except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error):
             return None  # as in `_metadata`
-    return _metadata(path) if path.suffix == ".safetensors" else None
+    return _metadata(path) if path.suffix.lower() == ".safetensors" else None
 
 
 def _metadata(path: Path) -> str | None:
@@ -228,7 +228,7 @@ def _metadata(path: Path) -> str | None:
 
 
 def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         with one_line_errors(str(path)):
             flat = {name: stored.read() for name, stored in open_weights(path).items()}
         description = _as_object(path, str(flat.pop(_KEY)))

@@ -20,6 +20,7 @@ from typing import Any
 from vit_jax_xfer.command_parser import command_parser
 from vit_jax_xfer.features.command import out_path
 from vit_jax_xfer.flag_errors import naming_flag, positive, run_command
+from vit_jax_xfer.local_paths import named_path
 from vit_jax_xfer.terminal import show
 from vit_jax_xfer.whole_files import write_whole
 
@@ -99,8 +100,7 @@ def _named(models: Sequence[str]) -> dict[str, str]:
     """{name in the table: PATH}, of PATHs and NAME=PATHs. ValueError for a name that repeats."""
     found: dict[str, str] = {}
     for given in models:
-        name, equals, source = given.partition("=")
-        name, source = (name, source) if equals and name and "/" not in name else (given, given)
+        name, source = named_path(given)
         if name in found:
             raise ValueError(f"MODEL: {name!r} is there twice; give names, as first=PATH second=…")
         found[name] = source
