@@ -45,5 +45,6 @@ def test_passes_through_the_network():
     assert [passes_of(name, {}) for name in ("edges", "rollout", "legrad")] == [0, 1, 3]
     assert passes_of("integrated_gradients", {}) == 150
     assert passes_of("smoothgrad", {"samples": 4}) == 12
+    assert passes_of("rolout", {}) == 0 and passes_of("smoothgrad", {"samples": "x"}) == 1
     assert FaithfulnessProtocol(("deletion", "saco"), parts=20, groups=10).passes == 19 + 11
     assert FaithfulnessProtocol(parts=20, groups=10).passes == 3 * 19 + 2 * 9 + 11

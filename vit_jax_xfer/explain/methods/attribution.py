@@ -92,14 +92,19 @@ METHODS: tuple[str, ...] = tuple(sorted(TABLE))
 
 
 def passes_of(method: str, options: Mapping[str, Any]) -> int:
-    """How many forward passes a method's map costs about, a gradient counted as two more."""
-    chosen = TABLE[method]
-    if method in ("random", "edges"):
+    """How many forward passes a method's map costs about, a gradient counted as two more.
+
+    0 of one that there isn't, which `attribute` refuses, as it does wrong options.
+    """
+    chosen = TABLE.get(method)
+    if chosen is None or method in ("random", "edges"):
         return 0
     told = {name: one.default for name, one in chosen.options.items()} | dict(options)
     # Several gradients on the way to an image, or around it.
     repeated = next((told[name] for name in ("steps", "samples") if name in told), 1)
-    return 3 * int(repeated) if chosen.of_class else 1
+    if not chosen.of_class or not isinstance(repeated, int):
+        return 1
+    return 3 * repeated
 
 
 def attribute(
