@@ -51,6 +51,22 @@ def test_probabilities_are_the_softmax_of_the_logits(network, photographs):
         np.testing.assert_allclose([share for _, share in one.classes], shares[best], atol=1e-6)
 
 
+def test_a_few_images_are_no_whole_batch(photographs):
+    """One photograph costs one pass, whatever the batch may be."""
+    seen = []
+
+    class Light:
+        class_names, num_classes = NAMES[:2], 2
+        preprocessing = Preprocessing((0.5,) * 3, (0.25,) * 3, size=16)
+
+        def apply(self, variables, images):
+            seen.append(images.shape)
+            return jax.numpy.stack([-images.mean((1, 2, 3)), images.mean((1, 2, 3))], -1)
+
+    assert len(predict(Light(), {}, sorted(photographs.iterdir())[:2])) == 2
+    assert seen == [(2, 16, 16, 3)]
+
+
 def test_names_of_classes(network):
     model, _ = network
     assert class_names_of(model) == NAMES
