@@ -40,6 +40,12 @@ def test_the_map_is_the_class_tokens_row_of_that_block():
     assert abs(np.asarray(other) - wanted).max() > 1e-5
 
 
+def test_its_teacher_may_multiply_in_another_type(teacher):
+    assert make(task__teacher=teacher)[0].teacher.product_dtype is None
+    half, _ = make(task__teacher=teacher, task__teacher_product_dtype="bfloat16")
+    assert half.teacher.product_dtype == jnp.bfloat16
+
+
 def test_copy_keeps_what_the_teacher_looks_at(teacher):
     task, variables = make(task__teacher=teacher, task__mode="copy")
     network, applied = task.networks_shown()["model"]

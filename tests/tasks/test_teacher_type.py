@@ -56,6 +56,16 @@ def test_a_teacher_in_bfloat16_teaches_nearly_the_same_in_float32(name):
         np.testing.assert_allclose(value, other, rtol=0, atol=2e-2 * max(abs(other).max(), 1e-3))
 
 
+def test_a_teacher_multiplies_in_its_own_type_or_as_its_student():
+    own = task_of("attention_distill", task__teacher_product_dtype="bfloat16")
+    assert (own.teacher.product_dtype, own.model.product_dtype) == (jnp.bfloat16, None)
+    like = task_of("attention_distill", model__product_dtype="bfloat16")
+    assert like.teacher.product_dtype == jnp.bfloat16
+    message = "task.teacher_product_dtype: 'int8' is none of bfloat16, float32; "
+    with pytest.raises(ValueError, match=message):
+        task_of("attention_copy", task__teacher_product_dtype="int8")
+
+
 def test_a_teacher_may_be_finer_than_its_student():
     task = task_of("attention_distill", model__dtype="bfloat16", task__teacher_dtype="float32")
     assert (task.teacher.dtype, task.model.dtype) == (jnp.float32, jnp.bfloat16)

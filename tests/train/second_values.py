@@ -234,6 +234,7 @@ TEACHING = {
     "teacher_family": ("dino", {}),
     "teacher_num_heads": (4, {}),
     "teacher_dtype": ("bfloat16", {}),
+    "teacher_product_dtype": ("bfloat16", {}),
     "teacher_image_size": (16, {}),
     "teacher_mean": ((0.1, 0.1, 0.1), GREY),
     "teacher_std": ((0.1, 0.1, 0.1), GREY),

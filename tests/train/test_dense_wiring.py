@@ -31,6 +31,7 @@ BOTH = {
     "task.teacher_family": ("dino", TAUGHT),
     "task.teacher_num_heads": (4, TAUGHT),
     "task.teacher_dtype": ("bfloat16", TAUGHT),
+    "task.teacher_product_dtype": ("bfloat16", TAUGHT),
     "task.teacher_image_size": (-1, {**TAUGHT, "model.patch_size": 8}),
     "task.teacher_mean": ((0.1, 0.1, 0.1), {**TAUGHT, "task.teacher_std": (0.2, 0.2, 0.2)}),
     "task.teacher_std": ((0.1, 0.1, 0.1), {**TAUGHT, "task.teacher_mean": (0.2, 0.2, 0.2)}),

@@ -16,7 +16,7 @@ from vit_jax_xfer.models.filter.network import FilterViT
 from vit_jax_xfer.tasks.configured_model import build_model, initial_variables
 from vit_jax_xfer.tasks.task import Shown, Variables
 from vit_jax_xfer.tasks.teacher_view import view_of
-from vit_jax_xfer.tasks.teachers import Loader, load_teacher
+from vit_jax_xfer.tasks.teachers import Loader, load_teacher, run_like
 from vit_jax_xfer.tasks.teaching import TeacherSettings, TeachingTask
 from vit_jax_xfer.transfer.class_attention import check_looks, class_attention, on_grid
 
@@ -65,8 +65,7 @@ class ChoiceTransfer(TeachingTask):
             raise ValueError("task.teacher_image_size: -1 asks for the student's patches, and a "
                              "FilterViT has none; give pixels")  # fmt: skip
         teacher, frozen = load_teacher(settings, load)
-        dtype = jnp.dtype(settings.teacher_dtype or model.dtype)
-        teacher = teacher.clone(dtype=dtype, drop_path=0.0, remat="none")
+        teacher = run_like(teacher, model, settings)
         view = view_of(config, settings, model, teacher, image_shape)
         return cls(model, settings, teacher, frozen, initial_variables(config, model), view)
 

@@ -84,7 +84,7 @@ class DenseTask(Task):
                 "no place for a teacher's attention; leave task.teacher out"
             )
         teacher, frozen = load_teacher(settings, load)
-        teacher = run_like(teacher, encoder, settings.teacher_dtype)
+        teacher = run_like(teacher, encoder, settings)
         teacher, frozen = scan_like(teacher, frozen, encoder)
         view = view_of(config, settings, encoder, teacher, image_shape)
         return cls(model, settings, teacher, frozen, initial, view)

@@ -73,6 +73,8 @@ def load_teacher(settings: Any, load: Loader = load_weights) -> tuple[VisionTran
     teacher, and for an unknown type.
     """
     check_dtype("task.teacher_dtype", settings.teacher_dtype, "computing as the student does")
+    product = settings.teacher_product_dtype
+    check_dtype("task.teacher_product_dtype", product, "multiplying as the student does")
     if not settings.teacher:
         raise ValueError(
             "task.teacher: none given; pass --config.task.teacher= with a run's model folder or a "
@@ -146,16 +148,17 @@ def keep_in(variables: Variables, dtype: str) -> Variables:
     return jax.tree.map(cast, variables)
 
 
-def run_like(teacher: VisionTransformer, student: nn.Module, dtype: str = "") -> VisionTransformer:
-    """The teacher computing as the student does: its kernels, products and, without one, type."""
-    return teacher.clone(
-        dtype=jnp.dtype(dtype) if dtype else student.dtype,
-        product_dtype=student.product_dtype,
-        attention=student.attention,
-        blockwise_above=student.blockwise_above,
-        drop_path=0.0,
-        remat="none",
-    )
+def run_like(teacher: VisionTransformer, student: nn.Module, settings: Any) -> VisionTransformer:
+    """The teacher computing as the student does, but for the types of a task's settings.
+
+    A student that is no vision transformer has neither kernels nor products to be like.
+    """
+    fields: dict[str, Any] = {"dtype": student.dtype, "drop_path": 0.0, "remat": "none"}
+    if isinstance(student, VisionTransformer):
+        own = ("product_dtype", "attention", "blockwise_above")
+        fields |= {name: getattr(student, name) for name in own}
+    given = {"dtype": settings.teacher_dtype, "product_dtype": settings.teacher_product_dtype}
+    return teacher.clone(**fields | {name: jnp.dtype(one) for name, one in given.items() if one})
 
 
 def scan_like(

@@ -40,6 +40,7 @@ class TeacherFields:
     teacher_family: str = ""  # of load_pretrained; "" = told from its names
     teacher_num_heads: int = 0  # where shapes can't tell and 64 channels a head is wrong
     teacher_dtype: str = ""  # bfloat16 | float32: kept and computing in it; "" = see teachers.py
+    teacher_product_dtype: str = ""  # bfloat16 | float32: of its products; "" = the student's
     teacher_image_size: int = 0  # pixels; 0 = the student's, -1 = what gives the student's grid
     teacher_mean: tuple[float, ...] | None = None  # of pixels in [0, 1]; None = its own
     teacher_std: tuple[float, ...] | None = None  # preprocessing, where it has one, else ours
@@ -93,7 +94,7 @@ class TeachingTask(Task):
             raise ValueError(
                 "model.batch_norm: is for a probe, whose other layers stand still; leave it out"
             )
-        teacher = run_like(teacher, model, settings.teacher_dtype)
+        teacher = run_like(teacher, model, settings)
         teacher, frozen = scan_like(teacher, frozen, model)
         view = view_of(config, settings, model, teacher, image_shape)
         return cls(model, settings, teacher, frozen, initial_variables(config, model), view)
