@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from vit_jax_xfer.models.dense.dense_network import DenseNetwork
+from vit_jax_xfer.models.filter.patterns import PATTERNS
 from vit_jax_xfer.models.mae import MaskedAutoencoder
 from vit_jax_xfer.models.registry import create_model, list_models
 from vit_jax_xfer.models.vit import VisionTransformer
@@ -47,6 +48,8 @@ MORE = {
     "UPerNet": ("segmentation", {"head": "upernet", "channels": 8}),
     "Segmenter": ("segmentation", {"head": "segmenter"}),
     "centre detector of several maps": ("centre_detector", {"backbone": "filter_vit_micro"}),
+    **{f"FilterViT, {name}": ("filter_vit_micro", {"attend": name}) for name in PATTERNS},
+    "FilterViT, none": ("filter_vit_micro", {"attend": "none"}),
     "SETR": ("segmentation", {"head": "setr_pup", "channels": 8}),
 }
 

@@ -140,6 +140,7 @@ LEAVES: tuple[Row, ...] = (
     *_rows("embeddings", "stem/norm", *_BATCH_NORM),
     *_rows("embeddings", "stem_residual", *_INVERTED_RESIDUAL),
     *_rows("block", "stage#/(residual|widen|reduce)", *_INVERTED_RESIDUAL),
+    *_rows("block", "stage#", *_INVERTED_RESIDUAL),  # a stage without attention is nothing else
     *_rows("block", "stage#/score", ("/kernel", CONVOLUTION), ("/bias", VECTOR)),
     *_rows("block", "stage#/score/norm", *_BATCH_NORM),
     *_rows(
@@ -148,6 +149,12 @@ LEAVES: tuple[Row, ...] = (
         ("/(qkv_|(proj|fc1|fc2)/)kernel", MATRIX),
         ("/(qkv_|(proj|fc1|fc2)/)bias", VECTOR),
         (f"/norm[12]/{_NORM}", VECTOR),
+    ),
+    *_rows(
+        "block",
+        r"stage#/DeformableAttention_\d+/(values|offsets|weights|proj)/",
+        ("kernel", MATRIX),
+        ("bias", VECTOR),
     ),
     # LiFT and ConvexLiFT, which have no blocks.
     *_rows(
