@@ -164,12 +164,13 @@ def test_a_built_in_list_on_a_folder(tmp_path):
         open_source(spec, classes="imagenet100/1")
 
 
-def test_an_installed_package_has_the_lists():
+def test_an_installed_package_has_the_lists_and_the_digits():
     config = configparser.ConfigParser()
     config.read(pathlib.Path(__file__).parents[3] / "setup.cfg")
     patterns = config["options.package_data"]["vit_jax_xfer.data"].split()
     packed = {path for pattern in patterns for path in BUILT_IN.parent.glob(pattern)}
-    assert packed == {path for path in BUILT_IN.rglob("*") if path.is_file()}
+    lists = {path for path in BUILT_IN.rglob("*") if path.is_file()}
+    assert lists and packed == {*lists, BUILT_IN.parent / "digits.npz"}
 
 
 def test_all_streams_of_a_run_have_the_same_classes():

@@ -35,7 +35,8 @@ class Perfect:
         self.given = model, size
         self.source = data.open_source(model.spec)
 
-    def __call__(self, rows, masks):
+    def __call__(self, rows, masks, names):
+        assert len(names) == len(rows["index"])
         found = []
         for place, original in zip(rows["index"], rows["original"], strict=True):
             objects = self.source.target(max(place, 0)).targets
