@@ -130,7 +130,7 @@ def _check_float16(features: Any, file: Path) -> None:
 
 def _check_memory(grid: tuple[int, int], channels: int) -> None:
     """ValueError where an image's features on a grid (h, w) can't be in this machine's memory."""
-    from vit_jax_xfer.train.device_memory import host_memory
+    from vit_jax_xfer.device_memory import host_memory
 
     needed, there = 4 * grid[0] * grid[1] * channels, host_memory()
     if there is not None and needed > there:

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import jax
 from ml_collections import ConfigDict
 
+from vit_jax_xfer.device_memory import device_memory
 from vit_jax_xfer.train.compile import Program
 from vit_jax_xfer.train.console import say
-from vit_jax_xfer.train.device_memory import device_memory
 from vit_jax_xfer.train.kept_arrays import kept_bytes, plain_bytes
 from vit_jax_xfer.train.run_overview import size_text
 from vit_jax_xfer.train.sharding import batch_sharding, bytes_a_device

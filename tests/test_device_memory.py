@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from vit_jax_xfer.train import device_memory as told
-from vit_jax_xfer.train.device_memory import device_memory, host_memory
+from vit_jax_xfer import device_memory as told
+from vit_jax_xfer.device_memory import device_memory, host_memory
 from vit_jax_xfer.train.sharding import batch_sharding, make_mesh, replicated
 
 MEMINFO = "MemTotal: 16000000 kB\nMemFree: 10 kB\nMemAvailable: {} kB\nSwapFree: 1000 kB\n"
