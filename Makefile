@@ -38,7 +38,7 @@ docs: $(VENV)/installed-docs
 
 # What an older or a newer Python, or package, breaks first: names, configs, a run and its resume, a
 # file that is read, a map that is drawn.
-SMOKE := tests/test_public_api.py tests/test_front_door.py tests/test_config_files.py tests/test_predict.py \
+SMOKE := tests/test_public_api.py tests/test_front_door.py tests/experiments/test_config_files.py tests/test_predict.py \
   tests/models/test_vision_transformer.py tests/transfer/test_transfer_values.py tests/storage/test_written_by_0_1.py \
   tests/train/test_resume.py tests/data/sources/test_open.py tests/explain/test_overlay.py
 smoke:

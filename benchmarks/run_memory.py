@@ -77,8 +77,8 @@ def measure(case: Case) -> dict[str, float]:
     import numpy as np
 
     jax.config.update("jax_platforms", "cpu")
-    from vit_jax_xfer.command_line import set_fields
-    from vit_jax_xfer.config_files import load_config
+    from vit_jax_xfer.command_line.config_flag import set_fields
+    from vit_jax_xfer.experiments.config_files import load_config
     from vit_jax_xfer.train.run_plan import compile_planned, step_memory
     from vit_jax_xfer.train.sharding import batch_sharding
 

@@ -15,8 +15,8 @@ Your own images: folder,path=IMAGES; docs/recipes.md has what goes with it.
 
 from ml_collections import ConfigDict
 
-from vit_jax_xfer.filter_recipes import filter_config
-from vit_jax_xfer.own_images import takes_own_images
+from vit_jax_xfer.experiments.filter_recipes import filter_config
+from vit_jax_xfer.experiments.own_images import takes_own_images
 
 SIZES = ("xxs", "xs", "s", "s2")
 

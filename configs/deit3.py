@@ -23,9 +23,9 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 from vit_jax_xfer.config import default_config
-from vit_jax_xfer.own_images import takes_own_images
-from vit_jax_xfer.recipes import fine_tune_deit3, train_deit3
-from vit_jax_xfer.variants import VARIANTS, parse_arg, use_few_labels, use_variant
+from vit_jax_xfer.experiments.own_images import takes_own_images
+from vit_jax_xfer.experiments.recipes import fine_tune_deit3, train_deit3
+from vit_jax_xfer.experiments.variants import VARIANTS, parse_arg, use_few_labels, use_variant
 
 
 class Command(NamedTuple):

@@ -20,9 +20,13 @@ Any of them learns a teacher's attention too: `--config.task.teacher=…`, with 
 from ml_collections import ConfigDict
 
 from vit_jax_xfer.config import default_config
-from vit_jax_xfer.dense_recipes import detect_small, train_vitdet, train_vitdet_from_scratch
-from vit_jax_xfer.own_images import refuse_own_images
-from vit_jax_xfer.variants import parse_arg
+from vit_jax_xfer.experiments.dense_recipes import (
+    detect_small,
+    train_vitdet,
+    train_vitdet_from_scratch,
+)
+from vit_jax_xfer.experiments.own_images import refuse_own_images
+from vit_jax_xfer.experiments.variants import parse_arg
 
 # Epochs, layer decay and stochastic depth from MAE's weights; epochs from random ones.
 SIZES = {

@@ -12,8 +12,8 @@ Your own images: folder,path=IMAGES; docs/recipes.md has what goes with it.
 from ml_collections import ConfigDict
 
 from vit_jax_xfer.config import default_config
-from vit_jax_xfer.own_images import takes_own_images
-from vit_jax_xfer.variants import parse_arg, use_variant
+from vit_jax_xfer.experiments.own_images import takes_own_images
+from vit_jax_xfer.experiments.variants import parse_arg, use_variant
 
 
 @takes_own_images()

@@ -17,9 +17,9 @@ Your own images: folder,path=IMAGES; docs/recipes.md has what goes with it.
 from ml_collections import ConfigDict
 
 from vit_jax_xfer.config import default_config
-from vit_jax_xfer.own_images import takes_own_images
-from vit_jax_xfer.recipes import probe
-from vit_jax_xfer.variants import VARIANTS, parse_arg, use_few_labels, use_variant
+from vit_jax_xfer.experiments.own_images import takes_own_images
+from vit_jax_xfer.experiments.recipes import probe
+from vit_jax_xfer.experiments.variants import VARIANTS, parse_arg, use_few_labels, use_variant
 
 SIZES = {"base": ("patch16", 90.0), "large": ("patch16", 50.0), "huge": ("patch14", 50.0)}
 

@@ -5,7 +5,7 @@
     python -m vit_jax_xfer.main --config=configs/segmentation.py:coco128 --workdir=runs/pixels \
         --config.data.source=masks:/data/coco128/images:/data/coco128/semantic_segmentation/masks
 
-Full size, on ADE20K, by the published recipes (vit_jax_xfer/dense_recipes.py): upernet (MAE ViT-B,
+Full size, on ADE20K, by the published recipes (experiments/dense_recipes.py): upernet (MAE ViT-B,
 48.1 mIoU by their code; upernet_large 53.6), linear (a frozen DINOv2 ViT-B under DINOv3's recipe),
 segmenter (ViT-B with a mask transformer, 48.5), setr (ViT-L, 48.6). Not run here.
 Small, for two cores and a hundred images: coco128 (linear) and coco128_upernet, 1,000 steps of 8
@@ -18,15 +18,15 @@ Any of them learns a teacher's attention too: `--config.task.teacher=…`, with 
 from ml_collections import ConfigDict
 
 from vit_jax_xfer.config import default_config
-from vit_jax_xfer.dense_recipes import (
+from vit_jax_xfer.experiments.dense_recipes import (
     segment_small,
     train_linear,
     train_segmenter,
     train_setr,
     train_upernet,
 )
-from vit_jax_xfer.own_images import refuse_own_images
-from vit_jax_xfer.variants import parse_arg
+from vit_jax_xfer.experiments.own_images import refuse_own_images
+from vit_jax_xfer.experiments.variants import parse_arg
 
 # Backbone, start, head and its fields.
 RECIPES = {

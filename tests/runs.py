@@ -55,7 +55,7 @@ TINY_DECODER = {"model.decoder_width": 16, "model.decoder_depth": 1, "model.deco
 
 def load_config(name: str, arg: str | None = "digits"):
     """What configs/NAME.py gives for an argument, as the command gets it."""
-    from vit_jax_xfer import config_files
+    from vit_jax_xfer.experiments import config_files
 
     return config_files.load_config(name, arg)
 

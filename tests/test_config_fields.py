@@ -3,7 +3,7 @@
 import pytest
 
 from tests.runs import CONFIGS, load_config
-from vit_jax_xfer.command_line import set_fields
+from vit_jax_xfer.command_line.config_flag import set_fields
 from vit_jax_xfer.config import default_config, model_config, task_config
 
 

@@ -9,11 +9,11 @@ from ml_collections import ConfigDict
 from tests.runs import CONFIGS, FILTERS, UPSAMPLERS, load_config
 from vit_jax_xfer import data
 from vit_jax_xfer.config import check_field, default_config, field_names
+from vit_jax_xfer.experiments.variants import VARIANTS, parse_arg
 from vit_jax_xfer.tasks.build import build_model, task_settings
 from vit_jax_xfer.train.run_checks import check_batch_sizes
 from vit_jax_xfer.train.schedule import learning_rates, make_run_schedule
 from vit_jax_xfer.train.sharding import make_mesh
-from vit_jax_xfer.variants import VARIANTS, parse_arg
 
 SIDES = {"": (500, 375), "digits": (8, 8), "fashion": (28, 28), "cifar10": (32, 32)}
 SIZES = {"": 1_281_167, "digits": 1297, "fashion": 60_000, "cifar10": 50_000}

@@ -10,7 +10,8 @@ import sys
 import pytest
 
 import vit_jax_xfer
-from vit_jax_xfer import command_line, front_door, plan, quickstart
+from vit_jax_xfer import front_door, plan, quickstart
+from vit_jax_xfer.command_line import config_flag
 from vit_jax_xfer.evaluate.photograph_flags import photograph_parser
 
 PACKAGE = pathlib.Path(vit_jax_xfer.__file__).parent
@@ -121,9 +122,9 @@ def test_older_spellings_go_on_working():
         assert parser.parse_args(["a.png", "--model=m", flag, "24"]).size == 24
     assert parser.parse_args(["a.png", "--model=m"]).size is None
     for flag in ("--image-size=24", "--image_size=24", "--image_size"):
-        rest = command_line._hyphened(flag)
+        rest = config_flag._hyphened(flag)
         assert rest == flag.replace("_", "-")
-    assert command_line._hyphened("--config.batch_size=3") == "--config.batch_size=3"
+    assert config_flag._hyphened("--config.batch_size=3") == "--config.batch_size=3"
     assert plan._IMAGE_SIZE.name == "image-size"
 
 

@@ -14,8 +14,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from vit_jax_xfer.command_parser import command_parser
-from vit_jax_xfer.flag_errors import positive
+from vit_jax_xfer.command_line.command_parser import command_parser
+from vit_jax_xfer.command_line.flag_errors import positive
 from vit_jax_xfer.local_paths import local_path
 from vit_jax_xfer.terminal import show
 

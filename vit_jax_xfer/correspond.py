@@ -16,13 +16,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vit_jax_xfer.command_parser import command_parser
+from vit_jax_xfer.command_line.command_parser import command_parser
+from vit_jax_xfer.command_line.flag_errors import positive, run_command, share_below_one
 from vit_jax_xfer.features.command import (
     add_backbone_flags,
     add_extractor_flags,
     extractor_from,
 )
-from vit_jax_xfer.flag_errors import positive, run_command, share_below_one
 from vit_jax_xfer.local_paths import local_path
 from vit_jax_xfer.terminal import show
 from vit_jax_xfer.whole_files import write_whole

@@ -14,8 +14,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from vit_jax_xfer.command_line.flag_errors import naming_flag, run_on_files, share
 from vit_jax_xfer.evaluate.photograph_flags import photograph_parser
-from vit_jax_xfer.flag_errors import naming_flag, run_on_files, share
 from vit_jax_xfer.terminal import show
 
 _JSON = "detections.json"

@@ -94,7 +94,16 @@ MOVED: dict[str, str] = {
     "train.planning": "train.run_plan",
     "train.start": "train.initial_state",
     "train.overview": "train.run_overview",
-    "forms": "variants",
+    "forms": "experiments.variants",
+    "recipes": "experiments.recipes",
+    "dense_recipes": "experiments.dense_recipes",
+    "filter_recipes": "experiments.filter_recipes",
+    "variants": "experiments.variants",
+    "own_images": "experiments.own_images",
+    "run_length": "experiments.run_length",
+    "config_files": "experiments.config_files",
+    "command_parser": "command_line.command_parser",
+    "flag_errors": "command_line.flag_errors",
 }
 
 # What is called otherwise inside of them: old module → its old name → the new one.

@@ -18,7 +18,7 @@ from typing import NoReturn
 
 from absl import flags
 
-from vit_jax_xfer.command_line import config_flag, fail, run_by_flags
+from vit_jax_xfer.command_line.config_flag import config_flag, fail, run_by_flags
 from vit_jax_xfer.terminal import show
 
 _CONFIG = config_flag()

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vit_jax_xfer.command_parser import command_parser
-from vit_jax_xfer.flag_errors import naming_flag, positive, run_on_files
+from vit_jax_xfer.command_line.command_parser import command_parser
+from vit_jax_xfer.command_line.flag_errors import naming_flag, positive, run_on_files
 from vit_jax_xfer.terminal import show
 
 _ENDINGS = (".json", ".csv")

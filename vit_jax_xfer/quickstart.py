@@ -11,9 +11,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from vit_jax_xfer.command_parser import command_line_of, command_parser
+from vit_jax_xfer.command_line.command_parser import command_line_of, command_parser
+from vit_jax_xfer.command_line.flag_errors import positive
 from vit_jax_xfer.compare.to_report import run_stoppable, run_to_report
-from vit_jax_xfer.flag_errors import positive
 from vit_jax_xfer.local_paths import local_path
 
 ARMS = "scratch,finetune,copy,distill,ensemble"
@@ -80,7 +80,7 @@ def run_arm(
 
 def load_config(file: str, argument: str) -> Any:
     """The config of a file in configs/, as `--config=configs/FILE:ARGUMENT` gives it."""
-    from vit_jax_xfer import config_files
+    from vit_jax_xfer.experiments import config_files
 
     return config_files.load_config(file, argument)
 

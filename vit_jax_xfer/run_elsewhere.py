@@ -12,8 +12,8 @@ import shutil
 import sys
 from collections.abc import Sequence
 
-from vit_jax_xfer.command_parser import command_parser
-from vit_jax_xfer.flag_errors import run_command
+from vit_jax_xfer.command_line.command_parser import command_parser
+from vit_jax_xfer.command_line.flag_errors import run_command
 from vit_jax_xfer.terminal import show
 
 SCRIPTS = ("local", "slurm", "tpu_pod")

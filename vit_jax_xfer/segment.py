@@ -13,8 +13,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vit_jax_xfer.command_line.flag_errors import naming_flag, positive, run_on_files
 from vit_jax_xfer.evaluate.photograph_flags import photograph_parser
-from vit_jax_xfer.flag_errors import naming_flag, positive, run_on_files
 from vit_jax_xfer.terminal import show
 
 _NAMES, _NUMBERS = "classes.txt", "_classes.png"

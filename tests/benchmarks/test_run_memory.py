@@ -9,8 +9,8 @@ import pytest
 
 from benchmarks import run_memory
 from benchmarks.run_memory import CASES, Case, measure
-from vit_jax_xfer.command_line import set_fields
-from vit_jax_xfer.config_files import load_config
+from vit_jax_xfer.command_line.config_flag import set_fields
+from vit_jax_xfer.experiments.config_files import load_config
 
 
 @pytest.mark.parametrize("name", CASES)

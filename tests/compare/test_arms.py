@@ -5,7 +5,7 @@ import pathlib
 import pytest
 
 from vit_jax_xfer.compare.arms import KINDS, Arm, parse_arms
-from vit_jax_xfer.config_files import config_names
+from vit_jax_xfer.experiments.config_files import config_names
 
 
 def test_arms_stand_as_given_but_those_that_need_others_come_last():

@@ -24,8 +24,8 @@ from tests.documentation.pages import (
     shell_blocks,
 )
 from vit_jax_xfer.config import check_field, field_names
-from vit_jax_xfer.config_files import config_names, load_config, split_config
-from vit_jax_xfer.own_images import OwnImages
+from vit_jax_xfer.experiments.config_files import config_names, load_config, split_config
+from vit_jax_xfer.experiments.own_images import OwnImages
 
 _JOBS = ("vit_jax_xfer.main", "vit_jax_xfer.plan")  # whose flags are absl's
 _PACKAGE = "vit_jax_xfer"

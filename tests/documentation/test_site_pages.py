@@ -26,7 +26,7 @@ def test_every_operation_is_listed(site):
 
 def test_every_field_is_listed(site):
     from vit_jax_xfer.config import field_names
-    from vit_jax_xfer.config_files import load_config
+    from vit_jax_xfer.experiments.config_files import load_config
 
     page = site.fields_page()
     listed = set(re.findall(r"^\| `([\w.]+)` \| `", page, re.M))

@@ -3,7 +3,7 @@
 from ml_collections import ConfigDict
 
 from vit_jax_xfer.config import default_config
-from vit_jax_xfer.variants import VARIANTS, use_data
+from vit_jax_xfer.experiments.variants import VARIANTS, use_data
 
 STEPS, EVERY = 24, 4
 

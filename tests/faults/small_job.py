@@ -28,7 +28,7 @@ from absl import app
 
 from tests.runs import Ended
 from vit_jax_xfer import main
-from vit_jax_xfer.command_line import parse_flags
+from vit_jax_xfer.command_line.config_flag import parse_flags
 from vit_jax_xfer.models import registry
 from vit_jax_xfer.models.protocol import Network
 from vit_jax_xfer.storage.checkpoints import load_model

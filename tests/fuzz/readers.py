@@ -136,7 +136,7 @@ def config_override(folder: pathlib.Path, rng: np.random.Generator) -> None:
     from ml_collections import config_flags
 
     from tests.runs import ROOT
-    from vit_jax_xfer.command_line import _ConfigFile
+    from vit_jax_xfer.command_line.config_flag import _ConfigFile
     from vit_jax_xfer.config import field_names
     from vit_jax_xfer.tasks.build import build_task
     from vit_jax_xfer.train.inputs import open_inputs

@@ -9,7 +9,7 @@ from PIL import Image
 from tests.fuzz.all_readers import ALL_READERS
 from tests.fuzz.layouts import SPAIR, VOC
 from tests.fuzz.watch import fault_of
-from vit_jax_xfer.command_line import fail
+from vit_jax_xfer.command_line.config_flag import fail
 from vit_jax_xfer.data.transforms import parse
 from vit_jax_xfer.evaluate.correspondence.keypoint_layouts import open_pairs
 from vit_jax_xfer.evaluate.objects.box_layouts import open_boxes

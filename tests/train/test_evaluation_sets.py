@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from tests.runs import tiny_config
-from vit_jax_xfer import command_line, data
+from vit_jax_xfer import data
+from vit_jax_xfer.command_line import config_flag
 from vit_jax_xfer.config import add_evaluation_set
 from vit_jax_xfer.tasks.build import build_task
 from vit_jax_xfer.train.evaluation import Evaluator, evaluate_sets, evaluate_state
@@ -231,7 +232,7 @@ def test_fields_of_a_set_are_its_own_or_the_usual_ones(folder):
 
 
 def test_the_command_line_adds_a_set(monkeypatch):
-    parser = command_line._ConfigFile(types.SimpleNamespace(parse=lambda _: tiny_config("scratch")))
+    parser = config_flag._ConfigFile(types.SimpleNamespace(parse=lambda _: tiny_config("scratch")))
     monkeypatch.setattr("sys.argv", ["main", "--config.eval.sets.real.split=test"])
     config = parser.parse(__file__)
     assert list(config.eval.sets) == ["real"] and config.is_locked

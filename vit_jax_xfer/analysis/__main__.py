@@ -16,8 +16,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from vit_jax_xfer.command_parser import add_image_size, command_line_of, command_parser
-from vit_jax_xfer.flag_errors import naming_flag, positive, run_command
+from vit_jax_xfer.command_line.command_parser import add_image_size, command_line_of, command_parser
+from vit_jax_xfer.command_line.flag_errors import naming_flag, positive, run_command
 from vit_jax_xfer.local_paths import local_path, named_path
 from vit_jax_xfer.terminal import show
 

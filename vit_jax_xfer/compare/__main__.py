@@ -15,9 +15,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from vit_jax_xfer.command_parser import add_image_size, command_line_of, command_parser
+from vit_jax_xfer.command_line.command_parser import add_image_size, command_line_of, command_parser
+from vit_jax_xfer.command_line.flag_errors import positive
 from vit_jax_xfer.compare.to_report import run_stoppable, run_to_report
-from vit_jax_xfer.flag_errors import positive
 from vit_jax_xfer.local_paths import local_path
 from vit_jax_xfer.terminal import occupy, settle
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 from ml_collections import ConfigDict
 
-from vit_jax_xfer.command_line import set_fields
+from vit_jax_xfer.command_line.config_flag import set_fields
 from vit_jax_xfer.compare.arms import Arm, arm_named
-from vit_jax_xfer.config_files import load_config
-from vit_jax_xfer.run_length import set_length
-from vit_jax_xfer.variants import VARIANTS
+from vit_jax_xfer.experiments.config_files import load_config
+from vit_jax_xfer.experiments.run_length import set_length
+from vit_jax_xfer.experiments.variants import VARIANTS
 
 CURVE_POINTS = 5  # evaluations in a run of one's own images, the last one included
 _LOGGED = 40  # rows of training metrics, about

@@ -2,8 +2,8 @@
 
 import argparse
 
-from vit_jax_xfer.command_parser import add_image_size, command_parser
-from vit_jax_xfer.flag_errors import positive
+from vit_jax_xfer.command_line.command_parser import add_image_size, command_parser
+from vit_jax_xfer.command_line.flag_errors import positive
 
 
 def photograph_parser(name: str, about: str, example: str, out: str) -> argparse.ArgumentParser:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from vit_jax_xfer.command_line.flag_errors import naming_flag, run_command
 from vit_jax_xfer.features.command import (
     comparison_parser,
     extractors_from,
@@ -19,7 +20,6 @@ from vit_jax_xfer.features.command import (
     out_path,
     own_side,
 )
-from vit_jax_xfer.flag_errors import naming_flag, run_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

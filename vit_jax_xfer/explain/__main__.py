@@ -23,7 +23,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from vit_jax_xfer.command_parser import command_parser
+from vit_jax_xfer.command_line.command_parser import command_parser
+from vit_jax_xfer.command_line.flag_errors import naming_flag, positive, run_on_files
 from vit_jax_xfer.explain.seen_photos import (
     Seen,
     add_model_flags,
@@ -36,7 +37,6 @@ from vit_jax_xfer.explain.seen_photos import (
     require_numbers,
     view_of_flags,
 )
-from vit_jax_xfer.flag_errors import naming_flag, positive, run_on_files
 from vit_jax_xfer.terminal import show
 
 _USUAL = ("rollout", "generic_attention", "legrad", "attn_lrp")

@@ -18,7 +18,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from vit_jax_xfer.command_parser import command_parser
+from vit_jax_xfer.command_line.command_parser import command_parser
+from vit_jax_xfer.command_line.flag_errors import naming_flag, run_on_files
 from vit_jax_xfer.explain.seen_photos import (
     Seen,
     add_model_flags,
@@ -31,7 +32,6 @@ from vit_jax_xfer.explain.seen_photos import (
     require_numbers,
     view_of_flags,
 )
-from vit_jax_xfer.flag_errors import naming_flag, run_on_files
 from vit_jax_xfer.terminal import show
 
 _BYTES = 2**29  # of attention maps in one batch, unless --batch-size says otherwise

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vit_jax_xfer.flag_errors import positive
+from vit_jax_xfer.command_line.flag_errors import positive
 from vit_jax_xfer.local_paths import local_path
 
 
@@ -69,7 +69,7 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
 
 def load_model(options: argparse.Namespace) -> tuple[Any, Any]:
     """The network of the flags, and its variables."""
-    from vit_jax_xfer.flag_errors import naming_flag
+    from vit_jax_xfer.command_line.flag_errors import naming_flag
     from vit_jax_xfer.pretrained.file_to_model import load_pretrained
 
     with naming_flag("--model", options):

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vit_jax_xfer.command_parser import add_image_size, command_parser
-from vit_jax_xfer.flag_errors import naming_flag, positive
+from vit_jax_xfer.command_line.command_parser import add_image_size, command_parser
+from vit_jax_xfer.command_line.flag_errors import naming_flag, positive
 from vit_jax_xfer.local_paths import local_path
 from vit_jax_xfer.terminal import show
 

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vit_jax_xfer.command_parser import add_image_size, command_parser
+from vit_jax_xfer.command_line.command_parser import add_image_size, command_parser
+from vit_jax_xfer.command_line.flag_errors import naming_flag, positive, run_command
 from vit_jax_xfer.data.sources import Source, open_source
 from vit_jax_xfer.data.transforms import parse
-from vit_jax_xfer.flag_errors import naming_flag, positive, run_command
 from vit_jax_xfer.local_paths import local_path
 from vit_jax_xfer.suites.corruptions import OWN_CORRUPTIONS, corrupt_image
 from vit_jax_xfer.terminal import show

@@ -17,9 +17,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from vit_jax_xfer.command_parser import command_parser
+from vit_jax_xfer.command_line.command_parser import command_parser
+from vit_jax_xfer.command_line.flag_errors import naming_flag, positive, run_command
 from vit_jax_xfer.features.command import out_path
-from vit_jax_xfer.flag_errors import naming_flag, positive, run_command
 from vit_jax_xfer.local_paths import named_path
 from vit_jax_xfer.terminal import show
 from vit_jax_xfer.whole_files import write_whole

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vit_jax_xfer.command_line.flag_errors import naming_flag, positive, run_command
 from vit_jax_xfer.features.command import comparison_parser
-from vit_jax_xfer.flag_errors import naming_flag, positive, run_command
 from vit_jax_xfer.local_paths import local_path
 
 

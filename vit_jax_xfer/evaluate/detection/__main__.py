@@ -20,8 +20,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from vit_jax_xfer.command_parser import add_image_size, command_parser
-from vit_jax_xfer.flag_errors import naming_flag, positive, run_on_files
+from vit_jax_xfer.command_line.command_parser import add_image_size, command_parser
+from vit_jax_xfer.command_line.flag_errors import naming_flag, positive, run_on_files
 from vit_jax_xfer.terminal import show
 
 _NAMED = 3

@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vit_jax_xfer.command_parser import add_image_size, command_parser
+from vit_jax_xfer.command_line.command_parser import add_image_size, command_parser
+from vit_jax_xfer.command_line.flag_errors import naming_flag, positive, run_command
 from vit_jax_xfer.features.command import numbers, out_path
-from vit_jax_xfer.flag_errors import naming_flag, positive, run_command
 from vit_jax_xfer.terminal import show
 from vit_jax_xfer.whole_files import write_whole
 

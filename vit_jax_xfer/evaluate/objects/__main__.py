@@ -19,8 +19,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from vit_jax_xfer.command_line.flag_errors import naming_flag, run_command
 from vit_jax_xfer.features.command import comparison_parser, extractors_from, input_side, out_path
-from vit_jax_xfer.flag_errors import naming_flag, run_command
 from vit_jax_xfer.local_paths import local_path
 from vit_jax_xfer.terminal import show
 

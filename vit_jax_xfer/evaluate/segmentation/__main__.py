@@ -22,8 +22,8 @@ import math
 import sys
 from collections.abc import Sequence
 
+from vit_jax_xfer.command_line.flag_errors import naming_flag, positive, run_command
 from vit_jax_xfer.features.command import comparison_parser, extractors_from, input_side, out_path
-from vit_jax_xfer.flag_errors import naming_flag, positive, run_command
 from vit_jax_xfer.terminal import show
 
 _STEPS, _LR, _MEMORY = 500, 1e-2, 2.0  # as segmentation_benchmark.py has them, slow to import

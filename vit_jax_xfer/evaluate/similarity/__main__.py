@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vit_jax_xfer.command_line.flag_errors import run_on_files
 from vit_jax_xfer.features.command import comparison_parser, extractors_from, input_side
-from vit_jax_xfer.flag_errors import run_on_files
 from vit_jax_xfer.local_paths import local_path
 from vit_jax_xfer.terminal import show
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from ml_collections import ConfigDict
 
 from vit_jax_xfer.config import default_config
-from vit_jax_xfer.recipes import train_filter_vit, train_filter_vit_on_1k
-from vit_jax_xfer.variants import VARIANTS, parse_arg, use_filter_variant
+from vit_jax_xfer.experiments.recipes import train_filter_vit, train_filter_vit_on_1k
+from vit_jax_xfer.experiments.variants import VARIANTS, parse_arg, use_filter_variant
 
 
 def filter_config(

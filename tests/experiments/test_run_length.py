@@ -5,9 +5,9 @@ import types
 import pytest
 
 from tests.runs import load_config
-from vit_jax_xfer import command_line
+from vit_jax_xfer.command_line import config_flag
 from vit_jax_xfer.config import default_config
-from vit_jax_xfer.run_length import set_length
+from vit_jax_xfer.experiments.run_length import set_length
 
 
 def config(**fields):
@@ -101,7 +101,7 @@ def test_what_is_given_beside_stays():
 )
 def test_fields_from_a_command_line(given, field, value):
     made = load_config("attention_distill", None)
-    command_line.set_fields(made, given)
+    config_flag.set_fields(made, given)
     for part in field.split("."):
         made = made[part]
     assert made == value
@@ -110,13 +110,13 @@ def test_fields_from_a_command_line(given, field, value):
 @pytest.mark.parametrize("field", ["model.name", "task.name", "batch_size", "data.pipeline"])
 def test_what_has_a_value_in_every_run_is_not_unset(field):
     with pytest.raises(ValueError, match=f"flag --config.{field}=None: it can't be unset"):
-        command_line.set_fields(load_config("attention_distill", None), [f"{field}=None"])
+        config_flag.set_fields(load_config("attention_distill", None), [f"{field}=None"])
 
 
 def test_what_changes_with_the_length_is_said(monkeypatch, capsys):
     loader = types.SimpleNamespace(parse=lambda path: load_config("attention_distill", None))
     monkeypatch.setattr("sys.argv", ["main", "--config.steps", "90"])
-    made = command_line._ConfigFile(loader).parse("attention_distill")
+    made = config_flag._ConfigFile(loader).parse("attention_distill")
     assert (made.steps, made.epochs, made.optim.warmup_steps) == (90, None, 9)
     assert capsys.readouterr().err == (
         "note: --config.steps=90: epochs=200.0 → None, optim.warmup_epochs=20.0 → "
@@ -125,5 +125,5 @@ def test_what_changes_with_the_length_is_said(monkeypatch, capsys):
     # What the field's own flag refuses is its to tell.
     for text in ("3.5", "some", "None", "-4"):
         monkeypatch.setattr("sys.argv", ["main", f"--config.steps={text}"])
-        assert command_line._ConfigFile(loader).parse("attention_distill").epochs == 200.0
+        assert config_flag._ConfigFile(loader).parse("attention_distill").epochs == 200.0
     assert capsys.readouterr().err == ""

@@ -4,7 +4,7 @@ import argparse
 
 import pytest
 
-from vit_jax_xfer.flag_errors import naming_flag, run_command, share_below_one
+from vit_jax_xfer.command_line.flag_errors import naming_flag, run_command, share_below_one
 
 OPTIONS = argparse.Namespace(model="m", layer=9, num_heads=0, size=9)
 

@@ -20,7 +20,7 @@ from tests.runs import (
     tiny_fields,
 )
 from vit_jax_xfer import data
-from vit_jax_xfer.config_files import config_names, load_config
+from vit_jax_xfer.experiments.config_files import config_names, load_config
 from vit_jax_xfer.models.registry import create_model
 from vit_jax_xfer.pretrained.loading_notes import LoadingNote
 from vit_jax_xfer.tasks import configured_model
@@ -199,7 +199,7 @@ def test_a_config_is_made_before_there_are_devices(folder, tmp_path):
     argument = f"folder,path={folder},size=8,teacher={save_teacher(tmp_path)}"
     code = (
         "from jax._src import xla_bridge\n"
-        "from vit_jax_xfer.config_files import load_config\n"
+        "from vit_jax_xfer.experiments.config_files import load_config\n"
         f"assert load_config('finetune', {argument!r}).init_from\n"
         "assert not xla_bridge.backends_are_initialized()"
     )

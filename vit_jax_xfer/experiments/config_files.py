@@ -12,7 +12,7 @@ from types import ModuleType
 
 from ml_collections import ConfigDict
 
-_PACKAGE = pathlib.Path(__file__).parent
+_PACKAGE = pathlib.Path(__file__).parents[1]
 
 
 def config_folder() -> pathlib.Path:

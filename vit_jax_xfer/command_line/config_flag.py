@@ -11,7 +11,7 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 from vit_jax_xfer import terminal
-from vit_jax_xfer.config_files import find_config, split_config
+from vit_jax_xfer.experiments.config_files import find_config, split_config
 from vit_jax_xfer.front_door import command_name
 
 _LONGEST = 4000  # letters of an error
@@ -171,7 +171,7 @@ def _set_length(config: ConfigDict, argv: list[str]) -> str:
 
     Returns a line that says what else changed with it, "" where nothing did.
     """
-    from vit_jax_xfer.run_length import UNITS, set_length
+    from vit_jax_xfer.experiments.run_length import UNITS, set_length
 
     given = _overrides(argv)
     lengths = [unit for unit in UNITS if unit in given]

@@ -9,9 +9,10 @@ import pytest
 from absl import flags
 
 from tests.runs import ROOT
-from vit_jax_xfer import config_files, run_elsewhere
-from vit_jax_xfer.command_line import _ConfigFile
-from vit_jax_xfer.config_files import config_names, find_config, load_config
+from vit_jax_xfer import run_elsewhere
+from vit_jax_xfer.command_line.config_flag import _ConfigFile
+from vit_jax_xfer.experiments import config_files
+from vit_jax_xfer.experiments.config_files import config_names, find_config, load_config
 
 
 def test_every_config_is_found_from_any_directory(tmp_path, monkeypatch):
@@ -72,7 +73,8 @@ def test_what_is_installed_comes_with_its_configs(tmp_path):
     build = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(tmp_path / "built")]
     subprocess.run(build, cwd=source, check=True, capture_output=True)
     shown = (
-        "from vit_jax_xfer import config_files, run_elsewhere\n"
+        "from vit_jax_xfer import run_elsewhere\n"
+        "from vit_jax_xfer.experiments import config_files\n"
         "print(config_files.find_config('scratch'), run_elsewhere.script_folder())"
     )
     where = tmp_path / "elsewhere"

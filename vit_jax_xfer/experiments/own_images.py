@@ -17,11 +17,11 @@ from ml_collections import ConfigDict
 
 from vit_jax_xfer.data.sources.folder import FLAT_SPLIT, FolderSource, list_folder
 from vit_jax_xfer.data.sources.split import stratified_range
+from vit_jax_xfer.experiments.variants import OWN_IMAGES, leave_recipe, use_plain_adamw
 from vit_jax_xfer.models.preprocessing import IMAGENET, Preprocessing
 from vit_jax_xfer.models.registry import STUDENT_LIKE, create_model, network_class
 from vit_jax_xfer.tasks.registration import find_task
 from vit_jax_xfer.tasks.teachers import read_network
-from vit_jax_xfer.variants import OWN_IMAGES, leave_recipe, use_plain_adamw
 
 GetConfig = Callable[[str | None], ConfigDict]
 

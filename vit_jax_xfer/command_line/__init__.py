@@ -1,0 +1,1 @@
+"""What commands share: their flags and the errors of these, and the flag --config."""
