@@ -9,6 +9,7 @@ import pytest
 
 from tests.runs import ROOT
 from vit_jax_xfer import terminal
+from vit_jax_xfer.explain.progress import Progress
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
@@ -35,6 +36,28 @@ def test_an_output_closed_on_our_side(monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdout", None)  # as without any, under pythonw or a daemon
     terminal.show("three")
     terminal.settle()
+
+
+def test_lines_below_a_notebooks_cell_are_written_over(monkeypatch):
+    class OutStream(io.StringIO):
+        """As a kernel's, which is no terminal."""
+
+    monkeypatch.setattr(sys, "stderr", OutStream())
+    assert not terminal.overwrites("stderr")
+    # How a program can tell: the class is ipykernel's, or Colab's, which stands on it.
+    monkeypatch.setattr(OutStream, "__module__", "ipykernel.iostream")
+    assert terminal.overwrites("stderr")
+    seconds = iter(range(0, 100, 10))
+    monkeypatch.setattr("time.monotonic", lambda: next(seconds))
+    with Progress(8) as progress:
+        for done in (1, 2, 3):
+            progress.report(done)
+    lines = sys.stderr.getvalue().split("\r")
+    assert len(lines) == 5 and lines[0] == "" and lines[1].startswith("2 of 8 images")
+    assert lines[2].startswith("3 of 8 images") and not lines[3].strip() and lines[4] == ""
+    assert len(lines[3]) == len(lines[2])
+    sys.stderr.close()
+    assert not terminal.overwrites("stderr")
 
 
 CLOSED = """

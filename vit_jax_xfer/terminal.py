@@ -58,6 +58,14 @@ def show(text: str, *, end: str = "\n", name: Literal["stdout", "stderr"] = "std
             show(f"stdout is gone ({error}): going on without it", name="stderr")
 
 
+def overwrites(name: Literal["stdout", "stderr"] = "stdout") -> bool:
+    """Whether a line can be written over, by "\\r": on a terminal, and below a notebook's cell."""
+    stream = getattr(sys, name)
+    if stream is None or stream.closed:
+        return False
+    return stream.isatty() or any("ipykernel" in base.__module__ for base in type(stream).__mro__)
+
+
 def occupy() -> None:
     """Opens those of the three standard files that a program was started without (`>&-`).
 

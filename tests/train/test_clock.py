@@ -5,6 +5,7 @@ import sys
 import jax
 import pytest
 
+from vit_jax_xfer.train import clock as clock_module
 from vit_jax_xfer.train import console
 from vit_jax_xfer.train.clock import Clock, format_duration
 
@@ -141,7 +142,7 @@ def test_few_lines_on_a_long_run_where_they_cannot_be_written_over(time, monkeyp
         return count
 
     assert 100 < lines() < 500
-    monkeypatch.setattr(console, "overwrites", lambda: True)
+    monkeypatch.setattr(clock_module, "overwrites", lambda: True)
     assert lines() == 24 * 3600 // 5 - 1
 
 

@@ -1,16 +1,14 @@
 """A line that says how far a long job is, and is silent about a short one."""
 
 import shutil
-import sys
 import time
 from typing import Self
 
-from vit_jax_xfer.terminal import show
+from vit_jax_xfer.terminal import overwrites, show
 
 _SHORT = 4.0  # seconds; a shorter job shows no progress
 _SHORTEST_BAR, _LONGEST_BAR = 10, 40  # characters
 _LOG_EVERY = 30.0  # seconds between lines where they can't be overwritten
-_CLEAR_TO_END_OF_LINE = "\x1b[K"
 
 
 class Progress:
@@ -24,15 +22,14 @@ class Progress:
         self._items = items
         self._first: tuple[int, float] | None = None
         self._shown = -_LOG_EVERY
-        self._open = False
+        self._open = 0  # characters of the line behind which the cursor stands
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
         # The next line then stands alone.
-        if self._open:
-            show(f"\r{_CLEAR_TO_END_OF_LINE}", end="", name="stderr")
+        self._write("")
 
     def report(self, done: int) -> None:
         """Says how many are done."""
@@ -42,14 +39,18 @@ class Progress:
             return
         counted, seconds = done - self._first[0], now - self._first[1]
         text = progress_text(counted, seconds, done, self.total, self._items)
-        if sys.stderr.isatty() and (text or self._open):
+        if overwrites("stderr"):
             columns = shutil.get_terminal_size().columns
-            line = with_bar(text, done / self.total, columns) if text else ""
-            show(f"\r{line}{_CLEAR_TO_END_OF_LINE}", end="", name="stderr")
-            self._open = bool(text)
+            self._write(with_bar(text, done / self.total, columns) if text else "")
         elif text and now - self._shown >= _LOG_EVERY:
             show(text, name="stderr")
             self._shown = now
+
+    def _write(self, line: str) -> None:
+        # Spaces and no escape sequence, which neither every terminal nor a notebook knows.
+        if line or self._open:
+            show(f"\r{line.ljust(self._open)}", end="" if line else "\r", name="stderr")
+            self._open = len(line)
 
 
 def with_bar(text: str, share: float, columns: int) -> str:

@@ -4,6 +4,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 
+from vit_jax_xfer.terminal import overwrites
 from vit_jax_xfer.train import console
 
 # Of the time so far, how much passes before the next line that can't be written over.
@@ -79,7 +80,7 @@ class Clock:
         """Whether it is time for a progress line: `interval` seconds on, or the last step."""
         now = self._now()
         wait = self._interval
-        if not console.overwrites():
+        if not overwrites():
             wait = max(wait, _SHARE_OF_TIME * (now - self._started))
         return step >= self._total_steps or now - self._last_line >= wait
 

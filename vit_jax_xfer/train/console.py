@@ -1,7 +1,6 @@
 """What a run prints: whole lines and one progress line, by the first process only."""
 
 import shutil
-import sys
 
 import jax
 
@@ -34,7 +33,7 @@ def say_anywhere(text: str) -> None:
 def progress(text: str, *, last: bool = False) -> None:
     """Prints a progress line that the next one overwrites, on the first process only.
 
-    Where stdout is no terminal (a log file, a notebook) each call is a line of its own.
+    Where stdout is neither a terminal nor a notebook's each call is a line of its own.
 
     Args:
       text: one line of parts with two spaces between. Where the terminal is narrower, since a
@@ -42,7 +41,7 @@ def progress(text: str, *, last: bool = False) -> None:
       last: the line stays.
     """
     global _open_line
-    if not overwrites():
+    if not terminal.overwrites():
         say(text)
         return
     if jax.process_index() != 0:
@@ -51,11 +50,6 @@ def progress(text: str, *, last: bool = False) -> None:
     # Spaces and no escape sequence, which not every terminal knows.
     terminal.show(f"\r{text.ljust(_open_line)}", end="\n" if last else "")
     _open_line = 0 if last else len(text)
-
-
-def overwrites() -> bool:
-    """Whether stdout is a terminal, where a line can be written over."""
-    return sys.stdout is not None and not sys.stdout.closed and sys.stdout.isatty()
 
 
 def _fitting(text: str, width: int) -> str:
