@@ -31,7 +31,7 @@ def network():
 def photographs(tmp_path):
     """Five images of different sizes in a folder."""
     rng = np.random.default_rng(0)
-    folder = tmp_path / "photographs"
+    folder = tmp_path / "predictions"  # whatever a folder is called
     folder.mkdir()
     for i in range(5):
         pixels = rng.integers(0, 256, (20 + i, 30, 3), np.uint8)
@@ -77,7 +77,8 @@ def test_names_of_classes(network):
         class_names_of(model.clone(num_classes=0, class_names=None))
 
 
-def test_the_command(network, photographs, tmp_path, capsys):
+def test_the_command(network, photographs, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     vjx.save(tmp_path / "model.safetensors", *network, class_names=NAMES)
     command = [str(tmp_path / "model.safetensors"), str(photographs), "--top", "3"]
     assert main([*command, "--out", str(tmp_path / "found.json")]) == 0

@@ -114,7 +114,7 @@ def _predict_all(options: argparse.Namespace, broken: list[str]) -> None:
     path = out_path(options)
     if path is not None and path.suffix not in _ENDINGS:
         raise ValueError(f"--out: {path} ends in neither of {', '.join(_ENDINGS)}")
-    files = find_images(options.images, path or Path("predictions"))
+    files = find_images(options.images)
     with naming_flag("MODEL", options):
         fields = {"num_heads": options.num_heads} if options.num_heads else {}
         model, variables = open_classifier(options.model, options.family, **fields)

@@ -187,6 +187,7 @@ def test_corruptions_by_the_authors_archives(packed, tree, tmp_path):
                 for one in groups[group]:
                     archive.add(tmp_path / "imagenet-c" / group / one, one)
             shutil.rmtree(tmp_path / "imagenet-c" / group)
+        (tmp_path / "imagenet-c/._noise.tar").write_bytes(b"of macOS")
     sets = open_suite("c", tmp_path, partial=True)
     usual = open_suite("c", tree, partial=True)
     assert [one.name for one in sets] == [one.name for one in usual] and len(sets) == 75

@@ -10,7 +10,6 @@ EXIF orientation says.
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from vit_jax_xfer.command_line.flag_errors import naming_flag, run_command
 from vit_jax_xfer.features.command import (
@@ -36,7 +35,7 @@ def _study(options: argparse.Namespace) -> None:
     from vit_jax_xfer.explain.image_files import find_images
 
     out_path(options)
-    files = find_images(options.images, Path(options.out or ".no-file"))[: options.limit]
+    files = find_images(options.images)[: options.limit]
     check_files([str(file) for file in files], "IMAGES")
     extractors = extractors_from(options)
     if options.sizes is None:

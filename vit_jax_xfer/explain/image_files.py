@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vit_jax_xfer.data.sources.decode import readable_suffixes
+from vit_jax_xfer.data.sources.visible_files import files_below
 from vit_jax_xfer.terminal import show
 
 # Photographs all the same, of phones and cameras, or of formats that Pillow may be built without.
@@ -15,12 +16,12 @@ _UNREAD = (
 )  # fmt: skip
 
 
-def find_images(sources: Sequence[str | os.PathLike[str]], out: Path) -> list[Path]:
+def find_images(sources: Sequence[str | os.PathLike[str]], out: Path | None = None) -> list[Path]:
     """The files named, and the images in the folders named and below, each once.
 
     Those of a folder are sorted, of all suffixes that can be read; that photographs of other
-    formats are there is said. Names that begin with a dot are left out, and so is `out`, where it
-    lies in a folder. ValueError where there are none, and where `out` is itself such a folder.
+    formats are there is said. Hidden ones are left out, and so is `out`, a place to write to, where
+    it lies in a folder. ValueError where there are none, and where `out` is itself such a folder.
     """
     found: dict[Path, Path] = {}
     for source in map(Path, sources):
@@ -34,17 +35,16 @@ def find_images(sources: Sequence[str | os.PathLike[str]], out: Path) -> list[Pa
     return list(found.values())
 
 
-def _images_below(folder: Path, out: Path) -> list[Path]:
-    if out.resolve() == folder.resolve():
+def _images_below(folder: Path, out: Path | None) -> list[Path]:
+    own = None if out is None else out.resolve()
+    if own == folder.resolve():
         raise ValueError(f"--out: {out} is the folder of the images; choose another")
-    return sorted(
+    suffixes = (*readable_suffixes(), *_UNREAD)
+    return [
         file
-        for file in folder.rglob("*")
-        if file.suffix.lower() in (*readable_suffixes(), *_UNREAD)
-        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
-        and out.resolve() not in file.resolve().parents
-        and file.is_file()
-    )
+        for file in files_below(folder)
+        if file.suffix.lower() in suffixes and own not in file.resolve().parents
+    ]
 
 
 def _readable(folder: Path, files: Sequence[Path]) -> list[Path]:
@@ -67,16 +67,15 @@ def picture_names(files: Sequence[Path]) -> list[str]:
 
     A file's own, or, where several have that, its path below what all have in common.
     """
-    stems = [file.stem.lower() for file in files]  # some file systems take A for a
-    below = _below_common([file.resolve() for file in files])
-    names = [
-        file.stem if stems.count(file.stem.lower()) == 1 else "_".join(parts)
-        for file, parts in zip(files, below, strict=True)
-    ]
-    for i, name in enumerate(names):
-        if name in names[:i]:
-            names[i] = f"{name}_{i + 1}"
-    return names
+    numbers = Counter(file.stem.lower() for file in files)  # some file systems take A for a
+    below = _below_common([file.absolute() for file in files])
+    names: dict[str, None] = {}
+    for place, (file, parts) in enumerate(zip(files, below, strict=True), start=1):
+        name = file.stem if numbers[file.stem.lower()] == 1 else "_".join(parts)
+        while name in names:
+            name += f"_{place}"
+        names[name] = None
+    return list(names)
 
 
 def check_free(
@@ -87,7 +86,7 @@ def check_free(
     images: what is read, which is never written over. overwrite: other files that exist are.
     """
     if len(set(targets)) < len(targets):
-        twice = next(path for path in targets if targets.count(path) > 1)
+        twice, _ = Counter(targets).most_common(1)[0]
         raise ValueError(f"{flag}: {twice} would be two files; take the images in two calls")
     read = {path.resolve() for path in images}
     for path in targets:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from vit_jax_xfer.data.sources.source import Source
 from vit_jax_xfer.data.sources.tar import tar_images
+from vit_jax_xfer.data.sources.visible_files import visible
 from vit_jax_xfer.suites.imagenet_labels import SEVERITIES
 from vit_jax_xfer.suites.suite_places import inner_folder, visible_folders
 from vit_jax_xfer.suites.suite_set import Opening, SuiteSet
@@ -41,7 +42,7 @@ def open_corrupted(
     are called (noise, blur, weather, digital), or lie in such archives. ValueError where one is
     missing, unless a part will do.
     """
-    archives = {archive: _pairs(archive) for archive in sorted(place.glob("*.tar"))}
+    archives = {archive: _pairs(archive) for archive in visible(place.glob("*.tar"), place)}
     found, lacking = {}, []
     for corruption in corruptions:
         for severity in severities:

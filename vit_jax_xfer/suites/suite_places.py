@@ -3,9 +3,10 @@
 import pathlib
 from collections.abc import Sequence
 
-from vit_jax_xfer.data.sources.folder import EXTENSIONS, is_hidden, open_folder
+from vit_jax_xfer.data.sources.folder import EXTENSIONS, open_folder
 from vit_jax_xfer.data.sources.source import Source
 from vit_jax_xfer.data.sources.tar import open_tar
+from vit_jax_xfer.data.sources.visible_files import is_hidden
 
 _PACKED = (".tar.gz", ".tgz", ".zip", ".tar.xz")
 

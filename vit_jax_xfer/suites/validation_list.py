@@ -10,6 +10,7 @@ from vit_jax_xfer.data.sources.integrity import check_files
 from vit_jax_xfer.data.sources.named_files import read_text
 from vit_jax_xfer.data.sources.source import Source
 from vit_jax_xfer.data.sources.tar import TarSource, tar_images
+from vit_jax_xfer.data.sources.visible_files import visible
 from vit_jax_xfer.suites.imagenet_labels import synsets
 from vit_jax_xfer.suites.suite_places import flat_images, inner_folder
 
@@ -64,8 +65,8 @@ def label_by_list(name: str, source: Source, place: pathlib.Path, root: pathlib.
     lists = (folder / inner / one for folder in near for inner in _FOLDERS for one in _LISTS)
     found = next((one for one in lists if one.is_file()), None)
     if found is None:
-        kinds = [sorted(folder.glob(kind)) for folder in near for kind in ("*.txt", "*.csv")]
-        others = (one for listed in kinds for one in listed)
+        kinds = [(folder, kind) for folder in near for kind in ("*.txt", "*.csv")]
+        others = (one for folder, kind in kinds for one in visible(folder.glob(kind), folder))
         found = next((one for one in others if _names_all(one, files)), None)
     if found is None:
         raise ValueError(

@@ -206,7 +206,7 @@ def _listed(asked: Any, number: int) -> list[int | pathlib.Path]:
             found.append(one)
         elif isinstance(one, str):
             try:
-                found += find_images([one], pathlib.Path(FOLDER))
+                found += find_images([one])
             except ValueError as error:
                 raise ValueError(f"explain.images: {error}") from None
         else:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from clutter import clutter
 from PIL import Image
 
 from tests.data.object_sets import write_photograph
@@ -48,7 +49,9 @@ def test_boxes(tmp_path):
 
 
 def test_classes_of_ones_own(tmp_path):
-    source = data.open_source(f"voc:{write_voc(tmp_path, objects=entry('pea') + entry('bean'))}")
+    write_voc(tmp_path, objects=entry("pea") + entry("bean"))
+    clutter(tmp_path)
+    source = data.open_source(f"voc:{tmp_path}")
     assert source.class_names == ("bean", "pea")
     with pytest.raises(
         ValueError, match="got 'validation', but .*without ImageSets/Main, is one li"
@@ -68,6 +71,7 @@ def test_masks(tmp_path):
         picture.putpalette([i % 256 for i in range(768)])
         (tmp_path / "SegmentationClass").mkdir(exist_ok=True)
         picture.save(tmp_path / "SegmentationClass" / f"{name}.png")
+    clutter(tmp_path)
     source = data.open_source(f"voc_masks:{tmp_path}")
     assert source.class_names[0] == "background" and source.num_classes == 21
     np.testing.assert_array_equal(source[1]["label_map"], ids)

@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 import scipy.io
+from clutter import clutter
 from PIL import Image
 
 from vit_jax_xfer.evaluate.correspondence.keypoint_layouts import open_pairs
@@ -49,11 +50,13 @@ def spair(tmp_path):
     return make
 
 
-def test_spair(spair):
+def test_spair(spair, tmp_path):
     # Null, and outside: x = 32 of 32 pixels.
     hidden = annotation(category="ant", src_kps=[None, [1, 1], [2, 2]])
     nothing = annotation(src_kps=[], trg_kps=[])
-    name, pairs = open_pairs(spair(one=annotation(), two=hidden, three=nothing))
+    data = spair(one=annotation(), two=hidden, three=nothing)
+    clutter(tmp_path)
+    name, pairs = open_pairs(data)
     assert name == "spair"
     assert [pair.category for pair in pairs] == ["ant", "cat", "cat"]
     ant, first, empty = pairs if len(pairs[1].shown) else (pairs[0], pairs[2], pairs[1])
@@ -132,6 +135,7 @@ def willow(tmp_path):
 
 
 def test_willow(willow):
+    clutter(willow)
     name, pairs = open_pairs(f"willow:{willow}")
     assert name == "willow" and len(pairs) == 2 * 1 + 3 * 2
     assert len({(pair.source, pair.target) for pair in pairs}) == 8

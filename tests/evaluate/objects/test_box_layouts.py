@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from clutter import clutter
 from PIL import Image
 
 from vit_jax_xfer.evaluate.objects.box_layouts import open_boxes
@@ -39,6 +40,7 @@ def voc(tmp_path):
 
 
 def test_voc(voc):
+    clutter(voc)
     opened = open_boxes(f"voc:{voc}")
     assert [image.file.name for image in opened.images] == ["a.jpg", "b.jpg", "c.jpg"]
     assert opened.images[0].boxes.shape == (0, 4)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from clutter import clutter
 from PIL import Image
 
 from vit_jax_xfer.evaluate.segmentation.labelled_images import read_class_mask, shrunk, survey
@@ -29,6 +30,7 @@ def folders(tmp_path):
 
 
 def test_folders_of_masks(folders):
+    clutter(folders[0])
     data = open_masks(folders[1])
     assert names(data.train) == ["0", "1", "2", "4", "5", "6"] and names(data.val) == ["3", "7"]
     assert data.ignore == {255} and data.without_mask == 1

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from clutter import clutter
 from PIL import Image
 
 from vit_jax_xfer.evaluate.folder_name import folder_name
@@ -44,6 +45,7 @@ def test_davis2017(davis):
     np.testing.assert_array_equal(swan.truth(), MASKS)
     assert [file.name for file in swan.frames] == [f"{k:05}.jpg" for k in range(5)]
     assert swan.size == (16, 12)
+    clutter(davis)
     _, short = open_videos(f"davis2017:{davis}", limit=1, frames=3)
     assert [(len(v.frames), len(v.masks), v.name) for v in short] == [(3, 3, "swan")]
 
@@ -51,6 +53,7 @@ def test_davis2017(davis):
 def test_davis2016(tmp_path):
     for name in ("b", "a"):
         write(tmp_path, name, (MASKS > 0) * 255)
+    clutter(tmp_path)
     name, videos = open_videos(f"davis2016:{tmp_path}")
     assert name == "davis2016" and [video.name for video in videos] == ["a", "b"]
     np.testing.assert_array_equal(videos[0].truth(), MASKS > 0)

@@ -12,13 +12,13 @@ from vit_jax_xfer.data.shared_arrays import shared
 from vit_jax_xfer.data.sources.decode import decode_image
 from vit_jax_xfer.data.sources.integrity import check_files
 from vit_jax_xfer.data.sources.packed_names import PackedNames
+from vit_jax_xfer.data.sources.visible_files import is_hidden
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 FLAT_SPLIT = "train"
 _NAMED = 3  # of what is left out for one reason
 # Folders of these names are splits, where others that hold images are classes.
 _SPLITS = ("train", "training", "val", "valid", "validation", "dev", "eval", "test", "testing")
-_OF_SYSTEMS = ("__MACOSX", "@eaDir")  # what macOS's archives and network drives add
 
 
 @dataclass
@@ -152,11 +152,6 @@ def _class_files(folder: pathlib.Path, top: _Listing, counts: list[int]) -> Iter
         for reason, names in inside.left_out.items():
             top.leave_out(reason, [f"{class_name}/{entry}" for entry in names])
         yield [f"{class_name}/{image}" for image in inside.images]
-
-
-def is_hidden(name: str) -> bool:
-    """Whether a file or folder is none of a data set's: "._x.jpg", "__MACOSX"."""
-    return name.startswith(".") or name in _OF_SYSTEMS
 
 
 def _list(folder: pathlib.Path) -> _Listing:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vit_jax_xfer.data.sources.decode import readable_suffixes
+from vit_jax_xfer.data.sources.visible_files import files_below
 
 # What data sets call the folder of a split.
 TRAIN = ("train", "training", "train2017")
@@ -120,11 +121,7 @@ def _refuse_twins(first: Path, second: Path) -> None:
 
 
 def _files(folder: Path, endings: tuple[str, ...]) -> list[Path]:
-    return sorted(
-        file
-        for file in folder.rglob("*")
-        if file.suffix.lower() in endings and not file.name.startswith(".") and file.is_file()
-    )
+    return [file for file in files_below(folder) if file.suffix.lower() in endings]
 
 
 def _name(folder: Path, file: Path) -> str:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from vit_jax_xfer.data.sources.decode import decode_image
-from vit_jax_xfer.data.sources.folder import EXTENSIONS, is_hidden
+from vit_jax_xfer.data.sources.folder import EXTENSIONS
+from vit_jax_xfer.data.sources.visible_files import is_hidden
 
 _MOST_BYTES = 2**30  # of one image
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from vit_jax_xfer.data.sources.decode import readable_suffixes
 from vit_jax_xfer.data.sources.folder import EXTENSIONS
 from vit_jax_xfer.data.sources.named_files import inside_folder, read_bytes, read_text
+from vit_jax_xfer.data.sources.visible_files import visible
 
 CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
@@ -50,6 +51,11 @@ def split_names(root: Path, task: str, split: str) -> list[str]:
     for line in lines:
         inside_folder(root, line[0], file)
     return [line[0] for line in lines]
+
+
+def all_names(folder: Path, ending: str) -> list[str]:
+    """The names of a folder's files with an ending, sorted."""
+    return [file.stem for file in visible(folder.glob(f"*{ending}"), folder)]
 
 
 def image_file(folder: Path, name: str, usual: str = ".jpg") -> Path:

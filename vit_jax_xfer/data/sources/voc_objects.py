@@ -13,6 +13,7 @@ from vit_jax_xfer.data.sources.object_source import (
 )
 from vit_jax_xfer.data.sources.voc_layout import (
     CLASSES,
+    all_names,
     box_of_object,
     devkit_folder,
     image_file,
@@ -35,7 +36,7 @@ def open_voc_objects(path: str, split: str) -> ObjectSource:
         root = devkit_folder(Path(path).expanduser(), "Annotations")
         names = _listed(root, "Main", split)
         if names is None:
-            names = sorted(file.stem for file in (root / "Annotations").glob("*.xml"))
+            names = all_names(root / "Annotations", ".xml")
         annotations = [root / "Annotations" / f"{name}.xml" for name in names]
         read = [(file, read_annotation(file)) for file in annotations]
         classes = _classes(read)
@@ -57,7 +58,7 @@ def open_voc_masks(path: str, split: str) -> LabelMapSource:
         root = devkit_folder(Path(path).expanduser(), "SegmentationClass")
         names = _listed(root, "Segmentation", split)
         if names is None:
-            names = sorted(file.stem for file in (root / "SegmentationClass").glob("*.png"))
+            names = all_names(root / "SegmentationClass", ".png")
         pairs = [
             (image_file(root / "JPEGImages", name), root / "SegmentationClass" / f"{name}.png")
             for name in names

@@ -19,6 +19,7 @@ from vit_jax_xfer.data.sources.named_files import (
     read_json,
 )
 from vit_jax_xfer.data.sources.upright_photo import photograph_size
+from vit_jax_xfer.data.sources.visible_files import visible
 from vit_jax_xfer.data.sources.voc_layout import image_file
 from vit_jax_xfer.evaluate.correspondence.keypoint_pair import KeypointPair, inside
 from vit_jax_xfer.evaluate.correspondence.matlab_file import read_array
@@ -57,9 +58,10 @@ def spair(root: Path) -> list[KeypointPair]:
     photographs; ImageAnnotation isn't needed.
     """
     root = _found(root, "PairAnnotation", ("SPair-71k",))
-    files = sorted((root / "PairAnnotation" / "test").glob("*.json"))
+    folder = root / "PairAnnotation" / "test"
+    files = visible(folder.glob("*.json"), folder)
     if not files:
-        raise ValueError(f"{root / 'PairAnnotation' / 'test'}: no .json files of pairs there")
+        raise ValueError(f"{folder}: no .json files of pairs there")
     size_of = functools.cache(photograph_size)
     pairs = [_spair_pair(root, file, size_of) for file in files]
     return sorted(pairs, key=lambda pair: pair.category)
@@ -78,13 +80,13 @@ def willow(root: Path) -> list[KeypointPair]:
             lists += [root / name for name in _WILLOW_LISTS if (root / name).is_file()]
             break
     annotated = {}
-    for file in sorted(root.glob("*/*.mat")):
+    for file in visible(root.glob("*/*.mat"), root):
         photo = image_file(file.parent, file.stem, ".png")
         size = photograph_size(photo)
         annotated[photo] = inside(_willow_points(file), size), size
     if not annotated:
         raise ValueError(f"{root}: no folder with .mat files of keypoints there")
-    for photo in sorted(root.glob("*/*")):
+    for photo in visible(root.glob("*/*"), root):
         if photo.suffix.lower() in readable_suffixes() and photo not in annotated:
             raise ValueError(f"{photo}: no keypoints, {photo.stem}.mat is missing or another's")
     if lists:

@@ -6,6 +6,7 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from vit_jax_xfer.data.sources.voc_layout import (
+    all_names,
     box_of_object,
     devkit_folder,
     image_file,
@@ -28,7 +29,7 @@ def open_voc(path: Path, split: str = "", hard: bool = True) -> BoxedImages:
     root = devkit_folder(path, "Annotations")
     names = split_names(root, "Main", split) if split else None
     if names is None:
-        names = sorted(file.stem for file in (root / "Annotations").glob("*.xml"))
+        names = all_names(root / "Annotations", ".xml")
     where = root / "ImageSets" / "Main" / f"{split}.txt" if split else root / "Annotations"
     images, sizes = [], []
     for name in names:

@@ -31,7 +31,7 @@ def open_scale_study(data: str, size: int, limit: int | None = None) -> "ScaleSt
     layout, _, path = data.partition(":")
     if layout != "folder" or not path:
         raise ValueError(f"data: got {data!r}, expected folder:PATH")
-    files = find_images([Path(path).expanduser()], Path(".no-file"))[:limit]
+    files = find_images([Path(path).expanduser()])[:limit]
     check_files([str(file) for file in files], path)
     return ScaleStudy(files, (size // 2, size, 2 * size))
 

@@ -5,7 +5,8 @@ JPEGImages/480p/VIDEO/00000.jpg and Annotations/480p/VIDEO/00000.png.
 """
 
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
@@ -15,6 +16,7 @@ from vit_jax_xfer.data.sources.decode import image_size, readable_suffixes
 from vit_jax_xfer.data.sources.integrity import check_files
 from vit_jax_xfer.data.sources.named_files import inside_folder, read_text
 from vit_jax_xfer.data.sources.upright_photo import photograph_size
+from vit_jax_xfer.data.sources.visible_files import visible
 from vit_jax_xfer.evaluate.videos.davis import VOID, labels_of
 from vit_jax_xfer.evaluate.videos.video import Video, read_object_mask
 
@@ -71,9 +73,10 @@ def _names(root: Path, layout: str) -> list[str]:
             return list(dict.fromkeys(names))
     if layout == "davis2017":
         raise ValueError(f"{root / _LISTS[layout][0]}: this list of videos is missing")
-    names = sorted(p.name for p in (root / "JPEGImages" / "480p").iterdir() if p.is_dir())
+    folder = root / "JPEGImages" / "480p"
+    names = [one.name for one in visible(folder.iterdir(), folder) if one.is_dir()]
     if not names:
-        raise ValueError(f"{root / 'JPEGImages' / '480p'}: no folders of frames there")
+        raise ValueError(f"{folder}: no folders of frames there")
     return names
 
 
@@ -86,14 +89,21 @@ def _listed_name(root: Path, line: str) -> str:
     return line if "/" not in line and (root / "JPEGImages" / "480p" / line).is_dir() else word
 
 
-def _in_order(files: Iterable[Path]) -> list[Path]:
-    """By the numbers in their names: 2.jpg before 10.jpg, as the frames were taken."""
+def _in_order(folder: Path, endings: Sequence[str]) -> list[Path]:
+    """A video's files by the numbers in their names: 2.jpg before 10.jpg, as they were taken.
+
+    ValueError where two are of one frame.
+    """
 
     def key(file: Path) -> tuple[list[str | int], str]:
         parts = re.split(r"(\d+)", file.stem)
         # Words and numbers take turns, so that like is compared with like.
         return [int(part) if i % 2 else part for i, part in enumerate(parts)], file.name
 
+    files = [one for one in visible(folder.iterdir(), folder) if one.suffix.lower() in endings]
+    numbers = Counter(one.stem for one in files)
+    if twice := next((file for file in files if numbers[file.stem] > 1), None):
+        raise ValueError(f"{twice}: another file there is the same frame; leave one of them")
     return sorted(files, key=key)
 
 
@@ -103,11 +113,10 @@ def _video(root: Path, name: str, limit: int | None, one_object: bool) -> Video:
     for folder in folders:
         if not folder.is_dir():
             raise ValueError(f"{folder}: this folder of a video is missing")
-    frames = _in_order(x for x in folders[0].iterdir() if x.suffix.lower() in readable_suffixes())
-    masks = _in_order(x for x in folders[1].iterdir() if x.suffix.lower() == ".png")
-    stems = [file.stem for file in frames]
-    if twice := next((file for file in frames if stems.count(file.stem) > 1), None):
-        raise ValueError(f"{twice}: another file there is the same frame; leave one of them")
+    frames, masks = (
+        _in_order(folder, endings)
+        for folder, endings in zip(folders, (readable_suffixes(), (".png",)), strict=True)
+    )
     for here, there, place in ((frames, masks, folders[1]), (masks, frames, folders[0])):
         known = {file.stem for file in there}
         lone = next((file for file in here if file.stem not in known), None)
