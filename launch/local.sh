@@ -25,7 +25,7 @@ for ((i = 0; i < processes; i++)); do
     --process="$i" "$@" &
   pids+=($!)
 done
-trap 'kill -TERM "${pids[@]}" 2>/dev/null || true' INT TERM
+trap 'kill -TERM "${pids[@]}" 2>/dev/null || true' INT TERM HUP USR1 USR2
 
 status=0
 while :; do

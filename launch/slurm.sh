@@ -92,7 +92,7 @@ job() {
   [[ -z ${SLURM_CPUS_PER_TASK:-} ]] || flags+=("--cpus-per-task=$SLURM_CPUS_PER_TASK")
 
   asked='' interrupted='' step=''
-  trap 'ask TERM' TERM
+  trap 'ask TERM' TERM USR1 USR2 # the last two for --signal=B:USR1@120
   trap 'ask INT' INT
   srun "${flags[@]}" "${PYTHON:-python}" -u -m vit_jax_xfer.main "$@" &
   step=$!

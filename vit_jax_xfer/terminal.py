@@ -3,12 +3,16 @@
 import codecs
 import contextlib
 import os
+import signal
 import sys
 from typing import Literal
 
 # Exit statuses: what a shell reports for a process that SIGTERM, or Ctrl-C, ended, which is 128 and
 # the signal's number.
 STOPPED, INTERRUPTED = 143, 130
+# Signals that tell of an end to come, and whose default is to end a program at once: a terminal
+# that goes away, what schedulers send before a job's time is over, and the end of its CPU seconds.
+WARNINGS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
 # What stands for a character that an output's encoding lacks; "?" for all others.
 _PLAIN = {
     "…": "...",

@@ -93,7 +93,7 @@ def test_the_job_is_one_srun_with_the_arguments_intact(services):
     assert services.calls("scontrol") == []
 
 
-@pytest.mark.parametrize("ask", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("ask", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_sigterm_queues_the_saved_run_again_and_sigint_does_not(services, ask):
     process = submit(services)
     wait_for(process, "training")
@@ -101,7 +101,7 @@ def test_sigterm_queues_the_saved_run_again_and_sigint_does_not(services, ask):
     wait_for(process, "told to stop")
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 143
-    again = ask == signal.SIGTERM
+    again = ask != signal.SIGINT
     assert services.calls("scontrol") == ([["scontrol", "requeue", "77"]] if again else [])
     assert out == ("saved and queued again\n" if again else "")
 

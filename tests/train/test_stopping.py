@@ -100,17 +100,21 @@ def test_does_nothing_outside_the_main_thread():
     assert answers == [False]
 
 
-def test_a_terminal_that_goes_away_asks_too_unless_that_is_ignored(capfd):
+@pytest.mark.parametrize("warning", ["SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU"])
+def test_what_warns_of_an_end_asks_too_unless_that_is_ignored(warning, capfd):
+    number = getattr(signal, warning)
+    before = signal.getsignal(number)
     with StopSignal() as stop:
-        os.kill(os.getpid(), signal.SIGHUP)
+        signal.raise_signal(number)
         assert stop.requested(0)
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    assert signal.getsignal(number) == before
+    signal.signal(number, signal.SIG_IGN)  # as nohup does
     try:
         with StopSignal() as stop:
-            os.kill(os.getpid(), signal.SIGHUP)
+            signal.raise_signal(number)
             assert not stop.requested(0)
     finally:
-        signal.signal(signal.SIGHUP, before)
+        signal.signal(number, before)
 
 
 def test_a_save_is_due_when_the_timer_says_so():

@@ -27,9 +27,11 @@ import numpy as np
 
 from vit_jax_xfer.data.row_maker import MadeRows, RowGroup, Rows, make_patiently
 from vit_jax_xfer.data.shared_arrays import Handed, nameless_file, received
+from vit_jax_xfer.terminal import WARNINGS
 
-# A stop, Ctrl-C, and a terminal that goes away: at each the parent saves, and needs its batches.
-GROUP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+# A stop, Ctrl-C, and what tells of an end to come (`WARNINGS`): at each the parent saves, and needs
+# its batches.
+GROUP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, *WARNINGS})
 
 _ALIGNMENT = 64  # bytes
 _WAIT = 5.0  # seconds, for a process that has closed its socket to be gone

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from vit_jax_xfer.storage.tree_check import number_of_each
+from vit_jax_xfer.terminal import WARNINGS
 from vit_jax_xfer.train.agreement import Agreement, has_sync_point, sync_point_reached, tell_service
 from vit_jax_xfer.train.rules import named_leaves
 
@@ -30,11 +31,11 @@ class StoppedMidway(Exception):
 class StopSignal:
     """Context in which a signal asks for a clean stop instead of killing.
 
-    The signals are SIGTERM, SIGINT (Ctrl-C), and SIGHUP, which a terminal sends when it goes away,
-    unless the run was told to ignore that (nohup). The first only sets a flag, which the loop asks
-    for with `requested`. A second SIGINT raises KeyboardInterrupt at once. Python lets only the
-    main thread install handlers: in other threads the context leaves signals as they are and
-    `requested` stays False.
+    The signals are SIGTERM, SIGINT (Ctrl-C), and the `WARNINGS`: SIGHUP, which a terminal sends
+    when it goes away, schedulers' SIGUSR1 and SIGUSR2, SIGXCPU; of those not what the run was told
+    to ignore (nohup). The first only sets a flag, which the loop asks for with `requested`. A
+    second SIGINT raises KeyboardInterrupt at once. Python lets only the main thread install
+    handlers: in other threads the context leaves signals as they are and `requested` stays False.
 
     Enter it after `jax.distributed.initialize`, which may install a SIGTERM handler of its own.
 
@@ -67,9 +68,8 @@ class StopSignal:
         if self._sync_point:
             self._agree = Agreement(every=_RARELY, seconds=max(self._save_within, 2.0))
         if threading.current_thread() is threading.main_thread():
-            ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-            asking = _SIGNALS if ignored else (*_SIGNALS, signal.SIGHUP)
-            self._old_handlers = {s: signal.signal(s, self._handle) for s in asking}
+            told = [s for s in WARNINGS if signal.getsignal(s) is not signal.SIG_IGN]
+            self._old_handlers = {s: signal.signal(s, self._handle) for s in (*_SIGNALS, *told)}
         return self
 
     def __exit__(self, *exception: object) -> None:
