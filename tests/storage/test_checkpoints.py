@@ -131,6 +131,23 @@ def test_of_a_loss_the_lowest_is_the_best(tmp_path, metric):
         assert (ckpt.steps(), ckpt.best_step()) == ([2, 4], 2)
 
 
+def test_of_what_was_evaluated_otherwise_nothing_competes(tmp_path):
+    def save(evaluation, **figures):
+        with Checkpoints(tmp_path, best_metric="top1", evaluation=evaluation) as ckpt:
+            for step, top1 in figures.items():
+                ckpt.save(int(step[1:]), {"x": jnp.ones(3)}, {})
+                ckpt.rate(int(step[1:]), {"top1": top1})
+            return ckpt.steps(), ckpt.best_step()
+
+    assert save("a", _1=0.9, _2=0.8) == ([1, 2], 1)
+    with Checkpoints(tmp_path, best_metric="top1", evaluation="b") as ckpt:
+        ckpt.save(3, {"x": jnp.ones(3)}, {})
+        # Kept as long as there is none of this evaluation, and not taken for its best.
+        assert (ckpt.steps(), ckpt.best_step()) == ([1, 3], None)
+    assert save("b", _4=0.2, _5=0.1) == ([4, 5], 4)
+    assert Checkpoints(tmp_path, best_metric="top1").best_step() == 4  # who doesn't say, takes all
+
+
 def test_which_way_a_metric_goes():
     lower = {"loss", "ema_label_loss", "sketch/loss", "ema_real/loss", "mean_error"}
     higher = {"top1", "ema_top5", "real/top1", "willow/PCK@0.1", "loss_scale", "davis/J&F"}

@@ -48,7 +48,8 @@ def kept(folder, metric="top1"):
     ("fields", "expected"),
     [
         ({"every": 1, "keep_last": 3}, ([4, 6, 7, 8], 4)),
-        ({"every": 3}, ([8], 8)),  # no checkpoint lies at the best step
+        ({"every": 3}, ([4, 8], 4)),  # the best is saved where no checkpoint was due
+        ({"every": 3, "keep_best": 0}, ([8], 8)),
         ({"keep_best": 3}, ([4, 6, 8], 4)),
         ({"keep_best": 0}, ([8], 8)),
         ({"best_metric": ""}, ([8], 8)),
@@ -95,6 +96,26 @@ def test_patience_that_goes_by_another_metric_now_begins_anew():
     now = Patience(2, "loss", before.state())
     assert not any(now.ends(step, {"loss": loss}) for step, loss in ((4, 1.5), (6, 1.2), (8, 1.3)))
     assert Patience(2, "loss", now.state()).ends(10, {"loss": 1.4})
+
+
+def test_patience_knows_the_best_before_it_is_given_a_limit():
+    before = Patience(0, "top1", {}, "so")
+    ended = [before.ends(step, {"top1": TOP1[step]}) for step in TOP1]
+    assert ended == [False] * 4
+    assert not Patience(1, "top1", before.state(), "so").ends(8, {"top1": 0.1})  # counted already
+    assert Patience(1, "top1", before.state(), "so").ends(10, {"top1": 0.8})
+    assert not Patience(1, "top1", before.state(), "otherwise").ends(10, {"top1": 0.1})
+
+
+def test_of_another_evaluation_nothing_competes(evaluated, tmp_path, capsys):
+    fields = {**EVERY_TWO, "steps": 6}
+    loop.run(tiny_config("scratch", **fields), tmp_path)
+    assert kept(tmp_path) == ([4, 6], 4)
+    fields |= {"steps": 8, "eval__split": "test[80:160]", "eval__patience": 1}
+    assert loop.run(tiny_config("scratch", **fields), tmp_path)["finished"]
+    assert "the evaluation is another than before" in capsys.readouterr().out
+    assert evaluated == [2, 4, 6, 6, 8]  # its patience began anew with the first of them
+    assert kept(tmp_path) == ([8], 8)  # not step 4, whose figure is of other images
 
 
 def test_stopped_where_an_evaluation_was_due(evaluated, tmp_path, monkeypatch):

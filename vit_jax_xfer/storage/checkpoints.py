@@ -26,7 +26,7 @@ from vit_jax_xfer.storage.model_paths import (
 )
 from vit_jax_xfer.storage.orbax_messages import one_line
 from vit_jax_xfer.storage.processes import true_on_all, wait_for_all
-from vit_jax_xfer.storage.ranking import best_first
+from vit_jax_xfer.storage.ranking import best_first, evaluated_so, rating
 
 PyTree = Any
 
@@ -61,6 +61,8 @@ class Checkpoints:
       keep_best: how many of the best by `best_metric` to keep as well.
       best_metric: the name in `metrics` that ranks checkpoints (`ranking.lower_is_better` says
         which way); None: no ranking.
+      evaluation: what tells one way to evaluate from another: only metrics of this one compete,
+        and others' best are kept until there are enough; "": all compete.
       asynchronous: False makes `save` return only when the checkpoint is complete.
 
     Raises:
@@ -75,6 +77,7 @@ class Checkpoints:
         keep_last: int = 1,
         keep_best: int = 1,
         best_metric: str | None = None,
+        evaluation: str = "",
         asynchronous: bool = True,
     ):
         if keep_last < 1:
@@ -84,7 +87,7 @@ class Checkpoints:
         self.directory = absolute_path(directory)
         if self.directory.exists() and not self.directory.is_dir():
             raise NotADirectoryError(f"{self.directory} is a file, not a directory of checkpoints")
-        self._best_metric = best_metric
+        self._best_metric, self._evaluation = best_metric, evaluation
         self._asynchronous = asynchronous
         self._keep_last = keep_last
         self._keep_best = keep_best
@@ -103,7 +106,7 @@ class Checkpoints:
 
     def best_step(self) -> int | None:
         """The checkpoint with the best `best_metric` (of equals the newest), or None."""
-        return next(iter(self._ranked(self.steps())), None)
+        return next(iter(self._ranked(self.steps())[0]), None)
 
     def save(
         self, step: int, state: PyTree, extra: dict, metrics: dict[str, float] | None = None
@@ -132,7 +135,7 @@ class Checkpoints:
             "extra": ocp.args.JsonSave(extra),
         }
         if metrics is not None:
-            items["metrics"] = ocp.args.JsonSave(self._checked(metrics))
+            items["metrics"] = ocp.args.JsonSave(self._rating(metrics))
         self.wait()
         manager = self._open(write=True)
         if step in manager.all_steps():
@@ -151,7 +154,7 @@ class Checkpoints:
           ValueError: `metrics` lacks `best_metric`.
           CheckpointError: at the next `save`, `wait` or `close`: they could not be written.
         """
-        self._unwritten[step] = self._checked(metrics)
+        self._unwritten[step] = self._rating(metrics)
 
     def restore(self, abstract_state: PyTree, step: int | None = None) -> tuple[PyTree, dict]:
         """Reads a checkpoint onto the shardings of `abstract_state`, bit for bit.
@@ -255,17 +258,22 @@ class Checkpoints:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _checked(self, metrics: dict[str, float]) -> dict[str, float]:
+    def _rating(self, metrics: dict[str, float]) -> dict[str, Any]:
         if self._best_metric not in (None, *metrics):
             raise ValueError(f"metrics {sorted(metrics)} lack best_metric={self._best_metric!r}")
-        return {name: float(value) for name, value in metrics.items()}
+        return rating({name: float(value) for name, value in metrics.items()}, self._evaluation)
 
-    def _ranked(self, steps: list[int]) -> list[int]:
+    def _ranked(self, steps: list[int]) -> tuple[list[int], list[int]]:
+        """The best first: of what was evaluated as this run does, and of what was otherwise."""
         if self._best_metric is None:
-            return []
-        return best_first({step: self._metrics(step) for step in steps}, self._best_metric)
+            return [], []
+        found = {step: self._metrics(step) for step in steps}
+        so = {step for step in found if evaluated_so(found[step], self._evaluation)}
+        parts = ({step: found[step] for step in part} for part in (so, found.keys() - so))
+        own, others = (best_first(part, self._best_metric) for part in parts)
+        return own, others
 
-    def _metrics(self, step: int) -> dict[str, float]:
+    def _metrics(self, step: int) -> dict[str, Any]:
         path = self._metrics_path(step)
         try:
             return json.loads(path.read_text()) if path.exists() else {}
@@ -289,7 +297,8 @@ class Checkpoints:
                 written.replace(path)
             wait_for_all(f"metrics:{path}")
         steps = sorted(manager.all_steps())
-        kept = {*steps[-self._keep_last :], *self._ranked(steps)[: self._keep_best]}
+        own, others = self._ranked(steps)
+        kept = {*steps[-self._keep_last :], *[*own, *others][: self._keep_best]}
         for step in steps:
             if step not in kept:
                 manager.delete(step)

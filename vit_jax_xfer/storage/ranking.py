@@ -7,6 +7,18 @@ from collections.abc import Mapping
 # The last words of metrics whose lowest value is the best; all others count upwards.
 _LOWER_IS_BETTER = frozenset({"loss", "error"})
 
+_EVALUATION = "evaluation"  # beside the metrics of a state, of which none has this name
+
+
+def rating(metrics: Mapping[str, float], evaluation: str) -> dict[str, float | str]:
+    """What is written of an evaluation. evaluation: how it was done; "" = that isn't told."""
+    return {**metrics, **({_EVALUATION: evaluation} if evaluation else {})}
+
+
+def evaluated_so(found: Mapping[str, float | str], evaluation: str) -> bool:
+    """Whether a `rating` was made by this way to evaluate; True where one of them doesn't tell."""
+    return not evaluation or found.get(_EVALUATION, evaluation) == evaluation
+
 
 def lower_is_better(metric: str) -> bool:
     """Whether the lowest value of a metric is its best, by the last word of its name.

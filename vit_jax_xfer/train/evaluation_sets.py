@@ -72,6 +72,13 @@ class EvaluationSet:
         """What its pipeline leaves to the device."""
         return Finish.of(self.pipeline)
 
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """What its figures hang on beside the network; plain values."""
+        source = self.source
+        names = source.name, len(source), source.class_names
+        return (self.prefix, *names, self.pipeline, self.logits)
+
     def image_shape(self) -> tuple[int, int, int]:
         """(H, W, 3) of a prepared image."""
         return prepared_shape(self.source, self.pipeline, f"{self.field}.pipeline")

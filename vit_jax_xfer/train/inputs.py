@@ -1,6 +1,8 @@
 """The data of a run as its config describes it: sources, their sizes, streams of batches."""
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
@@ -84,6 +86,11 @@ class Inputs:
     def eval_pipeline(self) -> str:
         """How the first evaluation set's images are prepared."""
         return next(iter(self.eval_sets.values())).pipeline
+
+    def evaluation(self) -> str:
+        """A digest that tells one way to evaluate from another: figures of two don't compare."""
+        told = json.dumps([one.identity for one in self.eval_sets.values()])
+        return hashlib.sha256(told.encode()).hexdigest()[:12]
 
     def batch_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
         """The global training batch."""

@@ -120,6 +120,7 @@ def _run(
         keep_last=config.checkpoint.keep_last,
         keep_best=config.checkpoint.keep_best,
         best_metric=config.checkpoint.best_metric or None,
+        evaluation=inputs.evaluation(),
     )
     batch_shapes = inputs.batch_shapes()
     program = trace_step(task, config, run_schedule, mesh, batch_shapes)
@@ -165,7 +166,7 @@ def _run(
     model = with_preparation(task.model, inputs.eval_pipeline, inputs.eval_shape())
     # What a checkpoint says beside its arrays, so that it is a model and a start by itself.
     about = {"teacher": teacher, "class_names": class_names, "model": describe(model)}
-    about["images"] = inputs.sizes()
+    about |= {"images": inputs.sizes(), "evaluation": inputs.evaluation()}
     about["compile_seconds"] = compile_seconds
 
     def save(step: int, state: TrainState) -> None:
@@ -179,8 +180,13 @@ def _run(
         log.flush()
         save(int(state.step), state)
 
+    if earlier.get("evaluation", about["evaluation"]) != about["evaluation"]:
+        say("the evaluation is another than before: the best step is looked for from here on")
     patience = Patience(
-        config.eval.patience, config.checkpoint.best_metric, earlier.get("patience", {})
+        config.eval.patience,
+        config.checkpoint.best_metric,
+        earlier.get("patience", {}),
+        about["evaluation"],
     )
     finished, best, results = False, None, {}
     timer.restart()
@@ -212,7 +218,8 @@ def _run(
                 writer.write(step, {**results, **shown}, kind="eval")
                 say(f"step {step}/{run_schedule.total_steps} evaluation  {show(results)}")
                 check_finite(step, figures)
-                if last and step > start and not saving:  # it ends early
+                best_yet = patience.improved and config.checkpoint.keep_best > 0
+                if (last or best_yet) and step > start and not saving:
                     save(step, state)
                     saving = True
                 if saving or step == start:
