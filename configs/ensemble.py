@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from vit_jax_xfer.config import default_config
 from vit_jax_xfer.experiments.own_images import takes_own_images
-from vit_jax_xfer.experiments.variants import parse_arg, use_variant
+from vit_jax_xfer.experiments.variants import VARIANTS, parse_arg, use_data
 
 
 @takes_own_images()
@@ -22,13 +22,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
     variant, _ = parse_arg(arg)
     config = default_config(
         "ensemble",
-        "vit_large_patch16",
+        "",  # its networks are its members'
         settings={"members": ("runs/distill", "runs/finetune")},
-        pool="avg",
     )
     config.steps = 0
     config.checkpoint.best_metric = ""
     if variant:
-        use_variant(config, variant)
+        use_data(config, VARIANTS[variant])
     config.batch_size = 256
     return config

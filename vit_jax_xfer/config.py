@@ -18,6 +18,7 @@ from vit_jax_xfer.tasks.flat_settings import flat_types, from_flat, to_flat
 def default_config(task: str, model: str, *, settings: dict[str, Any], **fields: Any) -> ConfigDict:
     """A complete config for one task on one model (see `model_config` for `fields`).
 
+    model: "" for a task whose networks are others', such as an ensemble's; it has no fields then.
     settings: the task's own fields that differ from their defaults.
     """
     config = ConfigDict()
@@ -168,7 +169,8 @@ def default_config(task: str, model: str, *, settings: dict[str, Any], **fields:
     config.mesh.fsdp_frozen = True
 
     config.checkpoint = ConfigDict()
-    config.checkpoint.every = 0  # steps; 0 = at evaluations and at the end
+    # Steps; 0 = at evaluations and at the end. The best so far is saved where it is evaluated.
+    config.checkpoint.every = 0
     # And so many minutes after the last one: all that a kill without warning costs. 0 = no more.
     config.checkpoint.minutes = 10.0
     config.checkpoint.keep_last = 1
@@ -252,8 +254,8 @@ def model_config(name: str, **fields: Any) -> ConfigDict:
     from vit_jax_xfer.models.registry import STUDENT_LIKE, field_types, network_class
 
     config = ConfigDict({"name": name})
-    types = field_types(name)
-    if "attention" in network_class(name).collections:
+    types = field_types(name) if name else {}
+    if name and "attention" in network_class(name).collections:
         # Every config with a plain student can turn to one like its teacher by the name alone.
         types = {**types, **field_types(STUDENT_LIKE)}
     for field, kind in types.items():

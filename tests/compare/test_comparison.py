@@ -94,6 +94,15 @@ def test_fields_are_all_arms_and_settings_an_arms_own():
     assert copy.task.mode == "copy" and scratch.optim.warmup_steps is None
 
 
+def test_an_ensemble_has_no_use_for_fields_of_networks_and_training():
+    fields = ("model.depth=2", "optim.lr=0.5", "eval.batch_size=8")
+    comparison = on_digits("distill,finetune,ensemble", fields=fields)
+    *others, ensemble = (comparison.config(arm, 0) for arm in comparison.arms)
+    assert [one.model.depth for one in others] == [2, 2]
+    assert list(ensemble.model) == ["name"] and ensemble.optim.lr == 1e-3
+    assert ensemble.eval.batch_size == 8
+
+
 @pytest.mark.parametrize(
     "given, said",
     [

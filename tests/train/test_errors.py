@@ -107,6 +107,14 @@ def test_unlabelled_images_of_another_size(teacher, error_of):
     assert_says(error_of(config), "unlabeled.pipeline: makes 10×10 .* data.pipeline 8×8 of those")
 
 
+@pytest.mark.parametrize("field", ["init_from", "model.name", "optim.lr", "mix.mixup"])
+def test_what_an_ensemble_has_no_use_for(field, teacher, error_of):
+    value = {"init_from": teacher, "model.name": "vit_micro_patch2"}.get(field, 0.5)
+    config = tiny_config("ensemble", task__members=(teacher, teacher))
+    config.update_from_flattened_dict({field: value})
+    assert_says(error_of(config), f"{field}: the task ensemble has no use for it")
+
+
 def test_ensemble_of_one_or_of_nothing(teacher, error_of):
     for members, message in (((teacher,), "two or more, got 1"), (("/no", "/where"), "/no")):
         assert_says(error_of(tiny_config("ensemble", task__members=members)), "members.*" + message)

@@ -12,6 +12,7 @@ from vit_jax_xfer.compare.arms import Arm, arm_named
 from vit_jax_xfer.experiments.config_files import load_config
 from vit_jax_xfer.experiments.run_length import set_length
 from vit_jax_xfer.experiments.variants import VARIANTS
+from vit_jax_xfer.tasks.build import find_task
 
 CURVE_POINTS = 5  # evaluations in a run of one's own images, the last one included
 _LOGGED = 40  # rows of training metrics, about
@@ -103,7 +104,7 @@ class Comparison:
             elif self.steps:
                 set_length(config, "steps", self.steps)
         try:
-            set_fields(config, [*self.fields, *_own_fields(config, arm)])
+            set_fields(config, [*self._fields_of(config), *_own_fields(config, arm)])
         except ValueError as error:
             raise ValueError(f"{arm.title}: {error}") from None
         if len(config.eval.sets) > 1:
@@ -111,6 +112,11 @@ class Comparison:
                 f"{arm.title}: eval.sets: a comparison tells one top-1 of each arm; give one set"
             )
         return config
+
+    def _fields_of(self, config: ConfigDict) -> list[str]:
+        """Of the fields of all arms those that an arm's config has a use for."""
+        unused = find_task(config.task["name"]).unused
+        return [one for one in self.fields if re.split("[.=]", one)[0] not in unused]
 
     def _use_members(self, config: ConfigDict, arm: Arm, seed: int) -> None:
         """Members are runs of this comparison, evaluated together on images as for themselves."""

@@ -50,6 +50,7 @@ class Ensemble(Task):
     frozen_field: str = "task.members"
     name: ClassVar[str] = "ensemble"
     settings_type: ClassVar[type[EnsembleSettings]] = EnsembleSettings
+    unused: ClassVar[tuple[str, ...]] = ("model", "init_from", "init_num_heads", "optim", "mix")
 
     @classmethod
     def from_config(

@@ -62,6 +62,7 @@ def build_task(
     """
     settings = task_settings(config.task)
     kind = find_task(config.task["name"])
+    _check_unused(config, kind)
     task = kind.from_config(config, settings, image_shape, num_classes, load)
     try:
         task.check(image_shape)
@@ -69,3 +70,21 @@ def build_task(
         own = str(error).partition(":")[0] in flat_types(kind.settings_type)
         raise ValueError(f"task.{error}" if own else str(error)) from None
     return task
+
+
+def _check_unused(config: "ConfigDict", kind: type[Task]) -> None:
+    """ValueError, naming the field, for what a task has no use for and somebody has set."""
+    if not kind.unused:
+        return
+    from vit_jax_xfer.config import default_config
+
+    usual = default_config(kind.name, "", settings={})
+    for name in kind.unused:
+        given, own = config[name], usual[name]
+        if given != own:
+            if hasattr(own, "items"):
+                name += "." + next(key for key in given if given[key] != own.get(key))
+            raise ValueError(
+                f"{name}: the task {kind.name} has no use for it; leave it as "
+                f'default_config("{kind.name}", "", …) has it'
+            )

@@ -70,6 +70,9 @@ class Task(abc.ABC):
     # the fields of a dataclass in it lie flat in the config.
     name: ClassVar[str]
     settings_type: ClassVar[type[Any]]
+    # Sections and fields of a config that it has no use for: a run refuses other values than the
+    # defaults', and a comparison sets none.
+    unused: ClassVar[tuple[str, ...]] = ()
     # What of its images' targets its batches hold: "boxes", "label_map", or "" for labels alone.
     targets: ClassVar[str] = ""
     # For describing and saving the result, and for layer decay.
