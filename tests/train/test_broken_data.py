@@ -62,3 +62,4 @@ def test_one_too_many_ends_it_with_a_checkpoint(damaged, tmp_path):
         loop.run(config_of(data__max_broken=allowed), tmp_path)
     assert [row[0] for row in rows(tmp_path) if row[1] == "train"] == done
     json.dumps(extra)
+    assert loop.run(config_of(data__max_broken=20), tmp_path)["finished"]  # as the line advises

@@ -67,6 +67,24 @@ def test_but_not_with_the_new_field_in_use(run, field, value):
         check_workdir(str(folder), config)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("data.threads", 5),
+        ("data.workers", 3),
+        ("data.max_broken", 99),
+        ("optim.skip_nonfinite", True),
+        ("task.teacher", "moved/model"),  # known by its fingerprint
+    ],
+)
+def test_what_changes_no_number_may_be_otherwise(run, field, value, capsys):
+    folder, config = run
+    section, name = field.split(".")
+    config[section][name] = value
+    assert check_workdir(str(folder), config) == folder
+    assert f"resuming with changed settings: {field}: " in capsys.readouterr().out
+
+
 def test_a_new_field_that_may_differ_is_told(run, capsys):
     folder, config = run
     forget(folder, "mesh.slices")
@@ -128,5 +146,13 @@ def test_a_result_alone_is_a_run_to_be_kept(tmp_path):
     assert check_workdir(str(tmp_path), config) == tmp_path
     with pytest.raises(ValueError, match="workdir: .* other settings .batch_size"):
         check_workdir(str(tmp_path), load_config("scratch"))
+    stored = json.loads((tmp_path / "config.json").read_text())
+    stored["model"] = {"name": "vit_large_patch16", "pool": "avg"}  # as earlier versions had it
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    assert check_workdir(str(tmp_path), config) == tmp_path
+    other = load_config("ensemble")
+    other.task.members = ("runs/a", "runs/b")
+    with pytest.raises(ValueError, match="workdir: .* other settings .task.members"):
+        check_workdir(str(tmp_path), other)
     (tmp_path / "result.json").write_text("")  # a power cut emptied it
     assert check_workdir(str(tmp_path), load_config("scratch")) == tmp_path

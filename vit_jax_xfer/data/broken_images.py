@@ -35,7 +35,7 @@ class TooManyBroken(ValueError):
         more = ", …" if len(self.broken) > _NAMED else ""
         return (
             f"cannot read image {', '.join(named)}{more}; that makes {len(self.broken)}, and "
-            f"data.max_broken allows {self.allowed}: mend or remove what is broken, or allow more"
+            f"data.max_broken allows {self.allowed}: mend what is broken, or allow more"
         )
 
 

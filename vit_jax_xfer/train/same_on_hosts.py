@@ -17,10 +17,11 @@ from ml_collections import ConfigDict
 
 import vit_jax_xfer
 from vit_jax_xfer import data
+from vit_jax_xfer.pretrained.description import describe
 from vit_jax_xfer.tasks.task import Task
 from vit_jax_xfer.train import hosts
 from vit_jax_xfer.train.inputs import Inputs
-from vit_jax_xfer.train.workdir import FREE, fingerprint, leaves_of
+from vit_jax_xfer.train.workdir import OF_A_HOST, fingerprint, leaves_of
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 _PROBED = 5  # examples of a source whose label and size are compared
@@ -29,7 +30,8 @@ _PROBED = 5  # examples of a source whose label and size are compared
 def check_same_arguments(config: ConfigDict) -> None:
     """HostsDisagree, on every process in the same words, where configs or the code differ."""
     if hosts.several():
-        facts = {name: repr(value) for name, value in leaves_of(config).items() if name not in FREE}
+        leaves = leaves_of(config)
+        facts = {name: repr(value) for name, value in leaves.items() if name not in OF_A_HOST}
         hosts.check_same(facts, "give every process the same arguments")
         hosts.check_same(_code(), "install the same on every host")
 
@@ -40,7 +42,7 @@ def check_same_files(
     frozen: str,
     more: Mapping[str, data.Source] = types.MappingProxyType({}),
 ) -> None:
-    """As `check_same_arguments`, where the data differ, or weights that were loaded.
+    """As `check_same_arguments`, where data differ, loaded weights, or the network itself.
 
     frozen: the fingerprint of the task's frozen arrays. more: other sources, by what a message
     calls them.
@@ -49,6 +51,9 @@ def check_same_files(
         return
     facts = {task.frozen_field: f"weights {frozen}"}
     facts["init_from"] = f"weights {fingerprint(task.initial)}"
+    # It may be like weights (model.like) that lie elsewhere on each host.
+    fields = describe(task.model)["fields"]
+    facts |= {f"model.{field}": repr(value) for field, value in fields.items()}
     sources = {"data.source": inputs.train, "unlabeled.source": inputs.unlabeled}
     sources |= {f"{one.field}.source": one.source for one in inputs.eval_sets.values()}
     sources |= more

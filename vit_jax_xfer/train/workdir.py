@@ -13,15 +13,21 @@ from ml_collections import ConfigDict
 from vit_jax_xfer.config import default_config
 from vit_jax_xfer.local_paths import local_path
 from vit_jax_xfer.storage.model_paths import RUN_MODELS, is_model_directory
+from vit_jax_xfer.tasks.registration import find_task
 from vit_jax_xfer.train.console import say
 from vit_jax_xfer.whole_files import write_whole
 
 # A resumed run must agree in these; in others (length, cadence, mesh, …) it may differ.
 FIXED = ("seed", "task", "model", "init_from", "batch_size", "data", "unlabeled", "mix", "optim")
-# Of those, what changes no number; a teacher is known by its fingerprint, not by its path.
-FREE = ("data.workers", "data.tfds_dir", "task.teacher", "task.backbone", "task.members")
-FREE += ("model.like",)  # whose shapes are those of the checkpoint
-FREE += ("optim.skip_nonfinite",)  # how a run that has met such a batch goes on
+# What may differ from host to host: where things lie, and how many read them. It changes no number;
+# what lies there is compared itself (same_on_hosts.py).
+OF_A_HOST = ("data.workers", "data.threads", "data.tfds_dir", "task.teacher", "task.backbone")
+OF_A_HOST += ("task.members", "model.like")
+# Of FIXED, what a resumed run may have otherwise. A teacher is known by its fingerprint in the
+# checkpoint and not by its path; members leave none.
+FREE = tuple(field for field in OF_A_HOST if field != "task.members")
+# How a run goes on that has met what ended it.
+FREE += ("optim.skip_nonfinite", "data.max_broken")
 _SECTIONS = {"task", "model", "data", "optim"}  # some of a run's config.json
 # What a run writes, beside config.json: in a folder without that, it is someone else's.
 _WRITTEN = ("checkpoints", *RUN_MODELS, "result.json", "metrics.jsonl")
@@ -102,7 +108,11 @@ def read_result(folder: pathlib.Path) -> dict[str, Any] | None:
 
 def changed_fields(path: pathlib.Path, config: ConfigDict) -> list[tuple[str, str]]:
     """(field, "field: old → new") of each in which a run's config.json differs from a config."""
-    return _differences(_stored(path), _plain(config), _defaults(config))
+    stored, now = _stored(path), _plain(config)
+    unused = find_task(config.task["name"]).unused
+    if isinstance(stored, dict):  # earlier versions wrote down what a task has no use for
+        stored |= {name: now[name] for name in unused}
+    return _differences(stored, now, _defaults(config))
 
 
 def _stored(path: pathlib.Path) -> Any:
