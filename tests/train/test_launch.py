@@ -13,7 +13,7 @@ def joined(monkeypatch) -> list[tuple]:
     """The calls of `jax.distributed.initialize`, which does nothing here."""
     calls = []
     monkeypatch.setattr(jax.distributed, "initialize", lambda *given: calls.append(given))
-    for name in ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"):
+    for name in ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     return calls
 
@@ -32,7 +32,7 @@ def test_process_0_is_a_given_process(joined):
     assert joined == [("host:1", 1, 0)]
 
 
-@pytest.mark.parametrize("name", ["SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"])
+@pytest.mark.parametrize("name", ["SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"])
 def test_a_scheduler_with_several_tasks_is_joined(joined, monkeypatch, name):
     monkeypatch.setenv(name, "1")
     connect(None, None, None)
@@ -40,6 +40,15 @@ def test_a_scheduler_with_several_tasks_is_joined(joined, monkeypatch, name):
     monkeypatch.setenv(name, "2")
     connect(None, None, None)
     assert joined == [()]
+
+
+def test_a_shell_of_a_job_of_several_tasks_starts_one_alone(joined, monkeypatch):
+    """As in sbatch's script without srun, and in salloc's shell, which is a step of one task."""
+    monkeypatch.setenv("SLURM_NTASKS", "8")
+    connect(None, None, None)
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
+    connect(None, None, None)
+    assert joined == []
 
 
 def test_a_tpu_is_joined_unless_the_run_is_on_another_platform(joined, monkeypatch):

@@ -106,6 +106,8 @@ def test_a_fall_by_a_power_and_one_in_tenths():
     tenths = learning_rate(1e-3, 0.0, 2, 100, drops=[89, 96])
     found = [float(tenths(step)) for step in (2, 88, 89, 95, 96, 99)]
     assert found == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4, 1e-5, 1e-5])
+    # Two shares of a short run may be one step.
+    assert float(learning_rate(1e-3, 0.0, 2, 10, drops=[9, 9])(9)) == pytest.approx(1e-5)
 
 
 def test_the_fields_of_a_config():
@@ -129,6 +131,11 @@ def test_the_fields_of_a_config():
         ({"drops": (0.9, 0.5)}, r"optim.drops: got \(0.9, 0.5\), expected rising shares"),
         ({"drops": ("a",)}, r"optim.drops: got \('a',\), expected rising shares"),
         ({"drops": (0.9,), "poly_power": 1.0}, "optim.drops, optim.poly_power: two ways"),
+        (
+            {"drops": (0.9,), "cosine_epochs": 1.0},
+            ".*two ways .* by optim.cosine_epochs=None",
+        ),
+        ({"drops": (0.9,), "end_lr": 1e-5}, "optim.drops, optim.end_lr: .* by optim.end_lr=0.0"),
         ({"cosine_epochs": 5.0}, "optim.cosine_epochs: 25 steps, expected more than the 0 of"),
         ({"cosine_epochs": 1.0, "warmup_epochs": 1.0}, "optim.cosine_epochs: 5 steps, expected"),
     ],

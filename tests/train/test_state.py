@@ -127,6 +127,17 @@ class Given(Task):
         pass
 
 
+@pytest.mark.parametrize("start", ["fixed", "timm_v3"])
+def test_what_stands_still_is_its_own_average(start):
+    tx, values = optax.sgd(1.0), jax.random.normal(jax.random.key(0), (15,))
+    fields = {"seed": 0, "ema_decay": 0.9999, "ema_start": start, "accumulate": 1}
+    step = jax.jit(make_train_step(Given(), tx, {"w": False}, **fields))
+    state = new_state({"params": {"w": values}}, tx, ema=True)
+    for _ in range(9):
+        state, _ = step(state, {}, {"grad": jnp.zeros(15)})
+    np.testing.assert_array_equal(state.ema["w"], values)
+
+
 @pytest.mark.parametrize("decay", [0.9999, 0.9])
 def test_average_is_timms(decay, shared):
     arrays = np.load(shared / "golden" / "recipes" / "optim_metrics.npz")

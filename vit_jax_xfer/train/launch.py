@@ -33,8 +33,11 @@ def connect(coordinator: str | None, processes: int | None, process: int | None)
 
 
 def _scheduled_tasks() -> int:
-    """How many tasks a scheduler says there are."""
-    for name in ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"):
+    """How many tasks srun or mpirun has started beside this process, itself included.
+
+    SLURM_NTASKS is no such number: sbatch and salloc set it for a shell that starts one process.
+    """
+    for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"):
         if name in os.environ:
             return int(os.environ[name])
     return 1

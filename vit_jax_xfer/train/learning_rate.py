@@ -28,8 +28,12 @@ def learning_rate_of(config: ConfigDict, run_schedule: RunSchedule) -> optax.Sch
     shares = all(isinstance(one, numbers.Real) for one in drops)
     if not shares or list(drops) != sorted(set(drops)):
         raise ValueError(f"optim.drops: got {drops}, expected rising shares of the run, 0 to 1")
-    if drops and optim.poly_power is not None:
-        raise ValueError("optim.drops, optim.poly_power: two ways to fall; leave one out")
+    others = {"poly_power": None, "cosine_epochs": None, "end_lr": 0.0}
+    if drops and (other := next((name for name in others if optim[name] != others[name]), "")):
+        raise ValueError(
+            f"optim.drops, optim.{other}: two ways to fall; leave one out, as by "
+            f"optim.{other}={others[other]}"
+        )
     return learning_rate(
         *learning_rates(config),
         run_schedule.warmup_steps,
@@ -61,7 +65,8 @@ def learning_rate(
     """Linear over the warm-up, then half a cosine down to `end`: by default at the last step.
 
     power: falls as (1 - x)^power instead of a cosine, x from 0 to 1, as segmenters do ("poly").
-    drops: steps from which on the rate is a tenth of what it was, in place of a fall (detectron2).
+    drops: steps from which on the rate is a tenth of what it was, in place of a fall (detectron2);
+    a step that stands there twice makes it a hundredth.
 
     warmup_from: the rate of the first step. cosine_steps: the step at which the cosine is down,
     None = the last; `end` stays from then on. cosine_from: "start" counts it from step 0, as timm
@@ -75,7 +80,8 @@ def learning_rate(
     cosine = optax.cosine_decay_schedule(peak, last - first, alpha=end / peak if peak else 0.0)
     fall = cosine if power is None else optax.polynomial_schedule(peak, end, power, last - first)
     if drops:
-        fall = optax.piecewise_constant_schedule(peak, {step - first: 0.1 for step in drops})
+        factors = {step - first: 0.1 ** drops.count(step) for step in drops}
+        fall = optax.piecewise_constant_schedule(peak, factors)
     warmup = optax.linear_schedule(warmup_from, peak, max(warmup_steps, 1))
 
     def rate(step: jax.typing.ArrayLike) -> jax.Array:

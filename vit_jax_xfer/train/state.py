@@ -142,7 +142,7 @@ def make_train_step(
             averages = (ema, ema_collections)
             newest = (params, collections)
             decay = ema_decay_at(state.step + 1, ema_decay, ema_start)
-            ema, ema_collections = optax.incremental_update(newest, averages, 1 - decay)
+            ema, ema_collections = _averaged(newest, averages, decay)
         metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads), **aux.metrics}
         new = TrainState(state.step + 1, params, collections, opt_state, ema, ema_collections)
         if skip_nonfinite:
@@ -151,6 +151,15 @@ def make_train_step(
         return new, metrics
 
     return step
+
+
+def _averaged(newest: PyTree, averages: PyTree, decay: float | jax.Array) -> PyTree:
+    """Moving averages a step later.
+
+    By the distance, so that what stands still, as what is frozen, is its own average to the bit: a
+    decay and 1 minus it, each rounded, don't sum to 1, and the average would drift.
+    """
+    return jax.tree.map(lambda new, old: new + decay * (old - new), newest, averages)
 
 
 def _all_finite(tree: PyTree) -> jax.Array:
