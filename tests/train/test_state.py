@@ -12,6 +12,7 @@ import optax
 import pytest
 
 from tests.runs import tiny_config
+from vit_jax_xfer.models.batch_norm import BatchNorm
 from vit_jax_xfer.models.registry import create_model
 from vit_jax_xfer.storage.checkpoints import Checkpoints
 from vit_jax_xfer.tasks.supervised import Classification, ClassificationSettings
@@ -193,6 +194,43 @@ def test_statistics_move_with_each_part_of_a_batch_and_are_averaged_as_parameter
     again, state, _ = moving(0.0, parts)
     state, _ = again(state, {}, {"grad": jnp.ones((2, 15))})
     assert (state.ema, state.ema_collections) == ({}, {})
+
+
+class Norms(nn.Module):
+    @nn.compact
+    def __call__(self, x, train):
+        for name in ("stem", "head"):
+            x = BatchNorm(name=name)(x, train)
+        return x
+
+
+@dataclasses.dataclass
+class Normed(Given):
+    """Two batch norms, one after the other; the second's means tell by what the first went."""
+
+    model: nn.Module = Norms()
+
+    def init(self, key):
+        return self.model.init(key, jnp.zeros((2, 3)), False)
+
+    def loss(self, variables, frozen, batch, key):
+        out, updates = self.model.apply(variables, batch["x"], True, mutable=["batch_stats"])
+        return jnp.square(out - 1).mean(), Aux({}, dict(updates))
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_frozen_batch_norm_keeps_and_takes_its_running_statistics(parts):
+    task, tx = Normed(), optax.sgd(1.0)
+    variables = task.init(jax.random.key(0))
+    still = jax.tree.map(lambda _: False, variables["params"])
+    still["stem"] = {"scale": True, "bias": True}
+    step = make_train_step(task, tx, still, seed=0, ema_decay=0.0, accumulate=parts)
+    state, _ = jax.jit(step)(new_state(variables, tx, False), {}, {"x": jnp.full((4, 3), 5.0)})
+    before, after = variables["batch_stats"], state.collections["batch_stats"]
+    for name in ("mean", "var"):
+        np.testing.assert_array_equal(after["stem"][name], before["stem"][name])
+    # By the batch's own statistics the first would give zeros.
+    assert float(after["head"]["mean"][0]) == pytest.approx(5 * (1 - 0.9**parts), rel=1e-4)
 
 
 @flax.struct.dataclass

@@ -1,5 +1,7 @@
 """Batch normalisation with PyTorch's running statistics."""
 
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import flax.linen as nn
@@ -44,3 +46,20 @@ class BatchNorm(nn.Module):
                 running_var.value = keep * running_var.value + self.momentum * unbiased
         factor = scale * jax.lax.rsqrt(var + self.eps)
         return (wide * factor + (bias - mean * factor)).astype(self.dtype)
+
+
+@contextlib.contextmanager
+def statistics_held(still: Callable[[tuple[str, ...]], bool]) -> Iterator[None]:
+    """Context in which some batch norms take and keep their running statistics, as evaluated.
+
+    still: whether one is to, by its path in the network that is applied.
+    """
+
+    def intercept(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+        held = isinstance(context.module, BatchNorm) and context.method_name == "__call__"
+        if held and still(context.module.path):
+            return call(args[0], train=False)
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(intercept):
+        yield

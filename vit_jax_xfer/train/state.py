@@ -10,8 +10,10 @@ import optax
 from jax.sharding import Mesh
 from optax.microbatching import reshape_batch_axis
 
+from vit_jax_xfer.models.batch_norm import statistics_held
 from vit_jax_xfer.tasks.task import Aux, Batch, Task, Variables
 from vit_jax_xfer.train.average_decay import ema_decay_at
+from vit_jax_xfer.train.rules import named_leaves
 from vit_jax_xfer.train.sharding import param_shardings, replicated
 
 PyTree = Any
@@ -102,7 +104,8 @@ def make_train_step(
 ) -> Callable[[TrainState, Variables, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """A step (state, frozen, batch) → (state, metrics); all its randomness comes of (seed, step).
 
-    frozen_params: a tree of bools, True for parameters that get no gradient. ema_decay: 0 keeps no
+    frozen_params: a tree of bools, True for parameters that get no gradient; a batch norm of which
+    all are such keeps its running statistics, and normalises by them. ema_decay: 0 keeps no
     average; ema_start: how it begins, see `ema_decay_at`. accumulate: the batch goes through in
     this many parts, whose gradients are averaged.
     skip_nonfinite: where a step would give a loss or a state that is not finite, the state stays as
@@ -112,6 +115,9 @@ def make_train_step(
     part to the next.
     """
 
+    parts = [(name.rpartition("/")[0], still) for name, still in named_leaves(frozen_params)]
+    standing = {part for part, _ in parts} - {part for part, still in parts if not still}
+
     def loss_fn(
         params: PyTree, collections: Variables, frozen: Variables, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, Aux]:
@@ -120,7 +126,8 @@ def make_train_step(
             params,
             frozen_params,
         )
-        return task.loss({"params": params, **collections}, frozen, batch, key)
+        with statistics_held(lambda path: "/".join(path) in standing):
+            return task.loss({"params": params, **collections}, frozen, batch, key)
 
     gradient = jax.value_and_grad(loss_fn, has_aux=True)
 
