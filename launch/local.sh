@@ -34,7 +34,7 @@ while :; do
   case $code in
     0) ;;
     127) break ;; # all have ended
-    130 | 143) # asked to stop, or `wait` interrupted by the trap
+    129 | 130 | 138 | 140 | 143) # asked to stop, or `wait` interrupted by the trap
       ((status != 0)) || status=143
       ;;
     *)

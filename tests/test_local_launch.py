@@ -6,15 +6,26 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
+
+import pytest
 
 from tests.runs import ROOT, Ended, command, finish
 
+# A run that ends as it should when it is asked to.
+RUN = """#!/usr/bin/env bash
+[[ $1 != -c ]] || { echo 1234; exit; }
+trap 'exit 143' TERM
+echo training
+while :; do sleep 0.05; done
+"""
 
-def begin(*arguments: str) -> subprocess.Popen:
+
+def begin(*arguments: str, python: Any = sys.executable) -> subprocess.Popen:
     return subprocess.Popen(
         [ROOT / "launch" / "local.sh", *arguments],
         cwd=ROOT,
-        env={**os.environ, "PYTHON": sys.executable, "JAX_NUM_CPU_DEVICES": "1"},
+        env={**os.environ, "PYTHON": str(python), "JAX_NUM_CPU_DEVICES": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -37,6 +48,18 @@ def test_an_error_ends_all_processes(tmp_path):
     assert ended.code == 1
     assert "batch_size: 7 is not a multiple of the mesh's data × fsdp = 2" in ended.err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("ask", ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2"])
+def test_whatever_asks_for_a_stop_stops_all(ask, tmp_path):
+    run = tmp_path / "run"
+    run.write_text(RUN)
+    run.chmod(0o755)
+    process = begin("2", "--config=x", "--workdir=y", python=run)
+    for _ in range(2):
+        assert process.stdout.readline() == "training\n"
+    process.send_signal(getattr(signal, ask))
+    assert finish(process, timeout=60).code == 143
 
 
 def test_sigterm_stops_all_saved(tmp_path):

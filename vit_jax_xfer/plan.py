@@ -36,6 +36,7 @@ _IMAGE_SIZE = flags.DEFINE_integer(
     "image-size",
     None,
     "Pixels of a prepared image's side; without it from data.pipeline, or an image.",
+    lower_bound=1,
 )
 _MEMORY = flags.DEFINE_string(
     "memory",

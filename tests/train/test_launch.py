@@ -25,6 +25,22 @@ def test_flags_are_passed_on_and_go_together(joined):
         connect("host:1", None, 0)
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("node7", 2, 0), "--coordinator: got 'node7', expected HOST:PORT"),
+        (("node7:a", 2, 0), "--coordinator: got 'node7:a'"),
+        (("node7:1", 2, 2), "--process: got 2 of --processes=2; they are numbered from 0"),
+        (("node7:1", 2, -1), "--process: got -1 of"),
+        (("node7:1", 0, 0), "--process: got 0 of --processes=0"),
+    ],
+)
+def test_flags_that_cannot_be_are_named(given, message, joined):
+    with pytest.raises(ValueError, match=message):
+        connect(*given)
+    assert joined == []
+
+
 def test_process_0_is_a_given_process(joined):
     connect("host:1", 1, 0)
     with pytest.raises(SystemExit, match="go together"):

@@ -13,12 +13,14 @@ def connect(coordinator: str | None, processes: int | None, process: int | None)
 
     coordinator: HOST:PORT of process 0, with `processes` and `process`; None lets JAX tell on TPU
     pods, SLURM and Open MPI, and means a single process elsewhere. SystemExit when only some of the
-    three are given; RuntimeError or ValueError where the hosts of a pod can't join.
+    three are given; ValueError for those that can't be; RuntimeError or ValueError where the hosts
+    of a pod can't join.
     """
     given = [coordinator, processes, process]
     if any(value is not None for value in given):
         if None in given:
             raise SystemExit("error: --coordinator, --processes and --process go together")
+        _check_given(coordinator, processes, process)
         hosts.initialize(coordinator, processes, process)
     elif _scheduled_tasks() > 1:
         hosts.initialize()
@@ -30,6 +32,17 @@ def connect(coordinator: str | None, processes: int | None, process: int | None)
             if jax.process_count() > 1:  # the hardware knows of hosts that did not join
                 raise
             print(f"no other TPU hosts found ({error}); going on alone")
+
+
+def _check_given(coordinator: str, processes: int, process: int) -> None:
+    """ValueError, naming the flag, for an address without a port and a number of no process."""
+    host, _, port = coordinator.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ValueError(f"--coordinator: got {coordinator!r}, expected HOST:PORT of process 0")
+    if not 0 <= process < processes:
+        raise ValueError(
+            f"--process: got {process} of --processes={processes}; they are numbered from 0"
+        )
 
 
 def _scheduled_tasks() -> int:
