@@ -102,7 +102,9 @@ class Noted:
     def _object(self, name, *given, **more):
         plain = [x for x in given if isinstance(x, int | float | str | None)]
         rates = [[float(x(step)) for step in range(6)] for x in given if callable(x)]
-        self.note(name, plain, rates, {k: x for k, x in more.items() if k != "enabled"})
+        # "evaluation" is a digest of fields, which must show in what they do.
+        told = {k: x for k, x in more.items() if k not in ("enabled", "evaluation")}
+        self.note(name, plain, rates, told)
         return Silent(functools.partial(self.note, name))
 
     def _step(self, task, config, *given, **more):
