@@ -6,7 +6,8 @@ import pytest
 
 from vit_jax_xfer.convert import main
 from vit_jax_xfer.pretrained import load_pretrained
-from vit_jax_xfer.pretrained.saved_models import write_npz, write_safetensors
+from vit_jax_xfer.pretrained.saved_models import write_safetensors
+from vit_jax_xfer.whole_files import write_npz
 
 safetensors = pytest.importorskip("safetensors.numpy")
 HEADS = ("--field", "num_heads=3")

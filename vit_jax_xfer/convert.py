@@ -194,7 +194,8 @@ def _write_model(out: pathlib.Path, model: Any, variables: Any) -> None:
 
 def _write_published(out: pathlib.Path, variables: Any, family: str, names: str) -> None:
     from vit_jax_xfer.pretrained.publish import to_publisher_names
-    from vit_jax_xfer.pretrained.saved_models import write_npz, write_safetensors
+    from vit_jax_xfer.pretrained.saved_models import write_safetensors
+    from vit_jax_xfer.whole_files import write_npz
 
     state = to_publisher_names(variables, family, names)
     out.parent.mkdir(parents=True, exist_ok=True)

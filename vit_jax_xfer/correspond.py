@@ -18,12 +18,12 @@ from typing import Any
 
 from vit_jax_xfer.command_line.command_parser import command_parser
 from vit_jax_xfer.command_line.flag_errors import positive, run_command, share_below_one
+from vit_jax_xfer.command_line.out_places import out_file, require_different
 from vit_jax_xfer.features.command import (
     add_backbone_flags,
     add_extractor_flags,
     extractor_from,
 )
-from vit_jax_xfer.local_paths import local_path
 from vit_jax_xfer.terminal import show
 from vit_jax_xfer.whole_files import write_whole
 
@@ -44,16 +44,13 @@ def _correspond(options: argparse.Namespace) -> None:
     from vit_jax_xfer.explain.image_files import check_free
     from vit_jax_xfer.features.network_input import features_on
 
-    out = local_path(options.out, "--out")
-    table = local_path(options.csv, "--csv") if options.csv else None
-    if table == out:
-        raise ValueError(f"--csv: {table} is --out's; give another file")
+    out = out_file(options.out, "--out")
+    table = out_file(options.csv, "--csv") if options.csv else None
+    require_different({"--out": out, "--csv": table})
     files = [Path(options.a), Path(options.b)]
     for path, flag in ((out, "--out"), (table, "--csv")):
         if path is not None:
             check_free([path], flag, options.overwrite, files)
-            if not path.absolute().parent.is_dir():
-                raise ValueError(f"{flag}: there is no folder {path.absolute().parent}")
     photos = [read_photograph(file) for file in files]
     extractor, sizing = extractor_from(options)
     maps, places = zip(

@@ -16,8 +16,8 @@ from typing import Any
 
 from vit_jax_xfer.command_line.command_parser import command_parser
 from vit_jax_xfer.command_line.flag_errors import positive, run_on_files, share
+from vit_jax_xfer.command_line.out_places import out_folder
 from vit_jax_xfer.features.command import add_backbone_flags, add_extractor_flags, extractor_from
-from vit_jax_xfer.local_paths import local_path
 from vit_jax_xfer.terminal import show
 
 _MASK = "_mask.png"
@@ -38,9 +38,7 @@ def _cosegment_all(options: argparse.Namespace, broken: list[str]) -> None:
     from vit_jax_xfer.features.cost_estimate import say_cost
     from vit_jax_xfer.features.network_input import features_on
 
-    folder = local_path(options.out, "--out")
-    if folder.is_file():
-        raise ValueError(f"--out: {folder} is a file; give a folder")
+    folder = out_folder(options.out, "--out")
     _check_flags(options)
     files = find_images(options.photos, folder)
     if len(files) < 2:

@@ -2,8 +2,9 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -30,3 +31,13 @@ def write_whole(path: str | os.PathLike[str], text: str, durable: bool = False) 
     """Writes a file of text in UTF-8; see `written_whole`. Names of files that are none stay so."""
     with written_whole(path, durable) as partial:
         partial.write_text(text, encoding="utf-8", errors="surrogateescape")
+
+
+def write_npz(
+    path: str | os.PathLike[str], arrays: Mapping[str, Any], compressed: bool = False
+) -> None:
+    """Writes {name: array} as an .npz file; see `written_whole`."""
+    import numpy as np
+
+    with written_whole(path) as partial, partial.open("wb") as file:
+        (np.savez_compressed if compressed else np.savez)(file, **arrays)

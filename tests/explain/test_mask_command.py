@@ -197,7 +197,7 @@ def test_what_does_not_fit_is_said_in_one_line(scored, drawn, photos, tmp_path, 
     said = errors(capsys, photos / "a.png", "--model", scored, "--out", photos)
     assert f"--out: {photos / 'a.png'} is one of the images" in said
     said = errors(capsys, photos, "--model", scored, "--out", empty / "notes.txt")
-    assert "notes.txt is a file; choose a folder" in said
+    assert "notes.txt is a file; give a folder" in said
     assert "error: --seed: this network scores its tokens" in errors(
         capsys, photos, *rest, "--seed", 1
     )

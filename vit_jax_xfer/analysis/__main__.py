@@ -18,7 +18,8 @@ from typing import Any
 
 from vit_jax_xfer.command_line.command_parser import add_image_size, command_line_of, command_parser
 from vit_jax_xfer.command_line.flag_errors import naming_flag, positive, run_command
-from vit_jax_xfer.local_paths import local_path, named_path
+from vit_jax_xfer.command_line.out_places import out_folder
+from vit_jax_xfer.local_paths import named_path
 from vit_jax_xfer.terminal import show
 
 
@@ -32,8 +33,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _analyse(options: argparse.Namespace) -> None:
     # Imported late, so that --help answers at once.
-    import numpy as np
-
     from vit_jax_xfer.analysis import report
     from vit_jax_xfer.analysis.network_pair import NetworkPair, analyse
     from vit_jax_xfer.analysis.report_pictures import write_pictures
@@ -41,11 +40,9 @@ def _analyse(options: argparse.Namespace) -> None:
     from vit_jax_xfer.data.sources.source import example_name
     from vit_jax_xfer.explain.image_files import check_free
     from vit_jax_xfer.explain.progress import Progress
-    from vit_jax_xfer.whole_files import write_whole
+    from vit_jax_xfer.whole_files import write_npz, write_whole
 
-    out = local_path(options.out, "--out")
-    if out.is_file():
-        raise ValueError(f"--out: {out} is a file; choose a folder")
+    out = out_folder(options.out, "--out")
     check_free([out / "report.md", out / "numbers.npz"], "--out", options.overwrite)
     networks = [_network(text, "AB"[i], options) for i, text in enumerate((options.a, options.b))]
     sizes = options.size or (None,)
@@ -67,8 +64,7 @@ def _analyse(options: argparse.Namespace) -> None:
         found = analyse(pair, batches, progress.report, name_of)
     out.mkdir(parents=True, exist_ok=True)
     pictures = write_pictures(out, pair, found)
-    with (out / "numbers.npz").open("wb") as file:
-        np.savez_compressed(file, **report.arrays(found))
+    write_npz(out / "numbers.npz", report.arrays(found), compressed=True)
     text = report.as_markdown(pair, found, _about(options, source, found, prepared), pictures)
     write_whole(out / "report.md", text)
     show(f"wrote report.md, numbers.npz and {len(pictures)} pictures to {out}")

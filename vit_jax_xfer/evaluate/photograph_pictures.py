@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from vit_jax_xfer.command_line.out_places import out_folder
 from vit_jax_xfer.evaluate.dense_models import PreparedPhotograph, prepare_photograph, stacked
 from vit_jax_xfer.explain.image_files import check_free, find_images, picture_names
 from vit_jax_xfer.explain.progress import Progress
-from vit_jax_xfer.local_paths import local_path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,9 +79,7 @@ def open_pictures(
     more: other files that will be in the folder. endings: of what is written of each photograph.
     ValueError where there are no photographs, or something would be overwritten.
     """
-    folder = local_path(options.out, "--out")
-    if folder.is_file():
-        raise ValueError(f"--out: {folder} is a file; give a folder")
+    folder = out_folder(options.out, "--out")
     files = find_images(options.photos, folder)
     names = dict(zip(map(str, files), picture_names(files), strict=True))
     pictures = PhotographPictures(folder, names)

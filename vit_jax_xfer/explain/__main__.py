@@ -25,6 +25,7 @@ from typing import Any
 
 from vit_jax_xfer.command_line.command_parser import command_parser
 from vit_jax_xfer.command_line.flag_errors import naming_flag, positive, run_on_files
+from vit_jax_xfer.command_line.out_places import out_folder
 from vit_jax_xfer.explain.seen_photos import (
     Seen,
     add_model_flags,
@@ -32,12 +33,12 @@ from vit_jax_xfer.explain.seen_photos import (
     batches,
     filled,
     load_model,
-    out_folder,
     readable,
     require_numbers,
     view_of_flags,
 )
 from vit_jax_xfer.terminal import show
+from vit_jax_xfer.whole_files import write_npz, write_whole
 
 _USUAL = ("rollout", "generic_attention", "legrad", "attn_lrp")
 _USUAL_FILTERS = ("gradcam", "attn_lrp", "rollout")
@@ -56,7 +57,7 @@ def _explain_all(options: argparse.Namespace, broken: list[str]) -> None:
     from vit_jax_xfer.explain.progress import Progress
     from vit_jax_xfer.features.cost_estimate import say_network_cost
 
-    out = out_folder(options)
+    out = out_folder(options.out, "--out")
     files = find_images(options.images, out)
     explainer, preprocessing = _open(options)
     writer = _Writer(out, files, explainer, preprocessing, options)
@@ -169,8 +170,6 @@ class _Writer:
         if len(self._sheets["sheet"]):
             self._write_sheets()
         if self._inside:
-            from vit_jax_xfer.whole_files import write_whole
-
             text = json.dumps(self._inside, indent=2, ensure_ascii=False) + "\n"
             write_whole(self._out / "kept_shares.json", text)
             for line in _means(self._inside):
@@ -205,7 +204,7 @@ def _write_arrays(path: pathlib.Path, picture: Any, explained: Any, box: Any) ->
         numbers["heads"] = explained.heads.maps
     for stage in explained.stages:
         numbers[f"stage{stage.cells.stage}_kept"] = stage.mask
-    np.savez_compressed(path, **numbers)
+    write_npz(path, numbers, compressed=True)
 
 
 def _inside(explained: Any, stages: Sequence[int]) -> dict[str, Any]:

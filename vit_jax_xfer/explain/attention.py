@@ -20,6 +20,7 @@ from typing import Any
 
 from vit_jax_xfer.command_line.command_parser import command_parser
 from vit_jax_xfer.command_line.flag_errors import naming_flag, run_on_files
+from vit_jax_xfer.command_line.out_places import out_folder
 from vit_jax_xfer.explain.seen_photos import (
     Seen,
     add_model_flags,
@@ -27,12 +28,12 @@ from vit_jax_xfer.explain.seen_photos import (
     batches,
     filled,
     load_model,
-    out_folder,
     readable,
     require_numbers,
     view_of_flags,
 )
 from vit_jax_xfer.terminal import show
+from vit_jax_xfer.whole_files import write_npz
 
 _BYTES = 2**29  # of attention maps in one batch, unless --batch-size says otherwise
 
@@ -49,7 +50,7 @@ def _draw_all(options: argparse.Namespace, broken: list[str]) -> None:
     from vit_jax_xfer.explain.progress import Progress
     from vit_jax_xfer.features.cost_estimate import say_network_cost
 
-    out = out_folder(options)
+    out = out_folder(options.out, "--out")
     files = find_images(options.images, out)
     paths = [out / name for name in picture_names(files)]
     model, variables = load_model(options)
@@ -141,7 +142,7 @@ def _write(
         for what in ("maps", "prefix", "registers", "kept"):
             if getattr(block, what) is not None:
                 numbers[f"{_file_name(block.name)}_{what}"] = getattr(block, what)
-    np.savez_compressed(arrays, **numbers)
+    write_npz(arrays, numbers, compressed=True)
 
 
 def _targets(path: pathlib.Path, names: Sequence[str], overlays: bool) -> list[pathlib.Path]:

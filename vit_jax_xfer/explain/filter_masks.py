@@ -17,13 +17,13 @@ from typing import Any
 
 from vit_jax_xfer.command_line.command_parser import command_parser
 from vit_jax_xfer.command_line.flag_errors import naming_flag, positive, run_on_files
+from vit_jax_xfer.command_line.out_places import out_folder
 from vit_jax_xfer.explain.seen_photos import (
     add_model_flags,
     add_photo_flags,
     batches,
     filled,
     load_model,
-    out_folder,
     readable,
     require_numbers,
     view_of_flags,
@@ -45,7 +45,7 @@ def _draw_all(options: argparse.Namespace, broken: list[str]) -> None:
     from vit_jax_xfer.explain.progress import Progress
     from vit_jax_xfer.features.cost_estimate import say_network_cost
 
-    out = out_folder(options)
+    out = out_folder(options.out, "--out")
     files = find_images(options.images, out)
     masks, sheets = _load(options)
     paths = [out / name for name in picture_names(files)]

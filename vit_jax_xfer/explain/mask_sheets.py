@@ -16,6 +16,7 @@ from vit_jax_xfer.explain.overlay import paint_importance, paint_kept
 from vit_jax_xfer.explain.pictures import sheet, to_pixels, write_png
 from vit_jax_xfer.explain.seen_photos import Seen
 from vit_jax_xfer.models.preprocessing import Preprocessing
+from vit_jax_xfer.whole_files import write_npz
 
 _TILE, _LARGE_TILE = 448, 768  # a picture's longer side on a sheet, and an image's of many pixels
 _PIXELS_SHOW = 3.0  # enlarged more than this, an image is not smoothed
@@ -59,7 +60,7 @@ class MaskSheets:
                     picture = self._painted(what, seen.photo, stage, box)
                     write_png(picture, _with(path, f"_stage{stage.cells.stage}_{what}.png"))
         if self.arrays:
-            np.savez_compressed(_with(path, ".npz"), **self._numbers(seen, chosen))
+            write_npz(_with(path, ".npz"), self._numbers(seen, chosen), compressed=True)
 
     def _kinds(self) -> tuple[str, ...]:
         return ("kept", "importance") if self.scored else ("kept",)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from vit_jax_xfer.command_line.flag_errors import positive
-from vit_jax_xfer.local_paths import local_path
 
 
 @dataclass(frozen=True)
@@ -85,14 +84,6 @@ def view_of_flags(model: Any, options: argparse.Namespace) -> Any:
     if model.preprocessing is None:
         show(f"{options.model} does not say how images are prepared: mean 0.5, std 0.5 assumed")
     return preparation(model, options.image_size, options.whole)
-
-
-def out_folder(options: argparse.Namespace) -> pathlib.Path:
-    """--out as a path. ValueError where it is a file."""
-    out = local_path(options.out, "--out")
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"--out: {out} is a file; choose a folder")
-    return out
 
 
 def readable(

@@ -25,6 +25,7 @@ from typing import Any
 
 from vit_jax_xfer.command_line.command_parser import command_parser
 from vit_jax_xfer.command_line.flag_errors import positive, run_on_files, share_below_one
+from vit_jax_xfer.command_line.out_places import out_file, out_folder
 from vit_jax_xfer.features.command import (
     add_backbone_flags,
     add_extractor_flags,
@@ -53,10 +54,11 @@ def _write_all(options: argparse.Namespace, broken: list[str]) -> None:
     from vit_jax_xfer.features.drawn_features import DrawnFeatures, PictureChoice
 
     _check_flags(options)
-    files = find_images(options.images, local_path(options.out, "--out"))
+    out = local_path(options.out, "--out")
+    files = find_images(options.images, out)
     names = picture_names(files)
-    to_one = _in_one_file(options, len(files))
-    targets = [Path(options.out)] if to_one else [Path(options.out) / f"{n}.npz" for n in names]
+    to_one = _in_one_file(out, options, len(files))
+    targets = [out] if to_one else [out / f"{name}.npz" for name in names]
     check_free(targets, "--out", options.overwrite, files)
     pictures = _pictures(options, names)
     check_free(pictures, "--picture", options.overwrite, files)
@@ -65,7 +67,7 @@ def _write_all(options: argparse.Namespace, broken: list[str]) -> None:
     if options.pixels and not options.longest:
         _check_memory(_pixels(options.pixels, sizing.sides(1, 1)), extractor.backbone.width)
     say_cost([(extractor.name, len(files), extractor.multiply_adds(size))], "images")
-    store = _store(options, extractor, len(files), to_one)
+    store = _store(out, options, extractor, len(files), to_one)
     choice = PictureChoice(options.joint, options.foreground, options.norms)
     done, complete = 0, False
     try:
@@ -145,18 +147,18 @@ def _pixels(longer: int, sides: tuple[int, int]) -> tuple[int, int]:
     return tuple(max(1, round(longer * side / max(sides))) for side in sides)
 
 
-def _in_one_file(options: argparse.Namespace, images: int) -> bool:
-    out = Path(options.out)
+def _in_one_file(out: Path, options: argparse.Namespace, images: int) -> bool:
+    """Whether --out is an .npz. ValueError where it can't be written, or isn't what images need."""
     if out.suffix != ".npz":
         if out.is_file():
             raise ValueError(f"--out: {out} is a file; give a folder, or a name that ends in .npz")
         if out.suffix.lower() in _OTHER_FILES and not out.is_dir():
             raise ValueError(f"--out: {out}: give a folder, or a name that ends in .npz")
+        out_folder(out, "--out")
         return False
     if options.longest and images > 1:
         raise ValueError(f"--out: {images} images with --longest need a file each; give a folder")
-    if not out.absolute().parent.is_dir():
-        raise ValueError(f"--out: there is no folder {out.absolute().parent}")
+    out_file(out, "--out")
     return True
 
 
@@ -168,21 +170,22 @@ def _pictures(options: argparse.Namespace, names: Sequence[str]) -> list[Path]:
     if path.suffix.lower() != ".png":
         if path.is_file():
             raise ValueError(f"--picture: {path} is a file; give a folder, or a name with .png")
+        out_folder(path, "--picture")
         return [path / f"{name}.png" for name in names]
     if len(names) > 1:
         raise ValueError(f"--picture: {len(names)} images make as many pictures; give a folder")
-    if not path.absolute().parent.is_dir():
-        raise ValueError(f"--picture: there is no folder {path.absolute().parent}")
-    return [path]
+    return [out_file(path, "--picture")]
 
 
-def _store(options: argparse.Namespace, extractor: Any, images: int, to_one: bool) -> Any:
+def _store(
+    out: Path, options: argparse.Namespace, extractor: Any, images: int, to_one: bool
+) -> Any:
     from vit_jax_xfer.features.feature_files import OneFile, OneFileEach, about
 
     facts = about(extractor, options.lift)
     if to_one:
-        return OneFile(Path(options.out), images, options.dtype, facts)
-    return OneFileEach(Path(options.out), options.dtype, facts)
+        return OneFile(out, images, options.dtype, facts)
+    return OneFileEach(out, options.dtype, facts)
 
 
 def _parser() -> argparse.ArgumentParser:

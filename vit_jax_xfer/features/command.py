@@ -7,7 +7,7 @@ from typing import Any
 
 from vit_jax_xfer.command_line.command_parser import add_image_size, command_parser
 from vit_jax_xfer.command_line.flag_errors import naming_flag, positive
-from vit_jax_xfer.local_paths import local_path
+from vit_jax_xfer.command_line.out_places import out_file
 from vit_jax_xfer.terminal import show
 
 _UNTRAINED = "plain,bilinear,bilateral,larger"  # as open_extractors.py has them, slow to import
@@ -173,17 +173,17 @@ def own_side(extractors: Sequence[Any]) -> int:
     return sides[0]
 
 
-def out_path(options: argparse.Namespace) -> Path | None:
-    """--out as a path, checked before anything runs. ValueError where it can't be written."""
-    if not options.out:
+def out_path(options: argparse.Namespace, name: str = "out") -> Path | None:
+    """A flag's file to write, None where it isn't given, checked before anything runs.
+
+    name: the flag's, as an option. ValueError where it can't be written.
+    """
+    flag, given = f"--{name.replace('_', '-')}", getattr(options, name)
+    if not given:
         return None
-    path = local_path(options.out, "--out")
-    if path.is_dir():
-        raise ValueError(f"--out: {path} is a folder; give a file")
+    path = out_file(given, flag)
     if path.exists() and not options.overwrite:
-        raise ValueError(f"--out: {path} exists already; --overwrite replaces it")
-    if not path.absolute().parent.is_dir():
-        raise ValueError(f"--out: there is no folder {path.absolute().parent}")
+        raise ValueError(f"{flag}: {path} exists already; --overwrite replaces it")
     return path
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from vit_jax_xfer.data.images import resize
 from vit_jax_xfer.features.feature_extractor import FeatureExtractor
-from vit_jax_xfer.pretrained.saved_models import write_npz
+from vit_jax_xfer.whole_files import write_npz
 
 
 @dataclasses.dataclass(frozen=True)

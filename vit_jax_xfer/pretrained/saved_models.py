@@ -24,7 +24,7 @@ from vit_jax_xfer.storage.checkpoint_model import (
     locate_model,
     read_description,
 )
-from vit_jax_xfer.whole_files import written_whole
+from vit_jax_xfer.whole_files import write_npz, written_whole
 
 # Under which a model is written down in a .safetensors file's metadata, or as a .npz file's array.
 _KEY = "vit_jax_xfer"
@@ -182,12 +182,6 @@ def save_file(path: Path, model: nn.Module, variables: Mapping[str, Any]) -> Non
     The file appears when it is complete.
     """
     write_safetensors(path, _flat(variables), {_KEY: json.dumps(describe(model))})
-
-
-def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
-    """{name: array} as an .npz file, beside its place first, so that it is never half."""
-    with written_whole(path) as partial, partial.open("wb") as file:
-        np.savez(file, **arrays)
 
 
 def write_safetensors(

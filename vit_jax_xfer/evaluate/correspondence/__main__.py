@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from vit_jax_xfer.command_line.flag_errors import naming_flag, positive, run_command
+from vit_jax_xfer.command_line.out_places import require_different
 from vit_jax_xfer.features.command import comparison_parser
-from vit_jax_xfer.local_paths import local_path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,8 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         from vit_jax_xfer.features.command import extractors_from, input_side, out_path
 
-        out_path(options)
-        table = _table(options)
+        out, pairs = out_path(options), out_path(options, "pairs_csv")
+        require_different({"--out": out, "--pairs-csv": pairs})
+        table = _table(pairs)
         extractors = extractors_from(options)
         size = input_side(options, extractors)
         with naming_flag("--data", options):
@@ -38,22 +39,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             compare(options, benchmark, extractors, "pairs")
         finally:
             # What is scored isn't lost with what comes after it.
-            table.write(Path(options.pairs_csv))
+            table.write(pairs)
 
     return run_command(action)
 
 
-def _table(options: argparse.Namespace) -> Any:
-    """What --pairs-csv collects, None without it. ValueError where it can't be written."""
-    if not options.pairs_csv:
+def _table(pairs: Path | None) -> Any:
+    """What --pairs-csv collects, None without it."""
+    if pairs is None:
         return None
     from vit_jax_xfer.evaluate.correspondence.pair_table import PairTable
-    from vit_jax_xfer.explain.image_files import check_free
 
-    path = local_path(options.pairs_csv, "--pairs-csv")
-    check_free([path], "--pairs-csv", options.overwrite)
-    if not path.absolute().parent.is_dir():
-        raise ValueError(f"--pairs-csv: there is no folder {path.absolute().parent}")
     return PairTable()
 
 

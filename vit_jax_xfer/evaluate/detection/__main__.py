@@ -22,6 +22,7 @@ from typing import Any
 
 from vit_jax_xfer.command_line.command_parser import add_image_size, command_parser
 from vit_jax_xfer.command_line.flag_errors import naming_flag, positive, run_on_files
+from vit_jax_xfer.command_line.out_places import require_different
 from vit_jax_xfer.terminal import show
 
 _NAMED = 3
@@ -46,7 +47,8 @@ def _evaluate(options: argparse.Namespace, broken: list[str]) -> None:
     from vit_jax_xfer.whole_files import write_whole
 
     path = out_path(options)
-    results = out_path(argparse.Namespace(out=options.results, overwrite=options.overwrite))
+    results = out_path(options, "results")
+    require_different({"--out": path, "--results": results})
     with naming_flag("--data", options):
         split = options.split if options.limit is None else f"{options.split}[:{options.limit}]"
         source = open_source(options.data, split)

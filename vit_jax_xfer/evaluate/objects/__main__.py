@@ -20,8 +20,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from vit_jax_xfer.command_line.flag_errors import naming_flag, run_command
+from vit_jax_xfer.command_line.out_places import out_folder
 from vit_jax_xfer.features.command import comparison_parser, extractors_from, input_side, out_path
-from vit_jax_xfer.local_paths import local_path
 from vit_jax_xfer.terminal import show
 
 _UNCUT = 0.99  # an eigenvalue of a graph in which all are joined, 1 but for rounding
@@ -39,6 +39,10 @@ def _compare(options: argparse.Namespace) -> None:
     from vit_jax_xfer.evaluate.objects.object_benchmark import open_objects
 
     out_path(options)
+    pictures, coco = (
+        out_folder(given, flag) if given else None
+        for given, flag in ((options.pictures, "--pictures"), (options.coco, "--coco"))
+    )
     extractors = extractors_from(options)
     size = input_side(options, extractors)
     with naming_flag("--data", options):
@@ -51,16 +55,14 @@ def _compare(options: argparse.Namespace) -> None:
         uncut[extractor.name] += one.discovery.eigenvalue > _UNCUT
 
     found: list[Any] = [count]
-    if options.pictures:
+    if pictures:
         from vit_jax_xfer.evaluate.objects.drawing import Pictures
 
-        folder = local_path(options.pictures, "--pictures")
-        found.append(Pictures(folder, extractors, benchmark.images, options.overwrite))
-    if options.coco:
+        found.append(Pictures(pictures, extractors, benchmark.images, options.overwrite))
+    if coco:
         from vit_jax_xfer.evaluate.objects.coco_export import CocoExport
 
-        folder = local_path(options.coco, "--coco")
-        found.append(CocoExport(folder, extractors, benchmark.images, options.overwrite))
+        found.append(CocoExport(coco, extractors, benchmark.images, options.overwrite))
 
     def draw(*one: Any) -> None:
         for each in found:

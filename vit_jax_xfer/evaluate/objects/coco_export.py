@@ -33,8 +33,6 @@ class CocoExport:
         images: Sequence[BoxedImage],
         overwrite: bool = False,
     ) -> None:
-        if folder.is_file():
-            raise ValueError(f"--coco: {folder} is a file; give a folder")
         self._ids = {
             image: place if image.number is None else image.number
             for place, image in enumerate(images, start=1)

@@ -44,8 +44,6 @@ class Pictures:
         there = [path for path in self._paths.values() if path.exists()]
         if there and not overwrite:
             raise ValueError(f"--pictures: {there[0]} exists already; --overwrite replaces it")
-        if folder.is_file():
-            raise ValueError(f"--pictures: {folder} is a file; give a folder")
 
     def __call__(self, extractor: FeatureExtractor, found: FoundObject) -> None:
         path = self._paths[extractor.name, found.image.file]

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from vit_jax_xfer.command_line.flag_errors import run_on_files
+from vit_jax_xfer.command_line.out_places import out_folder
 from vit_jax_xfer.features.command import comparison_parser, extractors_from, input_side
-from vit_jax_xfer.local_paths import local_path
 from vit_jax_xfer.terminal import show
 
 
@@ -40,9 +40,7 @@ def _draw_all(options: argparse.Namespace, broken: list[str]) -> None:
 
     if not options.out:
         raise ValueError("--out: give the folder of the pictures")
-    out = local_path(options.out, "--out")
-    if out.is_file():
-        raise ValueError(f"--out: {out} is a file; choose a folder")
+    out = out_folder(options.out, "--out")
     files = find_images(options.images, out)[: options.limit]
     paths = [out / f"{name}.png" for name in picture_names(files)]
     check_free(paths, "--out", options.overwrite, files)

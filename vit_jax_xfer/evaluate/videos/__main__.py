@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vit_jax_xfer.command_line.flag_errors import naming_flag, positive, run_command
+from vit_jax_xfer.command_line.out_places import out_folder
 from vit_jax_xfer.features.command import comparison_parser
-from vit_jax_xfer.local_paths import local_path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,9 +42,7 @@ def _masks_folder(options: argparse.Namespace) -> Path | None:
     """--save-masks as a path. ValueError where something is there already."""
     if not options.save_masks:
         return None
-    folder = local_path(options.save_masks, "--save-masks")
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"--save-masks: {folder} is a file; give a folder")
+    folder = out_folder(options.save_masks, "--save-masks")
     if folder.is_dir() and any(folder.iterdir()) and not options.overwrite:
         raise ValueError(f"--save-masks: {folder} isn't empty; --overwrite writes there")
     return folder

@@ -10,11 +10,13 @@ def save_masks(folder: Path, names: Sequence[str], masks: np.ndarray) -> None:
     """Writes masks (T, H, W) uint8 as folder/NAME.png with the data set's colours."""
     from PIL import Image
 
+    from vit_jax_xfer.explain.pictures import write_png
+
     folder.mkdir(parents=True, exist_ok=True)
     for name, mask in zip(names, masks, strict=True):
         image = Image.fromarray(mask)
         image.putpalette(palette().tobytes())
-        image.save(folder / f"{name}.png")
+        write_png(image, folder / f"{name}.png")
 
 
 def palette() -> np.ndarray:
