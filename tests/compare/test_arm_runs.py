@@ -7,9 +7,11 @@ import re
 
 import pytest
 
+from vit_jax_xfer.compare import to_report
 from vit_jax_xfer.compare.arm_runs import Stopped, run_arms, seconds_left
 from vit_jax_xfer.compare.arms import Arm, parse_arms
 from vit_jax_xfer.compare.comparison import ComparedImages, Comparison
+from vit_jax_xfer.terminal import STOPPED
 from vit_jax_xfer.train.stopping import NonFiniteLoss
 from vit_jax_xfer.train.workdir import claim_workdir
 
@@ -113,3 +115,20 @@ def test_time_left_is_by_what_the_same_arm_took():
     results = {scratch: [{"wall": 10.0}, {"wall": 20.0}], copy: [{"wall": 35.0}], distill: []}
     assert seconds_left(planned, results) == 25 + 15 + 35 + 25
     assert seconds_left(planned, {scratch: []}) is None
+
+
+def test_standard_files_are_opened_before_an_action_and_emptied_after_it(monkeypatch):
+    """Where a command began with a closed one, `>&-`; compare and quickstart are such actions."""
+    seen = []
+    for name in ("occupy", "settle"):
+        monkeypatch.setattr(to_report, name, lambda name=name: seen.append(name))
+
+    def action():
+        seen.append("action")
+        return {}
+
+    def fail():
+        raise KeyboardInterrupt
+
+    assert [to_report.run_stoppable(one) for one in (action, fail)] == [0, STOPPED]
+    assert seen == ["occupy", "action", "settle", "occupy", "settle"]

@@ -113,6 +113,8 @@ def test_an_ensemble_has_no_use_for_fields_of_networks_and_training():
             {"fields": ("eval.sets.a.split=test", "eval.sets.b.split=test")},
             "scratch: eval.sets: a comparison tells one top-1",
         ),
+        ({"arms": "distill,finetune,ensemble:optim.lr=1"}, "ensemble optim.lr=1: optim.lr: the ta"),
+        ({"fields": ("eval.patience=2",)}, "scratch: eval.patience: .* no evaluation chose"),
         ({"fields": ("batch_size=None",)}, "scratch: .*batch_size=None: it can't be unset"),
         (
             {"images": ComparedImages("digits", 3, 224)},
@@ -123,7 +125,7 @@ def test_an_ensemble_has_no_use_for_fields_of_networks_and_training():
 def test_what_no_arm_has_is_refused(given, said):
     comparison = on_digits(**{"arms": "scratch", **given})
     with pytest.raises(ValueError, match=said):
-        comparison.config(comparison.arms[0], 0)
+        comparison.config(comparison.arms[-1], 0)
 
 
 def test_own_images_are_alike_for_all_arms(own):

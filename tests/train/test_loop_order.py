@@ -1,5 +1,7 @@
 """What the loop reads, writes and hands on, and when: with a step that says so."""
 
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
@@ -115,3 +117,19 @@ def test_the_second_stream_has_an_order_of_its_own_and_goes_on_in_it():
     with inputs.train_stream(1) as stream:
         gone_on = next(stream)
     jax.tree.map(np.testing.assert_array_equal, gone_on, batches[1])
+
+
+def test_a_run_that_only_evaluates_logs_as_its_config_says(monkeypatch, tmp_path):
+    added = []
+    tracker = SimpleNamespace(add=lambda *given: added.append(given), close=lambda: None)
+    monkeypatch.setattr(loop, "open_tracker", lambda name, *given: tracker if name else None)
+    monkeypatch.setattr(loop, "evaluate_sets", lambda *given: {"top1": 0.5})
+    inputs = SimpleNamespace(
+        config=tiny_config("ensemble", log__tensorboard=True, log__tracker="wandb")
+    )
+    task = SimpleNamespace(init=lambda key: {})
+    suites = SimpleNamespace(figures=lambda *given: {})
+    result = loop.evaluate_only(task, {}, None, suites, inputs, tmp_path)
+    assert result["metrics"] == {"top1": 0.5} and added == [(0, "eval", {"top1": 0.5})]
+    assert len(list(tmp_path.glob("tensorboard/*"))) == 1
+    assert (tmp_path / "metrics.jsonl").is_file() and (tmp_path / "result.json").is_file()

@@ -19,7 +19,6 @@ from vit_jax_xfer.command_line.command_parser import add_image_size, command_lin
 from vit_jax_xfer.command_line.flag_errors import positive
 from vit_jax_xfer.compare.to_report import run_stoppable, run_to_report
 from vit_jax_xfer.local_paths import local_path
-from vit_jax_xfer.terminal import occupy, settle
 
 DEFAULT_ARMS = "scratch,finetune,probe,copy,distill,ensemble"
 _FIELD = "--config."
@@ -27,24 +26,18 @@ _FIELD = "--config."
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs all arms and writes the report: 0, 1 with one line on stderr, or 143 when stopped."""
-    occupy()
-    try:
-        parser = _parser()
-        options, rest = parser.parse_known_args(arguments)
-        unknown = [one for one in rest if not (one.startswith(_FIELD) and "=" in one)]
-        if unknown:
-            parser.error(
-                f"{unknown[0]}: no such argument; fields are given as --config.FIELD=VALUE"
-            )
-        fields = [one.removeprefix(_FIELD) for one in rest]
-        if any(one.partition("=")[0] in ("steps", "epochs") for one in fields):
-            parser.error("--config.steps, --config.epochs: give --steps, which moves warm-up and "
-                         "evaluations with it")  # fmt: skip
-        given = sys.argv[1:] if arguments is None else arguments
-        command = command_line_of("vit_jax_xfer.compare", given)
-        return run_stoppable(lambda: _compare(options, fields, command))
-    finally:
-        settle()
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    unknown = [one for one in rest if not (one.startswith(_FIELD) and "=" in one)]
+    if unknown:
+        parser.error(f"{unknown[0]}: no such argument; fields are given as --config.FIELD=VALUE")
+    fields = [one.removeprefix(_FIELD) for one in rest]
+    if any(one.partition("=")[0] in ("steps", "epochs") for one in fields):
+        parser.error("--config.steps, --config.epochs: give --steps, which moves warm-up and "
+                     "evaluations with it")  # fmt: skip
+    given = sys.argv[1:] if arguments is None else arguments
+    command = command_line_of("vit_jax_xfer.compare", given)
+    return run_stoppable(lambda: _compare(options, fields, command))
 
 
 def _compare(options: argparse.Namespace, fields: Sequence[str], command: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ from vit_jax_xfer.compare.arms import Arm, arm_named
 from vit_jax_xfer.experiments.config_files import load_config
 from vit_jax_xfer.experiments.run_length import set_length
 from vit_jax_xfer.experiments.variants import VARIANTS
-from vit_jax_xfer.tasks.build import find_task
+from vit_jax_xfer.tasks.registration import check_unused, find_task
 
 CURVE_POINTS = 5  # evaluations in a run of one's own images, the last one included
 _LOGGED = 40  # rows of training metrics, about
@@ -105,11 +105,17 @@ class Comparison:
                 set_length(config, "steps", self.steps)
         try:
             set_fields(config, [*self._fields_of(config), *_own_fields(config, arm)])
+            check_unused(config)
         except ValueError as error:
             raise ValueError(f"{arm.title}: {error}") from None
         if len(config.eval.sets) > 1:
             raise ValueError(
                 f"{arm.title}: eval.sets: a comparison tells one top-1 of each arm; give one set"
+            )
+        if config.eval.patience:
+            raise ValueError(
+                f"{arm.title}: eval.patience: a comparison tells of states that no evaluation "
+                "chose; set it to 0"
             )
         return config
 

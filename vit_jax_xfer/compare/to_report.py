@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from vit_jax_xfer.terminal import STOPPED, show
+from vit_jax_xfer.terminal import STOPPED, occupy, settle, show
 
 if TYPE_CHECKING:  # JAX is imported late, so that --help answers at once
     from vit_jax_xfer.compare.arm_report import ReportTexts
@@ -46,8 +46,16 @@ def run_to_report(comparison: "Comparison", texts: "ReportTexts", command: str) 
 def run_stoppable(action: Callable[[], dict[str, str]]) -> int:
     """The exit status of an action that runs arms: 0, 1 with a line for what is wrong, STOPPED.
 
-    action: returns the runs that failed alone, each with its reason.
+    action: returns the runs that failed alone, each with its reason. Outputs may be closed.
     """
+    occupy()
+    try:
+        return _status(action)
+    finally:
+        settle()
+
+
+def _status(action: Callable[[], dict[str, str]]) -> int:
     from vit_jax_xfer.compare.arm_runs import Stopped
     from vit_jax_xfer.pretrained.loading_notes import notes_on_stderr
     from vit_jax_xfer.storage.checkpoints import CheckpointError

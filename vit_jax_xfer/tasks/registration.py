@@ -62,7 +62,7 @@ def build_task(
     """
     settings = task_settings(config.task)
     kind = find_task(config.task["name"])
-    _check_unused(config, kind)
+    check_unused(config)
     task = kind.from_config(config, settings, image_shape, num_classes, load)
     try:
         task.check(image_shape)
@@ -72,8 +72,9 @@ def build_task(
     return task
 
 
-def _check_unused(config: "ConfigDict", kind: type[Task]) -> None:
-    """ValueError, naming the field, for what a task has no use for and somebody has set."""
+def check_unused(config: "ConfigDict") -> None:
+    """ValueError, naming the field, for what a config's task has no use for and has a value."""
+    kind = find_task(config.task["name"])
     if not kind.unused:
         return
     from vit_jax_xfer.config import default_config

@@ -148,14 +148,7 @@ def _run(
     claim_workdir(folder, config)
     clock = Clock(run_schedule.total_steps, config.batch_size, interval=config.log.progress_seconds)
     clock.restore(earlier["clock"])
-    first = jax.process_index() == 0
-    writer = MetricWriter(
-        folder,
-        tensorboard=config.log.tensorboard,
-        enabled=first,
-        resume_step=start,
-        tracker=open_tracker(config.log.tracker, folder, leaves_of(config)) if first else None,
-    )
+    writer = _open_writer(config, folder, start)
     log = StepLog(
         writer,
         clock,
@@ -246,6 +239,18 @@ def _run(
     return result
 
 
+def _open_writer(config: ConfigDict, folder: pathlib.Path, start: int) -> MetricWriter:
+    """Where a run's numbers go from a step on; the first process writes them."""
+    first = jax.process_index() == 0
+    return MetricWriter(
+        folder,
+        tensorboard=config.log.tensorboard,
+        enabled=first,
+        resume_step=start,
+        tracker=open_tracker(config.log.tracker, folder, leaves_of(config)) if first else None,
+    )
+
+
 def evaluate_only(
     task: Task,
     frozen: Variables,
@@ -262,7 +267,7 @@ def evaluate_only(
         results = {**figures, **suites.figures({"": variables}, frozen)}
     except StoppedMidway:
         return left
-    with MetricWriter(folder, tensorboard=False, enabled=jax.process_index() == 0) as writer:
+    with _open_writer(inputs.config, folder, 0) as writer:
         writer.write(0, results, kind="eval")
     say(f"evaluation  {show(results)}")
     check_finite(0, figures)
