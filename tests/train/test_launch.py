@@ -5,6 +5,7 @@ import importlib.util
 import jax
 import pytest
 
+from vit_jax_xfer.train import hosts
 from vit_jax_xfer.train.launch import connect
 
 
@@ -39,6 +40,22 @@ def test_flags_that_cannot_be_are_named(given, message, joined):
     with pytest.raises(ValueError, match=message):
         connect(*given)
     assert joined == []
+
+
+def test_processes_that_do_not_meet_are_told_in_a_line(monkeypatch):
+    """And this one is alone: whoever ended it would else wait for a store that is not there."""
+    state = hosts.distributed.global_state
+
+    def fail(*given):
+        monkeypatch.setattr(state, "client", object())
+        monkeypatch.setattr(state, "num_processes", 2)
+        raise RuntimeError("DEADLINE_EXCEEDED: Deadline Exceeded\n\nRPC: /xla…")
+
+    monkeypatch.setattr(jax.distributed, "initialize", fail)
+    said = r"^the 2 processes at node7:1 did not meet \(DEADLINE_EXCEEDED: [^\n]*$"
+    with pytest.raises(ConnectionError, match=said):
+        connect("node7:1", 2, 1)
+    assert not hosts.several() and hosts.end("") == 1
 
 
 def test_process_0_is_a_given_process(joined):

@@ -90,7 +90,7 @@ def check_same(facts: dict[str, str], fix: str) -> None:
 def initialize(*given: Any) -> None:
     """`jax.distributed.initialize`, and the thread that tells when another process has ended.
 
-    RuntimeError or ValueError where the processes don't come together.
+    RuntimeError or ValueError where the processes don't come together; this one is alone then.
     """
     global _watch
     import jax
@@ -103,12 +103,26 @@ def initialize(*given: Any) -> None:
     )
     try:
         jax.distributed.initialize(*given)
+    except RuntimeError:
+        _forget_store()
+        raise
     finally:
         _jax.get_distributed_runtime_client = connect
     if several():
         _catch_terminate()
         _watch = _Watch()
         atexit.register(_watch.stop)  # after JAX's own, and so called before it
+
+
+def _forget_store() -> None:
+    """Leaves a store in which there is nobody: to be told, to hear of, or to be waited for at exit.
+
+    It is never taken down, at which XLA would print pages.
+    """
+    state = distributed.global_state
+    for one in (state.client, state.service):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(one))
+    state.client = state.service = None
 
 
 def here() -> int:

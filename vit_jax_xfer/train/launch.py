@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 
 import jax
 
@@ -13,17 +14,17 @@ def connect(coordinator: str | None, processes: int | None, process: int | None)
 
     coordinator: HOST:PORT of process 0, with `processes` and `process`; None lets JAX tell on TPU
     pods, SLURM and Open MPI, and means a single process elsewhere. SystemExit when only some of the
-    three are given; ValueError for those that can't be; RuntimeError or ValueError where the hosts
-    of a pod can't join.
+    three are given; ValueError for those that can't be; ConnectionError where the processes don't
+    meet, RuntimeError or ValueError where the hosts of a pod don't.
     """
     given = [coordinator, processes, process]
     if any(value is not None for value in given):
         if None in given:
             raise SystemExit("error: --coordinator, --processes and --process go together")
         _check_given(coordinator, processes, process)
-        hosts.initialize(coordinator, processes, process)
-    elif _scheduled_tasks() > 1:
-        hosts.initialize()
+        _meet(f"{processes} processes at {coordinator}", coordinator, processes, process)
+    elif (tasks := _scheduled_tasks()) > 1:
+        _meet(f"{tasks} tasks of the scheduler")
     elif _has_tpu():
         # A pod's hosts know each other through the machine's metadata; a lone TPU may have none.
         try:
@@ -32,6 +33,17 @@ def connect(coordinator: str | None, processes: int | None, process: int | None)
             if jax.process_count() > 1:  # the hardware knows of hosts that did not join
                 raise
             print(f"no other TPU hosts found ({error}); going on alone")
+
+
+def _meet(who: str, *given: str | int) -> None:
+    try:
+        hosts.initialize(*given)
+    except RuntimeError as error:
+        reason = re.match(r"[A-Z_]+: .+", str(error))  # else a word of jaxlib's insides
+        raise ConnectionError(
+            f"the {who} did not meet{f' ({reason[0]})' if reason else ''}: all must be started "
+            "within 300 s of one another, and the first one's port be free and in reach of all"
+        ) from error
 
 
 def _check_given(coordinator: str, processes: int, process: int) -> None:
