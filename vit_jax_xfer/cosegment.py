@@ -68,8 +68,8 @@ def _cosegment_all(options: argparse.Namespace, broken: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for (file, path, places), mask in zip(read, found.masks, strict=True):
         _write(path, read_photograph(file), mask, places)
-    number = found.clusters[0].max() + 1 if options.clusters is None else options.clusters
-    show(f"wrote {len(read)} masks to {folder}: {len(found.common)} of {number} clusters in common")
+    shared = f"{len(found.common)} of {found.number} clusters"
+    show(f"wrote {len(read)} masks to {folder}: {shared} in common")
 
 
 def _check_flags(options: argparse.Namespace) -> None:

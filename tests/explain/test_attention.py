@@ -129,3 +129,16 @@ def test_what_does_not_fit_is_said_in_one_line(saved, photos, tmp_path, capsys):
         capsys, wide, "--model", tmp_path / "lift.safetensors", "--out", tmp_path / "y"
     )
     assert "has no attention from patch to patch" in other
+
+
+def test_attention_that_is_no_number_names_the_photograph(photos, tmp_path, capsys):
+    """Also of a network of which patches alone are looked at."""
+    model = vjx.create_model(
+        "vit_micro_patch4", class_token=False, pool="avg",
+        preprocessing=Preprocessing(*IMAGENET, size=16), **SIZES,
+    )  # fmt: skip
+    variables = jax.tree.map(lambda x: np.full_like(x, np.nan), variables_of(model, 1))
+    save_file(tmp_path / "x.safetensors", model, variables)
+    given = ("--model", tmp_path / "x.safetensors", "--out", tmp_path / "out")
+    (said,) = errors(capsys, photos / "high.png", *given)
+    assert "high.png: attention: some values are NaN or infinite" in said

@@ -78,7 +78,8 @@ def _draw_all(options: argparse.Namespace, broken: list[str]) -> None:
                     if options.at is None
                     else "the patch at {:g},{:g}".format(*options.at)
                 )
-                require_numbers(seen.file, "attention", [block.prefix for block in blocks])
+                looks = [x for one in blocks for x in (one.maps, one.prefix, one.registers)]
+                require_numbers(seen.file, "attention", looks)
                 heading = f"{seen.file.name}    {options.model}    {query} looks"
                 _write(path, seen, blocks, point, heads, views.prefix_names, preprocessing,
                        heading, options)  # fmt: skip

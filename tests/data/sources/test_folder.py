@@ -72,11 +72,11 @@ def test_modes_become_rgb(tmp_path, mode, suffix):
     np.testing.assert_array_equal(got, expected)
 
 
-def test_sixteen_bits_are_refused(tmp_path):
-    Image.fromarray(np.full((4, 4), 40000, np.uint16)).save(tmp_path / "deep.png")
-    source = open_source(f"folder:{tmp_path}")
-    with pytest.raises(ValueError, match="deep.png: mode I;16, expected 8 bits"):
-        source[0]
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_sixteen_bits_are_refused_at_opening(tmp_path, suffix):
+    Image.fromarray(np.full((4, 4), 40000, np.uint16)).save(tmp_path / f"deep.{suffix}")
+    with pytest.raises(ValueError, match=f"deep.{suffix}: mode I;16, expected 8 bits"):
+        open_source(f"folder:{tmp_path}")
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp"])

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.data.object_sets import write_photograph
 from vit_jax_xfer import data
@@ -78,3 +79,14 @@ def test_real_outlines_and_boxes_agree(shared):
             same = other.boxes[other.labels == label]
             near += bool(len(same)) and bool((abs(same - box).max(1) < 4).any())
     assert near > 0.75 * len(boxes.all_objects)
+
+
+def test_a_photograph_that_its_exif_turns(tmp_path):
+    """Shares of its sides fit it upright and as stored alike."""
+    spec = write_yolo(tmp_path, {"a": "5 0.5 0.5 0.2 0.1"})
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = tmp_path / "images/train2017/a.png"
+    Image.open(file).save(file, exif=exif)
+    with pytest.raises(ValueError, match="^spec: .*a.png: its EXIF orientation turns it, and noth"):
+        data.open_source(spec)

@@ -79,6 +79,8 @@ def test_spair(spair, tmp_path):
         (annotation(src_kps=[[1, 2]]), "src_kps has 1 keypoints, trg_kps has 3"),
         (annotation(src_kps=[[1, 2, 3], [1]]), "one.json: not a pair's annotation"),
         (annotation(trg_bndbox=[5, 5, 5, 5]), r"one.json: trg_bndbox .* empty"),
+        (annotation(trg_bndbox=[12, 3, 2, 28]), "one.json: trg_bndbox .* ends before it starts"),
+        (annotation(trg_bndbox=[2, float("nan"), 12, 28]), "one.json: trg_bndbox .*nan.* is empty"),
         ("[" * 100_000, "one.json: not a pair's annotation: .*too deep"),
         (annotation(src_imname="../ant/a.png"), "one.json: .*'cat/../ant/a.png' is no name of a"),
         (annotation(category="/etc"), "one.json: .*'/etc/a.png' is no name of a"),

@@ -54,6 +54,19 @@ def test_class_masks_and_what_is_not_known(tmp_path):
         open_object_masks(f"masks:{tmp_path / 'images'}:{tmp_path / 'masks'}", size=4)
 
 
+def test_masks_of_another_size_are_refused(tmp_path):
+    """As where EXIF turns a photograph and not its mask; figures would be of other places."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    for name in range(4):
+        Image.new("RGB", (6, 4)).save(tmp_path / "images" / f"{name}.jpg", exif=exif)
+        Image.fromarray(np.ones((4, 6), np.uint8)).save(tmp_path / "masks" / f"{name}.png")
+    with pytest.raises(ValueError, match="3.png: 4×6 pixels, and its image .*has 6×4, turned as"):
+        open_object_masks(f"masks:{tmp_path / 'images'}:{tmp_path / 'masks'}", size=4)
+
+
 def test_real_masks_and_boxes(shared):
     found = open_object_masks(f"coco128:{shared / 'data' / 'coco128'}", limit=3, size=32)
     photo, mask = found.read(found.indices[0])

@@ -1,6 +1,7 @@
 """Votes of nearest neighbours, and the command around them."""
 
 import json
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 
 import vit_jax_xfer as vjx
-from vit_jax_xfer.evaluate.knn.__main__ import main
+from vit_jax_xfer.evaluate.knn.__main__ import _check_classes, main
 from vit_jax_xfer.evaluate.knn.image_vectors import image_vectors
 from vit_jax_xfer.evaluate.knn.neighbour_votes import neighbour_votes
 
@@ -21,7 +22,7 @@ def by_hand(features, labels, queries, k, temperature, classes):
     for row, query in enumerate(queries):
         cosines = [query @ one / np.linalg.norm(query) / np.linalg.norm(one) for one in features]
         for index in np.argsort(cosines)[::-1][:k]:
-            votes[row, labels[index]] += np.exp((cosines[index] - 1) / temperature)
+            votes[row, labels[index]] += np.exp((cosines[index] - max(cosines)) / temperature)
     return votes
 
 
@@ -40,6 +41,11 @@ def test_a_small_temperature_is_the_nearest_one():
     labels = np.arange(50) % 5
     votes = neighbour_votes(features, labels, features, k=20, temperature=1e-3)
     np.testing.assert_array_equal(votes.argmax(axis=1), labels)
+    # Though nothing is near, and exp(cosine / temperature) beyond what float32 holds.
+    votes = neighbour_votes(features, labels, -features, k=20, temperature=1e-3)
+    nearest = (features @ features.T / np.linalg.norm(features, axis=1)[:, None]).argmin(0)
+    np.testing.assert_array_equal(votes.argmax(axis=1), labels[nearest])
+    assert (votes.max(axis=1) >= 1).all()
 
 
 def test_many_queries_go_part_by_part(monkeypatch):
@@ -61,6 +67,7 @@ def test_many_queries_go_part_by_part(monkeypatch):
         ({"features": np.full((4, 3), np.nan)}, "features: holds numbers that are not finite"),
         ({"k": 0}, "k, temperature: got 0"),
         ({"temperature": 0.0}, "k, temperature"),
+        ({"temperature": np.nan}, "k, temperature"),
     ],
 )
 def test_what_is_wrong_is_named(change, message):
@@ -140,3 +147,22 @@ def test_the_command_says_what_is_wrong(change, said, model, flowers, capsys):
     assert main(["--model", str(model[0]), "--data", f"folder:{flowers}", *change]) == 1
     error = capsys.readouterr().err
     assert re.search(said, error) and error.count("\n") == 1
+
+
+def test_images_without_labels_are_no_hits():
+    names = {"class_names": ("a", "b"), "num_classes": 2}
+    train, test = (
+        SimpleNamespace(**names, name=name, labels=lambda found=labels: np.array(found))
+        for name, labels in (("train", [0, 1]), ("test", [1, -1]))
+    )
+    _check_classes(train, train)
+    for pair in ((train, test), (test, train)):
+        with pytest.raises(ValueError, match="test: 1 of 2 images have no label"):
+            _check_classes(*pair)
+
+
+@pytest.mark.parametrize("temperature", ["0", "nan", "-1", "inf", "warm"])
+def test_temperatures_that_are_none(temperature, capsys):
+    with pytest.raises(SystemExit):
+        main(["--model", "gone", "--data", "digits", "--temperature", temperature])
+    assert f"got '{temperature}', expected a number above 0" in capsys.readouterr().err

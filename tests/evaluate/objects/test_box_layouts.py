@@ -144,6 +144,31 @@ def test_coco(coco):
         opened_coco(coco, f":{folder}/some.txt")
 
 
+def test_files_of_one_name_in_a_list(coco):
+    folder, content = coco
+    (folder / "images/more").mkdir()
+    Image.new("RGB", (20, 10)).save(folder / "images/more/3.png")
+    content["images"].append({"id": 4, "file_name": "more/3.png"})
+    for line, ids in (("more/3.png", [4]), ("3.png", [3])):  # as they are called in the JSON
+        (folder / "some.txt").write_text(f"{line}\n2.png\n")
+        images = opened_coco(coco, f":{folder}/some.txt").images
+        assert [image.number for image in images] == [2, *ids]
+    (folder / "some.txt").write_text("train/3.png\n")
+    with pytest.raises(ValueError, match="some.txt: train/3.png: may be any of 2 images of .*json"):
+        opened_coco(coco, f":{folder}/some.txt")
+
+
+def test_boxes_that_are_on_no_image(coco):
+    folder, content = coco
+    for box in ([20, 0, 5, 5], [0, -4, 5, 4], [-9, 2, 5, 5]):
+        listed = [*content["annotations"], {"image_id": 2, "bbox": box}]
+        with pytest.raises(ValueError, match=r"2.png: its box from .* lies outside of it"):
+            opened_coco((folder, {**content, "annotations": listed}))
+    shares = [{"image_id": i, "bbox": [0.1 * i, 0.2, 0.5, 0.6]} for i in (1, 2, 3)]
+    with pytest.raises(ValueError, match="i.json: all boxes end within .* pixels, not in shares"):
+        opened_coco((folder, {**content, "annotations": shares}))
+
+
 def test_boxes_for_images_of_another_size(coco, voc):
     """As where images were shrunk and their annotations weren't: figures would mean nothing."""
     folder, content = coco

@@ -39,3 +39,12 @@ def test_what_is_wrong():
         cosegment([maps[0], maps[1] * np.nan])
     with pytest.raises(ValueError, match="no cluster is on enough of the images"):
         cosegment([np.ones((3, 3, 2)), np.ones((3, 3, 2))])
+
+
+def test_clusters_that_the_first_image_lacks_are_counted():
+    maps = [np.tile(np.eye(4, 5)[0], (4, 4, 1)) for _ in range(3)]
+    for number, one in enumerate(maps):
+        one[1:3, 1:3] = np.eye(4, 5)[1 if number == 0 else 2]
+    found = cosegment(maps, clusters=3, votes=0.3)
+    assert found.number == 3 and max(one.max() for one in found.clusters) == 2
+    assert min(one.max() for one in found.clusters) < 2

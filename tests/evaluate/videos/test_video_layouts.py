@@ -8,6 +8,7 @@ from PIL import Image
 from vit_jax_xfer.evaluate.folder_name import folder_name
 from vit_jax_xfer.evaluate.videos.mask_files import palette, save_masks
 from vit_jax_xfer.evaluate.videos.video import read_object_mask
+from vit_jax_xfer.evaluate.videos.video_benchmark import VideoSegmentation
 from vit_jax_xfer.evaluate.videos.video_layouts import open_videos
 
 
@@ -43,6 +44,7 @@ def test_davis2017(davis):
     assert name == "davis2017" and [video.name for video in videos] == ["swan", "cow"]
     swan = videos[0]
     np.testing.assert_array_equal(swan.truth(), MASKS)
+    assert [video.later for video in videos] == [0, 0]
     assert [file.name for file in swan.frames] == [f"{k:05}.jpg" for k in range(5)]
     assert swan.size == (16, 12)
     clutter(davis)
@@ -191,3 +193,22 @@ def test_saved_masks(tmp_path, shared):
 def test_names_of_folders():
     assert folder_name("LiFT ×1") == "LiFT_x1"
     assert folder_name("LiFT runs/a b ×2") == "LiFT_runs_a_b_x2"
+
+
+def test_objects_that_appear_later_are_counted(davis):
+    masks = MASKS.copy()
+    masks[2, 10:, :4], masks[3:, 10:, :4], masks[4, 0, 0] = 9, 7, 255
+    write(davis, "later", masks)
+    listed(davis / "more", "2017", "later\n")
+    for kind in ("JPEGImages", "Annotations"):
+        (davis / "more" / kind).symlink_to(davis / kind)
+    (video,) = open_videos(f"davis2017:{davis / 'more'}")[1]
+    assert video.later == 2
+    counted = VideoSegmentation("davis2017", [video, video], 16).result([])
+    assert counted.skipped["objects that appear later"] == 4
+    # Frames that nothing could compute with are named before anything is computed.
+    frame = davis / "JPEGImages/480p/later/00003"
+    frame.with_suffix(".jpg").unlink()
+    Image.fromarray(np.zeros((12, 16), np.uint16)).save(frame.with_suffix(".png"))
+    with pytest.raises(ValueError, match="00003.png: mode I;16, expected 8 bits per channel"):
+        open_videos(f"davis2017:{davis / 'more'}")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from vit_jax_xfer.data.objects import Outline
-from vit_jax_xfer.data.sources.decode import MAX_PIXELS, image_size
+from vit_jax_xfer.data.sources.decode import MAX_PIXELS
 from vit_jax_xfer.data.sources.named_files import read_json
 from vit_jax_xfer.data.sources.object_source import (
     ListedPhotograph,
@@ -18,6 +18,7 @@ from vit_jax_xfer.data.sources.object_source import (
     check_split,
     make_object_source,
 )
+from vit_jax_xfer.data.sources.upright_photo import stored_size
 
 _LARGEST = 2**30  # bytes; that of train2017 has half as many
 _SPLITS = {"train": "train", "validation": "val", "val": "val", "test": "test"}
@@ -144,7 +145,7 @@ def _photographs(file: Path, content: dict[str, Any], folder: Path) -> dict[Any,
         path = listed_image(folder, str(field(file, one, "file_name")))
         sides = one.get("height"), one.get("width")
         if sides == (None, None):
-            width, height = image_size(path)
+            width, height = stored_size(path)
             sides = height, width
         whole = all(type(side) is int and side > 0 for side in sides)
         if not whole or sides[0] * sides[1] > MAX_PIXELS:

@@ -62,13 +62,14 @@ def _problem(path: str, read: Callable[[pathlib.Path], Any] = _decoded) -> str |
 
 def _ends_well(path: str, size: int) -> bool:
     with pathlib.Path(path).open("rb") as file:
-        head = file.read(12)
+        head = file.read(26)
         file.seek(max(0, size - _TAIL))
         tail = file.read()
     if head.startswith(b"\xff\xd8"):
         return b"\xff\xd9" in tail
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return b"IEND" in tail
+        # Decoding refuses grey of 16 bits, whatever its end.
+        return b"IEND" in tail and head[24:26] != b"\x10\x00"
     if head.startswith(b"RIFF"):  # WebP: the header says how long the file is
         return int.from_bytes(head[4:8], "little") + 8 <= size
     if head.startswith(b"BM"):

@@ -30,6 +30,20 @@ def photograph_size(path: Path) -> tuple[int, int]:
     return (height, width) if _TURNS.get(orientation(path), (0, 0, 0))[2] else (width, height)
 
 
+def stored_size(path: Path) -> tuple[int, int]:
+    """(width, height) of a photograph as stored, where boxes don't say for what size they are.
+
+    ValueError naming it where it can't be read, and where its EXIF turns it: whether its boxes were
+    drawn on it upright is not to be known.
+    """
+    if orientation(path) > 1:
+        raise ValueError(
+            f"{path}: its EXIF orientation turns it, and nothing says whether its boxes are for it "
+            "upright or as stored; save it without the orientation"
+        )
+    return image_size(path)
+
+
 def orientation(path: Path) -> int:
     """A file's EXIF orientation, from 1 to 8; 1, as stored, where it says none that can be read."""
     try:

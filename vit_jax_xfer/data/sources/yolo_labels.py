@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 
 from vit_jax_xfer.data.sources.class_files import read_class_file, read_yaml
-from vit_jax_xfer.data.sources.decode import image_size
 from vit_jax_xfer.data.sources.named_files import read_text
 from vit_jax_xfer.data.sources.object_source import (
     ListedPhotograph,
@@ -13,6 +12,7 @@ from vit_jax_xfer.data.sources.object_source import (
     make_object_source,
 )
 from vit_jax_xfer.data.sources.paired_folders import as_spec, find_pairs, folders_of_split
+from vit_jax_xfer.data.sources.upright_photo import stored_size
 
 _LARGEST = 2**24  # bytes of a text
 
@@ -76,7 +76,7 @@ def _folders(file: Path, split: str) -> tuple[Path, Path]:
 
 def _photograph(image: Path, text: Path, numbers: dict[int, int]) -> ListedPhotograph:
     try:
-        width, height = image_size(image)
+        width, height = stored_size(image)
         lines = read_text(text, _LARGEST).splitlines()
     except (OSError, ValueError) as error:
         raise ValueError(f"spec: {text}: {error}") from None

@@ -139,8 +139,11 @@ def _spair_pair(root: Path, file: Path, size_of: Callable[[Path], tuple[int, int
         raise ValueError(
             f"{file}: src_kps has {len(points[0])} keypoints, trg_kps has {len(points[1])}"
         )
-    if not max(x1 - x0, y1 - y0) > 0:
-        raise ValueError(f"{file}: trg_bndbox {[x0, y0, x1, y1]} is empty")
+    ordered = 0 <= x1 - x0 < np.inf and 0 <= y1 - y0 < np.inf
+    if not ordered or not max(x1 - x0, y1 - y0) > 0:
+        raise ValueError(
+            f"{file}: trg_bndbox {[x0, y0, x1, y1]} is empty, or ends before it starts"
+        )
     sizes = [size_of(photo) for photo in (source, target)]
     for photo, size, expected in zip((source, target), sizes, declared, strict=True):
         if expected is not None and tuple(expected) != size:

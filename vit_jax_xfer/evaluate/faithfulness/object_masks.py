@@ -14,7 +14,7 @@ import numpy as np
 from vit_jax_xfer.data.sources.upright_photo import read_photograph
 from vit_jax_xfer.evaluate.faithfulness.localisation import IGNORED
 from vit_jax_xfer.evaluate.objects.box_layouts import open_boxes
-from vit_jax_xfer.evaluate.segmentation.labelled_images import read_class_mask, shrunk
+from vit_jax_xfer.evaluate.segmentation.labelled_images import read_ids, shrunk
 from vit_jax_xfer.evaluate.segmentation.mask_layouts import open_masks
 
 _LAST_THING = 90  # COCO's ids: things up to it, stuff above
@@ -68,7 +68,7 @@ def open_object_masks(spec: str, limit: int | None = None, size: int = 224) -> O
 
         def read(index: int) -> tuple[np.ndarray, np.ndarray]:
             one = images[index]
-            return read_photograph(one.image), _objects(read_class_mask(one.mask), layout)
+            return read_photograph(one.image), _objects(read_ids(one), layout)
 
     return _with_objects(spec, number, read, named, limit, size)
 

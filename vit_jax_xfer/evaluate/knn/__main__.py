@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from vit_jax_xfer.command_line.command_parser import add_image_size, command_parser
-from vit_jax_xfer.command_line.flag_errors import naming_flag, positive, run_command
+from vit_jax_xfer.command_line.flag_errors import above_zero, naming_flag, positive, run_command
 from vit_jax_xfer.features.command import numbers, out_path
 from vit_jax_xfer.terminal import show
 from vit_jax_xfer.whole_files import write_whole
@@ -63,12 +63,16 @@ def _score(options: argparse.Namespace) -> None:
 
 
 def _check_classes(train: Any, test: Any) -> None:
-    """ValueError unless both splits have labels of the same classes."""
+    """ValueError unless both splits have labels of the same classes, and each image one."""
     if not train.num_classes or train.class_names != test.class_names:
         raise ValueError(
             f"the splits need labels of the same classes; {train.name} has {train.num_classes} "
             f"and {test.name} {test.num_classes}, or others"
         )
+    for split in (train, test):
+        labels = split.labels()
+        if number := int((labels < 0).sum()):
+            raise ValueError(f"{split.name}: {number} of {len(labels)} images have no label")
 
 
 def _vectors(model: Any, variables: Any, source: Any, options: argparse.Namespace) -> Any:
@@ -108,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--test", default="test", metavar="SPLIT", help="what is classified (default test)")
     add("--k", type=numbers, default=(10, 20), metavar="N,…",
         help="how many neighbours vote (default 10,20)")  # fmt: skip
-    add("--temperature", type=float, default=0.07, metavar="T",
+    add("--temperature", type=above_zero, default=0.07, metavar="T",
         help="of the votes' weights (default 0.07)")  # fmt: skip
     add("--feature", choices=("cls", "avg", "pooled"), default="cls",
         help="the class token (default), the mean of patches, or what a head sees")  # fmt: skip

@@ -15,6 +15,8 @@ def neighbour_votes(
 ) -> np.ndarray:
     """Each query's votes for each class, (M, K) float32: the greatest is the class it is taken for.
 
+    That of its nearest neighbour counts 1.
+
     features (N, C) with labels (N,), classes from 0 on; queries (M, C). Neighbours are the k of the
     greatest cosine s, and each votes with exp(s / temperature), as in DINO's evaluation; all vote
     where there are fewer than k. num_classes: K, None = as many as labels name.
@@ -30,7 +32,7 @@ def neighbour_votes(
         raise ValueError(
             f"queries: have {queries.shape[1]} channels, and features {features.shape[1]}"
         )
-    if k < 1 or temperature <= 0:
+    if k < 1 or not temperature > 0:
         raise ValueError(f"k, temperature: got {k}, {temperature}, expected numbers above 0")
     classes = int(labels.max()) + 1 if num_classes is None else num_classes
     if labels.min() < 0 or labels.max() >= classes:
@@ -57,8 +59,9 @@ def _votes(
     """The votes by similarities (M, N)."""
     nearest = np.argpartition(-cosines, k - 1, axis=1)[:, :k]
     similar = np.take_along_axis(cosines, nearest, axis=1)
-    # Less the greatest that there can be, so that no temperature overflows.
-    weights = np.exp((similar.astype(np.float64) - 1) / temperature)
+    similar = similar.astype(np.float64)
+    # Less the greatest, so that at no temperature all are too large or too small for a number.
+    weights = np.exp((similar - similar.max(1, keepdims=True)) / temperature)
     votes = np.zeros((len(cosines), classes))
     np.add.at(votes, (np.arange(len(cosines))[:, None], labels[nearest]), weights)
     return votes.astype(np.float32)

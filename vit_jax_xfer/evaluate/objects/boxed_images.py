@@ -63,6 +63,12 @@ def check_boxed_images(
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
         raise ValueError(f"{missing[0]}{more}: {where} names it, but there is no such file")
     check_files([str(image.file) for image in images], str(where))
+    ends = [image.boxes[:, 2:].max() for image in images if len(image.boxes)]
+    if ends and max(ends) <= 1:
+        raise ValueError(
+            f"{where}: all boxes end within the first pixel; they are to be in pixels, not in "
+            "shares of an image"
+        )
     with ThreadPoolExecutor() as pool:  # waits for the disk
         for _ in pool.map(_check_size, images, sizes):
             pass
@@ -77,6 +83,7 @@ def _check_size(image: BoxedImage, size: tuple[int, int] | None) -> None:
     width, height = photograph_size(image.file)
     turned = orientation(image.file) > 1
     told = size is not None and min(size) > 0
+    _check_inside(image)
     y1, x1 = image.boxes[:, 2:].max(0, initial=0.0)
     inside = x1 <= width + 1 and y1 <= height + 1
     if told and (size == (width, height) or (size == (height, width) and inside and not turned)):
@@ -86,3 +93,14 @@ def _check_size(image: BoxedImage, size: tuple[int, int] | None) -> None:
         boxes = f"are for {size[0]}×{size[1]}" if told else f"reach ({x1:g}, {y1:g})"
         way = "save it without the orientation" if turned else "take the images they were drawn on"
         raise ValueError(f"{image.file}: is {said} and its boxes {boxes}; {way}")
+
+
+def _check_inside(image: BoxedImage) -> None:
+    """ValueError where nothing of a box is on its image."""
+    start, end = image.boxes[:, :2], image.boxes[:, 2:]
+    outside = (start >= photograph_size(image.file)[::-1]).any(1) | (end <= 0).any(1)
+    if outside.any():
+        y0, x0, y1, x1 = image.boxes[outside][0]
+        raise ValueError(
+            f"{image.file}: its box from ({x0:g}, {y0:g}) to ({x1:g}, {y1:g}) lies outside of it"
+        )

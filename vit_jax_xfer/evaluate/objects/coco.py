@@ -64,16 +64,27 @@ def open_coco(file: Path, folder: Path, names: Path | None = None) -> BoxedImage
 
 
 def _wanted(files: dict[Any, str], names: Path, file: Path) -> set[Any]:
-    """The ids of the listed files; COCO20k's list has the split's folder before each name."""
+    """The ids of the listed files, by their names in the JSON or else the last parts of these.
+
+    COCO20k's list has the split's folder before each name.
+    """
     if not names.is_file():
         raise ValueError(f"{names}: no such file")
-    by_name = {Path(name).name: image for image, name in files.items()}
+    whole = {name: [image] for image, name in files.items()}
+    by_last: dict[str, list[Any]] = {}
+    for image, name in files.items():
+        by_last.setdefault(Path(name).name, []).append(image)
     try:
         lines = [line.strip() for line in read_text(names).splitlines()]
     except ValueError as error:
         raise ValueError(f"{names}: {error}") from None
-    listed = [Path(line).name for line in lines if line]
-    if unknown := [name for name in listed if name not in by_name]:
+    listed = {line: whole.get(line) or by_last.get(Path(line).name, []) for line in lines if line}
+    if unknown := [line for line, images in listed.items() if not images]:
         more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
         raise ValueError(f"{names}: {unknown[0]}{more}: not in {file}")
-    return {by_name[name] for name in listed}
+    if several := next((line for line, images in listed.items() if len(images) > 1), None):
+        raise ValueError(
+            f"{names}: {several}: may be any of {len(listed[several])} images of {file}; name it "
+            "with its folder as there"
+        )
+    return {image for images in listed.values() for image in images}

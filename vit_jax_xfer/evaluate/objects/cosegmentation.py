@@ -22,11 +22,12 @@ _BORDER = 0.5  # a cluster that lies on borders more than half as often as cells
 
 class CommonObjects(NamedTuple):
     """masks: (h, w) bool of each image, the common object. clusters: (h, w) int of each, which
-    cluster each cell is in. common: the clusters that are the object, rising."""
+    cluster each cell is in. common: the clusters that are the object, rising. number: of all."""
 
     masks: list[np.ndarray]
     clusters: list[np.ndarray]
     common: tuple[int, ...]
+    number: int
 
 
 def cosegment(
@@ -50,7 +51,8 @@ def cosegment(
     common = _common(found, len(centres), votes)
     if not common:
         raise ValueError("no cluster is on enough of the images and off their borders; lower votes")
-    return CommonObjects([np.isin(one, common) for one in found], found, common)
+    masks = [np.isin(one, common) for one in found]
+    return CommonObjects(masks, found, common, len(centres))
 
 
 def _common(found: Sequence[np.ndarray], number: int, votes: float) -> tuple[int, ...]:

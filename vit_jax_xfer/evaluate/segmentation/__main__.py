@@ -18,11 +18,10 @@ The data:
 """
 
 import argparse
-import math
 import sys
 from collections.abc import Sequence
 
-from vit_jax_xfer.command_line.flag_errors import naming_flag, positive, run_command
+from vit_jax_xfer.command_line.flag_errors import above_zero, naming_flag, positive, run_command
 from vit_jax_xfer.features.command import comparison_parser, extractors_from, input_side, out_path
 from vit_jax_xfer.terminal import show
 
@@ -75,22 +74,12 @@ def _parser() -> argparse.ArgumentParser:
         help="ids in masks that are no class (default 255, for coco128 0; '' = none)")  # fmt: skip
     add("--probe-steps", type=positive, default=_STEPS, metavar="N",
         help=f"training steps of the classifier (default {_STEPS})")  # fmt: skip
-    add("--probe-lr", type=_above_zero, default=_LR, metavar="RATE",
+    add("--probe-lr", type=above_zero, default=_LR, metavar="RATE",
         help=f"its peak learning rate (default {_LR:g})")  # fmt: skip
-    add("--memory", type=_above_zero, default=_MEMORY, metavar="GB",
+    add("--memory", type=above_zero, default=_MEMORY, metavar="GB",
         help="of features kept in memory; others are computed again in each step, which is slow "
         f"(default {_MEMORY:g})")  # fmt: skip
     return parser
-
-
-def _above_zero(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number above 0")
-    return number
 
 
 def _ids(text: str) -> tuple[int, ...]:

@@ -48,19 +48,25 @@ def shrunk(ids: np.ndarray, size: int) -> np.ndarray:
     return ids[rows[:, None], columns]
 
 
+def read_ids(one: LabelledImage) -> np.ndarray:
+    """A mask's ids (H, W). ValueError where it can't be read or isn't of its image's size."""
+    ids = read_class_mask(one.mask)
+    width, height = photograph_size(one.image)
+    if ids.shape != (height, width):
+        turned = ", turned as its EXIF says" if orientation(one.image) > 1 else ""
+        raise ValueError(
+            f"{one.mask}: {ids.shape[0]}×{ids.shape[1]} pixels, and its image {one.image} has "
+            f"{height}×{width}{turned}"
+        )
+    return ids
+
+
 def survey(images: Sequence[LabelledImage], size: int, ignore: frozenset[int]) -> Survey:
     """Reads all masks. ValueError naming one that can't be read or isn't of its image's size."""
     found: set[int] = set()
     empty = vanished = 0
     for one in images:
-        ids = read_class_mask(one.mask)
-        width, height = photograph_size(one.image)
-        if ids.shape != (height, width):
-            turned = ", turned as its EXIF says" if orientation(one.image) > 1 else ""
-            raise ValueError(
-                f"{one.mask}: {ids.shape[0]}×{ids.shape[1]} pixels, and its image {one.image} has "
-                f"{height}×{width}{turned}"
-            )
+        ids = read_ids(one)
         full, small = (_classes(x, ignore) for x in (ids, shrunk(ids, size)))
         found |= small
         empty += not small

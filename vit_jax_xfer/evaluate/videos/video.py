@@ -14,6 +14,7 @@ class Video:
     """frames: photographs. masks: one for each of them. size: (width, height) of all of them.
 
     one_object: masks hold 0 and 255, or 0 and 1, as in DAVIS 2016; otherwise objects' numbers.
+    later: how many objects the first mask doesn't show and another one does.
     """
 
     name: str
@@ -21,6 +22,7 @@ class Video:
     masks: tuple[Path, ...]
     size: tuple[int, int]
     one_object: bool = False
+    later: int = 0
 
     def mask(self, frame: int) -> np.ndarray:
         """(H, W) uint8: 0 = background, k = object k, 255 = void, where an object may be numbered.

@@ -60,8 +60,8 @@ class VideoSegmentation(ItemBenchmark):
     A FeatureExtractor gets frames squashed to squares of `side(size)` pixels. radius: how many
     cells of its grid an object may move, as published also where cells are smaller; 0 = anywhere.
     masks_folder: where predicted masks are written, as EXTRACTOR/VIDEO/00000.png. Skipped: videos
-    whose first mask has no object, which don't count, and objects of which no cell is left when
-    the first mask shrinks to the grid, which do count, as never found.
+    whose first mask has no object and objects that appear later, which don't count, and objects of
+    which no cell is left when the first mask shrinks to the grid, which do, as never found.
 
     Memory: features of nine frames, labels of one video. 448 pixels of a ViT-S/16 with LiFT peak at
     1.0 GB on a CPU (a grid of 56 × 56), with LiFT twice at 1.4 GB (112 × 112).
@@ -132,7 +132,11 @@ class VideoSegmentation(ItemBenchmark):
         score = davis_score(scores)
         return Result(
             {"J&F": score.j_and_f, "J": score.j.mean, "F": score.f.mean},
-            {"objects vanished on the grid": vanished, "videos": len(score.skipped)},
+            {
+                "objects vanished on the grid": vanished,
+                "objects that appear later": sum(video.later for video in self._videos),
+                "videos": len(score.skipped),
+            },
         )
 
 

@@ -131,7 +131,7 @@ def _video(root: Path, name: str, limit: int | None, one_object: bool) -> Video:
             raise ValueError(
                 f"{other}: {size_of(other)} pixels, but {frames[0].name} of this video has {size}"
             )
-    check_files([str(file) for file in (*frames, *masks)], f"video {name}")
+    check_files([str(file) for file in frames], f"video {name}")
     with ThreadPoolExecutor() as pool:
         seen = list(pool.map(lambda file: _labels(file, one_object), masks))
     # Of a first mask without an object the later ones tell.
@@ -140,7 +140,8 @@ def _video(root: Path, name: str, limit: int | None, one_object: bool) -> Video:
         raise ValueError(
             f"{masks[0]}: has values 0 and 255 alone; open masks of one object as davis2016:PATH"
         )
-    return Video(name, tuple(frames), tuple(masks), size, one_object)
+    later = set.union(*seen) - seen[0] - {0, VOID}
+    return Video(name, tuple(frames), tuple(masks), size, one_object, len(later))
 
 
 def _labels(file: Path, one_object: bool) -> set[int]:
