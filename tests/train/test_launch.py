@@ -1,6 +1,7 @@
 """Which processes a run joins, told from flags, the scheduler's variables and the hardware."""
 
 import importlib.util
+import socket
 
 import jax
 import pytest
@@ -40,6 +41,26 @@ def test_flags_that_cannot_be_are_named(given, message, joined):
     with pytest.raises(ValueError, match=message):
         connect(*given)
     assert joined == []
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_a_port_that_is_taken_is_named(host, monkeypatch):
+    """On which jaxlib's server ends the process with a segmentation fault."""
+    monkeypatch.setattr(hosts._jax, "get_distributed_runtime_service", lambda *given, **more: None)
+    served = []
+
+    def initialize(address, *given):
+        served.append(hosts._jax.get_distributed_runtime_service(f"[::]:{address[5:]}", 1))
+
+    monkeypatch.setattr(jax.distributed, "initialize", initialize)
+    with socket.socket() as other:
+        other.bind((host, 0))
+        other.listen()
+        address = f"host:{other.getsockname()[1]}"
+        with pytest.raises(OSError, match=f"^--coordinator: port {address[5:]} .* another$"):
+            connect(address, 1, 0)
+    connect(address, 1, 0)
+    assert served == [None]
 
 
 def test_processes_that_do_not_meet_are_told_in_a_line(monkeypatch):

@@ -91,16 +91,23 @@ def initialize(*given: Any) -> None:
     """`jax.distributed.initialize`, and the thread that tells when another process has ended.
 
     RuntimeError or ValueError where the processes don't come together; this one is alone then.
+    OSError where the port of process 0 is taken.
     """
     global _watch
     import jax
 
     # A process whose coordinator is gone is ended by XLA with pages of text, unless it is told what
     # else to do; `initialize` has no argument for that.
-    connect = _jax.get_distributed_runtime_client
+    connect, serve = _jax.get_distributed_runtime_client, _jax.get_distributed_runtime_service
     _jax.get_distributed_runtime_client = functools.partial(
         connect, missed_heartbeat_callback=_coordinator_lost
     )
+
+    def serve_at(address: str, *more: Any, **named: Any) -> Any:
+        check_port(int(address.rpartition(":")[2]))
+        return serve(address, *more, **named)
+
+    _jax.get_distributed_runtime_service = serve_at
     try:
         jax.distributed.initialize(*given)
     except RuntimeError:
@@ -108,10 +115,27 @@ def initialize(*given: Any) -> None:
         raise
     finally:
         _jax.get_distributed_runtime_client = connect
+        _jax.get_distributed_runtime_service = serve
     if several():
         _catch_terminate()
         _watch = _Watch()
         atexit.register(_watch.stop)  # after JAX's own, and so called before it
+
+
+def check_port(port: int) -> None:
+    """OSError where another program listens at a port of this host: XLA would crash on it."""
+    both = socket.has_dualstack_ipv6()
+    with socket.socket(socket.AF_INET6 if both else socket.AF_INET) as probe:
+        if both:
+            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a run that has ended is none
+        try:
+            probe.bind(("", port))
+        except OSError as error:
+            raise OSError(
+                f"--coordinator: port {port} of process 0's host can't be had ({error.strerror}); "
+                "end what uses it, or give another"
+            ) from None
 
 
 def _forget_store() -> None:
