@@ -89,6 +89,24 @@ def test_a_number_without_sense(field, values, expected):
         assert str(error.value) == f"{field}: got {value}, expected {expected}"
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("explain.images", 2.5),
+        ("explain.images", True),
+        ("explain.images", (1, None)),
+        ("explain.methods", 3),
+        ("eval.suites", (1,)),
+        ("eval.benchmarks", False),
+    ],
+)
+def test_what_is_neither_a_text_nor_a_tuple_of_them(field, value):
+    config = load_config("scratch")
+    config.update_from_flattened_dict({field: value})
+    with pytest.raises(ValueError, match=f"^{field}: got .*, expected .* or a tuple of such$"):
+        check_numbers(config)
+
+
 def test_no_number_is_nan_or_infinite():
     for field in field_names(config := load_config("logit_distill")):
         *sections, last = field.split(".")

@@ -1,7 +1,9 @@
 """The lock of a work folder: who is refused, whose was left behind, and who sees the folder."""
 
+import errno
 import json
 import os
+import pathlib
 import subprocess
 import threading
 import time
@@ -168,6 +170,18 @@ def test_a_folder_that_cannot_be_written_to(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="workdir: cannot write to .*/file/run: Not a directory"):
         taken(tmp_path / "file" / "run")
+
+
+def test_a_full_disk_is_told_and_nothing_stays(tmp_path, monkeypatch):
+    def write(path, text):
+        path.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pathlib.Path, "write_text", write)
+        with pytest.raises(ValueError, match="workdir: cannot write to .*: No space left on dev"):
+            taken(tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_hosts_that_see_another_folder_are_named(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Which numbers the fields of a config may be: one table, held before anything is opened."""
 
 import re
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -107,8 +108,19 @@ CONFIG_RANGES: dict[str, NumberRange] = {
 }
 
 
+# Fields that are one or a tuple, of any type to ml-collections, and what each part may be.
+_PARTS: dict[str, tuple[type, ...]] = {
+    "eval.suites": (str,),
+    "eval.benchmarks": (str,),
+    "explain.methods": (str,),
+    "explain.images": (int, str),
+}
+
+
 def check_numbers(config: ConfigDict, prefix: str = "") -> None:
     """ValueError, naming the field, for a number that means nothing there: NaN, b2 = 1, lr < 0.
+
+    And for what is neither a text nor a tuple of them where these are expected.
 
     prefix: of the fields' names, where the config is one of its sections, such as "optim.". A field
     that the table doesn't have, such as one of a task of one's own, may be any finite number.
@@ -120,3 +132,14 @@ def check_numbers(config: ConfigDict, prefix: str = "") -> None:
         else:
             known = re.sub(r"^eval\.sets\.[^.]+\.", "eval.", field)
             check_number(field, value, CONFIG_RANGES.get(known, FINITE))
+            _check_parts(field, value)
+
+
+def _check_parts(field: str, value: Any) -> None:
+    kinds = _PARTS.get(field)
+    if kinds is None:
+        return
+    parts = value if isinstance(value, list | tuple) else [value]
+    if any(type(one) not in kinds for one in parts):
+        words = "a number or a text" if int in kinds else "a text"
+        raise ValueError(f"{field}: got {value!r}, expected {words}, or a tuple of such")

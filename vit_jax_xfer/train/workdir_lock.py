@@ -95,19 +95,20 @@ class WorkdirLock:
         """Whether the lock wasn't there and is ours now."""
         text = json.dumps(_this_process() | {"token": self._token}) + "\n"
         own = lock.with_name(f".{NAME}.{self._token}")
-        own.write_text(text)
         try:
-            os.link(own, lock)
-        except FileExistsError:
-            return own.stat().st_nlink == 2  # an answer of NFS that was lost, and asked for again
-        except OSError:  # a file system without links
+            own.write_text(text)
             try:
-                with lock.open("x") as file:
-                    file.write(text)
+                os.link(own, lock)
             except FileExistsError:
-                return False
+                return own.stat().st_nlink == 2  # NFS's answer was lost, and asked for again
+            except OSError:  # a file system without links
+                try:
+                    with lock.open("x") as file:
+                        file.write(text)
+                except FileExistsError:
+                    return False
         finally:
-            own.unlink()
+            own.unlink(missing_ok=True)  # on a full disk it is there, and empty
         return True
 
     def _renew(self) -> None:
