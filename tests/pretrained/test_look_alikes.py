@@ -21,6 +21,9 @@ MEAN_NORM = {
     "fc_norm.weight": (768,),
     "fc_norm.bias": (768,),
 }
+QUERY_NORMS = {
+    f"blocks.0.attn.{name}_norm.{leaf}": (32,) for name in "qk" for leaf in ("weight", "bias")
+}
 POOLING = {
     "attn_pool.latent": (1, 1, 32),
     "norm_pre.weight": (32,),
@@ -33,6 +36,7 @@ POOLING = {
     [
         (lambda: state_dict(**{"rope.freqs": (2, 1, 2, 4)}), "rope.freqs: learned rotary"),
         (lambda: state_dict(**{"blocks.0.attn.lambda_q1": (8,)}), "differential attention"),
+        (lambda: state_dict(**QUERY_NORMS), "q_norm: is as wide as the network, .*num_heads=1"),
         (lambda: state_dict(**POOLING), "a Perception Encoder"),
         (
             lambda: wide(**MEAN_NORM, **{"blocks.0.attn.qkv.bias": None}),
@@ -71,6 +75,7 @@ def test_phi4s_tower_is_told_from_siglips_by_its_size():
 
 def test_what_the_caller_settles_is_taken():
     assert load_on_host(wide(), num_heads=16)[0].num_heads == 16
+    assert load_on_host(state_dict(**QUERY_NORMS), num_heads=1)[0].num_heads == 1
 
 
 def test_a_network_without_positions_is_none_of_any_family():

@@ -8,6 +8,7 @@ import numpy as np
 
 from vit_jax_xfer.pretrained.lazy_arrays import LazyState
 from vit_jax_xfer.pretrained.parameter_rules import Rule, candidates, shape_in
+from vit_jax_xfer.pretrained.rotary_tables import stored_head_width
 from vit_jax_xfer.pretrained.stored_grids import (
     Sizes,
     refuse_doubtful_registers,
@@ -150,14 +151,19 @@ def fields_from_shapes(
 
 
 def stored_heads(reading: Reading) -> int | None:
-    """The number of heads, where shapes tell it: Flax's do, tables of offsets, and heads' norms."""
+    """The number of heads, where shapes tell it.
+
+    Flax's do, tables of offsets, norms of heads, and tables of rotary positions.
+    """
     for path in (f"{_FIRST}attention/relative_bias", "relative_bias"):
         if reading.has(path):
             return reading.shape(path)[1]
+    width = reading.shape(f"{_FIRST}norm1/scale")[0]
     for path, axis in (("attention/q_norm/scale", 0), ("attention/relative_down", 1)):
         if reading.has(_FIRST + path):
-            width = reading.shape(f"{_FIRST}norm1/scale")[0]
             return width // reading.shape(_FIRST + path)[axis]
+    if head := stored_head_width(reading.state):
+        return width // head
     names, _ = next(candidates(f"{_FIRST}attention/proj/kernel", reading.rules))
     shape = shape_in(reading.state, names[0]) if names[0] in reading.state else ()
     return shape[0] if len(shape) == 3 else None

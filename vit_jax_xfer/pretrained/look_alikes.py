@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from vit_jax_xfer.pretrained.family_entry import Evidence
 from vit_jax_xfer.pretrained.fields_from_shapes import Fields
+from vit_jax_xfer.pretrained.rotary_tables import unknown_table
 
 
 class LookAlike(NamedTuple):
@@ -18,11 +19,9 @@ class LookAlike(NamedTuple):
     why: str
 
 
-def _named(*parts: str) -> Callable[[Evidence, Fields], bool]:
-    """Whether some name of the file has one of the parts."""
-    return lambda evidence, given: any(
-        part in name for name in evidence.reading.state for part in parts
-    )
+def _named(*ends: str) -> Callable[[Evidence, Fields], bool]:
+    """Whether some name of the file ends so; "rope.freqs_cos" is EVA-02's, and no "rope.freqs"."""
+    return lambda evidence, given: any(name.endswith(ends) for name in evidence.reading.state)
 
 
 def _has_perception_pooling(evidence: Evidence, given: Fields) -> bool:
@@ -78,7 +77,31 @@ def _is_phi4s(evidence: Evidence, given: Fields) -> bool:
     return pooled and size == (1152, 14, 448) and not evidence.config
 
 
+def _norms_all_heads_at_once(evidence: Evidence, given: Fields) -> bool:
+    """Norms of queries as wide as the network, which here have the width of a head."""
+    path = "blocks_0/attention/q_norm/scale"
+    one = 1 in (given.get("num_heads"), evidence.config.get("num_heads"))
+    reading = evidence.reading
+    return not one and reading.has(path) and reading.shape(path) == (evidence.fields["width"],)
+
+
+def _turns_by_other_angles(evidence: Evidence, given: Fields) -> bool:
+    """A table of rotary positions as no network here has them; the caller may know better."""
+    settled = {"rotary", "rotary_base", "rotary_grid"} & {*given, *evidence.config}
+    return not settled and unknown_table(evidence.reading.state) is not None
+
+
 _LOOK_ALIKES = (
+    LookAlike(
+        _norms_all_heads_at_once,
+        "q_norm: is as wide as the network, so that it norms the queries of all heads at once, "
+        "which no network here does; of one head, pass num_heads=1",
+    ),
+    LookAlike(
+        _turns_by_other_angles,
+        "rope: the file's table of rotary positions has other angles than any network here turns "
+        "by; where you know that these are the usual ones, pass rotary_base= or rotary_grid=",
+    ),
     LookAlike(
         _named("rope.freqs"),
         "rope.freqs: learned rotary frequencies (RoPE-ViT's mixed ones), which no network here has",

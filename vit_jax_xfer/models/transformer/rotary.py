@@ -37,6 +37,21 @@ def make_rotation(
     reference: the grid on which `eva02` counts cells; a larger grid gets fractions of cells.
     cells: rows and columns of the tokens, None = the grid's; a window's differ as the grid's do.
     """
+    angles = rotary_angles(kind, grid, reference, head_dim, base, cells)
+    angles = np.concatenate([np.zeros((prefix_tokens, head_dim)), angles])
+    cos, sin = (jnp.asarray(f(angles), jnp.float32) for f in (np.cos, np.sin))
+    return Rotation(cos, sin, kind == "eva02")
+
+
+def rotary_angles(
+    kind: str,
+    grid: tuple[int, int],
+    reference: tuple[int, int],
+    head_dim: int,
+    base: float,
+    cells: tuple[int, int] | None = None,
+) -> np.ndarray:
+    """By how much each channel of a grid's cells is turned, (h·w, d); arguments as above."""
     if head_dim % 4:
         raise ValueError(f"rotary: needs heads of a multiple of 4 channels, these have {head_dim}")
     cells = cells or grid
@@ -51,11 +66,7 @@ def make_rotation(
     angles = np.concatenate(
         [position.reshape(-1, 1) * frequencies for position in (rows, columns)], axis=1
     )
-    interleaved = kind == "eva02"
-    angles = np.repeat(angles, 2, axis=1) if interleaved else np.tile(angles, 2)
-    angles = np.concatenate([np.zeros((prefix_tokens, head_dim)), angles])
-    cos, sin = (jnp.asarray(f(angles), jnp.float32) for f in (np.cos, np.sin))
-    return Rotation(cos, sin, interleaved)
+    return np.repeat(angles, 2, axis=1) if kind == "eva02" else np.tile(angles, 2)
 
 
 def rotate(x: jax.Array, rotation: Rotation) -> jax.Array:

@@ -9,6 +9,7 @@ from vit_jax_xfer.pretrained.fields_from_shapes import Fields
 from vit_jax_xfer.pretrained.lazy_arrays import LazyState
 from vit_jax_xfer.pretrained.parameter_rules import TABLE, State, rule
 from vit_jax_xfer.pretrained.rename import TIMM, Dialect, as_timm_keeps, in_blocks
+from vit_jax_xfer.pretrained.rotary_tables import DINOV3_BASE, stored_base
 
 _DINOV3_BLOCK = (
     *NEW_ATTENTION,
@@ -59,10 +60,15 @@ def _fits(evidence: Evidence) -> bool:
     )
 
 
-def _key_bias(evidence: Evidence) -> Fields:
-    """Meta's files hold a bias of the keys that is masked; others leave it out, or mean it."""
+def _choose(evidence: Evidence) -> Fields:
+    """Meta's files hold a bias of the keys that is masked; others leave it out, or mean it.
+
+    They hold the wavelengths of the rotary positions, too.
+    """
     masked = evidence.fields["qkv_bias"] == "full" and evidence.dialect != "hf_dinov3"
-    return {"qkv_bias": "masked_key"} if masked else {}
+    base = stored_base(evidence.reading.state)
+    found: Fields = {"qkv_bias": "masked_key"} if masked else {}
+    return found if base is None else {**found, "rotary_base": base}
 
 
 def _without_key_bias(params: State) -> State:
@@ -102,12 +108,12 @@ DINOV3 = Family(
     needs={"position": "none", "registers": True, "class_token": True},
     defaults={
         "rotary": "dinov3",
-        "rotary_base": 100.0,
+        "rotary_base": DINOV3_BASE,
         "norm_eps": 1e-5,
         "image_size": 224,
         "layer_scale": 1e-5,
     },
-    choose=_key_bias,
+    choose=_choose,
     heads={1280: 20, 4096: 32},
     preprocessing=squashed(*IMAGENET),
 )
