@@ -83,3 +83,15 @@ def test_whole_numbers_are_no_weights(golden, name, kind):
     state[name] = (state[name] * 9).astype(kind)
     with pytest.raises(ValueError, match=rf"whole numbers.*{name} \({np.dtype(kind).name}\)"):
         load_pretrained(state, num_heads=3)
+
+
+def test_placeholders_of_sharded_training():
+    state = dict.fromkeys(("a.weight", "b.weight"), np.zeros(0, np.float32))
+    for more in ({}, {"c.weight": np.ones(3, np.float32)}):
+        number = 2 + len(more)
+        fails(
+            rf"^source: 2 of {number} arrays are empty \(a.weight, …\), .*ZeRO-3.*zero_to_fp32.py",
+            {"module": {**state, **more}},
+        )
+    half = {**state, "c.weight": np.ones(3), "d.weight": np.ones(3)}
+    assert len(read_checkpoint(half).state) == 4  # transformers' arrays of no registers

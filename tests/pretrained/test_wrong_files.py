@@ -149,6 +149,17 @@ def test_all_that_is_wrong_in_one_line(golden):
         assert part in message
 
 
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_numbers_that_are_none(golden, number):
+    state = golden("hf/vit")
+    name = "vit.layers.1.attention.k_proj.weight"
+    state[name] = state[name].copy()
+    state[name][3, :2] = number
+    fails(
+        rf"^{name}: 2 of 2304 numbers are infinite or none \(NaN\), .*float32$", state, num_heads=3
+    )
+
+
 def test_positions_of_no_grid(golden):
     state = golden("hf/vit")
     state["vit.embeddings.position_embeddings"] = zeros(1, 19, 48)
@@ -178,6 +189,7 @@ def test_tables_of_no_grid(golden):
 def test_image_sizes_are_whole_patches(golden, case):
     for size in (65, (32, 30)):
         fails("^image_size: .* not a whole number of", golden(case), num_heads=3, image_size=size)
+    fails("^image_size: got 64.0, expected pixels", golden(case), num_heads=3, image_size=64.0)
 
 
 @pytest.mark.parametrize(

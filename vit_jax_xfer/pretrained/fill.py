@@ -89,7 +89,8 @@ def from_publisher(
     ignored: regular expressions of whole names that the file may carry to no use (buffers).
     put: what becomes of each array at once, so that a lazy file never lies in memory whole.
     shown: a name as errors show it, where the file was renamed before.
-    One ValueError lists names left over, parameters not filled and shapes that disagree.
+    One ValueError lists names left over, parameters not filled and shapes that disagree; another
+    names the first array with numbers that are none.
     """
     filled: dict[str, Any] = {}
     used: set[str] = set()
@@ -108,7 +109,7 @@ def from_publisher(
         wrong = _wrong_shapes(state, names, layout, shape)
         unequal += [f"{shown(name)}: {what}" for name, what in wrong]
         if not wrong:
-            arrays = [layout.take(state[name]) for name in names]
+            arrays = [_finite(layout.take(state[name]), shown(name)) for name in names]
             filled[path] = put(path, layout.load(arrays, shape))
     left = [shown(name) for name in state if name not in used and not _any_match(name, ignored)]
     _fail_on(left=left, missing=missing, unequal=unequal)
@@ -153,6 +154,18 @@ def _wrong_shapes(
         for name, have, want in zip(names, found, wanted, strict=True)
         if have != want
     ]
+
+
+def _finite(array: np.ndarray, name: str) -> np.ndarray:
+    """The array. ValueError naming it where a number is none: all that it touches would be none."""
+    number = array.size - np.count_nonzero(np.isfinite(array))
+    if number:
+        raise ValueError(
+            f"{name}: {number} of {array.size} numbers are infinite or none (NaN), as training "
+            "leaves that has diverged, or float16 that was too narrow; take an earlier checkpoint, "
+            "or save these weights in float32"
+        )
+    return array
 
 
 def _fail_on(left: list[str], missing: list[str], unequal: list[str]) -> None:

@@ -18,7 +18,7 @@ from vit_jax_xfer.pretrained.array_trees import (
 from vit_jax_xfer.pretrained.hugging_face_flax import in_pytorch_names
 from vit_jax_xfer.pretrained.lazy_arrays import Unbuilt, is_array, one_line_errors
 from vit_jax_xfer.pretrained.loading_notes import note
-from vit_jax_xfer.pretrained.refused_weights import refuse_no_weights
+from vit_jax_xfer.pretrained.refused_weights import refuse_empty_arrays, refuse_no_weights
 
 # Where training scripts put weights, beside the optimizer and the epoch; the first counts.
 WRAPPERS = (
@@ -132,6 +132,8 @@ def unwrap(content: Mapping[str, Any], weights: str | None, where: str) -> Unwra
     if not arrays:
         raise ValueError(f"{where}: holds no arrays")
     refuse_no_weights(arrays, where)
+    shapes = {name: tuple(one.shape) for name, one in arrays.items() if is_array(one)}
+    refuse_empty_arrays(shapes, where)
     return Unwrapped(arrays, tuple(left_out))
 
 

@@ -1,7 +1,7 @@
 """What looks like weights and isn't: adapters, packed numbers, other formats; with ways out."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,6 +50,17 @@ def refuse_no_weights(names: Iterable[str], where: str) -> None:
         for refusal in _REFUSED:
             if refusal.pattern.fullmatch(name):
                 raise ValueError(f"{where}: {name} belongs to {refusal.why}")
+
+
+def refuse_empty_arrays(shapes: Mapping[str, tuple[int, ...]], where: str) -> None:
+    """ValueError where most arrays hold no number, as placeholders don't."""
+    empty = [name for name, shape in shapes.items() if 0 in shape]
+    if 2 * len(empty) > len(shapes):
+        raise ValueError(
+            f"{where}: {len(empty)} of {len(shapes)} arrays are empty ({empty[0]}, …), as in the "
+            "model_states.pt of DeepSpeed's ZeRO-3, whose numbers lie in other files; gather them "
+            "with its zero_to_fp32.py, and load what that writes"
+        )
 
 
 _FORMATS = {
