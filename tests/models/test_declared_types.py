@@ -8,10 +8,12 @@ from ml_collections import ConfigDict
 
 from tests.runs import load_config
 from vit_jax_xfer.models.declared_types import check_declared
+from vit_jax_xfer.models.preprocessing import INCEPTION, Preprocessing
 from vit_jax_xfer.models.registry import create_model
 from vit_jax_xfer.tasks.build import task_settings
 
 Words = Literal["same", "even"]
+HALF = Preprocessing(*INCEPTION)
 
 
 @pytest.mark.parametrize(
@@ -30,6 +32,7 @@ Words = Literal["same", "even"]
         ((), tuple[str, ...]),
         (object(), Any),
         ("anything", np.ndarray),
+        (HALF, Preprocessing | None),
     ],
 )
 def test_what_fits(value, declared):
@@ -67,11 +70,22 @@ def test_what_is_refused(value, declared, said):
         ({"depth": "4"}, "depth: got '4', expected a whole number"),
         ({"conv_blocks": ("a",)}, "conv_blocks: got .*, expected a tuple, each a whole number"),
         ({"class_token": "no"}, "class_token: got 'no', expected True or False"),
+        ({"preprocessing": "x"}, "preprocessing: got 'x', expected a Preprocessing or None"),
+        ({"dtype": "bf16"}, "dtype: got 'bf16', expected a floating type, such as 'bfloat16'"),
+        ({"dtype": "int8"}, "dtype: got 'int8', expected a floating type"),
+        ({"product_dtype": 16}, "product_dtype: got 16, expected a floating type"),
     ],
 )
 def test_fields_of_a_network(fields, said):
     with pytest.raises(ValueError, match=f"^{said}"):
         create_model("vit_micro_patch8", **fields)
+
+
+def test_lists_are_as_good_as_tuples():
+    """As JSON and command lines have them; jax.jit needs networks that hash."""
+    network = create_model("vit_micro_patch8", image_size=[16, 32], class_names=["a", "b"])
+    assert (network.image_size, network.class_names) == ((16, 32), ("a", "b"))
+    hash(network)
 
 
 @pytest.mark.parametrize(

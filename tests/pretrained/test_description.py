@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import vit_jax_xfer as vjx
 from vit_jax_xfer.models.mae import MaskedAutoencoder
 from vit_jax_xfer.models.preprocessing import CLIP, Preprocessing
 from vit_jax_xfer.models.vit import VisionTransformer
@@ -81,3 +82,14 @@ def test_a_model_directory_of_this_project(tmp_path):
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(loaded))
     with pytest.raises(ValueError, match="has its fields; drop num_heads"):
         load_pretrained(tmp_path / "model", num_heads=2)
+    with pytest.raises(ValueError, match="dtype: got 'half a float', expected a floating type"):
+        load_pretrained(tmp_path / "model", dtype="half a float")
+
+
+def test_fields_of_a_masked_autoencoder_are_its_encoders_too(tmp_path):
+    fields = {"depth": 1, "decoder_depth": 1, "image_size": 16}
+    network = vjx.create_model("mae_vit_micro_patch8", **fields)
+    variables = jax.jit(network.init_variables)(jax.random.key(0))
+    vjx.save(tmp_path / "model.safetensors", network, variables)
+    model, _ = load_pretrained(tmp_path / "model.safetensors", dtype="bfloat16", remat="full")
+    assert (model.encoder.dtype, model.encoder.remat) == ("bfloat16", "full")

@@ -1,5 +1,6 @@
 """Whether a value is what a field is declared to hold: text in place of numbers is refused."""
 
+import dataclasses
 import difflib
 import numbers
 import types
@@ -22,9 +23,9 @@ _KINDS: dict[Any, Any] = {int: numbers.Integral, float: numbers.Real, str: str}
 def check_declared(field: str, value: Any, declared: Any) -> None:
     """ValueError, naming the field, unless a value is of its declared type.
 
-    declared: as in a dataclass. Plain types, tuples, for which lists are as good, and unions of
-    them are held to, and words (Literal) where they are all that may be; anything else may be
-    anything.
+    declared: as in a dataclass. Plain types, dataclasses, tuples, for which lists are as good, and
+    unions of them are held to, and words (Literal) where they are all that may be; anything else
+    may be anything.
     """
     if typing.get_origin(declared) is Literal:
         check_choice(field, value, typing.get_args(declared))
@@ -59,6 +60,8 @@ def _fits(value: Any, declared: Any) -> bool:
         return value is None
     if declared in _KINDS:
         return isinstance(value, _KINDS[declared]) and not isinstance(value, bool)
+    if isinstance(declared, type) and dataclasses.is_dataclass(declared):
+        return isinstance(value, declared)
     return True
 
 
@@ -72,4 +75,6 @@ def _said(declared: Any) -> str:
     if origin is tuple:
         length = "" if parts[1:] == (...,) else f" of {len(parts)}"
         return f"a tuple{length}, each {_said(parts[0])}"
+    if isinstance(declared, type) and declared not in _WORDS:
+        return f"a {declared.__name__}"
     return _WORDS.get(declared, str(declared))

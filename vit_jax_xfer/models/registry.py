@@ -7,6 +7,8 @@ import types
 import typing
 from typing import Any, overload
 
+import jax.numpy as jnp
+
 from vit_jax_xfer.models.declared_types import check_declared
 from vit_jax_xfer.models.dense.detector import Detector
 from vit_jax_xfer.models.dense.segmentation_network import SegmentationNetwork
@@ -183,8 +185,7 @@ def _timm_entry(name: str) -> dict[str, Any]:
 
 def build(kind: type[Network], fields: dict[str, Any]) -> Network:
     """A network of a class from its keywords; a MaskedAutoencoder's are its encoder's as well."""
-    check_fields(kind, fields)
-    return kind.from_keywords(fields)
+    return kind.from_keywords(checked_fields(kind, fields))
 
 
 # A run's images are RGB, whatever a network could take.
@@ -226,11 +227,12 @@ _ELSEWHERE = {
 }
 
 
-def check_fields(kind: type[Network], fields: dict[str, Any]) -> None:
-    """ValueError that names a field which a class does not have, and the nearest that it has.
+def checked_fields(kind: type[Network], fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields as a network of a class takes them, lists as tuples.
 
-    So too a value of another type than its field's, and a number that makes no sense there. None
-    is left to the network.
+    ValueError that names a field which the class does not have, and the nearest that it has. So too
+    a value of another type than its field's, and a number that makes no sense there. None is left
+    to the network.
     """
     known = kind.keywords()
     for field in fields:
@@ -240,4 +242,23 @@ def check_fields(kind: type[Network], fields: dict[str, Any]) -> None:
     for field, value in fields.items():
         if value is not None:
             check_declared(field, value, known[field].type)
+            _check_dtype(field, value)
     check_network_numbers(fields)
+    return {name: _hashable(value) for name, value in fields.items()}
+
+
+def _hashable(value: Any) -> Any:
+    """A list as a tuple: jax.jit needs networks that hash."""
+    return tuple(map(_hashable, value)) if isinstance(value, list) else value
+
+
+def _check_dtype(field: str, value: Any) -> None:
+    """ValueError, naming the field, unless a type of numbers is one of floating ones."""
+    if field != "dtype" and not field.endswith("_dtype"):
+        return
+    try:
+        floating = jnp.issubdtype(jnp.dtype(value), jnp.floating)
+    except TypeError:
+        floating = False
+    if not floating:
+        raise ValueError(f"{field}: got {value!r}, expected a floating type, such as 'bfloat16'")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from vit_jax_xfer.models.protocol import Network
-from vit_jax_xfer.models.registry import check_fields
+from vit_jax_xfer.models.registry import checked_fields
 from vit_jax_xfer.models.vit import VisionTransformer
 
 # Each native part and the fields it stands for.
@@ -68,7 +68,7 @@ def student_like(
         raise ValueError(f"teacher: expected a vision transformer, got a {type(teacher).__name__}")
     parts = (parts,) if isinstance(parts, str) else tuple(NATIVE_PARTS if parts is None else parts)
     _check_parts(parts)
-    check_fields(VisionTransformer, fields)
+    fields = checked_fields(VisionTransformer, fields)
     native = [field for part in parts for field in NATIVE_PARTS[part]]
     chosen = {field: getattr(teacher, field) for field in (*_SIZE, *native)}
     if teacher.mlp != "plain" and "swiglu" not in parts:

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from vit_jax_xfer.local_paths import local_path
+from vit_jax_xfer.models.registry import checked_fields
 from vit_jax_xfer.pretrained.description import describe, from_description
 from vit_jax_xfer.pretrained.fresh_head import with_classes
 from vit_jax_xfer.pretrained.lazy_arrays import one_line_errors
@@ -149,6 +150,7 @@ def load_saved_model(
 
     given: the caller's arguments, of which only fields that change no variable may be set, besides
     num_classes (`with_classes`, with this seed), and of a checkpoint `weights`: "params" or "ema".
+    ValueError naming a field that may not be set, or not so.
     """
     folder = locate_model(path) if path.is_dir() else None
     weights = None
@@ -172,7 +174,7 @@ def load_saved_model(
         model = from_description(description)
         if num_classes not in (None, model.num_classes):
             model, variables = with_classes(model, variables, num_classes, seed)
-        model = model.clone(**given)
+    model = model.with_fields(**checked_fields(type(model), given))
     return model, jax.tree.map(lambda x: np.asarray(x, np.float32), variables)
 
 

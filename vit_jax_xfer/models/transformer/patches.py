@@ -1,5 +1,6 @@
 """Images cut into patches: the first layer of a transformer, and the targets of masked training."""
 
+from collections.abc import Iterable
 from numbers import Integral
 from typing import Any
 
@@ -36,7 +37,7 @@ def unpatchify(patches: jax.Array, patch_size: int, grid: tuple[int, int]) -> ja
 
 def sides_of(image_size: ImageSize) -> tuple[int, int]:
     """(height, width) of an image size in pixels. ValueError unless it is one."""
-    sides = (image_size, image_size) if isinstance(image_size, Integral) else tuple(image_size)
+    sides = tuple(image_size) if isinstance(image_size, Iterable) else (image_size, image_size)
     if len(sides) != 2 or not all(isinstance(side, Integral) for side in sides):
         raise ValueError(f"image_size: got {image_size!r}, expected pixels or (height, width)")
     return sides
