@@ -70,6 +70,26 @@ def test_preprocessing_of_timm():
     assert (found.crop_mode, found.size) == ("squash", (256, 128))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "fixed", "size"),
+    [
+        ({"img_size": 64}, True, 64),
+        ({"img_size": [64, 64]}, True, 64),
+        ({"img_size": 64}, False, 256),
+        ({"img_size": 64, "dynamic_img_size": True}, True, 256),
+        ({"img_size": 64, "strict_img_size": False}, True, 256),
+        ({"num_heads": 6}, True, 256),
+        (None, True, 256),
+    ],
+)
+def test_images_are_of_the_size_that_the_network_was_made_for(arguments, fixed, size):
+    """Its name's usual images are none that timm's network takes then."""
+    published = {"mean": [0.5] * 3, "std": [0.5] * 3, "input_size": [3, 256, 256]}
+    published["fixed_input_size"] = fixed
+    config = {"architecture": "x", "model_args": arguments, "pretrained_cfg": published}
+    assert config_preprocessing(config, None, 64).size == size
+
+
 def test_the_preprocessors_own_file_counts_first():
     said = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "size": {"height": 64, "width": 64}}
     said["resample"] = 3

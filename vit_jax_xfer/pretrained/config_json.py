@@ -73,7 +73,7 @@ def config_preprocessing(
     published = (preprocessor or config or {}).get("pretrained_cfg") or config
     if not published or "mean" not in published:
         return None
-    pixels = published.get("input_size")
+    pixels = None if _has_own_size(config or {}, published) else published.get("input_size")
     if pixels is not None and not (isinstance(pixels, list | tuple) and len(pixels) == 3):
         raise ValueError(f"input_size is {pixels!r}, expected channels, height and width")
     return Preprocessing(
@@ -84,3 +84,12 @@ def config_preprocessing(
         crop_mode=published.get("crop_mode") or "center",
         size=size_of_image("input_size", size if pixels is None else pixels[1:]),
     )
+
+
+def _has_own_size(config: Mapping[str, Any], published: Mapping[str, Any]) -> bool:
+    """Whether timm's network was made for another size than its name's, and takes no other."""
+    own = config.get("model_args")
+    if not isinstance(own, Mapping) or own.get("img_size") is None:
+        return False
+    flexible = own.get("dynamic_img_size") or own.get("strict_img_size") is False
+    return bool(published.get("fixed_input_size")) and not flexible
