@@ -44,6 +44,7 @@ def test_a_photograph_and_its_shifted_self(tmp_path, capsys):
     "flags, message",
     [
         (["--out", "nowhere/m.png"], "error: --out: there is no folder"),
+        (["--out", "m.jpg"], "error: --out: m.jpg doesn't end in .png"),
         (["--steps", "2"], "error: --steps: nothing is doubled without --lift"),
         (["--csv", "m.png"], "error: --csv: m.png is --out's; give another file"),
         (["--out", "a.png", "--overwrite"], "error: --out: a.png is one of the images"),

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import vit_jax_xfer as vjx
-from vit_jax_xfer.detect import main
+from vit_jax_xfer.detect import as_coco, main
 from vit_jax_xfer.evaluate import dense_models
 from vit_jax_xfer.evaluate.detection import detector_program
 from vit_jax_xfer.evaluate.detection.detector_program import DetectorProgram
@@ -153,3 +153,15 @@ def test_a_real_detector(photographs, tmp_path, capsys):
     vjx.save(tmp_path / "vit.safetensors", vit, vit.init_variables(jax.random.key(0)))
     assert main([*command, "--overwrite", "--model", str(tmp_path / "vit.safetensors")]) == 1
     assert "predicts classes, expected a detector" in capsys.readouterr().err
+
+
+def test_an_area_is_the_masks():
+    """As in COCO's files, by which tools sort objects into sizes."""
+    mask = pytest.importorskip("pycocotools.mask")
+    inside = np.zeros((40, 60), np.uint8, order="F")
+    inside[5:15, 10:20] = 1
+    boxes, size = np.array([[10.0, 5.0, 30.0, 25.0]]), (40, 60)
+    for outlines, area in (((mask.encode(inside),), 100), (None, 400)):
+        found = FoundObjects(boxes, np.ones(1), np.zeros(1, np.int32), outlines, size)
+        (one,) = as_coco([("a.png", found)], NAMES)["annotations"]
+        assert one["area"] == area

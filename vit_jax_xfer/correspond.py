@@ -45,6 +45,8 @@ def _correspond(options: argparse.Namespace) -> None:
     from vit_jax_xfer.features.network_input import features_on
 
     out = out_file(options.out, "--out")
+    if out.suffix.lower() != ".png":
+        raise ValueError(f"--out: {out} doesn't end in .png, which it will be")
     table = out_file(options.csv, "--csv") if options.csv else None
     require_different({"--out": out, "--csv": table})
     files = [Path(options.a), Path(options.b)]

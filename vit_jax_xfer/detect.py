@@ -60,13 +60,19 @@ def _detect_all(options: argparse.Namespace, broken: list[str]) -> None:
 def as_coco(found: Sequence[tuple[str, Any]], names: Sequence[str]) -> dict[str, Any]:
     """COCO's format of files and their FoundObjects: images, categories, annotations with scores.
 
-    Ids count from 1; those of categories are the classes' numbers plus 1.
+    Ids count from 1; those of categories are the classes' numbers plus 1. An area is that of the
+    mask, or of the box where there is none.
     """
+    from vit_jax_xfer.data.outlines import mask_functions
     from vit_jax_xfer.evaluate.detection.coco_metrics import coco_results
+
+    def area(one: dict[str, Any]) -> float:
+        if "segmentation" in one:
+            return float(mask_functions().area(one["segmentation"]))
+        return round(one["bbox"][2] * one["bbox"][3], 3)
 
     ids = range(1, len(found) + 1)
     results = coco_results([one for _, one in found], ids, range(1, len(names) + 1))
-    areas = (one["bbox"][2] * one["bbox"][3] for one in results)
     return {
         "images": [
             {"id": number, "file_name": file, "height": int(one.size[0]), "width": int(one.size[1])}
@@ -74,8 +80,8 @@ def as_coco(found: Sequence[tuple[str, Any]], names: Sequence[str]) -> dict[str,
         ],
         "categories": [{"id": number, "name": name} for number, name in enumerate(names, start=1)],
         "annotations": [
-            {"id": number, **one, "area": round(area, 3), "iscrowd": 0}
-            for number, (one, area) in enumerate(zip(results, areas, strict=True), start=1)
+            {"id": number, **one, "area": area(one), "iscrowd": 0}
+            for number, one in enumerate(results, start=1)
         ],
     }
 

@@ -29,7 +29,7 @@ def draw(model, seed):
 def folder(tmp_path_factory):
     """Two networks, one without a class token and with registers, and images."""
     folder = tmp_path_factory.mktemp("analysis")
-    other = TEACHER.clone(class_token=False, registers=1, num_heads=4)
+    other = TEACHER.clone(class_token=False, registers=1, num_heads=4, preprocessing=None)
     for name, model, seed in (("teacher", TEACHER, 0), ("twin", TEACHER, 1), ("other", other, 2)):
         vjx.save(folder / f"{name}.npz", model, draw(model, seed))
     rng = np.random.default_rng(0)
@@ -64,8 +64,10 @@ def test_a_network_beside_itself(folder, capsys):
         assert Image.open(folder / "report" / name).size[0] > 200
 
 
-def test_other_tokens_and_heads(folder):
+def test_other_tokens_and_heads(folder, capsys):
     assert run(folder, f"{folder}/teacher.npz", f"{folder}/other.npz") == 0
+    said = capsys.readouterr().err
+    assert said.count("does not say how images are prepared") == 1 and "other.npz does not" in said
     numbers = np.load(folder / "report" / "numbers.npz")
     assert numbers["divergence"].shape == (6, 2, 2, 4)
     assert "class_divergence" not in numbers

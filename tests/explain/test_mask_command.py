@@ -237,4 +237,4 @@ def test_a_network_that_does_not_say_how_images_are_prepared(photos, tmp_path, c
     model = saved(tmp_path / "x.safetensors", MODEL.clone(preprocessing=None))
     given = [str(photos), "--model", model, "--out", str(tmp_path / "out"), "--range", "0.4,1"]
     assert main(given) == 0
-    assert "does not say how images are prepared: mean 0.5, std 0.5" in capsys.readouterr().out
+    assert "does not say how images are prepared: mean 0.5, std 0.5" in capsys.readouterr().err

@@ -205,6 +205,7 @@ def test_broken_images_do_not_stop_the_others(model, photos, tmp_path, capsys):
         (["--size", "4"], "--image-size: 4 pixels are smaller than one 8-pixel patch"),
         (["--longest", "48"], "--out: 3 images with --longest need a file each"),
         (["--picture", "p.png"], "--picture: 3 images make as many pictures; give a folder"),
+        (["--picture", "p.jpg"], "--picture: p.jpg: give a folder, or a name that ends in .png"),
         (["--out", "nowhere/x.npz"], "--out: there is no folder"),
         (["--out", "0.png"], "--out: 0.png is a file; give a folder, or a name"),
         (["--out", "x.npy"], "--out: x.npy: give a folder, or a name that ends in .npz"),

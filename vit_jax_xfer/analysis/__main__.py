@@ -89,8 +89,9 @@ def _network(text: str, name: str, options: argparse.Namespace) -> Any:
 
 
 def _preparation(network: Any, size: int | None, options: argparse.Namespace) -> Any:
-    from vit_jax_xfer.explain.network_view import preparation
+    from vit_jax_xfer.explain.network_view import preparation, say_assumed
 
+    say_assumed(network.model, network.name)
     found = preparation(network.model, size, options.whole)
     with naming_flag("--image-size", options):
         network.model.num_tokens((*found.height_width, 3))

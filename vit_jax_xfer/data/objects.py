@@ -57,6 +57,19 @@ NO_OBJECTS = Objects(
 )
 
 
+def require_pixels(boxes: np.ndarray, where: object) -> None:
+    """ValueError naming the annotations where all boxes (M, 4) of a set end within the first pixel.
+
+    That is, where they are shares of their images' sides; of either order of x and y.
+    """
+    ends = boxes[:, 2:][np.isfinite(boxes[:, 2:])]
+    if len(ends) and ends.max() <= 1:
+        raise ValueError(
+            f"{where}: all boxes end within the first pixel; they are to be in pixels, not in "
+            "shares of an image"
+        )
+
+
 class CheckedBoxes(NamedTuple):
     """good: (M,) bool, which boxes are kept. reasons: (M,) texts, for each that is not, and for
     each that ends outside of the image, one of this file's; "" for the others."""

@@ -9,6 +9,7 @@ from vit_jax_xfer.explain.cells import Cells, even_cells, pixels, placed_cells, 
 from vit_jax_xfer.explain.overlay import Box
 from vit_jax_xfer.models.cell_places import patch_places
 from vit_jax_xfer.models.preprocessing import INCEPTION, Preprocessing
+from vit_jax_xfer.terminal import show
 
 
 def preparation(
@@ -25,6 +26,18 @@ def preparation(
     if size is not None:
         found = dataclasses.replace(found, size=size)
     return dataclasses.replace(found, crop=1.0, crop_mode="squash") if whole else found
+
+
+def say_assumed(model: Any, source: str) -> None:
+    """A line on stderr where a network doesn't say how its images are prepared; see `preparation`.
+
+    source: what the network came from.
+    """
+    if model.preprocessing is None:
+        show(
+            f"{source} does not say how images are prepared: mean 0.5, std 0.5 assumed",
+            name="stderr",
+        )
 
 
 def seen_box(preprocessing: Preprocessing, photo: tuple[int, int]) -> Box:

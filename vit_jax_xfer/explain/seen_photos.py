@@ -78,11 +78,9 @@ def load_model(options: argparse.Namespace) -> tuple[Any, Any]:
 
 def view_of_flags(model: Any, options: argparse.Namespace) -> Any:
     """How the images are prepared; says so where the network doesn't."""
-    from vit_jax_xfer.explain.network_view import preparation
-    from vit_jax_xfer.terminal import show
+    from vit_jax_xfer.explain.network_view import preparation, say_assumed
 
-    if model.preprocessing is None:
-        show(f"{options.model} does not say how images are prepared: mean 0.5, std 0.5 assumed")
+    say_assumed(model, options.model)
     return preparation(model, options.image_size, options.whole)
 
 

@@ -164,12 +164,16 @@ def _in_one_file(out: Path, options: argparse.Namespace, images: int) -> bool:
 
 def _pictures(options: argparse.Namespace, names: Sequence[str]) -> list[Path]:
     """Where each image's picture goes; none where there are to be none."""
+    from vit_jax_xfer.data.sources.decode import readable_suffixes
+
     if not options.picture:
         return []
     path = local_path(options.picture, "--picture")
     if path.suffix.lower() != ".png":
         if path.is_file():
             raise ValueError(f"--picture: {path} is a file; give a folder, or a name with .png")
+        if path.suffix.lower() in readable_suffixes() and not path.is_dir():
+            raise ValueError(f"--picture: {path}: give a folder, or a name that ends in .png")
         out_folder(path, "--picture")
         return [path / f"{name}.png" for name in names]
     if len(names) > 1:

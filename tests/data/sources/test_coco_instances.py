@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.data.object_sets import annotation, corners, write_coco, write_photograph
 from vit_jax_xfer import data
@@ -128,6 +129,22 @@ def test_an_image_of_another_size_than_listed_is_broken(tmp_path):
 def test_sizes_come_from_the_images_where_the_file_has_none(tmp_path, sides):
     source = opened(tmp_path, [annotation(1, BOXES[0])], **sides)
     np.testing.assert_array_equal(source.sizes, [(40, 60)] * 2)
+
+
+def test_boxes_in_shares_of_the_image_are_refused(tmp_path):
+    listed = [annotation(1, (0.1, 0.2, 0.5, 0.9), segmentation=None), annotation(2, (0, 0, 1, 1))]
+    with pytest.raises(ValueError, match="^spec: coco:.* all boxes end within the first pixel"):
+        opened(tmp_path, listed)
+
+
+def test_boxes_on_a_turned_image_of_no_listed_size(tmp_path):
+    write_coco(tmp_path, [annotation(1, BOXES[0])], height=None, width=None)
+    (file, *_) = sorted((tmp_path / "train2017").iterdir())
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.open(file).save(file, exif=exif)
+    with pytest.raises(ValueError, match="^spec: .*its EXIF orientation turns it"):
+        data.open_source(f"coco:{tmp_path}")
 
 
 def test_splits(tmp_path):

@@ -10,7 +10,14 @@ import numpy as np
 
 from vit_jax_xfer.data.broken_images import BrokenImage
 from vit_jax_xfer.data.images import height_width
-from vit_jax_xfer.data.objects import FAR, CheckedBoxes, Objects, Outline, check_boxes
+from vit_jax_xfer.data.objects import (
+    FAR,
+    CheckedBoxes,
+    Objects,
+    Outline,
+    check_boxes,
+    require_pixels,
+)
 from vit_jax_xfer.data.sources.decode import decode_image
 from vit_jax_xfer.data.sources.integrity import check_files
 from vit_jax_xfer.data.sources.source import Source
@@ -115,6 +122,7 @@ def make_object_source(
     sizes = np.array([one.size for one in photographs], np.int64)
     owners = np.repeat(np.arange(len(files)), [len(one.boxes) for one in photographs])
     objects = _all_objects(photographs)
+    require_pixels(objects.boxes, f"spec: {name}")
     wrong = np.flatnonzero((objects.labels < 0) | (objects.labels >= len(class_names)))
     if len(wrong):
         raise ValueError(

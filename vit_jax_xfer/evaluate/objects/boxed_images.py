@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vit_jax_xfer.data.objects import require_pixels
 from vit_jax_xfer.data.sources.integrity import check_files
 from vit_jax_xfer.data.sources.upright_photo import orientation, photograph_size
 
@@ -63,12 +64,7 @@ def check_boxed_images(
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
         raise ValueError(f"{missing[0]}{more}: {where} names it, but there is no such file")
     check_files([str(image.file) for image in images], str(where))
-    ends = [image.boxes[:, 2:].max() for image in images if len(image.boxes)]
-    if ends and max(ends) <= 1:
-        raise ValueError(
-            f"{where}: all boxes end within the first pixel; they are to be in pixels, not in "
-            "shares of an image"
-        )
+    require_pixels(np.concatenate([image.boxes for image in images]), where)
     with ThreadPoolExecutor() as pool:  # waits for the disk
         for _ in pool.map(_check_size, images, sizes):
             pass

@@ -134,16 +134,11 @@ def _out_paths(options: argparse.Namespace) -> list[Path]:
 
 
 def _preparation(model: Any, options: argparse.Namespace) -> Any:
-    from vit_jax_xfer.explain.network_view import preparation
+    from vit_jax_xfer.explain.network_view import preparation, say_assumed
 
     whole = options.whole or bool(options.masks or options.boxes)
     found = preparation(model, options.size, whole)
-    if model.preprocessing is None:
-        show(
-            f"{options.model} does not say how images are prepared: a mean and standard deviation "
-            "of 0.5 assumed",
-            name="stderr",
-        )
+    say_assumed(model, options.model)
     with naming_flag("--image-size", options):
         model.num_tokens((*found.height_width, model.in_channels))
     return found
