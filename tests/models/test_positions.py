@@ -5,7 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vit_jax_xfer.models.transformer.positions import resize_positions, sincos_2d
+from vit_jax_xfer.models.transformer.positions import (
+    fit_positions,
+    resize_positions,
+    sincos_2d,
+)
 
 # A table (1, 1, 4, 5) of (7·k mod 11) / 10 through torch.nn.functional.interpolate(bicubic):
 # (antialias, new grid, scale_factor or None) → values.
@@ -41,6 +45,24 @@ def test_resizing_equals_torch(antialias, grid, scale):
     got = resize_positions(table, (4, 5), grid, 0, antialias, scale)
     assert got.dtype == jnp.float32
     np.testing.assert_allclose(got.ravel(), TORCH[antialias, grid, scale], atol=1e-5)
+
+
+# The same by interpolate(bicubic, align_corners=True).
+CORNERS = {
+    (3, 7): [
+        *(0.0, 0.524074, 0.612963, 0.3, 0.801852, 0.951852, 0.6),
+        *(0.3, 0.386111, 0.54184, 0.6, 0.162905, 0.326273, 1.003125),
+        *(0.6, 0.248148, 0.398148, 0.9, 0.709259, 0.32963, 0.1),
+    ],
+    (2, 2): [0.0, 0.6, 0.6, 0.1],
+}
+
+
+@pytest.mark.parametrize("grid", CORNERS)
+def test_corners_on_corners_equal_torch(grid):
+    table = ((7 * np.arange(20)) % 11 / 10).reshape(1, 20, 1)
+    got = fit_positions(table, (4, 5), grid, 0, "bicubic_corners")
+    np.testing.assert_allclose(got.ravel(), CORNERS[grid], atol=1e-5)
 
 
 @pytest.mark.parametrize("antialias", [False, True])

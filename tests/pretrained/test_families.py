@@ -65,6 +65,18 @@ def test_fields_come_from_shapes_and_names(golden):
     assert load_pretrained(golden(PLAIN), num_heads=3)[0].pool == "cls"
 
 
+def test_without_its_head_a_network_pools_as_asked(golden):
+    """All tokens are normed first, as before; with its head it goes on reading what it learnt."""
+    state = golden(PLAIN)
+    bare = {name: x for name, x in state.items() if not name.startswith("head")}
+    for source, more in ((bare, {}), (bare, {"num_classes": 4}), (state, {"num_classes": 0})):
+        model, _ = load_pretrained(source, num_heads=3, pool="avg", **more)
+        assert (model.pool, model.norm_after_pool) == ("avg", False)
+    assert not load_pretrained(bare, num_heads=3, pool="avg_all")[0].norm_after_pool
+    with pytest.raises(ValueError, match="not filled: head_norm/bias"):
+        load_pretrained(state, num_heads=3, pool="avg")
+
+
 def test_mae_gives_the_autoencoder_or_its_encoder(golden):
     state = golden("mae_pretrain/normpix_1")
     whole, variables = load_pretrained(state, num_heads=3, decoder_num_heads=4)

@@ -11,6 +11,19 @@ from vit_jax_xfer.pretrained.file_to_model import load_on_host
 ROWS = np.float32(0.1) * np.arange(48, dtype=np.float32)
 
 
+def cosines(grid, side):
+    """EVA-02's table for heads of 16 channels and side × side cells, counted on a grid."""
+    places = np.arange(side) / side * grid
+    angles = np.repeat(places[:, None] * 10000.0 ** -(np.arange(4) / 4), 2, axis=1)
+    rows, columns = np.repeat(angles, side, axis=0), np.tile(angles, (side, 1))
+    return np.cos(np.concatenate([rows, columns], axis=1))
+
+
+def periods(base, number):
+    """DINOv3's wavelengths."""
+    return base ** (np.arange(number) / number)
+
+
 @pytest.mark.parametrize("kind", ["mlp", "swiglu"])
 def test_dinov3_in_timm_names(golden_case, kind):
     """timm splits the bias, or leaves it out; the key's was never used."""
@@ -55,7 +68,7 @@ def test_dinov3_in_timm_names(golden_case, kind):
             "timm/eva02",
             "eva02",
             {
-                "rope.freqs_cos": np.ones((16, 16)),
+                "rope.freqs_sin": np.ones((16, 16)),
                 "blocks.2.attn.rope.freqs_sin": np.ones((16, 16)),
             },
         ),
@@ -63,7 +76,7 @@ def test_dinov3_in_timm_names(golden_case, kind):
             "dinov3/mlp_native",
             "dinov3",
             {
-                "rope_embed.periods": np.ones(4),
+                "rope_embed.periods": periods(100, 4),
                 "blocks.0.attn.qkv.bias_mask": np.ones(144),
                 "local_cls_norm.weight": np.ones(48),
             },
@@ -82,6 +95,43 @@ def test_dinov3_in_timm_names(golden_case, kind):
 )
 def test_buffers_change_nothing(golden, case, family, buffers):
     assert_same_network({**golden(case), **buffers}, golden(case), family)
+
+
+@pytest.mark.parametrize(
+    ("case", "table", "fields"),
+    [
+        ("timm/eva02", {"rope.freqs_cos": cosines(16, 4)}, {"rotary_grid": 16}),
+        ("timm/eva02", {"rope.freqs_cos": cosines(9, 6)}, {"rotary_grid": 9}),
+        ("timm/eva02", {"blocks.0.attn.rope.freqs_cos": cosines(12, 4)}, {"rotary_grid": 12}),
+        ("dinov3/mlp_native", {"rope_embed.periods": periods(100, 4)}, {"rotary_base": 100.0}),
+        ("dinov3/mlp_native", {"rope_embed.periods": periods(50, 4)}, {"rotary_base": 50.0}),
+        # Of bfloat16, of which a base is nearly what it was.
+        ("dinov3/mlp_native", {"rope_embed.periods": 1.003 * periods(100, 4)}, {"num_heads": 3}),
+    ],
+)
+def test_rotary_tables_are_heard(golden, case, table, fields):
+    """They are no parameters, but what the file's network turns by; and they tell the heads."""
+    fields = {"num_heads": 3, **fields}
+    model, _ = load_pretrained({**golden(case), **table})
+    assert {name: getattr(model, name) for name in fields} == fields
+    told = {"rotary_grid": 11} if "rotary_grid" in fields else {"rotary_base": 7.0}
+    model, _ = load_pretrained({**golden(case), **table}, **told)
+    assert {name: getattr(model, name) for name in told} == told
+
+
+@pytest.mark.parametrize(
+    ("case", "table"),
+    [
+        ("timm/eva02", {"rope.freqs_cos": np.cos(np.arange(256.0)).reshape(16, 16)}),
+        ("timm/eva02", {"rope.freqs_cos": np.full((16, 16), np.nan)}),
+        ("timm/eva02", {"rope.freqs_cos": cosines(16, 4)[:15]}),
+        ("dinov3/mlp_native", {"rope_embed.periods": np.arange(1.0, 5)}),
+        ("dinov3/mlp_native", {"rope_embed.periods": np.full(4, np.nan)}),
+    ],
+)
+def test_rotary_tables_of_other_angles_are_refused(golden, case, table):
+    with pytest.raises(ValueError, match="rope: .* other angles .*pass rotary_base="):
+        load_pretrained({**golden(case), **table})
 
 
 def test_deit3(golden):
@@ -198,6 +248,35 @@ def test_openai(golden):
     assert_same_network(whole, state, "clip")
     training = {"epoch": 32, "state_dict": prefixed("module.", whole)}
     assert_same_network(training, state, "clip")
+
+
+@pytest.mark.parametrize("mlp", [("linear_1", "linear_2"), ("0", "3")])
+def test_torchvision(golden, mlp):
+    """Published files have the former names in their MLPs, its state dicts the latter."""
+    state = golden("timm/supervised_cls")
+    block = "encoder.layers.encoder_layer_"
+    vision = renamed(
+        state,
+        (r"^cls_token$", "class_token"),
+        (r"^pos_embed$", "encoder.pos_embedding"),
+        (r"^patch_embed\.proj\.", "conv_proj."),
+        (r"^norm\.", "encoder.ln."),
+        (r"^head\.", "heads.head."),
+        (r"^blocks\.", block),
+        (r"attn\.qkv\.", "self_attention.in_proj_"),
+        (r"attn\.proj\.", "self_attention.out_proj."),
+        (r"\.norm([12])\.", r".ln_\1."),
+        *((rf"\.mlp\.fc{i + 1}\.", f".mlp.{name}.") for i, name in enumerate(mlp)),
+    )
+    assert_same_network(vision, state, "torchvision", position_resize="bicubic_corners")
+    lightning = {"state_dict": prefixed("model.", vision)}
+    assert_same_network(lightning, state, "torchvision", position_resize="bicubic_corners")
+    _, variables = load_pretrained(vision, num_heads=3)
+    assert_same(to_publisher_names(variables, "torchvision", "timm"), state)
+    if mlp[0] == "linear_1":
+        assert_same(to_publisher_names(variables, "torchvision"), vision)
+    with pytest.warns(UserWarning, match="preprocessing: taken for IMAGENET1K_V1's, .*SWAG"):
+        load_pretrained(vision, num_heads=3)
 
 
 def test_names_apart_and_together_are_one_parameter(golden):

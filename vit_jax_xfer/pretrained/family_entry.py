@@ -223,15 +223,18 @@ def is_self_supervised(evidence: Evidence) -> bool:
     )
 
 
-def is_sincos(evidence: Evidence, halves_exchanged: bool = False) -> bool:
-    """Evidence: the positions are MAE's fixed table, or MoCo v3's, its halves exchanged."""
+def is_sincos(evidence: Evidence, halves_exchanged: bool = False, prefix_tokens: int = 1) -> bool:
+    """Evidence: the positions are MAE's fixed table, or MoCo v3's, its halves exchanged.
+
+    prefix_tokens: 0 for that of patches alone.
+    """
     if evidence.fields["position"] != "learned" or not evidence.fields["class_position"]:
         return False
     table = evidence.reading.array("pos_embed")
-    side = round(max(table.shape[1] - 1, 0) ** 0.5)
-    if table.shape[2] % 4 or table.shape[1] != 1 + side * side:
+    side = round(max(table.shape[1] - prefix_tokens, 0) ** 0.5)
+    if table.shape[2] % 4 or table.shape[1] != prefix_tokens + side * side or not side:
         return False
-    fixed = sincos_2d((side, side), table.shape[2])
+    fixed = sincos_2d((side, side), table.shape[2], prefix_tokens)
     if halves_exchanged:
         fixed = np.roll(fixed, fixed.shape[2] // 2, axis=2)
     return bool(np.allclose(table, fixed, atol=1e-4))

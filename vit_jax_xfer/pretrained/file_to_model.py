@@ -48,8 +48,9 @@ from vit_jax_xfer.pretrained.saved_models import is_saved_model, load_saved_mode
 Source = str | os.PathLike[str] | Mapping[str, Any]
 # The families whose networks are VisionTransformers, for type checkers.
 VisionTransformerFamily = Literal[
-    "beit", "beit3", "beitv2", "clip", "deit", "deit3", "dino", "dinov2", "dinov3", "eva02", "flip",
-    "ibot", "moco_v3", "siglip", "supervised", "timm_rotary", "vitdet",
+    "beit", "beit3", "beitv2", "clip", "deit", "deit3", "dino", "dinov2", "dinov3", "eva", "eva02",
+    "flip", "ibot", "ijepa", "moco_v3", "siglip", "supervised", "timm_rotary", "torchvision",
+    "vitdet",
 ]  # fmt: skip
 
 # A file hints at these, but a caller may want them otherwise; if the weights then don't fit,
@@ -306,6 +307,9 @@ def _all_fields(
         hints |= {"pool": "avg", "pool_norm": False}
     elif "pool" in config:
         hints["pool_norm"] = norm_place(evidence.reading, config["pool"])
+    elif "pool" in given and not (number and keeps_head) and evidence.reading.has("norm/scale"):
+        # No head is there that was trained on another pooling: all tokens are normed, as before.
+        hints["pool_norm"] = False if given["pool"] == "avg" else None
     usual = {"image_size": 224, "layer_scale": 1e-5}
     of_family = {**by_dialect, **family.fields_for(evidence)}
     # What shapes tell alike of several kinds: the family, or the caller, knows which.

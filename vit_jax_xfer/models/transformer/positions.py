@@ -82,7 +82,13 @@ def product(equation: str, *arrays: jax.Array | np.ndarray) -> jax.Array | np.nd
 
 
 # How publishers fit a stored table to another grid.
-RESIZES: tuple[str, ...] = ("bicubic", "bicubic_antialias", "bicubic_offset", "bilinear_corners")
+RESIZES: tuple[str, ...] = (
+    "bicubic",
+    "bicubic_antialias",
+    "bicubic_offset",
+    "bicubic_corners",
+    "bilinear_corners",
+)
 
 
 def fit_positions(
@@ -96,13 +102,15 @@ def fit_positions(
 
     how: "bicubic" and "bicubic_antialias", PyTorch's interpolate; "bicubic_offset", the same
     without antialias at a scale of (n + 0.1) / n_old (DINO, iBOT, DINOv2 without registers);
-    "bilinear_corners", corner cells on corner cells (the JAX ViT and big_vision).
+    "bilinear_corners", corner cells on corner cells (the JAX ViT and big_vision), and
+    "bicubic_corners", PyTorch's align_corners (torchvision).
     """
     if tuple(old_grid) == tuple(new_grid):
         xp = np if isinstance(positions, np.ndarray) else jnp
         return xp.asarray(positions, xp.float32)
-    if how == "bilinear_corners":
-        return resize_positions(positions, old_grid, new_grid, prefix_tokens, weights=_corners)
+    if how in _CORNERS:
+        weights = _CORNERS[how]
+        return resize_positions(positions, old_grid, new_grid, prefix_tokens, weights=weights)
     scale = None
     if how == "bicubic_offset":
         scale = tuple((new + 0.1) / old for new, old in zip(new_grid, old_grid, strict=True))
@@ -110,10 +118,19 @@ def fit_positions(
     return resize_positions(positions, old_grid, new_grid, prefix_tokens, antialias, scale)
 
 
-def _corners(old: int, new: int) -> np.ndarray:
+def _linear_corners(old: int, new: int) -> np.ndarray:
     """The matrix (new, old) float32 of linear interpolation from first cell to last."""
     places = np.linspace(0, old - 1, new)
     return np.maximum(0, 1 - np.abs(places[:, None] - np.arange(old))).astype(np.float32)
+
+
+def _cubic_corners(old: int, new: int) -> np.ndarray:
+    """The same of bicubic interpolation."""
+    rows = [_four_taps(place, old) for place in np.linspace(0, old - 1, new)]
+    return np.stack(rows).astype(np.float32)
+
+
+_CORNERS = {"bilinear_corners": _linear_corners, "bicubic_corners": _cubic_corners}
 
 
 def resize_weights(old: int, new: int, scale: float, antialias: bool) -> np.ndarray:
@@ -124,8 +141,12 @@ def resize_weights(old: int, new: int, scale: float, antialias: bool) -> np.ndar
 
 
 def _plain_row(i: int, old: int, step: float) -> np.ndarray:
+    """The sampling point is the centre of the new cell."""
+    return _four_taps((i + 0.5) * step - 0.5, old)
+
+
+def _four_taps(centre: float, old: int) -> np.ndarray:
     """Four taps around the sampling point; taps outside the axis fall on its border cell."""
-    centre = (i + 0.5) * step - 0.5
     first = math.floor(centre) - 1
     row = np.zeros(old)
     for tap in range(first, first + 4):

@@ -13,14 +13,17 @@ from vit_jax_xfer.pretrained.families.dino_weights import DINO, IBOT
 from vit_jax_xfer.pretrained.families.dinov2_weights import DINOV2
 from vit_jax_xfer.pretrained.families.dinov3_weights import DINOV3
 from vit_jax_xfer.pretrained.families.eva02_weights import EVA02
+from vit_jax_xfer.pretrained.families.eva_weights import EVA
 from vit_jax_xfer.pretrained.families.filter_vit_weights import FILTER_VIT
 from vit_jax_xfer.pretrained.families.flip_weights import FLIP
+from vit_jax_xfer.pretrained.families.ijepa_weights import IJEPA
 from vit_jax_xfer.pretrained.families.lift_weights import LIFT
 from vit_jax_xfer.pretrained.families.mae_weights import MAE
 from vit_jax_xfer.pretrained.families.moco_v3_weights import MOCO_V3
 from vit_jax_xfer.pretrained.families.siglip_weights import SIGLIP
 from vit_jax_xfer.pretrained.families.supervised_weights import SUPERVISED
 from vit_jax_xfer.pretrained.families.timm_rotary_weights import TIMM_ROTARY
+from vit_jax_xfer.pretrained.families.torchvision_weights import TORCHVISION_VIT
 from vit_jax_xfer.pretrained.families.vitdet_weights import VITDET
 from vit_jax_xfer.pretrained.family_entry import Family
 from vit_jax_xfer.pretrained.rename import Dialect
@@ -34,6 +37,7 @@ _IN_ORDER = (
     BEIT,
     BEIT3,
     EVA02,
+    EVA,
     TIMM_ROTARY,
     DINOV3,
     SIGLIP,
@@ -43,9 +47,11 @@ _IN_ORDER = (
     DEIT,
     MAE,
     MOCO_V3,
+    IJEPA,
     FLIP,
     IBOT,
     DINO,
+    TORCHVISION_VIT,
     SUPERVISED,
 )
 

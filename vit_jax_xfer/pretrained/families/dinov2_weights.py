@@ -70,8 +70,13 @@ def _resize(evidence: Evidence) -> Fields:
 
 
 def _doubts(evidence: Evidence) -> dict[str, str]:
-    """Meta's file without its mask token is as timm's is."""
+    """Meta's file without its mask token is as timm's is, and one register is TIPS v2's."""
     fields = evidence.fields
+    if fields["registers"] == 1 and not evidence.config:
+        return {
+            "preprocessing": "preprocessing: taken for DINOv2's, ImageNet's mean and std; of "
+            "networks with one register those of TIPS v2 take pixels from 0 to 1 as they are"
+        }
     if evidence.dialect != "timm" or fields["mask_token"] or fields["registers"]:
         return {}
     return {
