@@ -1,5 +1,7 @@
 """Files whose names are like ours and whose networks are not are refused, by what shows it."""
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -106,6 +108,21 @@ def test_deit3_may_be_a_rotary_network():
     with pytest.warns(UserWarning, match="rotary: taken for DeiT III.*vit_.*_rope_ape_224"):
         found = load_on_host(state_dict(4, **scales), num_heads=4)[2]
     assert found.family.name == "deit3"
+
+
+def test_a_gated_network_of_timm_may_be_rotary():
+    plain = {f"blocks.0.mlp.fc1.{leaf}": None for leaf in ("weight", "bias")}
+    gate = {f"blocks.0.mlp.fc1_{x}.weight": (128, 32) for x in "gx"}
+    gate |= {f"blocks.0.mlp.fc1_{x}.bias": (128,) for x in "gx"}
+    state = state_dict(**plain, **gate)
+    with pytest.warns(UserWarning, match="rotary: taken for none; timm's Eva .*rotary_grid=16"):
+        model = load_on_host(state, num_heads=4)[0]
+    assert (model.mlp, model.rotary) == ("swiglu", "none")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_on_host(state, num_heads=4, rotary="none")
+        fields = {"rotary": "eva02", "rotary_base": 10000.0, "rotary_grid": 16}
+        assert load_on_host(state, num_heads=4, **fields)[0].rotary_grid == 16
 
 
 def test_openais_gelu_is_said_where_nothing_tells_it():

@@ -39,7 +39,11 @@ from vit_jax_xfer.pretrained.fields_from_shapes import (
 from vit_jax_xfer.pretrained.fill import fill
 from vit_jax_xfer.pretrained.hub import local_source
 from vit_jax_xfer.pretrained.loading_notes import note
-from vit_jax_xfer.pretrained.look_alikes import refuse_look_alikes, refuse_without_positions
+from vit_jax_xfer.pretrained.look_alikes import (
+    perhaps_rotary,
+    refuse_look_alikes,
+    refuse_without_positions,
+)
 from vit_jax_xfer.pretrained.network_prefix import under_its_prefix
 from vit_jax_xfer.pretrained.read_files import Checkpoint, read_checkpoint
 from vit_jax_xfer.pretrained.rename import Renamed, rename
@@ -192,7 +196,11 @@ def recognise(checkpoint: Checkpoint, family: str | None, given: Fields) -> Reco
     if "position" not in given and not config.speaks_of("a table of positions"):
         refuse_without_positions(fields)
     stored_size = stored.get("image_size")
-    doubts = {**_resized(found, dialect.name, fields, stored_size), **found.doubts(evidence)}
+    doubts = {
+        **_resized(found, dialect.name, fields, stored_size),
+        **perhaps_rotary(evidence, fields),
+        **found.doubts(evidence),
+    }
     for field, doubt in doubts.items():
         if field not in given and field not in config.fields:
             note(doubt)

@@ -162,3 +162,17 @@ def refuse_without_positions(fields: Fields) -> None:
             "position: the file has none, so its network computes them in a way that no name "
             "tells (rotary ones of some kind); where it has none at all, pass position='none'"
         )
+
+
+def perhaps_rotary(evidence: Evidence, fields: Fields) -> dict[str, str]:
+    """What is said of a network that may be one of timm's Eva; fields: all of the network's.
+
+    EVA-02 is told by its bias of queries and values; without one, the names are those of others.
+    """
+    gated = "blocks.0.mlp.fc1_g.weight" in evidence.reading.state
+    if not gated or evidence.dialect != "timm" or fields.get("rotary", "none") != "none":
+        return {}
+    return {
+        "rotary": "rotary: taken for none; timm's Eva has the same names and mostly turns queries "
+        "and keys: rotary='eva02', rotary_base=10000.0, rotary_grid=16"
+    }
