@@ -216,8 +216,9 @@ def test_nor_does_an_evaluation_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "evaluate_sets", lambda *given: {"loss": math.nan, "top1": 0.9})
     task = types.SimpleNamespace(init=lambda key: {})
     suites = types.SimpleNamespace(figures=lambda *given: {})
+    inputs = types.SimpleNamespace(config=config())
     with pytest.raises(NonFiniteLoss, match="loss is nan"):
-        loop.evaluate_only(task, {}, None, suites, None, tmp_path)
+        loop.evaluate_only(task, {}, None, suites, inputs, tmp_path)
     assert not (tmp_path / "result.json").exists()
 
 

@@ -173,7 +173,8 @@ def _run(
         log.flush()
         save(int(state.step), state)
 
-    if earlier.get("evaluation", about["evaluation"]) != about["evaluation"]:
+    other = earlier.get("evaluation", about["evaluation"]) != about["evaluation"]
+    if other and config.checkpoint.best_metric:
         say("the evaluation is another than before: the best step is looked for from here on")
     patience = Patience(
         config.eval.patience,
