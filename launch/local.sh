@@ -27,21 +27,33 @@ for ((i = 0; i < processes; i++)); do
 done
 trap 'kill -TERM "${pids[@]}" 2>/dev/null || true' INT TERM HUP USR1 USR2
 
+# Asked for, not waited for: the bash of macOS has no `wait -n`.
 status=0
-while :; do
-  code=0
-  wait -n || code=$?
-  case $code in
-    0) ;;
-    127) break ;; # all have ended
-    129 | 130 | 138 | 140 | 143) # asked to stop, or `wait` interrupted by the trap
-      ((status != 0)) || status=143
-      ;;
-    *)
-      ((status != 0 && status != 143)) || status=$code
-      # shellcheck disable=SC2046 # each number a word
-      kill -TERM $(jobs -rp) 2>/dev/null || true
-      ;;
-  esac
+left="${pids[*]}"
+while [[ -n $left ]]; do
+  sleep 0.2
+  running=$(jobs -rp)
+  running=" ${running//$'\n'/ } "
+  still=
+  for pid in $left; do
+    if [[ $running == *" $pid "* ]]; then
+      still+="$pid "
+      continue
+    fi
+    code=0
+    wait "$pid" || code=$?
+    case $code in
+      0) ;;
+      129 | 130 | 138 | 140 | 143) # asked to stop
+        ((status != 0)) || status=143
+        ;;
+      *)
+        ((status != 0 && status != 143)) || status=$code
+        # shellcheck disable=SC2086 # each number a word
+        kill -TERM $running 2>/dev/null || true
+        ;;
+    esac
+  done
+  left=$still
 done
 exit "$status"
