@@ -19,17 +19,25 @@ python=${PYTHON:-python}
 port=$("$python" -c 'import socket; s = socket.socket(); s.bind(("localhost", 0)); print(s.getsockname()[1])')
 export JAX_NUM_CPU_DEVICES=${JAX_NUM_CPU_DEVICES:-1}
 
-pids=()
+# Before the first process there is, so that none is left behind.
+asked=
+stop() {
+  asked=1
+  # shellcheck disable=SC2046 # each number a word
+  kill -TERM $(jobs -rp) 2>/dev/null || true
+}
+trap stop INT TERM HUP USR1 USR2
+
+left=
 for ((i = 0; i < processes; i++)); do
   "$python" -m vit_jax_xfer.main --coordinator="localhost:$port" --processes="$processes" \
     --process="$i" "$@" &
-  pids+=($!)
+  left+="$! "
 done
-trap 'kill -TERM "${pids[@]}" 2>/dev/null || true' INT TERM HUP USR1 USR2
+[[ -z $asked ]] || stop
 
 # Asked for, not waited for: the bash of macOS has no `wait -n`.
 status=0
-left="${pids[*]}"
 while [[ -n $left ]]; do
   sleep 0.2
   running=$(jobs -rp)
@@ -49,8 +57,7 @@ while [[ -n $left ]]; do
         ;;
       *)
         ((status != 0 && status != 143)) || status=$code
-        # shellcheck disable=SC2086 # each number a word
-        kill -TERM $running 2>/dev/null || true
+        stop
         ;;
     esac
   done
