@@ -156,7 +156,10 @@ def finish(process: subprocess.Popen, timeout: float = 120) -> Ended:
         out, err = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
         process.kill()
-        out, err = process.communicate()
+        try:
+            out, err = process.communicate(timeout=10)
+        except subprocess.TimeoutExpired:
+            out, err = "", "a process that it has left holds its outputs"
         raise AssertionError(f"no end after {timeout} s:\n{out}\n{err}") from None
     return Ended(process.returncode, out, err)
 

@@ -29,7 +29,13 @@ def begin(*arguments: str, python: Any = sys.executable) -> subprocess.Popen:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=_hear_interrupts,
     )
+
+
+def _hear_interrupts() -> None:
+    """A script can't trap what it was started to ignore, as tests in the background are SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def launch(*arguments: str) -> Ended:
