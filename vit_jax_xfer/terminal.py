@@ -3,16 +3,12 @@
 import codecs
 import contextlib
 import os
-import signal
 import sys
 from typing import Literal
 
 # Exit statuses: what a shell reports for a process that SIGTERM, or Ctrl-C, ended, which is 128 and
 # the signal's number.
 STOPPED, INTERRUPTED = 143, 130
-# Signals that tell of an end to come, and whose default is to end a program at once: a terminal
-# that goes away, what schedulers send before a job's time is over, and the end of its CPU seconds.
-WARNINGS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
 # What stands for a character that an output's encoding lacks; "?" for all others.
 _PLAIN = {
     "…": "...",
@@ -68,6 +64,14 @@ def overwrites(name: Literal["stdout", "stderr"] = "stdout") -> bool:
     if stream is None or stream.closed:
         return False
     return stream.isatty() or any("ipykernel" in base.__module__ for base in type(stream).__mro__)
+
+
+def write_over(
+    line: str, before: int, *, end: str = "", name: Literal["stdout", "stderr"] = "stdout"
+) -> None:
+    """Shows a line in place of the one that the cursor stands behind, of `before` characters."""
+    # Spaces and no escape sequence, which neither every terminal nor a notebook knows.
+    show(f"\r{line.ljust(before)}", end=end, name=name)
 
 
 def occupy() -> None:

@@ -113,5 +113,5 @@ def test_another_type_is_refused() -> None:
 def test_a_config_with_no_floating_type_is_refused_by_its_field(field: str, name: str) -> None:
     from vit_jax_xfer.tasks.configured_model import given_fields
 
-    with pytest.raises(ValueError, match=f"^model.{field}: '{name}' is no floating type; choose"):
+    with pytest.raises(ValueError, match=f"^model.{field}: got '{name}', expected a floating type"):
         given_fields({"name": "vit_micro_patch4", field: name})

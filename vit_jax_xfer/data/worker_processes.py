@@ -27,7 +27,7 @@ import numpy as np
 
 from vit_jax_xfer.data.row_maker import MadeRows, RowGroup, Rows, make_patiently
 from vit_jax_xfer.data.shared_arrays import Handed, nameless_file, received
-from vit_jax_xfer.terminal import WARNINGS
+from vit_jax_xfer.stop_signals import WARNINGS
 
 # A stop, Ctrl-C, and what tells of an end to come (`WARNINGS`): at each the parent saves, and needs
 # its batches.

@@ -4,7 +4,7 @@ import shutil
 import time
 from typing import Self
 
-from vit_jax_xfer.terminal import overwrites, show
+from vit_jax_xfer.terminal import overwrites, show, write_over
 
 _SHORT = 4.0  # seconds; a shorter job shows no progress
 _SHORTEST_BAR, _LONGEST_BAR = 10, 40  # characters
@@ -47,9 +47,8 @@ class Progress:
             self._shown = now
 
     def _write(self, line: str) -> None:
-        # Spaces and no escape sequence, which neither every terminal nor a notebook knows.
         if line or self._open:
-            show(f"\r{line.ljust(self._open)}", end="" if line else "\r", name="stderr")
+            write_over(line, self._open, end="" if line else "\r", name="stderr")
             self._open = len(line)
 
 

@@ -1,5 +1,6 @@
 """Whether a value is what a field is declared to hold: text in place of numbers is refused."""
 
+import contextlib
 import dataclasses
 import difflib
 import numbers
@@ -8,6 +9,7 @@ import typing
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import jax.numpy as jnp
 import numpy as np
 
 _WORDS: dict[Any, str] = {
@@ -40,6 +42,15 @@ def check_choice(field: str, value: object, allowed: Sequence[str], other: str =
         raise ValueError(
             f"{field}: {value!r} is none of {', '.join(allowed)}{other}; did you mean {near!r}?"
         )
+
+
+def floating_type(field: str, value: Any) -> jnp.dtype:
+    """The type of numbers that a value names, or is. ValueError unless it is a floating one."""
+    with contextlib.suppress(TypeError):
+        found = jnp.dtype(value)
+        if jnp.issubdtype(found, jnp.floating):
+            return found
+    raise ValueError(f"{field}: got {value!r}, expected a floating type, such as 'bfloat16'")
 
 
 def _fits(value: Any, declared: Any) -> bool:

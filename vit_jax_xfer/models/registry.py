@@ -7,9 +7,7 @@ import types
 import typing
 from typing import Any, overload
 
-import jax.numpy as jnp
-
-from vit_jax_xfer.models.declared_types import check_declared
+from vit_jax_xfer.models.declared_types import check_declared, floating_type
 from vit_jax_xfer.models.dense.detector import Detector
 from vit_jax_xfer.models.dense.segmentation_network import SegmentationNetwork
 from vit_jax_xfer.models.filter.network import NETWORKS as FILTER_NETWORKS
@@ -242,7 +240,8 @@ def checked_fields(kind: type[Network], fields: dict[str, Any]) -> dict[str, Any
     for field, value in fields.items():
         if value is not None:
             check_declared(field, value, known[field].type)
-            _check_dtype(field, value)
+            if field == "dtype" or field.endswith("_dtype"):
+                floating_type(field, value)
     check_network_numbers(fields)
     return {name: _hashable(value) for name, value in fields.items()}
 
@@ -250,15 +249,3 @@ def checked_fields(kind: type[Network], fields: dict[str, Any]) -> dict[str, Any
 def _hashable(value: Any) -> Any:
     """A list as a tuple: jax.jit needs networks that hash."""
     return tuple(map(_hashable, value)) if isinstance(value, list) else value
-
-
-def _check_dtype(field: str, value: Any) -> None:
-    """ValueError, naming the field, unless a type of numbers is one of floating ones."""
-    if field != "dtype" and not field.endswith("_dtype"):
-        return
-    try:
-        floating = jnp.issubdtype(jnp.dtype(value), jnp.floating)
-    except TypeError:
-        floating = False
-    if not floating:
-        raise ValueError(f"{field}: got {value!r}, expected a floating type, such as 'bfloat16'")

@@ -1,13 +1,12 @@
 """The network of a config, and the parameters that it starts from."""
 
-import contextlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 from vit_jax_xfer.data.transforms import normalisation_of
+from vit_jax_xfer.models.declared_types import floating_type
 from vit_jax_xfer.models.extract import encoder_of
 from vit_jax_xfer.models.protocol import OF_CLASSES, Network
 from vit_jax_xfer.models.registry import ENTRIES, STUDENT_LIKE, create_model, network_class
@@ -103,17 +102,8 @@ def given_fields(config: Mapping[str, Any]) -> dict[str, Any]:
     fields = {key: config[key] for key in config if key != "name" and config[key] is not None}
     for name in ("dtype", "product_dtype"):
         if name in fields:
-            fields[name] = _floating(name, fields[name])
+            fields[name] = floating_type(f"model.{name}", fields[name])
     return fields
-
-
-def _floating(field: str, name: str) -> jnp.dtype:
-    """The type of a name. ValueError, naming the field, for none, or one of whole numbers."""
-    with contextlib.suppress(TypeError):
-        found = jnp.dtype(name)
-        if jnp.issubdtype(found, jnp.floating):
-            return found
-    raise ValueError(f"model.{field}: {name!r} is no floating type; choose bfloat16 or float32")
 
 
 def initial_variables(

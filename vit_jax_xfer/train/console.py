@@ -47,8 +47,7 @@ def progress(text: str, *, last: bool = False) -> None:
     if jax.process_index() != 0:
         return
     text = _fitting(text, shutil.get_terminal_size().columns - 1)
-    # Spaces and no escape sequence, which not every terminal knows.
-    terminal.show(f"\r{text.ljust(_open_line)}", end="\n" if last else "")
+    terminal.write_over(text, _open_line, end="\n" if last else "")
     _open_line = 0 if last else len(text)
 
 

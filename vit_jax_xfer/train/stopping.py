@@ -13,8 +13,8 @@ from typing import Any, Self, TypeVar
 import jax
 import jax.numpy as jnp
 
+from vit_jax_xfer.stop_signals import WARNINGS
 from vit_jax_xfer.storage.tree_check import number_of_each
-from vit_jax_xfer.terminal import WARNINGS
 from vit_jax_xfer.train.agreement import Agreement, has_sync_point, sync_point_reached, tell_service
 from vit_jax_xfer.train.rules import named_leaves
 

@@ -79,7 +79,7 @@ def _check_size(image: BoxedImage, size: tuple[int, int] | None) -> None:
     width, height = photograph_size(image.file)
     turned = orientation(image.file) > 1
     told = size is not None and min(size) > 0
-    _check_inside(image)
+    _check_inside(image, (height, width))
     y1, x1 = image.boxes[:, 2:].max(0, initial=0.0)
     inside = x1 <= width + 1 and y1 <= height + 1
     if told and (size == (width, height) or (size == (height, width) and inside and not turned)):
@@ -91,10 +91,10 @@ def _check_size(image: BoxedImage, size: tuple[int, int] | None) -> None:
         raise ValueError(f"{image.file}: is {said} and its boxes {boxes}; {way}")
 
 
-def _check_inside(image: BoxedImage) -> None:
-    """ValueError where nothing of a box is on its image."""
+def _check_inside(image: BoxedImage, sides: tuple[int, int]) -> None:
+    """ValueError where nothing of a box is on its image, of (height, width)."""
     start, end = image.boxes[:, :2], image.boxes[:, 2:]
-    outside = (start >= photograph_size(image.file)[::-1]).any(1) | (end <= 0).any(1)
+    outside = (start >= sides).any(1) | (end <= 0).any(1)
     if outside.any():
         y0, x0, y1, x1 = image.boxes[outside][0]
         raise ValueError(
