@@ -33,7 +33,7 @@ from vit_jax_xfer import compiler_options, create_model
 from vit_jax_xfer.models.filter.network import FilterViT
 from vit_jax_xfer.models.multiply_adds import multiply_adds
 from vit_jax_xfer.tasks.supervised import Classification, ClassificationSettings
-from vit_jax_xfer.train.state import make_train_step, new_state
+from vit_jax_xfer.train.state import make_train_step, new_state, step_key
 
 LEARNING_RATE, WEIGHT_DECAY = 1e-4, 0.05
 TOLERANCES = 1e-3, 1e-2  # of the loss and the norm
@@ -86,8 +86,8 @@ def our_step(model: FilterViT, size: int) -> tuple[Step, dict[str, Any]]:
     optimizer = optax.adamw(LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     state = jax.jit(lambda v: new_state(v, optimizer, False))(lively(model))
     learns = jax.tree.map(lambda _: False, state.params)
-    step = make_train_step(task, optimizer, learns, seed=0, ema_decay=0.0, accumulate=1)
-    arguments = [state, *jax.device_put(({}, batch_of(model, size)))]
+    step = make_train_step(task, optimizer, learns, ema_decay=0.0, accumulate=1)
+    arguments = [state, *jax.device_put(({}, batch_of(model, size), step_key(0)))]
     lowered = jax.jit(step, donate_argnums=0).lower(*arguments)
     begin = time.perf_counter()
     program = lowered.compile(compiler_options())

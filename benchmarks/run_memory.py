@@ -81,6 +81,7 @@ def measure(case: Case) -> dict[str, float]:
     from vit_jax_xfer.experiments.config_files import load_config
     from vit_jax_xfer.train.run_plan import compile_planned, step_memory
     from vit_jax_xfer.train.sharding import batch_sharding
+    from vit_jax_xfer.train.state import step_key
 
     config = load_config(case.config)
     set_fields(config, [f"{name}={value}" for name, value in case.fields.items()])
@@ -94,6 +95,7 @@ def measure(case: Case) -> dict[str, float]:
     key = jax.block_until_ready(jax.random.key(0))
     before = _resident()
     state = init(key, program.loaded)
+    numbers = jax.device_put(step_key(0), program.shardings.step)
     frozen, batch = (
         jax.device_put(jax.tree.map(lambda x: np.ones(x.shape, x.dtype), shapes), places)
         for shapes, places in (
@@ -101,11 +103,11 @@ def measure(case: Case) -> dict[str, float]:
             (planned.batch, batch_sharding(program.shardings.step.mesh)),
         )
     )
-    jax.block_until_ready((state, frozen, batch))
+    jax.block_until_ready((state, frozen, batch, numbers))
     held = _resident() - before
     forget_peak()
     for _ in range(3):
-        state, metrics = step(state, frozen, batch)
+        state, metrics = step(state, frozen, batch, numbers)
         jax.block_until_ready((state, metrics))
     taken = counted()["VmHWM"] - before
     figures = {

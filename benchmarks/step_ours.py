@@ -22,7 +22,7 @@ from vit_jax_xfer.pretrained.parameter_rules import stack_blocks
 from vit_jax_xfer.tasks.attention_transfer import AttentionTransfer, AttentionTransferSettings
 from vit_jax_xfer.tasks.supervised import Classification, ClassificationSettings
 from vit_jax_xfer.tasks.task import Task
-from vit_jax_xfer.train.state import make_train_step, new_state
+from vit_jax_xfer.train.state import make_train_step, new_state, step_key
 from vit_jax_xfer.transfer.spec import Transfer
 
 
@@ -92,8 +92,9 @@ class OurStep:
         optimizer = optax.adamw(LEARNING_RATE, weight_decay=WEIGHT_DECAY)
         state = jax.jit(lambda variables: new_state(variables, optimizer, False))(variables)
         learns = jax.tree.map(lambda _: False, variables["params"])
-        step = make_train_step(task, optimizer, learns, seed=0, ema_decay=0.0, accumulate=1)
-        self._arguments = (state, *jax.device_put((task.frozen, batch_of(self._case))))
+        step = make_train_step(task, optimizer, learns, ema_decay=0.0, accumulate=1)
+        given = (task.frozen, batch_of(self._case), step_key(0))
+        self._arguments = (state, *jax.device_put(given))
         return jax.jit(step, donate_argnums=0).lower(*self._arguments)
 
     def bytes_needed(self) -> int:

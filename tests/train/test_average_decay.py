@@ -9,7 +9,9 @@ import pytest
 
 from vit_jax_xfer.tasks.task import Aux
 from vit_jax_xfer.train.average_decay import ema_decay_at
-from vit_jax_xfer.train.state import make_train_step, new_state
+from vit_jax_xfer.train.state import make_train_step, new_state, step_key
+
+KEY = step_key(0)
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +33,11 @@ class Given:
 def test_the_average_of_a_run_is_timms(decay, golden):
     params, wanted = (golden[1][f"ema_{decay}_{what}"] for what in ("params", "ema"))
     tx = optax.sgd(1.0)
-    step = make_train_step(Given(), tx, {"w": False}, seed=0, ema_decay=decay, accumulate=1)
+    step = make_train_step(Given(), tx, {"w": False}, ema_decay=decay, accumulate=1)
     state = new_state({"params": {"w": jnp.asarray(params[0])}}, tx, ema=True)
     np.testing.assert_array_equal(state.ema["w"], wanted[0])
     for goal, average in zip(params[1:], wanted[1:], strict=True):
-        state, _ = step(state, {}, {"w": state.params["w"] - goal})
+        state, _ = step(state, {}, {"w": state.params["w"] - goal}, KEY)
         np.testing.assert_allclose(state.params["w"], goal, rtol=0, atol=1e-6)
         np.testing.assert_allclose(state.ema["w"], average, rtol=0, atol=1e-6)
 
@@ -57,11 +59,11 @@ def test_the_decay_rises_as_published(start, name, golden):
 
 def test_a_run_counts_its_first_step_as_one():
     step = make_train_step(
-        Given(), optax.sgd(1.0), {"w": False}, seed=0, ema_decay=0.9, accumulate=1,
+        Given(), optax.sgd(1.0), {"w": False}, ema_decay=0.9, accumulate=1,
         ema_start="tensorflow",
     )  # fmt: skip
     state = new_state({"params": {"w": jnp.zeros(1)}}, optax.sgd(1.0), ema=True)
-    state, _ = step(state, {}, {"w": jnp.full(1, -11.0)})
+    state, _ = step(state, {}, {"w": jnp.full(1, -11.0)}, KEY)
     assert float(state.ema["w"][0]) == pytest.approx(11 * (1 - 2 / 11))
 
 

@@ -30,8 +30,8 @@ def with_metrics(monkeypatch):
             step = compile_step(program)
             numbers = iter(range(100))
 
-            def run(state, frozen, batch):
-                state, metrics = step(state, frozen, batch)
+            def run(*given):
+                state, metrics = step(*given)
                 return state, change(next(numbers), metrics)
 
             run.memory_analysis = step.memory_analysis

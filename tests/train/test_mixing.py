@@ -17,7 +17,7 @@ from vit_jax_xfer.train.compile import trace_step
 from vit_jax_xfer.train.mixing import draw_rows, mixing_of, partners
 from vit_jax_xfer.train.schedule import make_run_schedule
 from vit_jax_xfer.train.sharding import make_mesh, place, to_device
-from vit_jax_xfer.train.state import _MIXING
+from vit_jax_xfer.train.state import _MIXING, step_key
 
 ROWS, CLASSES = 16, 5
 FIELDS = {"image_size": 4, "width": 8, "depth": 1, "num_heads": 2, "num_classes": CLASSES}
@@ -54,7 +54,7 @@ def step_of(name, devices):
     state = init(jax.random.key(0), program.loaded)
     before = jax.device_get(state.variables())
     frozen = place(task.frozen, program.frozen_shardings)
-    after, metrics = program.compile()(state, frozen, to_device(rows, mesh))
+    after, metrics = program.compile()(state, frozen, to_device(rows, mesh), step_key(config.seed))
     return before, jax.device_get(after.params), jax.device_get(metrics), task, config
 
 

@@ -21,6 +21,7 @@ from vit_jax_xfer.train.optimizer import DECAY_RULES
 from vit_jax_xfer.train.rules import Rules
 from vit_jax_xfer.train.schedule import learning_rates, make_run_schedule
 from vit_jax_xfer.train.sharding import frozen_shardings, make_mesh, place, to_device
+from vit_jax_xfer.train.state import step_key
 
 IMAGENET, A_HUNDREDTH = 1_281_167, 128_000
 YEARS = {"2017": 579_184, "2018": 437_513}  # of 2019 only the sum with val is published
@@ -291,10 +292,10 @@ def two_steps(config, mesh):
     middle = run_schedule.total_steps // 2
     state = at_step(init(jax.random.key(0), program.loaded), middle)
     frozen = place(task.frozen, frozen_shardings(task.frozen, mesh, config.mesh))
-    step, found = program.compile(), []
+    step, key, found = program.compile(), step_key(config.seed), []
     with inputs.train_stream(middle) as stream:
         for _ in range(2):
-            state, metrics = step(state, frozen, to_device(next(stream), mesh))
+            state, metrics = step(state, frozen, to_device(next(stream), mesh), key)
             found.append(jax.device_get(metrics))
     return found
 

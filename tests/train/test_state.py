@@ -20,9 +20,10 @@ from vit_jax_xfer.tasks.task import Aux, Task
 from vit_jax_xfer.train.initial_state import NEW_CLOCK, start_or_resume
 from vit_jax_xfer.train.optimizer import frozen_tree, make_optimizer, scale_tree
 from vit_jax_xfer.train.sharding import make_mesh, param_shardings
-from vit_jax_xfer.train.state import make_train_step, new_state, state_shardings
+from vit_jax_xfer.train.state import make_train_step, new_state, state_shardings, step_key
 
 BATCH = 16
+KEY = step_key(3)
 
 
 def classification(**fields):
@@ -48,9 +49,9 @@ def adamw(params, rules=()):
 def one_step(task, accumulate=1, ema=0.0, rules=()):
     variables = jax.jit(task.init)(jax.random.key(1))
     tx, frozen = adamw(variables["params"], rules)
-    step = make_train_step(task, tx, frozen, seed=3, ema_decay=ema, accumulate=accumulate)
+    step = make_train_step(task, tx, frozen, ema_decay=ema, accumulate=accumulate)
     before = new_state(variables, tx, ema > 0)
-    after, metrics = jax.jit(step)(before, {}, batch())
+    after, metrics = jax.jit(step)(before, {}, batch(), KEY)
     return before, after, metrics
 
 
@@ -75,10 +76,10 @@ def test_parts_of_a_batch_make_the_whole(parts):
 
 def test_each_part_has_its_own_randomness():
     step = jax.jit(
-        make_train_step(Given(), optax.sgd(1.0), {"w": False}, seed=3, ema_decay=0.0, accumulate=2)
+        make_train_step(Given(), optax.sgd(1.0), {"w": False}, ema_decay=0.0, accumulate=2)
     )
     state = new_state({"params": {"w": jnp.zeros(15)}}, optax.sgd(1.0), ema=False)
-    _, metrics = step(state, {}, {"grad": jnp.zeros((2, 15))})
+    _, metrics = step(state, {}, {"grad": jnp.zeros((2, 15))}, KEY)
     key = jax.random.fold_in(jax.random.key(3), 0)
     draws = [float(jax.random.uniform(jax.random.fold_in(key, part))) for part in (0, 1)]
     assert float(metrics["draw"]) == pytest.approx(np.mean(draws))
@@ -89,9 +90,9 @@ def test_a_step_counts_itself_and_its_number_feeds_the_randomness():
     before, after, metrics = one_step(task)
     assert (int(before.step), int(after.step)) == (0, 1)
     tx, frozen = adamw(before.params)
-    step = make_train_step(task, tx, frozen, seed=3, ema_decay=0.0, accumulate=1)
+    step = make_train_step(task, tx, frozen, ema_decay=0.0, accumulate=1)
     later = before.replace(step=jnp.int32(5))
-    assert float(jax.jit(step)(later, {}, batch())[1]["loss"]) != float(metrics["loss"])
+    assert float(jax.jit(step)(later, {}, batch(), KEY)[1]["loss"]) != float(metrics["loss"])
 
 
 def test_frozen_parameters_get_no_gradient():
@@ -131,11 +132,11 @@ class Given(Task):
 @pytest.mark.parametrize("start", ["fixed", "timm_v3"])
 def test_what_stands_still_is_its_own_average(start):
     tx, values = optax.sgd(1.0), jax.random.normal(jax.random.key(0), (15,))
-    fields = {"seed": 0, "ema_decay": 0.9999, "ema_start": start, "accumulate": 1}
+    fields = {"ema_decay": 0.9999, "ema_start": start, "accumulate": 1}
     step = jax.jit(make_train_step(Given(), tx, {"w": False}, **fields))
     state = new_state({"params": {"w": values}}, tx, ema=True)
     for _ in range(9):
-        state, _ = step(state, {}, {"grad": jnp.zeros(15)})
+        state, _ = step(state, {}, {"grad": jnp.zeros(15)}, KEY)
     np.testing.assert_array_equal(state.ema["w"], values)
 
 
@@ -144,12 +145,10 @@ def test_average_is_timms(decay, shared):
     arrays = np.load(shared / "golden" / "recipes" / "optim_metrics.npz")
     params, averages = arrays[f"ema_{decay}_params"], arrays[f"ema_{decay}_ema"]
     tx = optax.sgd(1.0)
-    step = jax.jit(
-        make_train_step(Given(), tx, {"w": False}, seed=0, ema_decay=decay, accumulate=1)
-    )
+    step = jax.jit(make_train_step(Given(), tx, {"w": False}, ema_decay=decay, accumulate=1))
     state = new_state({"params": {"w": jnp.array(params[0])}}, tx, ema=True)
     for old, new, average in zip(params[:-1], params[1:], averages[1:], strict=True):
-        state, _ = step(state, {}, {"grad": old - new})
+        state, _ = step(state, {}, {"grad": old - new}, KEY)
         np.testing.assert_allclose(state.params["w"], new, atol=1e-6)
         np.testing.assert_allclose(state.ema["w"], average, atol=1e-6)
     assert state.variables(ema=True)["params"] is state.ema
@@ -175,7 +174,7 @@ def moving(ema, accumulate=1):
     """(a step of Moving, the state before it, its optimizer)."""
     tx, task = optax.sgd(1.0), Moving()
     still = {"cls_token": False}
-    step = make_train_step(task, tx, still, seed=0, ema_decay=ema, accumulate=accumulate)
+    step = make_train_step(task, tx, still, ema_decay=ema, accumulate=accumulate)
     return jax.jit(step), new_state(task.init(None), tx, ema > 0), tx
 
 
@@ -187,12 +186,12 @@ def mean_of(variables):
 def test_statistics_move_with_each_part_of_a_batch_and_are_averaged_as_parameters_are(parts):
     step, state, _ = moving(0.75, parts)
     for _ in range(2):
-        state, _ = step(state, {}, {"grad": jnp.ones((2, 15))})
+        state, _ = step(state, {}, {"grad": jnp.ones((2, 15))}, KEY)
     assert mean_of(state.variables()) == [2 * parts] * 3
     # 0.25 of each newest value: 0.75 · 0.25 of the first, 0.25 of the second, 0 before.
     assert mean_of(state.variables(ema=True)) == [(0.75 * 0.25 + 0.25 * 2) * parts] * 3
     again, state, _ = moving(0.0, parts)
-    state, _ = again(state, {}, {"grad": jnp.ones((2, 15))})
+    state, _ = again(state, {}, {"grad": jnp.ones((2, 15))}, KEY)
     assert (state.ema, state.ema_collections) == ({}, {})
 
 
@@ -224,8 +223,8 @@ def test_a_frozen_batch_norm_keeps_and_takes_its_running_statistics(parts):
     variables = task.init(jax.random.key(0))
     still = jax.tree.map(lambda _: False, variables["params"])
     still["stem"] = {"scale": True, "bias": True}
-    step = make_train_step(task, tx, still, seed=0, ema_decay=0.0, accumulate=parts)
-    state, _ = jax.jit(step)(new_state(variables, tx, False), {}, {"x": jnp.full((4, 3), 5.0)})
+    step = make_train_step(task, tx, still, ema_decay=0.0, accumulate=parts)
+    state, _ = jax.jit(step)(new_state(variables, tx, False), {}, {"x": jnp.full((4, 3), 5.0)}, KEY)
     before, after = variables["batch_stats"], state.collections["batch_stats"]
     for name in ("mean", "var"):
         np.testing.assert_array_equal(after["stem"][name], before["stem"][name])
@@ -247,7 +246,7 @@ class StateOfVersion01:
 @pytest.mark.parametrize("ema", [0.5, 0.0])
 def test_a_checkpoint_of_version_0_1_goes_on_with_statistics_as_their_averages(ema, tmp_path):
     step, state, tx = moving(ema)
-    state, _ = step(state, {}, {"grad": jnp.ones((2, 15))})
+    state, _ = step(state, {}, {"grad": jnp.ones((2, 15))}, KEY)
     names = [field.name for field in dataclasses.fields(StateOfVersion01)]
     shapes = jax.eval_shape(lambda: state)
     shardings = state_shardings(shapes, tx, make_mesh(-1, 1, 1), 1)
@@ -303,18 +302,18 @@ def test_a_batch_that_gives_no_finite_state_is_left_out(spoiled):
         return jnp.where((count == 1) & (spoiled == "rate"), jnp.inf, 1e-3)
 
     tx = optax.chain(optax.scale_by_adam(), optax.scale_by_learning_rate(schedule))
-    given = {"seed": 3, "ema_decay": 0.9, "accumulate": 1, "skip_nonfinite": True}
+    given = {"ema_decay": 0.9, "accumulate": 1, "skip_nonfinite": True}
     step = jax.jit(make_train_step(Given(), tx, {"w": False}, **given))
     good = {"grad": jnp.ones((2, 15))}
     bad = {"grad": good["grad"].at[0, 3].set(jnp.nan)} if spoiled == "gradient" else good
-    before, metrics = step(new_state(Given().init(None), tx, True), {}, good)
+    before, metrics = step(new_state(Given().init(None), tx, True), {}, good, KEY)
     assert metrics["skipped"] == 0
-    after, metrics = step(before, {}, bad)
+    after, metrics = step(before, {}, bad, KEY)
     assert metrics["skipped"] == 1 and after.step == 2
     for name in ("params", "ema"):
         jax.tree.map(np.testing.assert_array_equal, getattr(after, name), getattr(before, name))
     # The learning rate stays with the step; the moments have seen one gradient.
     adam, rate = after.opt_state
     assert (adam.count, rate.count) == (1, 2) and adam.mu["w"][0] == 0.1 * 2
-    following, metrics = step(after, {}, good)
+    following, metrics = step(after, {}, good, KEY)
     assert metrics["skipped"] == 0 and (following.params["w"] != after.params["w"]).all()

@@ -126,7 +126,8 @@ class Noted:
         self.note("start", config.checkpoint.fallback)
         return shapes, 0, {"clock": {"elapsed": 0.0, "step": 0}}
 
-    def _run_step(self, state, frozen, batch):
+    def _run_step(self, state, frozen, batch, key):
+        self.note("key", digest(key))
         self.note("batch", {name: digest(array) for name, array in batch.items()})
         return state, {}
 
@@ -283,7 +284,8 @@ def test_the_seed_is_that_of_the_step_and_of_the_data(usual, tmp_path):
     before = usual(config_of("seed", {}))
     after = noted(config_of("seed", {}, 1), tmp_path / "run")
     pairs = zip(before.found, after.found, strict=True)
-    assert {what for (what, old), (_, new) in pairs if old != new} >= {"program", "batch"}
+    other = {what for (what, old), (_, new) in pairs if old != new}
+    assert other >= {"key", "batch"} and "program" not in other  # which all seeds share
 
 
 def test_a_run_does_the_same_twice(tmp_path):

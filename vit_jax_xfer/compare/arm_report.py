@@ -19,6 +19,7 @@ from vit_jax_xfer.train.metrics import as_json, read_metrics
 from vit_jax_xfer.whole_files import write_whole
 
 RESULTS = "results.json"
+_SMALLEST_GAP = 0.001  # a tenth of a point, the last digit that is shown
 _LABEL_LOSS = ("label_loss", "loss")  # without a teacher's the loss is the labels' alone
 
 Results = Mapping[Arm, Sequence[Result]]
@@ -112,7 +113,7 @@ def arm_figures(results: Results) -> dict[Arm, Figures]:
     found = {}
     for arm, values in top1.items():
         gap = None
-        if low is not None and high is not None and high > low:
+        if low is not None and high is not None and high - low > _SMALLEST_GAP:
             gap = (means[arm] - low) / (high - low)
         deviation = statistics.stdev(values) if len(values) > 1 else None
         seconds = statistics.mean(run["seconds"] for run in results[arm])

@@ -23,6 +23,7 @@ def run_to_report(comparison: "Comparison", texts: "ReportTexts", command: str) 
         write_results,
     )
     from vit_jax_xfer.compare.arm_runs import Stopped, run_arms
+    from vit_jax_xfer.compare.compiled_once import compiled_once
 
     there = {}
 
@@ -30,16 +31,17 @@ def run_to_report(comparison: "Comparison", texts: "ReportTexts", command: str) 
         there.update(results)
         write_results(comparison, results, {}, command)
 
-    try:
-        results, failed = run_arms(comparison, done)
-    except (Stopped, KeyboardInterrupt):
-        if there:
-            show("\n".join(summary_table(arm_figures(there))))
-        raise
-    if any(results.values()):
-        table = write_report(comparison, results, failed, texts, command)
-        show("\n".join(table))
-        show(f"report: {comparison.root / 'report.md'}")
+    with compiled_once():
+        try:
+            results, failed = run_arms(comparison, done)
+        except (Stopped, KeyboardInterrupt):
+            if there:
+                show("\n".join(summary_table(arm_figures(there))))
+            raise
+        if any(results.values()):
+            table = write_report(comparison, results, failed, texts, command)
+            show("\n".join(table))
+            show(f"report: {comparison.root / 'report.md'}")
     return failed
 
 

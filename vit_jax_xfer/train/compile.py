@@ -18,7 +18,7 @@ from vit_jax_xfer.train.mixing import mixing_of
 from vit_jax_xfer.train.optimizer import Optimizer, optimizer_of
 from vit_jax_xfer.train.schedule import RunSchedule
 from vit_jax_xfer.train.sharding import batch_sharding, frozen_shardings, replicated
-from vit_jax_xfer.train.state import TrainState, make_train_step, state_shardings
+from vit_jax_xfer.train.state import TrainState, make_train_step, state_shardings, step_key
 
 
 class Program(NamedTuple):
@@ -26,7 +26,8 @@ class Program(NamedTuple):
 
     shapes, shardings: of the state. frozen_shapes: of the task's frozen arrays; frozen_shardings:
     where those lie. loaded: what a fresh start begins with, beside random numbers. traced: the step
-    before any compiler saw it, (state, frozen, batch) → (state, metrics), the state donated.
+    before any compiler saw it, (state, frozen, batch, key) → (state, metrics), the state donated;
+    the same for every seed.
     """
 
     optimizer: Optimizer
@@ -92,7 +93,6 @@ def trace_step(
         task,
         optimizer.tx,
         optimizer.frozen,
-        seed=config.seed,
         ema_decay=config.optim.ema,
         accumulate=config.optim.accumulate,
         skip_nonfinite=config.optim.skip_nonfinite,
@@ -102,15 +102,15 @@ def trace_step(
     )
 
     def logged(
-        state: TrainState, frozen: Variables, batch: Batch
+        state: TrainState, frozen: Variables, batch: Batch, key: jax.Array
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         # Beside the others, so that a log waits for one read alone.
-        new, metrics = step(state, frozen, finished(batch))
+        new, metrics = step(state, frozen, finished(batch), key)
         return new, {**metrics, "lr": optimizer.schedule(state.step)}
 
     jitted = jax.jit(
         logged,
-        in_shardings=(shardings, frozen_places, batch_sharding(mesh)),
+        in_shardings=(shardings, frozen_places, batch_sharding(mesh), replicated(mesh)),
         out_shardings=(shardings, replicated(mesh)),
         donate_argnums=0,
         # What a step doesn't use, such as a teacher's last blocks, lies on the device all the same:
@@ -118,5 +118,5 @@ def trace_step(
         keep_unused=True,
     )
     with jax.set_mesh(mesh):  # for models/transformer/batch_axes.py
-        traced = jitted.trace(shapes, frozen_shapes, batch_shapes)
+        traced = jitted.trace(shapes, frozen_shapes, batch_shapes, step_key(config.seed))
     return Program(optimizer, init, loaded, shapes, shardings, frozen_shapes, frozen_places, traced)

@@ -38,8 +38,8 @@ from vit_jax_xfer.train.run_overview import overview
 from vit_jax_xfer.train.same_on_hosts import check_same_arguments, check_same_files
 from vit_jax_xfer.train.save_timer import SaveTimer
 from vit_jax_xfer.train.schedule import make_run_schedule
-from vit_jax_xfer.train.sharding import frozen_shardings, make_mesh, place, to_device
-from vit_jax_xfer.train.state import TrainState
+from vit_jax_xfer.train.sharding import frozen_shardings, make_mesh, place, replicated, to_device
+from vit_jax_xfer.train.state import TrainState, step_key
 from vit_jax_xfer.train.step_log import StepLog
 from vit_jax_xfer.train.step_profile import ProfiledSteps, StepProfile
 from vit_jax_xfer.train.stopping import StoppedMidway, StopSignal, check_finite, check_state
@@ -143,6 +143,7 @@ def _run(
         teacher,
     )
     inputs.check_sizes(earlier.get("images", {}))
+    key = place(step_key(config.seed), replicated(mesh))
 
     # --- steps: only now, past all that can be wrong, is the folder written to -------------------
     claim_workdir(folder, config)
@@ -228,7 +229,7 @@ def _run(
                 rows = next(stream)
             batch = to_device(rows, mesh)
             with jax.profiler.StepTraceAnnotation("train", step_num=step):
-                state, metrics = train_step(state, frozen, batch)
+                state, metrics = train_step(state, frozen, batch, key)
             log.after_step(step, {**metrics, **stream.counts()})
         best = checkpoints.best_step() if config.checkpoint.keep_best else None
     result = {"finished": finished, "step": step, "seconds": clock.elapsed, "metrics": results}

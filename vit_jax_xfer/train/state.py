@@ -6,6 +6,7 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 from optax.microbatching import reshape_batch_axis
@@ -44,6 +45,9 @@ class TrainState:
         if ema:
             return {"params": self.ema, **self.ema_collections}
         return {"params": self.params, **self.collections}
+
+
+Step = Callable[[TrainState, Variables, Batch, jax.Array], tuple[TrainState, dict[str, jax.Array]]]
 
 
 def new_state(variables: Variables, tx: optax.GradientTransformation, ema: bool) -> TrainState:
@@ -89,20 +93,27 @@ def state_shardings(
     )
 
 
+def step_key(seed: int) -> np.ndarray:
+    """What the randomness of a run's steps comes of: numbers of a key, uint32, on the host."""
+    return np.asarray(jax.random.key_data(jax.random.key(seed)))
+
+
 def make_train_step(
     task: Task,
     tx: optax.GradientTransformation,
     frozen_params: PyTree,
     *,
-    seed: int,
     ema_decay: float,
     accumulate: int,
     skip_nonfinite: bool = False,
     mix: Mixing | None = None,
     ema_start: str = "fixed",
     split: tuple[PyTree, PyTree] | None = None,
-) -> Callable[[TrainState, Variables, Batch], tuple[TrainState, dict[str, jax.Array]]]:
-    """A step (state, frozen, batch) → (state, metrics); all its randomness comes of (seed, step).
+) -> Step:
+    """A step (state, frozen, batch, key) → (state, metrics).
+
+    key: of the run, (2,) uint32 (`step_key`); all randomness comes of it and of the step's number.
+    It is an argument, so that runs with other seeds are the same program.
 
     frozen_params: a tree of bools, True for parameters that get no gradient; a batch norm of which
     all are such keeps its running statistics, and normalises by them. ema_decay: 0 keeps no
@@ -132,9 +143,9 @@ def make_train_step(
     gradient = jax.value_and_grad(loss_fn, has_aux=True)
 
     def step(
-        state: TrainState, frozen: Variables, batch: Batch
+        state: TrainState, frozen: Variables, batch: Batch, key: jax.Array
     ) -> tuple[TrainState, dict[str, jax.Array]]:
-        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        key = jax.random.fold_in(jax.random.wrap_key_data(key), state.step)
         if mix is not None:
             batch = mix(batch, jax.random.fold_in(key, _MIXING))
         if accumulate == 1:
