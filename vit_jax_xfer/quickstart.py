@@ -33,6 +33,7 @@ def _quickstart(options: argparse.Namespace, command: str) -> dict[str, str]:
     from vit_jax_xfer.compare.arm_runs import Stopped
     from vit_jax_xfer.compare.arms import parse_arms
     from vit_jax_xfer.compare.comparison import ComparedImages, Comparison
+    from vit_jax_xfer.compare.run_processes import usual_number
 
     root = local_path(options.workdir, "--workdir")
     overrides = {"steps": options.teacher_steps, "checkpoint.every": 500}
@@ -64,7 +65,7 @@ def _quickstart(options: argparse.Namespace, command: str) -> dict[str, str]:
             "see the paper (2411.09702).",
         ],
     )
-    return run_to_report(comparison, texts, command)
+    return run_to_report(comparison, texts, command, options.at_once or usual_number())
 
 
 def run_arm(
@@ -97,6 +98,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--teacher-steps", type=positive, default=600, help="of pre-training")
     parser.add_argument(
         "--student-steps", type=positive, default=300, help="of each student's training"
+    )
+    parser.add_argument(
+        "--at-once",
+        type=positive,
+        metavar="RUNS",
+        help="trainings of students beside each other; default: up to 4 by the CPU's cores",
     )
     return parser
 

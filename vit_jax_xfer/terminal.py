@@ -4,6 +4,7 @@ import codecs
 import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from typing import Literal
 
 # Exit statuses: what a shell reports for a process that SIGTERM, or Ctrl-C, ended, which is 128 and
@@ -38,6 +39,20 @@ def _plainer(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error("plainer", _plainer)
 
 
+_beginning = ""  # of each line, see `lines_begin_with`
+
+
+@contextlib.contextmanager
+def lines_begin_with(text: str) -> Iterator[None]:
+    """Within it every line begins so, and none is written over: others print there as well."""
+    global _beginning
+    before, _beginning = _beginning, text
+    try:
+        yield
+    finally:
+        _beginning = before
+
+
 def show(text: str, *, end: str = "\n", name: Literal["stdout", "stderr"] = "stdout") -> None:
     """Prints a text whatever the output can take; where it is closed, does without from then on.
 
@@ -46,6 +61,8 @@ def show(text: str, *, end: str = "\n", name: Literal["stdout", "stderr"] = "std
     stream = getattr(sys, name)
     if stream is None:
         return
+    if _beginning:
+        text = "\n".join(f"{_beginning}{line}" for line in text.split("\n"))
     try:
         try:
             print(text, end=end, file=stream, flush=True)
@@ -61,7 +78,7 @@ def show(text: str, *, end: str = "\n", name: Literal["stdout", "stderr"] = "std
 def overwrites(name: Literal["stdout", "stderr"] = "stdout") -> bool:
     """Whether a line can be written over, by "\\r": on a terminal, and below a notebook's cell."""
     stream = getattr(sys, name)
-    if stream is None or stream.closed:
+    if stream is None or stream.closed or _beginning:
         return False
     return stream.isatty() or any("ipykernel" in base.__module__ for base in type(stream).__mro__)
 

@@ -1,6 +1,7 @@
 """The commands around a comparison: what they are given, how they end, and one tiny real one."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -33,20 +34,27 @@ def asked(monkeypatch):
 
 def test_arguments_become_a_comparison(asked):
     more = ["--arms=scratch,distill:mode=distill_q", "--seeds=2", "--labels=5", "--size=64"]
-    more += ["--steps=9", "--out=runs/mine", "--config.optim.lr=1e-4", "--config.data.workers=1"]
+    more += [
+        "--steps=9",
+        "--out=runs/mine",
+        "--at-once=2",
+        "--config.optim.lr=1e-4",
+        "--config.data.workers=1",
+    ]
     assert command.main([*GIVEN, *more]) == 0
-    ((made, texts, line),) = asked
+    ((made, texts, line, at_once),) = asked
     assert made.arms == (Arm("scratch"), Arm("distill", ("mode=distill_q",)))
     assert made.images == ComparedImages("photos", 5, 64) and made.teacher == "mae/model"
     assert (made.seeds, made.steps, str(made.root)) == (2, 9, "runs/mine")
     assert made.fields == ("optim.lr=1e-4", "data.workers=1")
-    assert line.startswith("python -m vit_jax_xfer.compare --data=photos ")
+    assert line.startswith("python -m vit_jax_xfer.compare --data=photos ") and at_once == 2
     assert "Images a class: 5 labelled. Trained 2 times" in texts.before[0]
 
 
 def test_by_default_six_arms_three_seeds_all_images(asked):
     command.main(GIVEN)
-    made, texts, _ = asked[0]
+    made, texts, _, at_once = asked[0]
+    assert at_once == 1
     names = ["scratch", "finetune", "probe", "copy", "distill", "ensemble"]
     assert [arm.name for arm in made.arms] == names
     assert (made.seeds, made.steps, made.images) == (3, 0, ComparedImages("photos"))
@@ -96,7 +104,8 @@ def test_quickstart_is_the_same_on_digits(asked, monkeypatch, tmp_path):
     ((config, argument, folder, fields),) = taught
     assert (config, argument) == ("masked_pretraining.py", "digits")
     assert folder == tmp_path / "teacher" and fields == {"steps": 7, "checkpoint.every": 500}
-    made, texts, _ = asked[0]
+    made, texts, _, at_once = asked[0]
+    assert at_once == min(4, len(os.sched_getaffinity(0)))
     assert [arm.title for arm in made.arms] == [
         "scratch", "fine-tune", "attention copy", "attention distill", "ensemble"
     ]  # fmt: skip
@@ -117,7 +126,7 @@ def test_a_tiny_comparison_of_own_images_and_the_same_again(tmp_path, capsys):
     given = [f"--data={tmp_path / 'photos'}", f"--teacher={save_teacher(tmp_path)}", f"--out={out}"]
     given += ["--arms=scratch,finetune,copy,distill,ensemble", "--seeds=1", "--size=8"]
     given += ["--steps=6", "--config.log.tensorboard=False", "--config.batch_size=8"]
-    assert command.main(given) == 0
+    assert command.main([*given, "--at-once=2"]) == 0
     said = capsys.readouterr().out
     assert "--- 5 of 5, ensemble_seed0: ensemble:folder,path=" in said and "| ensemble | " in said
     report = (out / "report.md").read_text()

@@ -83,7 +83,7 @@ def test_the_users_own_cache_is_used_as_it_is(no_cache, tmp_path):
 def test_a_comparison_runs_within_it(no_cache, monkeypatch, tmp_path):
     folders = []
 
-    def run_arms(comparison, done):
+    def run_arms(comparison, done, at_once):
         folders.append(jax.config.jax_compilation_cache_dir)
         return {}, {}
 

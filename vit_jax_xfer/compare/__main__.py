@@ -1,6 +1,6 @@
 """Ways to learn from one teacher on your images: python -m vit_jax_xfer.compare --data IMAGES …
 
-Trains each arm once a seed, one after the other, and writes OUT/report.md with a table (top-1 and
+Trains each arm once a seed and writes OUT/report.md with a table (top-1 and
 its deviation, share of the gap between scratch and fine-tuning that is closed, seconds), learning
 curves and pictures of what teacher and students look at, and OUT/results.json with every number.
 Stopped or killed, the same command goes on; what is finished is not run again. No state is chosen
@@ -66,7 +66,7 @@ def _compare(options: argparse.Namespace, fields: Sequence[str], command: str) -
             "the last step, on images by which nothing was chosen."
         ],
     )
-    return run_to_report(comparison, texts, command)
+    return run_to_report(comparison, texts, command, options.at_once)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -105,6 +105,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--steps", type=positive, default=0, help="of each training; default: by how many images"
+    )
+    parser.add_argument(
+        "--at-once",
+        type=positive,
+        default=1,
+        metavar="RUNS",
+        help="runs beside each other on a CPU, each on its share of the processors, which gains "
+        "most for small networks; default: 1",
     )
     return parser
 

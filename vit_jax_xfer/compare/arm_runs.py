@@ -1,20 +1,31 @@
-"""The runs of a comparison, one after the other; what is finished is not run again."""
+"""The runs of a comparison, one after the other or beside each other; each is run once."""
 
 import pathlib
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    Executor,
+    Future,
+    ThreadPoolExecutor,
+    wait,
+)
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from vit_jax_xfer.compare.arms import Arm, arm_named
 from vit_jax_xfer.compare.comparison import Comparison
+from vit_jax_xfer.compare.run_processes import InPlace, RunProcesses
 from vit_jax_xfer.train.clock import format_duration
 from vit_jax_xfer.train.console import say
 from vit_jax_xfer.train.loop import run
-from vit_jax_xfer.train.stopping import NonFiniteLoss
+from vit_jax_xfer.train.stopping import NonFiniteLoss, StopSignal
 from vit_jax_xfer.train.workdir import changed_fields, read_result
+
+_POLL = 0.5  # seconds between two looks at what runs
 
 Result = dict[str, Any]
 Train = Callable[[ConfigDict, pathlib.Path], Result]
@@ -28,42 +39,140 @@ def run_arms(
     comparison: Comparison,
     done: Callable[[dict[Arm, list[Result]]], None] = lambda results: None,
     train: Train = run,
+    at_once: int = 1,
 ) -> tuple[dict[Arm, list[Result]], dict[str, str]]:
     """({arm: a result each seed}, {run that failed: why}), of which the second is mostly empty.
 
     A run whose loss is no number fails alone, with those that need its model. done: called with
-    what there is after each run. Raises Stopped; ValueError, before anything runs, where a folder
-    holds a run with other settings or an arm's config can't be made.
+    what there is after each run. at_once: runs beside each other, each by `train.loop.run` in a
+    process of its own; `train` is for one after the other.
+    Raises Stopped; ValueError, before anything runs, where a folder holds a run with other settings
+    or an arm's config can't be made, and where so many can't run at once.
     """
     planned = list(comparison.runs())
     configs = {(arm, seed): comparison.config(arm, seed) for arm, seed in planned}
     for (arm, seed), config in configs.items():
         check_folder(config, arm.folder(comparison.root, seed))
-    results: dict[Arm, list[Result]] = {arm: [] for arm in comparison.arms}
-    failed: dict[str, str] = {}
-    begin = time.perf_counter()
-    for number, (arm, seed) in enumerate(planned):
-        folder = arm.folder(comparison.root, seed)
-        needed = _folders_before(comparison, arm, seed)
-        if lacking := next((one.name for one in needed if one.name in failed), None):
-            failed[folder.name] = f"it needs the model of {lacking}"
-            continue
-        name = f"{number + 1} of {len(planned)}, {folder.name}"
-        detail = comparison.form(arm, seed)
-        detail += f"  elapsed {format_duration(time.perf_counter() - begin)}"
-        if (left := seconds_left(planned[number:], results)) is not None:
-            detail += f"  ETA {format_duration(left)}"
+    runs = _Runs(comparison, configs, done, at_once)
+    if at_once == 1:
+        runs.take(InPlace(), train)
+        return runs.in_order(), runs.failed
+    with (
+        StopSignal() as stop,
+        RunProcesses(at_once) as processes,
+        ThreadPoolExecutor(at_once) as waiting,
+    ):
+        runs.take(waiting, processes.train, lambda: stop.requested(0), processes.stop)
+    return runs.in_order(), runs.failed
+
+
+class _Runs:
+    """What is left to run, what runs, and what came of the rest."""
+
+    def __init__(
+        self,
+        comparison: Comparison,
+        configs: dict[tuple[Arm, int], ConfigDict],
+        done: Callable[[dict[Arm, list[Result]]], None],
+        at_once: int,
+    ):
+        self.failed: dict[str, str] = {}
+        self._comparison, self._configs, self._done, self._at_once = (
+            comparison, configs, done, at_once
+        )  # fmt: skip
+        self._results: dict[Arm, list[Result]] = {arm: [] for arm in comparison.arms}
+        self._left, self._going = list(configs), dict[Future, tuple[Arm, int]]()
+        self._begin = time.perf_counter()
+
+    def in_order(self) -> dict[Arm, list[Result]]:
+        """The results of each arm by their seeds."""
+        return {
+            arm: sorted(runs, key=lambda one: one["seed"]) for arm, runs in self._results.items()
+        }
+
+    def take(
+        self,
+        executor: Executor,
+        train: Train,
+        wanted: Callable[[], bool] = lambda: False,
+        stop: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Begins and awaits all runs. Raises Stopped once they have ended.
+
+        wanted: whether to stop, asked often; stop: tells those that go on.
+        """
+        stopping = False
         try:
-            result = run_or_read(configs[arm, seed], folder, name, detail, needed, train)
-        except NonFiniteLoss as error:
-            failed[folder.name] = str(error)
-            say(f"{folder.name} failed: {error}")
-            continue
-        if result is None:
+            while self._going or (self._left and not stopping):
+                while not stopping and len(self._going) < self._at_once and (one := self._next()):
+                    self._start(executor, train, *one)
+                finished, _ = wait(self._going, timeout=_POLL, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    stopping = not self._end(future) or stopping
+                if stopping or wanted():
+                    stopping = True
+                    stop()
+        except BaseException:
+            stop()  # else the executor waits for what goes on until that is trained
+            raise
+        if stopping:
             raise Stopped
-        results[arm].append({**result, "seed": seed})
-        done(results)
-    return results, failed
+
+    def _next(self) -> tuple[Arm, int] | None:
+        """The first that is left and has the models that it needs; strikes out what can't."""
+        pending = {*self._left, *self._going.values()}
+        for arm, seed in list(self._left):
+            needed = _arms_before(self._comparison, arm)
+            names = [one.folder(self._comparison.root, seed).name for one in needed]
+            if lacking := next((name for name in names if name in self.failed), None):
+                self._left.remove((arm, seed))
+                name = arm.folder(self._comparison.root, seed).name
+                self.failed[name] = f"it needs the model of {lacking}"
+            elif not pending & {(one, seed) for one in needed}:
+                return arm, seed
+        return None
+
+    def _start(self, executor: Executor, train: Train, arm: Arm, seed: int) -> None:
+        folder = arm.folder(self._comparison.root, seed)
+        needed = _arms_before(self._comparison, arm)
+        number = list(self._configs).index((arm, seed)) + 1
+        detail = self._comparison.form(arm, seed)
+        detail += f"  elapsed {format_duration(time.perf_counter() - self._begin)}"
+        runs = [*self._going.values(), *self._left]
+        if (left := seconds_left(runs, self._results)) is not None:
+            detail += f"  ETA {format_duration(left / min(self._at_once, len(runs)))}"
+        self._left.remove((arm, seed))
+        future = executor.submit(
+            run_or_read,
+            self._configs[arm, seed],
+            folder,
+            f"{number} of {len(self._configs)}, {folder.name}",
+            detail,
+            [one.folder(self._comparison.root, seed) for one in needed],
+            train,
+        )
+        self._going[future] = arm, seed
+
+    def _end(self, future: Future) -> bool:
+        """Takes what came of a run; whether the others may go on."""
+        arm, seed = self._going.pop(future)
+        name = arm.folder(self._comparison.root, seed).name
+        try:
+            result = future.result()
+        except NonFiniteLoss as error:
+            self.failed[name] = str(error)
+            say(f"{name} failed: {error}")
+            return True
+        except BrokenExecutor:
+            raise ValueError(
+                f"{name}: its process was killed, perhaps for want of memory; the same command "
+                "with --at-once 1 goes on from there"
+            ) from None
+        if result is None:
+            return False
+        self._results[arm].append({**result, "seed": seed})
+        self._done(self.in_order())
+        return True
 
 
 def run_or_read(
@@ -116,10 +225,9 @@ def seconds_left(
     return sum(took.get(arm, usual) for arm, _ in planned)
 
 
-def _folders_before(comparison: Comparison, arm: Arm, seed: int) -> list[pathlib.Path]:
-    """The folders of the runs whose models a run takes."""
-    before = [arm_named(name, comparison.arms) for name in arm.kind.after]
-    return [one.folder(comparison.root, seed) for one in before]
+def _arms_before(comparison: Comparison, arm: Arm) -> list[Arm]:
+    """The arms whose models a run takes, of its seed."""
+    return [arm_named(name, comparison.arms) for name in arm.kind.after]
 
 
 def _newer(one: pathlib.Path, other: pathlib.Path) -> bool:

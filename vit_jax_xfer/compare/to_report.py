@@ -11,10 +11,13 @@ if TYPE_CHECKING:  # JAX is imported late, so that --help answers at once
     from vit_jax_xfer.compare.comparison import Comparison
 
 
-def run_to_report(comparison: "Comparison", texts: "ReportTexts", command: str) -> dict[str, str]:
+def run_to_report(
+    comparison: "Comparison", texts: "ReportTexts", command: str, at_once: int = 1
+) -> dict[str, str]:
     """Runs all arms, prints the table and writes the report; returns the runs that failed alone.
 
-    results.json has what there is after each run. Raises Stopped, with the table so far printed.
+    at_once: runs beside each other. results.json has what there is after each run.
+    Raises Stopped, with the table so far printed.
     """
     from vit_jax_xfer.compare.arm_report import (
         arm_figures,
@@ -33,7 +36,7 @@ def run_to_report(comparison: "Comparison", texts: "ReportTexts", command: str) 
 
     with compiled_once():
         try:
-            results, failed = run_arms(comparison, done)
+            results, failed = run_arms(comparison, done, at_once=at_once)
         except (Stopped, KeyboardInterrupt):
             if there:
                 show("\n".join(summary_table(arm_figures(there))))

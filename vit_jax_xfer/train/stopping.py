@@ -164,11 +164,15 @@ class NonFiniteLoss(RuntimeError):
     """
 
     def __init__(self, step: int, what: str, rest: str = ""):
-        self.step, self.what = step, what
+        self.step, self.what, self.rest = step, what, rest
         super().__init__(
             f"{what} at step {step}: the learning rate may be too high, bfloat16 too coarse, or an "
             f"image broken{rest and '; '}{rest}"
         )
+
+    def __reduce__(self) -> tuple[type, tuple[int, str, str]]:
+        # Pickled from a process to another: by default it would be made of its message alone.
+        return type(self), (self.step, self.what, self.rest)
 
 
 def check_finite(step: int, values: Mapping[str, float]) -> None:
