@@ -1,6 +1,7 @@
 """What every figure of merit asks of its arrays; errors name the argument."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -57,6 +58,25 @@ def require_features(name: str, array: jax.Array, layout: str) -> None:
 @jax.jit
 def _count_finite(array: jax.Array) -> jax.Array:
     return jnp.isfinite(array).sum()
+
+
+def checked_target(target: Any, classes: int, batch: int) -> Any:
+    """Classes (B,) int32 of one class, or of one for each of `batch` images; None stays.
+
+    classes: how many there are, 0 = not known. Nothing is asked of a traced target. ValueError,
+    naming `target`, for other shapes, for numbers that are not whole, and for no such class.
+    """
+    if target is None or isinstance(target, jax.core.Tracer):
+        return target
+    target = np.asarray(target)
+    if target.shape not in ((), (batch,)) or target.dtype.kind not in "iu":
+        raise ValueError(
+            f"target: expected a class, or one for each of {batch} images; got {target.dtype} "
+            f"{tuple(target.shape)}"
+        )
+    if classes and target.size and (target.min() < 0 or target.max() >= classes):
+        raise ValueError(f"target: this network's classes are 0 … {classes - 1}, got {target}")
+    return jnp.asarray(np.broadcast_to(target.astype(np.int32), (batch,)))
 
 
 def unit_vectors(array: jax.Array) -> jax.Array:

@@ -1,5 +1,7 @@
 """Curves of perturbed images: reference values, SaCo by its definition, and a network by hand."""
 
+import functools
+
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
@@ -133,9 +135,27 @@ def test_a_map_that_is_right_is_faithful_and_its_opposite_is_not():
         ({"order": "best"}, "order: 'best' is neither most nor least"),
         ({"fill": np.zeros(2)}, r"fill: expected a number or 3 of them, got shape \(2,\)"),
         ({"baseline": np.zeros((1, 2, 2, 3))}, r"baseline: got \(1, 2, 2, 3\), images has"),
+        ({"target": 9}, "target: this network's classes are 0 … 1, got 9"),
+        ({"target": 1.7}, "target: expected a class, or one for each of 1 images; got float64"),
+        ({"target": [0, 1]}, r"target: expected a class, .* got int64 \(2,\)"),
     ],
 )
 def test_errors_name_the_argument(change, message):
     given = {"maps": np.zeros((1, 4, 4)), "steps": [0, 16]}
     with pytest.raises(ValueError, match=message):
         perturb(*weighing(np.ones((4, 4))), np.ones((1, 4, 4, 3)), **{**given, **change})
+
+
+def test_a_network_without_a_head_has_no_probability():
+    """Of pooled features a softmax would give numbers, and wrong ones."""
+    sizes = {"image_size": 4, "patch_size": 2, "width": 4, "depth": 1, "num_heads": 1}
+    for model in (
+        vjx.VisionTransformer(**sizes, num_classes=0),
+        vjx.create_model("mae_vit_micro_patch2", image_size=4, width=8, depth=1, num_heads=1),
+    ):
+        for measure in (
+            functools.partial(perturb, steps=[0, 4]),
+            functools.partial(saco, groups=2),
+        ):
+            with pytest.raises(ValueError, match="model: a network without classes"):
+                measure(model, {}, np.ones((1, 4, 4, 3), np.float32), np.zeros((1, 2, 2)))

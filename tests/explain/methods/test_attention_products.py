@@ -17,6 +17,7 @@ READS = (
     ({"pool": "cls_avg"}, [0.5, 0.125, 0.125, 0.125, 0.125]),
     ({"pool": "avg_max"}, [0, 0.25, 0.25, 0.25, 0.25]),
     ({"distillation_token": True}, [0.5, 0.5, 0, 0, 0, 0]),
+    ({"distillation_token": True, "pool": "avg"}, [0, 0.5, 0.125, 0.125, 0.125, 0.125]),
     ({"distillation_token": True, "distillation_head": False}, [1, 0, 0, 0, 0, 0]),
     ({"pool": "none", "num_classes": 0}, [1, 0, 0, 0, 0]),
     ({"pool": "none", "num_classes": 0, "class_token": False}, [0.25] * 4),
@@ -46,3 +47,7 @@ def test_attention_pooling_reads_by_its_own_map():
     joint = jnp.eye(5)[None].at[0, 4, 0].set(1.0)
     found = products.read_joint(network, IMAGES, joint, row)
     np.testing.assert_allclose(found[0], [0.4, 0.1, 0.2, 0.3, 0.4], rtol=1e-6)
+    # A second head reads its own token, of the mean of both heads' logits.
+    network = opened(pool="map_patches", class_token=False, distillation_token=True)
+    found = products.read_joint(network, IMAGES, joint, row)
+    np.testing.assert_allclose(found[0], [0.7, 0.05, 0.1, 0.15, 0.2], rtol=1e-6)

@@ -212,6 +212,17 @@ TINY = {"image_size": 8, "patch_size": 4, "width": 8, "depth": 1, "num_heads": 2
         ({}, ("hirescam", {"layer": 1}), "layer: 1 is not a layer of a network of depth 1"),
         ({}, ("raw_attention", {"layer": -3}), "layer: -3 is not a layer of a network of depth 1"),
         ({"scan": True}, ("gradcam", {"layer": "blocks/norm1"}), "layer: .* in all scanned blocks"),
+        ({}, ("gradcam", {"layer": "blocks_0/attention/qkv"}), "layer: .* gives more than one"),
+        (
+            {"qk_norm": True},
+            ("gradcam", {"layer": "blocks_0/attention/q_norm"}),
+            r"layer: gives \(2, 5, 2, 4\), expected features \(B, h, w, C\)",
+        ),
+        (
+            {"class_token": False, "pool": "avg", "window_size": 1, "window_blocks": (0,)},
+            ("gradcam", {"layer": "blocks_0/attention"}),
+            r"layer: gives \(8, 1, 8\), expected features \(B, h, w, C\)",
+        ),
         ({}, ("xgradcam", {}), "xgradcam: divides by the channels' sums"),
         ({}, ("gradcam", {"target": 10}), r"target: this network's classes are 0 … 9, got 10"),
         ({}, ("gradcam", {"target": [1, 2, 3]}), "target: expected a class, or one for each of 2"),

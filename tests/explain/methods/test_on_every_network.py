@@ -114,6 +114,38 @@ def test_maps_move_with_the_image():
         np.testing.assert_allclose(moved, expected, atol=2e-3 * np.abs(still).max(), err_msg=name)
 
 
+def test_how_a_network_runs_changes_no_map():
+    """What rounds, and kernels that take other types or machines, is for training."""
+    model, variables = build(depth=1, window_blocks=(), **WINDOWS)
+    scanned = {"params": stack({**variables["params"]})}
+    methods = ("gradcam", "rollout")
+    plain = explain_all(model, variables, IMAGES, methods, target=1)
+    for fields, given in (
+        ({"product_dtype": jnp.bfloat16, "attention": "cudnn"}, variables),
+        ({"scan": True}, scanned),
+    ):
+        found = explain_all(model.clone(**fields), given, IMAGES, methods, target=1)
+        for name in methods:
+            np.testing.assert_allclose(
+                found[name].map, plain[name].map, rtol=1e-4, atol=1e-6, err_msg=name
+            )
+
+
+def stack(params):
+    return {"blocks": jax.tree.map(lambda x: x[None], params.pop("blocks_0")), **params}
+
+
+def test_class_activation_of_the_patches_themselves():
+    """Before the first block there is no class token; weights are linear, so all is in pixels."""
+    model, variables = build(depth=1, patch_bias=False, registers=1)
+
+    def explain(method, **options):
+        return vjx.explain.attribute(model, variables, IMAGES, method, target=1, **options).map
+
+    found, wanted = explain("hirescam", layer="patch_embed"), explain("input_x_gradient")
+    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-5)
+
+
 def test_relevance_of_a_linear_network_is_input_times_weight():
     """Blocks that add nothing, one norm whose width is a constant to the rules."""
     model, variables = build(pool="avg", patch_bias=False)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from vit_jax_xfer.compiler import compiler_options
-from vit_jax_xfer.evaluate.array_checks import require_equal, require_finite
+from vit_jax_xfer.evaluate.array_checks import checked_target, require_equal, require_finite
 
 Order = Literal["most", "least"]
 FRACTIONS = tuple(i / 10 for i in range(1, 10))  # of the image, of positive and negative
@@ -215,11 +215,24 @@ def _answers(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(B, S) of `_program` for each window (S, 2) of ranks in which the second side is seen."""
     call = _program()
+    target = checked_target(target, _number_of_classes(model, variables, images), len(images))
     if target is None:
         target = predicted(model, variables, images)
-    target = jnp.broadcast_to(jnp.asarray(target, jnp.int32), (len(images),))
     chances, hits = call(model, variables, *sides, ranks, windows, target)
     return np.asarray(chances).T, np.asarray(hits).T
+
+
+def _number_of_classes(model: Any, variables: Any, images: jax.Array) -> int:
+    """How many logits (B, K) a network gives. ValueError for one whose results are no logits."""
+    if getattr(model, "predicts", "classes") != "classes" or not getattr(model, "num_classes", 1):
+        raise ValueError(
+            "model: a network without classes (num_classes=0) has no probability to follow; give "
+            "it a head"
+        )
+    logits = jax.eval_shape(model.apply, variables, images)
+    if not isinstance(logits, jax.ShapeDtypeStruct) or logits.ndim != 2:
+        raise ValueError("model: expected one that gives logits (B, K) of images")
+    return logits.shape[1]
 
 
 def predicted(model: Any, variables: Any, images: jax.Array) -> jax.Array:

@@ -97,7 +97,10 @@ def read_joint(
     """
     if pooled is None:
         return read_rows(network, images, joint)
-    return (pad_prefix(network, images, pooled) @ joint)[:, 0]
+    row, model = pad_prefix(network, images, pooled), network.model
+    if model.has_distillation_head:  # which pools nothing
+        row = (row + distillation_row(model, row.shape[-1])) / 2
+    return (row @ joint)[:, 0]
 
 
 def pad_prefix(network: WatchedNetwork, images: jax.Array, row: jax.Array) -> jax.Array:
@@ -112,14 +115,24 @@ def number_of_patches(network: WatchedNetwork, images: jax.Array) -> int:
 
 
 def _read_by_head(model: object, number: int) -> jax.Array:
-    """How much the head reads of each token after the last block, (T,), of sum 1."""
+    """How much the heads read of each token after the last block, (T,), of sum 1."""
+    read = _read_by_pool(model, number)
+    if not model.has_distillation_head:
+        return read
+    return (read + distillation_row(model, number)) / 2
+
+
+def distillation_row(model: object, number: int) -> jax.Array:
+    """What a second head reads of each token, (T,): the distillation token alone."""
+    return (jnp.arange(number) == int(model.class_token)).astype(jnp.float32)
+
+
+def _read_by_pool(model: object, number: int) -> jax.Array:
+    """How much the pooling takes of each token, (T,), of sum 1."""
     place = jnp.arange(number)
     cls = (place == 0).astype(jnp.float32)
     patches = (place >= model.prefix_tokens).astype(jnp.float32)
     patches = patches / patches.sum()
-    if model.has_distillation_head:  # which reads the second token
-        second = (place == int(model.class_token)).astype(jnp.float32)
-        return (cls + second) / 2
     if model.pool == "avg_all":
         return jnp.full(number, 1 / number)
     if model.pool == "cls_avg":

@@ -11,10 +11,10 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 
 from vit_jax_xfer.compiler import compiler_options
+from vit_jax_xfer.evaluate.array_checks import checked_target
 from vit_jax_xfer.explain.methods import (
     attention_methods,
     baselines,
@@ -134,7 +134,8 @@ def attribute(
         )
     network = open_network(model, variables)
     static = _checked_options(method, chosen, options)
-    target = _checked_target(target, network, len(images))
+    if target is not None:
+        target = checked_target(target, _number_of_classes(network, images), len(images))
     call = (network.model, method, static, network.variables, images, target)
     with jax.default_matmul_precision("highest"):
         traced = any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(call[3:]))
@@ -183,6 +184,14 @@ def _has_head(model: nn.Module) -> bool:
     return getattr(model, "num_classes", 1) > 0
 
 
+def _number_of_classes(network: WatchedNetwork, images: jax.Array) -> int:
+    """How many classes a network tells apart, 0 without a head."""
+    known = getattr(network.model, "num_classes", None)
+    if known is None:  # a module of another project
+        known = jax.eval_shape(network.logits, images).shape[-1]
+    return known
+
+
 def _find(method: str) -> Method:
     if method not in TABLE:
         near = difflib.get_close_matches(str(method), METHODS, n=1, cutoff=0.0)[0]
@@ -207,19 +216,3 @@ def _checked_options(
             expected = getattr(kind, "__name__", kind)
             raise ValueError(f"{option}: {name} takes {expected}, got {value!r}")
     return tuple(sorted(options.items()))
-
-
-def _checked_target(target: Any, network: WatchedNetwork, batch: int) -> jax.Array | None:
-    """Classes (B,), or None for those predicted. ValueError for others than the head's."""
-    if target is None or isinstance(target, jax.core.Tracer):
-        return target
-    target = np.asarray(target)
-    if target.shape not in ((), (batch,)) or target.dtype.kind not in "iu":
-        raise ValueError(
-            f"target: expected a class, or one for each of {batch} images; got {target.dtype} "
-            f"{tuple(target.shape)}"
-        )
-    classes = getattr(network.model, "num_classes", 0)
-    if classes and target.size and (target.min() < 0 or target.max() >= classes):
-        raise ValueError(f"target: this network's classes are 0 … {classes - 1}, got {target}")
-    return jnp.asarray(np.broadcast_to(target.astype(np.int32), (batch,)))

@@ -142,12 +142,19 @@ def _place(network: WatchedNetwork, layer: int | str) -> tuple[Place, int | None
 
 
 def _on_grid(network: WatchedNetwork, images: jax.Array, features: jax.Array) -> jax.Array:
-    """Features (B, h, w, C), of tokens (B, T, C) those of the patches."""
-    if features.ndim == 3 and network.is_transformer:
-        patches = features[:, network.model.prefix_tokens :]
-        return patches.reshape(len(images), *network.model.grid_in(images.shape), -1)
-    if features.ndim != 4:
-        raise ValueError(
-            f"layer: gives {features.shape}, expected features (B, h, w, C) of places in the image"
-        )
-    return features
+    """Features (B, h, w, C), of tokens (B, T, C) those of the patches.
+
+    ValueError for others, such as a vision transformer's by window or by head.
+    """
+    batch, shape = len(images), features.shape
+    if not network.is_transformer:
+        if len(shape) == 4 and shape[0] == batch:
+            return features
+    else:
+        grid, number = network.model.grid_in(images.shape), network.model.num_tokens(images.shape)
+        patches = grid[0] * grid[1]
+        if len(shape) == 3 and shape[0] == batch and shape[1] in (number, patches):
+            return features[:, -patches:].reshape(batch, *grid, -1)
+        if len(shape) == 4 and shape[:3] == (batch, *grid):
+            return features
+    raise ValueError(f"layer: gives {shape}, expected features (B, h, w, C) of places in the image")

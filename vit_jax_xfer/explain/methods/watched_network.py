@@ -146,9 +146,9 @@ class WatchedNetwork:
 
     def whole_maps(self, images: jax.Array, tree: Tree) -> Tree:
         """A tree with maps within windows as maps of all tokens (`map_from_windows`)."""
-        size = self.model.window_size if self.is_transformer else 0
-        if not size:
+        if not (self.is_transformer and self.model.windowed):
             return tree
+        size = self.model.window_size
         spread = partial(map_from_windows, grid=self.model.grid_in(images.shape), size=size)
         whole = dict(tree)
         for name, block in tree.items():
@@ -190,7 +190,8 @@ class WatchedNetwork:
 def open_network(model: nn.Module, variables: Any) -> WatchedNetwork:
     """The network, ready to be watched: in float32 at least, with choices that stay.
 
-    A MaskedAutoencoder stands for its encoder. ValueError for a network that sees more than images.
+    Products are in that type too, and by whatever kernel takes it. A MaskedAutoencoder stands for
+    its encoder. ValueError for a network that sees more than images.
     """
     if not isinstance(model, Network):
         return WatchedNetwork(model, variables)
@@ -201,7 +202,8 @@ def open_network(model: nn.Module, variables: Any) -> WatchedNetwork:
             "VisionTransformer, a FilterViT, or a flax module (images → logits)"
         )
     dtype = jnp.promote_types(model.dtype, jnp.float32)
-    return WatchedNetwork(model.with_fields(dtype=dtype, random_evaluation=False), variables)
+    exact = {"dtype": dtype, "product_dtype": None, "attention": "auto"}
+    return WatchedNetwork(model.with_fields(**exact, random_evaluation=False), variables)
 
 
 def block_maps(tree: Tree, layers: Sequence[int]) -> list[jax.Array]:
@@ -231,7 +233,11 @@ def note(maps: bool, place: Place | None) -> Interceptor:
         if maps and method == "apply_map":
             return next_fun(noted(module, "map", args[0]), *args[1:])
         out = next_fun(*args, **kwargs)
-        return noted(module, "value", out) if place and place(module, method) else out
+        if not place or not place(module, method):
+            return out
+        if not isinstance(out, jax.Array):
+            raise ValueError(f"layer: {'/'.join(module.path)!r} gives more than one array")
+        return noted(module, "value", out)
 
     return interceptor
 
