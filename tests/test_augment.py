@@ -145,6 +145,10 @@ def magnitude_of(op, value):
     return round(abs(value) / one, 9), value < 0
 
 
+def mix_two(image, labels, **given):
+    return vjx.augment.mix([image] * 2, labels, 3, **{"lam": 0.5, **given})
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -162,7 +166,19 @@ def magnitude_of(op, value):
         (lambda image: vjx.augment.mix(image[None], [1], 3, 0.5), "got 1, expected an even number"),
         (lambda image: vjx.augment.mix([image] * 2, [0, 1], 3, [1, 1]), "lam: got 2, expected 1"),
         (lambda image: vjx.augment.mix([image] * 2, [0, 1], 3, 1, True), "boxes: got 0, expected"),
+        (lambda image: vjx.augment.mix(image, [0, 1], 3, 1), "images: got"),
+        (lambda image: mix_two(image, [0, 3]), "labels: got 0 to 3, expected classes from 0 to 2"),
+        (lambda image: mix_two(image, [0, -1]), "labels: got -1 to 0, expected classes"),
+        (lambda image: mix_two(image, [0]), r"labels: got int32 \(1,\), expected a whole number"),
+        (lambda image: mix_two(image, [0.0, 1.0]), r"labels: got float32 \(2,\), expected"),
+        (lambda image: mix_two(image, [0, 1], lam=1.5), r"lam: got \[1.5\], expected a share"),
+        (lambda image: mix_two(image, [0, 1], smoothing=-1), "smoothing: got -1, expected a share"),
+        (
+            lambda image: mix_two(image, [0, 1], cutmix=True, boxes=[(0, 9, 0, 1)]),
+            r"boxes: got \(0, 9, 0, 1\), expected .* inside of 8x8",
+        ),
         (lambda image: vjx.augment.cutmix_box(8, 8, 0.5, 4, 4, "new"), "rule: got 'new', expected"),
+        (lambda image: vjx.augment.cutmix_box(8, 8, -1, 4, 4), "lam: got -1, expected a share"),
     ],
 )
 def test_what_makes_no_sense_is_refused(call, message):

@@ -64,6 +64,13 @@ def load_tiny(field, path, num_heads=0, family=""):
     return model, zeros_of(model)
 
 
+def test_what_is_resized_before_a_crop_keeps_its_share_of_any_size(folder):
+    """Of 196 pixels 256 become 224, the very number that the crop has in the recipe."""
+    config = load_config("filter_vit", f"folder,path={folder},size=196")
+    assert "resize(224, 'bilinear')|center_crop(196)|" in config.eval.pipeline.replace('"', "'")
+    assert "random_resized_crop(196, " in config.data.pipeline
+
+
 @pytest.mark.parametrize("name", sorted({*config_names()} - {*DENSE}))
 def test_every_config_has_a_form_for_a_folder(name, folder, monkeypatch):
     monkeypatch.setattr(configured_model, "load_weights", load_tiny)

@@ -279,9 +279,11 @@ def _use_pipelines(config: ConfigDict, kind: str, size: int, weights: str) -> No
     """
     if kind in ("filter", "guided", "upsampling"):
         usual = 448 if kind == "upsampling" else 224
+        # In one pass: what 256 becomes may be the usual size.
+        new = {str(usual): str(size), "256": str(round(size * 256 / 224))}
         for section in (config.data, config.eval):
-            resized = section.pipeline.replace("256", str(round(size * 256 / 224)))
-            section.pipeline = resized.replace(str(usual), str(size))
+            numbers = re.split(r"(\d+)", section.pipeline)
+            section.pipeline = "".join(new.get(part, part) for part in numbers)
         return
     prepared = Preprocessing(*IMAGENET)
     if weights:

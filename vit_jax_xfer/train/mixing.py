@@ -98,24 +98,58 @@ def mix(
     for "element" (timm's "elem"). boxes: (yl, yh, xl, xh) for each True in cutmix, in order; lam is
     then the share that they leave. smoothing: of the labels. ValueError naming what doesn't fit.
     """
-    images = jnp.asarray(images, jnp.float32)
+    images, labels = jnp.asarray(images, jnp.float32), jnp.asarray(labels)
+    if images.ndim != 4:
+        raise ValueError(f"images: got {images.shape}, expected (B, H, W, 3)")
     number, mode = len(images), {"elem": "element"}.get(mode, mode)
     if mode not in MODES:
         raise ValueError(f"mode: got {mode!r}, expected one of {', '.join(MODES)}")
     if number % 2:
         raise ValueError(f"images: got {number}, expected an even number of them")
+    _check_labels(labels, number, num_classes)
     wanted = {"batch": 1, "pair": number // 2, "element": number}[mode]
     shares, chosen = np.atleast_1d(np.asarray(lam, np.float32)), np.atleast_1d(cutmix)
     for field, given in (("lam", shares), ("cutmix", chosen)):
         if given.shape != (wanted,):
             raise ValueError(f"{field}: got {len(given)}, expected {wanted} with mode {mode!r}")
+    for field, given in (("lam", shares), ("smoothing", np.asarray(smoothing))):
+        if not ((given >= 0) & (given <= 1)).all():
+            raise ValueError(f"{field}: got {given}, expected a share from 0 to 1")
     if len(boxes) != int(chosen.sum()):
         raise ValueError(f"boxes: got {len(boxes)}, expected one for each of {int(chosen.sum())}")
     placed = np.zeros((wanted, 4), np.int32)
-    placed[chosen.astype(bool)] = np.asarray(boxes, np.int32).reshape(-1, 4)
+    placed[chosen.astype(bool)] = _boxes_inside(boxes, *images.shape[1:3])
     decided = (jnp.asarray(each)[None] for each in (shares, chosen, placed))
     rows = Decisions(*(_rows_of_groups(each, mode, number) for each in decided))
-    return mix_rows(images, jnp.asarray(labels), num_classes, rows, number, smoothing)
+    return mix_rows(images, labels, num_classes, rows, number, smoothing)
+
+
+def _check_labels(labels: jax.Array, number: int, num_classes: int) -> None:
+    """ValueError unless labels are classes (B,), or shares (B, K) of them."""
+    whole = jnp.issubdtype(labels.dtype, jnp.integer)
+    if labels.shape != ((number,) if whole else (number, num_classes)):
+        raise ValueError(
+            f"labels: got {labels.dtype} {labels.shape}, expected a whole number for each of "
+            f"{number} images, or shares ({number}, {num_classes})"
+        )
+    if not whole or isinstance(labels, jax.core.Tracer) or not number:
+        return
+    least, most = int(labels.min()), int(labels.max())
+    if least < 0 or most >= num_classes:
+        raise ValueError(
+            f"labels: got {least} to {most}, expected classes from 0 to {num_classes - 1}"
+        )
+
+
+def _boxes_inside(boxes: Sequence[Box], height: int, width: int) -> np.ndarray:
+    """Boxes (yl, yh, xl, xh) as an array (n, 4). ValueError for one that leaves the image."""
+    found = np.asarray(boxes, np.int32).reshape(-1, 4)
+    for yl, yh, xl, xh in found.tolist():
+        if not (0 <= yl <= yh <= height and 0 <= xl <= xh <= width):
+            raise ValueError(
+                f"boxes: got {(yl, yh, xl, xh)}, expected yl, yh, xl, xh inside of {height}x{width}"
+            )
+    return found
 
 
 def draw_rows(
@@ -198,6 +232,8 @@ def cutmix_box(
     """
     if rule not in BOX_RULES:
         raise ValueError(f"rule: got {rule!r}, expected one of {', '.join(BOX_RULES)}")
+    if not 0 <= lam <= 1:
+        raise ValueError(f"lam: got {lam}, expected a share from 0 to 1")
     yl, yh, xl, xh = (int(edge) for edge in box_edges(height, width, lam, cy, cx, rule, np))
     return (yl, yh, xl, xh), 1 - (yh - yl) * (xh - xl) / (height * width)
 

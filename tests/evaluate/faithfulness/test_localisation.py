@@ -27,6 +27,22 @@ def test_reference_values(golden_case):
         assert_close(localise(maps[[i]], masks[[i]]).iou, arrays["iou_per_image"][i], "iou", 1e-6)
 
 
+@pytest.mark.parametrize(
+    ("maps", "boxes", "message"),
+    [
+        (np.ones((4, 4)), [[0, 0, 1, 1]], r"maps: expected \(B, H, W\)"),
+        (np.ones((2, 4, 4)), [[0, 0, 1, 1]], r"boxes: expected whole numbers \(2, 4\), got int64"),
+        (np.ones((1, 4, 4)), [[0, 0, 1, 1.5]], r"boxes: .* got float64 \(1, 4\)"),
+        (np.ones((1, 4, 4)), [[-3, 0, 2, 2]], "boxes: got -3, 0, 2, 2, expected .* of 4×4"),
+        (np.ones((1, 4, 4)), [[0, 2, 2, 2]], "boxes: got 0, 2, 2, 2, expected"),
+        (np.ones((1, 4, 4)), [[0, 0, 2, 5]], "boxes: got 0, 0, 2, 5, expected"),
+    ],
+)
+def test_boxes_lie_on_their_maps(maps, boxes, message):
+    with pytest.raises(ValueError, match=message):
+        energy(maps, boxes)
+
+
 def test_a_mask_finds_itself_and_its_opposite_nothing():
     mask = np.zeros((1, 4, 4), int)
     mask[0, 1:3, 1:3] = 1

@@ -101,10 +101,24 @@ def summary(counts: list[Counts]) -> Localisation:
 def energy(maps: ArrayLike, boxes: ArrayLike) -> np.ndarray:
     """The share of each map (B, H, W), scaled to 0 … 1, in its box (x0, y0, x1, y1): (B,) float64.
 
-    Boxes (B, 4) are whole pixels, the last ones outside.
+    Boxes (B, 4) are whole pixels, the last ones outside. ValueError for others, and for a box that
+    is empty or leaves its map.
     """
+    maps, boxes = np.asarray(maps), np.asarray(boxes)
+    if maps.ndim != 3 or not maps.size:
+        raise ValueError(f"maps: expected (B, H, W), none of them 0, got {maps.shape}")
+    if boxes.shape != (len(maps), 4) or boxes.dtype.kind not in "iu":
+        raise ValueError(
+            f"boxes: expected whole numbers ({len(maps)}, 4), got {boxes.dtype} {boxes.shape}"
+        )
     shares = []
-    for found, (x0, y0, x1, y1) in zip(np.asarray(maps), np.asarray(boxes), strict=True):
+    for found, (x0, y0, x1, y1) in zip(maps, boxes, strict=True):
+        height, width = found.shape
+        if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
+            raise ValueError(
+                f"boxes: got {x0}, {y0}, {x1}, {y1}, expected x0, y0, x1, y1 inside of "
+                f"{height}×{width}, x0 below x1 and y0 below y1"
+            )
         found = scaled(found)
         shares.append(found[y0:y1, x0:x1].sum() / found.sum() if found.any() else 0.0)
     return np.array(shares)

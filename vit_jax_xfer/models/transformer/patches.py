@@ -69,9 +69,14 @@ def grid_of(
 
 
 def check_images(images: jax.Array, channels: int = 3) -> None:
-    """ValueError unless images are (B, H, W, channels)."""
+    """ValueError unless images are (B, H, W, channels) of floating point, as prepared ones are."""
     if images.ndim != 4 or images.shape[-1] != channels:
         raise ValueError(f"images: expected shape (B, H, W, {channels}), got {tuple(images.shape)}")
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise ValueError(
+            f"images: expected floating point, prepared for the network (vjx.preprocess); got "
+            f"{images.dtype}"
+        )
 
 
 def for_channels(kernel: Any, channels: int) -> Any:
