@@ -96,6 +96,14 @@ def test_a_copied_student_attends_by_the_teachers_maps(folder):
     np.testing.assert_allclose(found.class_token[1], wanted[:, 0], rtol=1e-4, atol=1e-5)
 
 
+def test_windows_have_no_map_of_all_tokens():
+    windows = {"class_token": False, "pool": "avg", "window_size": 2, "depth": 4}
+    with pytest.raises(ValueError, match="A: its block 0 attends within windows"):
+        AnalysedNetwork("A", vjx.VisionTransformer(**windows), {})
+    whole = {**windows, "window_blocks": ()}
+    assert AnalysedNetwork("A", vjx.VisionTransformer(**whole), {}).model.depth == 4
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -144,6 +144,15 @@ def test_maps_of_a_filter_network_lie_on_its_cells():
     assert map_cells(FILTER, (2, 2), (32, 32)).rows.edges.tolist() == [0, 16, 32]
 
 
+def test_patches_that_leave_pixels_out_lie_where_they_are():
+    """A strip at the end counts as the last patch's, and moves none."""
+    model = vjx.VisionTransformer(image_size=32, patch_size=14, drop_remainder=True)
+    rows = map_cells(model, (2, 2), (32, 32)).rows
+    assert (rows.edges.tolist(), rows.centres.tolist()) == ([0, 14, 32], [7, 21])
+    columns = map_cells(model.clone(drop_remainder=False), (2, 3), (28, 42)).columns
+    assert (columns.edges.tolist(), columns.centres.tolist()) == ([0, 14, 28, 42], [7, 21, 35])
+
+
 def test_classes_go_by_name_or_number():
     model = vjx.create_model("vit_micro_patch4", num_classes=3, class_names=CLASSES)
     assert [class_number(model, x) for x in ("tulip", "7", "0")] == [1, 2, 0]

@@ -44,6 +44,11 @@ def run(images=IMAGES, student=None, teacher=None, **options):
         ({"heads": [0, 0]}, r"heads: expected distinct .* got \(0, 0\)"),
         ({"heads": []}, "heads: .* at least one"),
         ({"teacher": {"patch_size": 2}}, "teacher: 8×8 pixels .* student's 2×2 patches .* 4×4"),
+        (
+            {"teacher": {"patch_size": 2, "patch_stride": 1}},
+            "teacher: 8×8 pixels .* student's 2×2 patches .* 3×3",
+        ),
+        ({"student": {"batch_norm": True}, "train": True}, "batch_norm: is for a probe"),
         ({"teacher": {"depth": 3}}, "teacher: depth 3 .* student's 2"),
         ({"teacher": {"num_heads": 4}}, "teacher: num_heads 4 .* student's 2"),
         ({"match_layers": "evn"}, "match_layers: 'evn' .* a tuple of layers; did you mean 'even'"),
@@ -138,3 +143,16 @@ def test_maps_go_between_heads_of_different_sizes(options):
 def test_masked_queries_of_another_size_are_refused_with_the_way_out(options):
     with pytest.raises(ValueError, match="mode: 'copy' .* materialize=True"):
         run(teacher=WIDE, mode="copy", **options)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"patch_size": 3, "drop_remainder": True},
+        {"image_size": 12, "patch_size": 6, "patch_stride": 2},
+    ],
+)
+def test_a_grid_is_what_a_teacher_makes_of_its_images(fields):
+    """8 pixels are two patches of 3 without the rest, and two of 6 that overlap."""
+    logits, loss = run(teacher=fields)
+    assert (logits.shape, loss.shape) == ((1, 3), ())

@@ -111,3 +111,4 @@ def test_a_pipelines_normalisation_leads_to_the_teachers():
 
 def test_size_for_grid():
     assert size_for_grid((14, 16), 14) == (196, 224)
+    assert size_for_grid((3, 5), 4, 2) == (8, 12)

@@ -39,7 +39,7 @@ class WatchedLayers(NamedTuple):
 class AnalysedNetwork:
     """A vision transformer with what it is called; a masked autoencoder stands for its encoder.
 
-    ValueError for another network, whose blocks have no maps of one size.
+    ValueError for another network, and for windows, where blocks have no maps of one size.
     """
 
     name: str
@@ -52,6 +52,11 @@ class AnalysedNetwork:
             raise ValueError(
                 f"{self.name}: a {type(model).__name__} has no attention maps that could be "
                 "compared layer by layer; give vision transformers"
+            )
+        if model.windowed:
+            raise ValueError(
+                f"{self.name}: its block {model.windowed[0]} attends within windows, so that it "
+                "has no map of all tokens to compare; give a network without windows"
             )
         object.__setattr__(self, "model", model)
         object.__setattr__(self, "variables", variables)

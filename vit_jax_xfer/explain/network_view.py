@@ -60,14 +60,14 @@ def map_cells(model: Any, shape: tuple[int, int], image_size: tuple[int, int]) -
     """Where the cells of a map of `shape` lie on an image of (height, width) that a network sees.
 
     Of a FilterViT those of the first of its maps that has this shape; of a map of patches theirs,
-    which may overlap; else even ones.
+    which may overlap, or leave out pixels at the end; else even ones.
     """
     if "filter" in model.collections:
         sides = (stage_axes(model, pixels(number)) for number in image_size)
         for stage, (rows, columns) in enumerate(zip(*sides, strict=True)):
             if (len(rows), len(columns)) == shape:
                 return Cells(stage, image_size, rows, columns)
-    if getattr(model, "patch_stride", None):
+    if "attention" in model.collections:
         places = patch_places(image_size, model.patch_size, model.patch_stride)
         if places.grid == tuple(shape):
             return placed_cells(places, image_size)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from vit_jax_xfer.data.transforms import normalisation_of
-from vit_jax_xfer.models.transformer.patches import grid_of
 from vit_jax_xfer.models.vit import VisionTransformer
 from vit_jax_xfer.transfer.views import Normalisation, size_for_grid, teacher_view
 
@@ -95,8 +94,8 @@ def _size(
             "-1 = what gives the student's grid"
         )
     if asked == -1:
-        grid = grid_of((image_shape[0], image_shape[1]), student.patch_size)
-        return size_for_grid(grid, teacher.patch_size)
+        grid = student.grid_in(image_shape)
+        return size_for_grid(grid, teacher.patch_size, teacher.patch_stride)
     return (asked, asked) if asked else None
 
 

@@ -166,13 +166,14 @@ class TeachingTask(Task):
 
     def check(self, image_shape: tuple[int, ...]) -> None:
         self.model.num_tokens(image_shape)
-        height, width = self.view.shape(image_shape)[:2]
-        patch = self.teacher.patch_size
-        if height % patch or width % patch:
+        shape = self.view.shape(image_shape)
+        try:
+            self.teacher.grid_in(shape)
+        except ValueError:
             raise ValueError(
-                f"task.teacher_image_size: {height}×{width} pixels are not a whole number of the "
-                f"teacher's {patch}-pixel patches; give another size, or -1"
-            )
+                f"task.teacher_image_size: {shape[0]}×{shape[1]} pixels are not a whole number of "
+                f"the teacher's {self.teacher.patch_size}-pixel patches; give another size, or -1"
+            ) from None
 
 
 def shown_teacher(teacher: VisionTransformer, view: View) -> Shown:

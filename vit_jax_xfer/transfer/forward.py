@@ -106,10 +106,12 @@ def paired_forward(
     student, student_variables = encoder_of(student, student_variables)
     teacher, teacher_variables = encoder_of(teacher, teacher_variables)
     check_views(images, teacher_images, student.in_channels, teacher.in_channels)
+    shares = train and share_drop_path
+    _check_still(student, train)
+    _check_still(teacher, shares)
     pairing = transfer.pair(student, teacher, images.shape, teacher_images.shape)
     if transfer.materialize and transfer.part == "map":
         student, teacher = (_with_maps(network) for network in (student, teacher))
-    shares = train and share_drop_path
     if shares:
         check_shared_depth(student, teacher)
         teacher = teacher.clone(drop_path=student.drop_path)
@@ -160,6 +162,15 @@ def check_views(
         raise ValueError(
             f"teacher_images: expected shape ({wanted[0]}, H, W, {wanted[1]}), got "
             f"{tuple(teacher_images.shape)}"
+        )
+
+
+def _check_still(network: VisionTransformer, train: bool) -> None:
+    """ValueError for a network whose statistics a training pass would have to move."""
+    if train and network.batch_norm:
+        raise ValueError(
+            "batch_norm: is for a probe, whose other layers stand still; leave it out, or pass "
+            "train=False"
         )
 
 

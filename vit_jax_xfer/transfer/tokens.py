@@ -1,9 +1,11 @@
 """Which tokens two networks have in common: prefix tokens differ from family to family."""
 
+import contextlib
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
 
 from vit_jax_xfer.models.vit import VisionTransformer
+from vit_jax_xfer.transfer.views import size_for_grid
 
 Tokens = Literal["all", "common"]
 TOKENS: tuple[str, ...] = get_args(Tokens)
@@ -34,16 +36,18 @@ def pair_layouts(
     teacher_shape: Sequence[int],
 ) -> tuple[TokenLayout, TokenLayout]:
     """Both layouts, each on its own images. ValueError unless their patches form one grid."""
-    own = layout_of(student, image_shape)
-    (height, width), patch = teacher_shape[-3:-1], teacher.patch_size
-    if height % patch or width % patch or (height // patch, width // patch) != own.grid:
-        h, w = own.grid
+    own, other = layout_of(student, image_shape), None
+    with contextlib.suppress(ValueError):
+        other = layout_of(teacher, teacher_shape)
+    if other is None or other.grid != own.grid:
+        (height, width), (h, w), patch = teacher_shape[-3:-1], own.grid, teacher.patch_size
+        down, across = size_for_grid(own.grid, patch, teacher.patch_stride)
         raise ValueError(
             f"teacher: {height}×{width} pixels are not the student's {h}×{w} patches to it; with "
-            f"its patch_size {patch} give it {h * patch}×{w * patch} (teacher_images, or "
+            f"its patch_size {patch} give it {down}×{across} (teacher_images, or "
             "task.teacher_image_size=-1)"
         )
-    return own, layout_of(teacher, teacher_shape)
+    return own, other
 
 
 def check_same_layout(student: TokenLayout, teacher: TokenLayout, way_out: str) -> None:

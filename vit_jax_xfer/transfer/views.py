@@ -57,9 +57,15 @@ def teacher_view(
     return jnp.clip(resized, black, white) if interpolation in _OVERSHOOT else resized
 
 
-def size_for_grid(grid: tuple[int, int], patch_size: int) -> tuple[int, int]:
-    """The (height, width) in pixels at which a network of this patch size sees this grid."""
-    return grid[0] * patch_size, grid[1] * patch_size
+def size_for_grid(
+    grid: tuple[int, int], patch_size: int, stride: int | None = None
+) -> tuple[int, int]:
+    """The (height, width) in pixels at which a network of this patch size sees this grid.
+
+    stride: pixels from one patch to the next, None = patch_size.
+    """
+    height, width = ((n - 1) * (stride or patch_size) + patch_size for n in grid)
+    return height, width
 
 
 def _conversion(

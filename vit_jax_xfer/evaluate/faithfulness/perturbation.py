@@ -224,11 +224,15 @@ def _answers(
 
 def _number_of_classes(model: Any, variables: Any, images: jax.Array) -> int:
     """How many logits (B, K) a network gives. ValueError for one whose results are no logits."""
-    if getattr(model, "predicts", "classes") != "classes" or not getattr(model, "num_classes", 1):
+    known = getattr(model, "num_classes", None)
+    if known == 0 or getattr(model, "predicts", "classes") != "classes":
         raise ValueError(
             "model: a network without classes (num_classes=0) has no probability to follow; give "
             "it a head"
         )
+    if known is not None:
+        return known
+    # A module of another project.
     logits = jax.eval_shape(model.apply, variables, images)
     if not isinstance(logits, jax.ShapeDtypeStruct) or logits.ndim != 2:
         raise ValueError("model: expected one that gives logits (B, K) of images")
