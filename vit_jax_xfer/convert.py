@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from vit_jax_xfer.command_line.command_parser import command_parser
-from vit_jax_xfer.command_line.flag_errors import positive
+from vit_jax_xfer.command_line.flag_errors import positive, run_command
 from vit_jax_xfer.local_paths import local_path
 from vit_jax_xfer.terminal import show
 
@@ -29,30 +29,26 @@ _SUFFIXES = (".safetensors", ".npz")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Converts; 0 when OUT is written, 1 with one line on stderr when it can't be."""
     parsed = _parser().parse_args(arguments)
-    # Imported late, so that --help answers at once.
-    from vit_jax_xfer.pretrained.loading_notes import notes_on_stderr
-    from vit_jax_xfer.storage.checkpoints import CheckpointError
+    return run_command(lambda: _convert(parsed))
 
+
+def _convert(parsed: argparse.Namespace) -> None:
     try:
-        with notes_on_stderr():
-            convert(
-                parsed.source,
-                local_path(parsed.out, "OUT"),
-                family=parsed.family,
-                weights=parsed.weights,
-                names=parsed.names,
-                overwrite=parsed.overwrite,
-                fields=_fields(parsed.field),
-                to=parsed.to,
-                batch_size=parsed.batch_size,
-                image_size=parsed.image_size,
-            )
-    except (ValueError, OSError, ImportError, CheckpointError) as error:
+        convert(
+            parsed.source,
+            local_path(parsed.out, "OUT"),
+            family=parsed.family,
+            weights=parsed.weights,
+            names=parsed.names,
+            overwrite=parsed.overwrite,
+            fields=_fields(parsed.field),
+            to=parsed.to,
+            batch_size=parsed.batch_size,
+            image_size=parsed.image_size,
+        )
+    except ValueError as error:
         asks_field = re.search(r"pass .*\b\w+=", str(error))
-        hint = " (here: --field NAME=VALUE)" if asks_field else ""
-        show(f"error: {error}{hint}", name="stderr")
-        return 1
-    return 0
+        raise ValueError(f"{error} (here: --field NAME=VALUE)" if asks_field else error) from error
 
 
 def convert(
@@ -108,7 +104,7 @@ def overview(
     variables: dict[str, Any],
     found: "Recognised | None",
 ) -> str:
-    """What is in a file, in a few lines: family, names, sizes, native parts, what was left out."""
+    """What is in a file, in a few lines: sizes, native parts, classes, what was left out."""
     import jax
 
     number = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
@@ -121,6 +117,8 @@ def overview(
         lines = []
         if found.left_out:
             rows["left out"] = ", ".join(found.left_out)
+    if called := model.class_names:
+        rows["classes"] = ", ".join(called[:4]) + (", …" if called[4:] else "")
     lines += [f"{name:<13} {text}" for name, text in rows.items()]
     return "\n".join([f"{source}", *(f"  {line}" for line in lines)])
 

@@ -5,6 +5,11 @@ import pathlib
 import re
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|(gs|s3|https?|file):/|hf(-hub)?:")
+# Endings of files in which others keep networks, arrays and tables: no folder is called so.
+FILE_ENDINGS = (
+    ".safetensors", ".npz", ".npy", ".pth", ".pt", ".bin", ".ckpt", ".h5", ".msgpack", ".onnx",
+    ".gguf", ".tflite", ".pb", ".pkl", ".mat", ".csv", ".json", ".tar", ".zip",
+)  # fmt: skip
 
 
 def local_path(path: str | os.PathLike[str], field: str) -> pathlib.Path:

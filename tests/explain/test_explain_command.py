@@ -23,6 +23,7 @@ from vit_jax_xfer.models.filter.network import FilterViT
 from vit_jax_xfer.models.preprocessing import IMAGENET, Preprocessing
 from vit_jax_xfer.predict import main as predict_main
 from vit_jax_xfer.pretrained.saved_models import save_file
+from vit_jax_xfer.suites.imagenet_labels import LANDMARKS
 
 CLASSES = ("rose", "tulip", "7")
 VIEW = Preprocessing(*IMAGENET, size=16, crop=0.5)
@@ -166,6 +167,12 @@ def test_classes_go_by_name_or_number():
         class_number(unnamed, "tulip")
     with pytest.raises(ValueError, match="the network has no head"):
         class_number(vjx.create_model("vit_micro_patch4", num_classes=0), "tulip")
+    twice = model.clone(class_names=("crane", "tulip", "crane"))
+    with pytest.raises(ValueError, match="class: 'crane' is the name of 0, 2; give a number"):
+        class_number(twice, "crane")
+    words = tuple(LANDMARKS.get(i, f"thing {i}") for i in range(1000))
+    imagenets = model.clone(num_classes=1000, class_names=words)
+    assert [class_number(imagenets, x) for x in ("zebra", "n02391049", "340")] == [340] * 3
 
 
 def test_methods_take_options():

@@ -209,6 +209,7 @@ def test_broken_images_do_not_stop_the_others(model, photos, tmp_path, capsys):
         (["--out", "nowhere/x.npz"], "--out: there is no folder"),
         (["--out", "0.png"], "--out: 0.png is a file; give a folder, or a name"),
         (["--out", "x.npy"], "--out: x.npy: give a folder, or a name that ends in .npz"),
+        (["--out", "x.onnx"], "--out: x.onnx: give a folder, or a name that ends in .npz"),
         (["--pixels", "9000000"], "--pixels: 9000000×9000000 features of 64 channels"),
         (
             ["--lift", "tiny.safetensors"],

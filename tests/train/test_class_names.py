@@ -8,11 +8,14 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import save_file
 
 import vit_jax_xfer as vjx
+from tests.pretrained.timm_names import state_dict
 from tests.runs import half_way, tiny_config
 from vit_jax_xfer.config import add_evaluation_set
 from vit_jax_xfer.storage.checkpoints import Checkpoints
+from vit_jax_xfer.suites.imagenet_labels import LANDMARKS, synsets
 from vit_jax_xfer.tasks.build import build_task
 from vit_jax_xfer.train.class_names import differing, name_classes
 from vit_jax_xfer.train.inputs import open_inputs
@@ -141,6 +144,27 @@ def test_a_start_from_other_classes_has_a_fresh_head(finished, tmp_path, monkeyp
     assert len(lines) == 1 and "init_from: its head is for other classes ('0'" in lines[0]
 
 
+def test_a_start_from_a_publishers_folder_has_its_classes(tmp_path, monkeypatch):
+    """Its head stays where config.json names the data's classes, and starts afresh for others."""
+    from vit_jax_xfer.train import class_names
+
+    labels = {"id2label": {str(i): name for i, name in enumerate(NAMES)}}
+    arguments = {"embed_dim": 32, "depth": 1, "num_heads": 4, "img_size": 32, "num_classes": 4}
+    more = {"architecture": "vit_tiny_patch16_224", "model_args": arguments}
+    folder = tmp_path / "published"
+    folder.mkdir()
+    state = state_dict(**{"head.weight": (4, 32), "head.bias": (4,)})
+    save_file(state, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps({**labels, **more}))
+    monkeypatch.setattr(class_names, "say", lambda line: None)
+    for names, kept in ((NAMES, True), (("ant", "bee", "cat", "dog"), False)):
+        config = config_of(make_images(tmp_path / names[1], names), init_from=str(folder))
+        config.model = {"name": "vit_tiny_patch16", "width": 32, "depth": 1, "num_heads": 4}
+        task = build_task(config, (32, 32, 3), 4)
+        name_classes(task, config, tuple(names))
+        assert ("head" in task.initial["params"]) == kept
+
+
 def test_teachers_of_other_classes_give_no_logits(finished, tmp_path):
     source, folder, _, _, _ = finished
     other = make_images(tmp_path / "images", ("0", "1", "2", "3"))
@@ -177,11 +201,14 @@ def test_saving_and_loading(tmp_path, name):
         vjx.save(tmp_path / name, model.clone(num_classes=4), variables)
     with pytest.raises(ValueError, match="params/blocks_1/.* is no such array, and the model has"):
         vjx.save(tmp_path / name, model.clone(depth=2), variables)
-    with pytest.raises(ValueError, match="path: .* ends in .pth"):
-        vjx.save(tmp_path / "model.pth", model, variables)
+    for ending in (".pth", ".csv", ".NPZ"):
+        with pytest.raises(ValueError, match=f"path: .* ends in {ending}"):
+            vjx.save(tmp_path / f"model{ending}", model, variables)
 
 
 def test_what_differs():
     assert differing(["a", "b"], ("a", "b")) == ""
     assert differing(["a", "b"], ["b", "a"]) == "number 0 is 'a' there and 'b' in the data"
+    words = [LANDMARKS.get(i, f"thing {i}") for i in range(1000)]
+    assert differing(words, synsets()) == "" and differing(words, words[::-1]).startswith("number")
     assert differing(["a"], ["a", "b"]) == "it has 1 and the data 2, 'b' only in the data"

@@ -4,15 +4,19 @@ import difflib
 from typing import Any
 
 from vit_jax_xfer.data.sources.class_match import are_numbers
-from vit_jax_xfer.suites.imagenet_labels import class_names_of
+from vit_jax_xfer.suites.imagenet_labels import class_names_of, names_beside
 
 
 def class_number(model: Any, asked: str) -> int:
     """The number of a network's class by its name, or by that number itself.
 
-    A name goes before a number. ValueError, with the nearest names, where there is none such.
+    A name goes before a number; of ImageNet's classes WordNet's name is one too. ValueError, with
+    the nearest names, where there is none such, and for a name that two classes have.
     """
-    names = class_names_of(model)
+    names = names_beside(class_names_of(model), [asked])
+    if names.count(asked) > 1:
+        places = [str(number) for number, name in enumerate(names) if name == asked]
+        raise ValueError(f"class: {asked!r} is the name of {', '.join(places)}; give a number")
     if asked in names:
         return names.index(asked)
     if asked.isdecimal():

@@ -31,12 +31,10 @@ from vit_jax_xfer.features.command import (
     add_extractor_flags,
     extractor_from,
 )
-from vit_jax_xfer.local_paths import local_path
+from vit_jax_xfer.local_paths import FILE_ENDINGS, local_path
 from vit_jax_xfer.terminal import show
 
 _LARGEST_FLOAT16, _LEAST_FLOAT16 = 65504.0, 2.0**-14  # below it digits get lost, then all
-# What holds arrays elsewhere; a folder is hardly called so.
-_OTHER_FILES = (".npz", ".npy", ".pt", ".pth", ".h5", ".safetensors", ".mat", ".csv", ".json")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -152,7 +150,7 @@ def _in_one_file(out: Path, options: argparse.Namespace, images: int) -> bool:
     if out.suffix != ".npz":
         if out.is_file():
             raise ValueError(f"--out: {out} is a file; give a folder, or a name that ends in .npz")
-        if out.suffix.lower() in _OTHER_FILES and not out.is_dir():
+        if out.suffix.lower() in FILE_ENDINGS and not out.is_dir():
             raise ValueError(f"--out: {out}: give a folder, or a name that ends in .npz")
         out_folder(out, "--out")
         return False

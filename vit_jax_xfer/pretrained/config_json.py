@@ -6,6 +6,7 @@ from typing import Any
 from vit_jax_xfer.models.preprocessing import Preprocessing, from_hugging_face
 from vit_jax_xfer.pretrained.folder_config import FolderConfig, size_of_image
 from vit_jax_xfer.pretrained.open_clip_config import open_clip_preprocessing, read_open_clip
+from vit_jax_xfer.pretrained.published_names import published_names
 from vit_jax_xfer.pretrained.read_files import Checkpoint
 from vit_jax_xfer.pretrained.timm_config import is_timm_config, read_timm
 from vit_jax_xfer.pretrained.transformers_config import (
@@ -61,6 +62,19 @@ def folder_preprocessing(checkpoint: Checkpoint, dialect: str, size: Any) -> Pre
     if _is_open_clips(checkpoint, dialect):
         return open_clip_preprocessing(checkpoint.open_clip, size)
     return config_preprocessing(checkpoint.config, checkpoint.preprocessor, size)
+
+
+def folder_class_names(
+    checkpoint: Checkpoint, dialect: str, classes: int
+) -> tuple[str, ...] | None:
+    """The names of a head's classes by a folder's own files; None where it doesn't say.
+
+    dialect: as in `read_folder_config`; open_clip's file names none. ValueError, see
+    `published_names`.
+    """
+    if _is_open_clips(checkpoint, dialect):
+        return None
+    return published_names(checkpoint.config, classes)
 
 
 def config_preprocessing(

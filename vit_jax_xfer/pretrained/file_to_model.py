@@ -18,7 +18,11 @@ from vit_jax_xfer.models.preprocessing import Preprocessing
 from vit_jax_xfer.models.protocol import Network
 from vit_jax_xfer.models.transformer.patches import grid_of
 from vit_jax_xfer.models.vit import VisionTransformer
-from vit_jax_xfer.pretrained.config_json import folder_preprocessing, read_folder_config
+from vit_jax_xfer.pretrained.config_json import (
+    folder_class_names,
+    folder_preprocessing,
+    read_folder_config,
+)
 from vit_jax_xfer.pretrained.families import FAMILIES, vit_dialects
 from vit_jax_xfer.pretrained.family_entry import (
     Evidence,
@@ -37,6 +41,7 @@ from vit_jax_xfer.pretrained.fields_from_shapes import (
     stored_heads,
 )
 from vit_jax_xfer.pretrained.fill import fill
+from vit_jax_xfer.pretrained.folder_config import weights_show
 from vit_jax_xfer.pretrained.hub import local_source
 from vit_jax_xfer.pretrained.loading_notes import note
 from vit_jax_xfer.pretrained.look_alikes import (
@@ -47,7 +52,12 @@ from vit_jax_xfer.pretrained.look_alikes import (
 from vit_jax_xfer.pretrained.network_prefix import under_its_prefix
 from vit_jax_xfer.pretrained.read_files import Checkpoint, read_checkpoint
 from vit_jax_xfer.pretrained.rename import Renamed, rename
-from vit_jax_xfer.pretrained.saved_models import is_saved_model, load_saved_model, saved_network
+from vit_jax_xfer.pretrained.saved_models import (
+    is_saved_model,
+    load_saved_model,
+    saved_network,
+    with_class_names,
+)
 
 Source = str | os.PathLike[str] | Mapping[str, Any]
 # The families whose networks are VisionTransformers, for type checkers.
@@ -120,8 +130,9 @@ def load_pretrained(
         checkpoint "ema" for the average of its parameters; None = the usual one.
     fields: the model's fields that shapes can't tell or that should differ: num_heads, image_size
         (positions are resized), num_classes (0 drops the head, another number than the file's
-        puts a fresh one in its place), in_channels (of a VisionTransformer, whose first layer goes
-        over as timm's does, see patches.for_channels), dtype, scan, drop_path, …;
+        puts a fresh one in its place), class_names (None leaves out those of a folder's
+        config.json), in_channels (of a VisionTransformer, whose first layer goes over as timm's
+        does, see patches.for_channels), dtype, scan, drop_path, …;
         family "mae" also takes decoder=False (the encoder alone), and "lift" needs patch_size.
     seed: a fresh head is the one that model.init(jax.random.key(seed), images) has.
     ValueError when anything in the file is left over, missing or of another shape, when the family
@@ -153,12 +164,16 @@ def load_on_host(
     return found.model, fill(found, seed), found
 
 
-def network_of(source: str | os.PathLike[str]) -> nn.Module:
-    """The network that `load_pretrained` would give; no array is read, and no device is touched."""
+def network_of(source: str | os.PathLike[str], num_heads: int = 0) -> Network:
+    """The network that `load_pretrained` would give; no array is read, and no device is touched.
+
+    num_heads: of a file that doesn't tell; 0 = it does.
+    """
     source = local_source(source)
     if is_saved_model(source):
         return saved_network(source)
-    return recognise(read_checkpoint(source, None), None, {}).model
+    given = {"num_heads": num_heads} if num_heads else {}
+    return recognise(read_checkpoint(source, None), None, given).model
 
 
 def recognise(checkpoint: Checkpoint, family: str | None, given: Fields) -> Recognised:
@@ -214,7 +229,14 @@ def recognise(checkpoint: Checkpoint, family: str | None, given: Fields) -> Reco
         fields["preprocessing"] = _preprocessing(
             checkpoint, dialect.name, found, config.seen or _seen_size(fields, stored_size)
         )
+    classes = weights_show(reading, stored)["classes"]
+    if "class_names" not in given and classes == fields["num_classes"]:
+        fields["class_names"] = folder_class_names(checkpoint, dialect.name, classes)
+    if given.get("class_names") is not None:
+        fields["class_names"] = tuple(given["class_names"])  # of a list, which has no hash
     network = found.network(evidence, fields, decoder)
+    if given.get("class_names") is not None:
+        with_class_names(network.model, given["class_names"])  # its error
     return _recognised(checkpoint, found, network, renamed, stored_size, stored["in_channels"])
 
 

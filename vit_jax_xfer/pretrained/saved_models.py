@@ -13,7 +13,8 @@ import flax.traverse_util
 import jax
 import numpy as np
 
-from vit_jax_xfer.local_paths import local_path
+from vit_jax_xfer.local_paths import FILE_ENDINGS, local_path
+from vit_jax_xfer.models.protocol import Network
 from vit_jax_xfer.models.registry import checked_fields
 from vit_jax_xfer.pretrained.description import describe, from_description
 from vit_jax_xfer.pretrained.fresh_head import with_classes
@@ -30,11 +31,6 @@ from vit_jax_xfer.whole_files import write_npz, written_whole
 # Under which a model is written down in a .safetensors file's metadata, or as a .npz file's array.
 _KEY = "vit_jax_xfer"
 _WRITTEN = (".safetensors", ".npz")
-# Kinds of files after which no folder is called.
-_NOT_WRITTEN = (
-    ".pth", ".pt", ".bin", ".ckpt", ".json", ".h5", ".msgpack", ".npy", ".onnx", ".gguf", ".tflite",
-    ".pb", ".pkl", ".tar", ".zip",
-)  # fmt: skip
 # Fields that don't change a model's variables, so that a caller may set them.
 _RUNTIME = (
     "dtype",
@@ -56,13 +52,7 @@ def is_saved_model(path: Path) -> bool:
     return path.is_file() and _written_down(path) is not None
 
 
-def saved_class_names(path: Path) -> tuple[str, ...] | None:
-    """The class names of a model that this project wrote; None for others, and without any."""
-    names = _description(path).get("fields", {}).get("class_names")
-    return None if names is None else tuple(names)
-
-
-def saved_network(path: Path) -> nn.Module:
+def saved_network(path: Path) -> Network:
     """The network of a model that this project wrote, of which no array is read."""
     with one_line_errors(str(path)):
         return from_description(_description(path))
@@ -112,7 +102,7 @@ def save(
 def check_form(path: Path, field: str) -> None:
     """ValueError, naming the field, for a file of a kind that isn't written."""
     ending = path.suffix
-    if ending.lower() in _NOT_WRITTEN or (ending.lower() in _WRITTEN and ending not in _WRITTEN):
+    if ending.lower() in FILE_ENDINGS and ending not in _WRITTEN:
         hint = "; vjx.export_onnx writes ONNX" if ending.lower() == ".onnx" else ""
         raise ValueError(
             f"{field}: {path} ends in {ending}; give .safetensors, .npz or a folder{hint}"
@@ -175,6 +165,8 @@ def load_saved_model(
         if num_classes not in (None, model.num_classes):
             model, variables = with_classes(model, variables, num_classes, seed)
     model = model.with_fields(**checked_fields(type(model), given))
+    if "class_names" in given:
+        model = with_class_names(model, given["class_names"])
     return model, jax.tree.map(lambda x: np.asarray(x, np.float32), variables)
 
 

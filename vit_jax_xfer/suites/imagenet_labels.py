@@ -6,6 +6,7 @@ which those on ImageNet-C are divided (1903.12261).
 
 import functools
 import json
+from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
@@ -16,6 +17,15 @@ CORRUPTIONS = (
     *("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
 )
 SEVERITIES = (1, 2, 3, 4, 5)
+
+# Publishers write ImageNet's names in words of their own ("tench", "tench, Tinca tinca",
+# "tench_Tinca_tinca"); these tell them, in their order, from any other thousand classes.
+LANDMARKS = {
+    0: "tench", 1: "goldfish", 99: "goose", 130: "flamingo", 207: "golden retriever", 291: "lion",
+    340: "zebra", 388: "giant panda", 404: "airliner", 555: "fire engine", 609: "jeep",
+    779: "school bus", 817: "sports car", 852: "tennis ball", 949: "strawberry", 954: "banana",
+    963: "pizza", 980: "volcano", 985: "daisy", 999: "toilet tissue",
+}  # fmt: skip
 
 
 def synsets() -> tuple[str, ...]:
@@ -44,6 +54,29 @@ def class_names_of(model: Any) -> tuple[str, ...]:
     if model.class_names is not None:
         return tuple(model.class_names)
     return synsets() if number == len(synsets()) else tuple(map(str, range(number)))
+
+
+def are_imagenets(names: Sequence[str]) -> bool:
+    """Whether names are those of ImageNet's 1,000 classes in their order, in English words."""
+    if len(names) != len(synsets()):
+        return False
+    return all(_begins_with(names[place], word) for place, word in LANDMARKS.items())
+
+
+def _begins_with(name: str, word: str) -> bool:
+    """Whether the first of a class's names, or all that it has, is this word or these two."""
+    plain = name.lower().replace("_", " ").strip()
+    return plain.startswith(word) and plain[len(word) :][:1] in ("", ",", " ")
+
+
+def names_beside(names: Sequence[str], others: Sequence[str]) -> Sequence[str]:
+    """A network's class names, as they compare with others.
+
+    ImageNet's in English words are WordNet's names where the others have such: data sets are told
+    apart by these.
+    """
+    in_words = are_imagenets(names) and not set(synsets()).isdisjoint(others)
+    return synsets() if in_words else names
 
 
 @functools.cache

@@ -13,6 +13,7 @@ import numpy as np
 
 from vit_jax_xfer.features.backbone import Backbone, backbone_of
 from vit_jax_xfer.models.extract import encoder_of
+from vit_jax_xfer.models.protocol import Network
 from vit_jax_xfer.models.student import student_like
 from vit_jax_xfer.models.vit import VisionTransformer
 from vit_jax_xfer.pretrained.file_to_model import load_on_host, network_of
@@ -42,7 +43,7 @@ def load_weights(
     return model, variables
 
 
-def read_network(field: str, path: str) -> nn.Module:
+def read_network(field: str, path: str, num_heads: int = 0) -> Network:
     """The network of the weights that a field names, of which none is read. ValueError, as above.
 
     For before a run has devices, as when its config is made; what loading has to say is said when
@@ -50,7 +51,7 @@ def read_network(field: str, path: str) -> nn.Module:
     """
     with _naming(field), warnings.catch_warnings():
         warnings.simplefilter("ignore", LoadingNote)
-        return network_of(path)
+        return network_of(path, num_heads)
 
 
 @contextlib.contextmanager

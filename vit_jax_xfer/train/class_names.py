@@ -1,14 +1,13 @@
 """Which class each output of a run's network is, and whether its companions mean the same by it."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from vit_jax_xfer.pretrained.hub import hub_address, local_source
-from vit_jax_xfer.pretrained.saved_models import saved_class_names
+from vit_jax_xfer.suites.imagenet_labels import names_beside
 from vit_jax_xfer.tasks.task import Task
+from vit_jax_xfer.tasks.teachers import read_network
 from vit_jax_xfer.train.console import say
 
 
@@ -28,9 +27,7 @@ def name_classes(task: Task, config: ConfigDict, names: tuple[str, ...]) -> None
     task.model = task.model.with_fields(class_names=names)
     if task.initial is None:
         return
-    fetched = hub_address(config.init_from) is not None
-    path = local_source(config.init_from) if fetched else Path(config.init_from).expanduser()
-    source = saved_class_names(path)
+    source = read_network("init_from", config.init_from, config.init_num_heads).class_names
     difference = None if source is None else differing(source, names)
     taken = [head for head in task.model.heads if head in task.initial["params"]]
     if difference and taken:
@@ -54,6 +51,7 @@ def check_same_classes(task: Task, extra: Mapping[str, Any]) -> None:
 
 def differing(its: Sequence[str], data: Sequence[str]) -> str:
     """What differs between a network's class names and the data's, in order; "" for nothing."""
+    its = names_beside(its, data)
     if list(its) == list(data):
         return ""
     own = [name for name in its if name not in set(data)]

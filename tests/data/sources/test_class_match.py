@@ -7,6 +7,7 @@ import pytest
 
 from vit_jax_xfer.data.sources.arrays import ArraySource
 from vit_jax_xfer.data.sources.class_match import match_classes, read_class_map, rename_classes
+from vit_jax_xfer.suites.imagenet_labels import LANDMARKS, are_imagenets, synsets
 
 MODEL = ("ant", "bee", "cat", "dog")
 
@@ -46,6 +47,33 @@ def test_model_with_a_name_twice():
         match_classes(("ant",), ("crane", "ant", "crane"))
     same = ("crane", "ant", "crane")
     assert match_classes(same, same).table.tolist() == [0, 1, 2]
+
+
+def in_words():
+    """ImageNet's names in words, as publishers write them: those that it is told by, and others."""
+    return tuple(
+        f"{LANDMARKS[i]}, its other name" if i in LANDMARKS else f"thing {i}" for i in range(1000)
+    )
+
+
+def test_imagenet_in_words_is_matched_by_wordnets_names_too():
+    names, own = in_words(), (synsets()[340], synsets()[7])
+    assert match_classes(own, names).table.tolist() == [340, 7]
+    assert match_classes(synsets(), names).table.tolist() == list(range(1000))
+    assert match_classes((names[340], names[7]), names).table.tolist() == [340, 7]
+    swapped = (*names[:291], names[340], *names[292:340], names[291], *names[341:])
+    for others in (swapped, names[:-1]):  # another order, fewer: not ImageNet's
+        with pytest.raises(ValueError, match="its class 'n02391049' is none of the model's"):
+            match_classes(own, others)
+
+
+@pytest.mark.parametrize(
+    ("written", "same"),
+    [("zebra", True), ("Zebra, Equus", True), ("zebra_fish", True), ("zebras", False)],
+)
+def test_how_publishers_write_a_name(written, same):
+    names = in_words()
+    assert are_imagenets((*names[:340], written, *names[341:])) == same
 
 
 def test_an_image_without_a_label():

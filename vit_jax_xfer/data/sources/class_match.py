@@ -10,6 +10,7 @@ import numpy as np
 
 from vit_jax_xfer.data.sources.named_files import read_text
 from vit_jax_xfer.data.sources.source import OfSource, Source
+from vit_jax_xfer.suites.imagenet_labels import names_beside
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,10 +39,12 @@ class ClassMatch:
 def match_classes(own: Sequence[str], wanted: Sequence[str]) -> ClassMatch:
     """Matches a set's class names `own` to a model's, `wanted`.
 
-    Several of the set's may have one name, and are then one class of the model's. ValueError that
+    Several of the set's may have one name, and are then one class of the model's. A model of
+    ImageNet's classes in words is matched by WordNet's names too (names_beside). ValueError that
     names a class which the model has not, with the nearest that it has, and one that it has twice,
     unless both sides have the same names in the same order.
     """
+    wanted = names_beside(wanted, own)
     if list(own) == list(wanted):
         return ClassMatch(np.arange(len(own), dtype=np.int32), (), are_numbers(own))
     places = {name: number for number, name in enumerate(wanted)}

@@ -179,6 +179,8 @@ def _targets(source: Any, model: Any) -> Any:
     """The labels (N,) as numbers of the model's outputs, matched by the classes' names."""
     import numpy as np
 
+    from vit_jax_xfer.data.sources.class_match import match_classes
+
     labels = source.labels()
     if not source.num_classes or (labels < 0).any():
         raise ValueError("has images without labels; leave --target predicted")
@@ -188,10 +190,7 @@ def _targets(source: Any, model: Any) -> Any:
                 f"has {source.num_classes} classes, and the model {model.num_classes} without names"
             )
         return labels.astype(np.int32)
-    place = {name: i for i, name in enumerate(model.class_names)}
-    if unknown := [name for name in source.class_names if name not in place]:
-        raise ValueError(f"its class {unknown[0]!r} is none of the model's")
-    return np.array([place[name] for name in source.class_names], np.int32)[labels]
+    return match_classes(source.class_names, model.class_names)(labels)
 
 
 def _of_source(
