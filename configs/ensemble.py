@@ -25,8 +25,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "",  # its networks are its members'
         settings={"members": ("runs/distill", "runs/finetune")},
     )
-    config.steps = 0
-    config.checkpoint.best_metric = ""
     if variant:
         use_data(config, VARIANTS[variant])
     config.batch_size = 256

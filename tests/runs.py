@@ -74,6 +74,7 @@ def tiny_fields(name: str, **fields: Any) -> dict[str, Any]:
             key: value
             for key, value in tiny.items()
             if key.split(".")[0] in ("eval", "log", "batch_size")
+            and key not in ("eval.every", "log.every", "log.progress_seconds")
         }
     return {**tiny, **given}
 

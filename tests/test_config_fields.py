@@ -5,6 +5,7 @@ import pytest
 from tests.runs import CONFIGS, load_config
 from vit_jax_xfer.command_line.config_flag import set_fields
 from vit_jax_xfer.config import default_config, model_config, task_config
+from vit_jax_xfer.tasks.build import TASKS
 
 
 def test_a_field_without_a_value_has_its_declared_type():
@@ -53,3 +54,10 @@ def test_parts_of_a_student_like_its_teacher():
     assert "parts" not in model_config("mae_vit_micro_patch2")
     with pytest.raises(ValueError, match="has no field 'decoder_width'"):
         model_config("student_like", decoder_width=3)
+
+
+def test_a_task_with_a_network_of_its_own_is_told_its_name():
+    for task in set(TASKS) - {"ensemble"}:
+        with pytest.raises(ValueError, match=f"^model: the task {task} has a network of its own"):
+            default_config(task, "", settings={})
+    assert default_config("ensemble", "", settings={}).steps == 0

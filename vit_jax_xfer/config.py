@@ -19,8 +19,11 @@ def default_config(task: str, model: str, *, settings: dict[str, Any], **fields:
     """A complete config for one task on one model (see `model_config` for `fields`).
 
     model: "" for a task whose networks are others', such as an ensemble's; it has no fields then.
-    settings: the task's own fields that differ from their defaults.
+    settings: the task's own fields that differ from their defaults. ValueError for another task
+    without a model.
     """
+    if not model and "model" not in find_task(task).unused:
+        raise ValueError(f"model: the task {task} has a network of its own; give its name")
     config = ConfigDict()
     config.seed = 0
     config.task = task_config(task, **settings)
@@ -188,6 +191,8 @@ def default_config(task: str, model: str, *, settings: dict[str, Any], **fields:
     config.log.tensorboard = True
     # Beside files and TensorBoard: "" | wandb | mlflow, each an extra of the package.
     config.log.tracker = ""
+    if not find_task(task).trains:
+        config.steps, config.checkpoint.best_metric = 0, ""
     return config.lock()
 
 

@@ -86,9 +86,10 @@ def _main(argv: list[str]) -> int:
 def _told(error: Exception) -> str:
     """An error in a line: as it says where it was raised for the user, else what kind it is too."""
     from vit_jax_xfer.storage.checkpoints import CheckpointError
+    from vit_jax_xfer.train.memory_end import OutOfMemory
     from vit_jax_xfer.train.stopping import NonFiniteLoss
 
-    if isinstance(error, ValueError | OSError | CheckpointError | NonFiniteLoss):
+    if isinstance(error, ValueError | OSError | CheckpointError | NonFiniteLoss | OutOfMemory):
         return str(error)
     first = next(iter(str(error).strip().splitlines()), "")
     if len(first) > 300:

@@ -12,6 +12,7 @@ from vit_jax_xfer.compare.arm_runs import Stopped, run_arms, seconds_left
 from vit_jax_xfer.compare.arms import Arm, parse_arms
 from vit_jax_xfer.compare.comparison import ComparedImages, Comparison
 from vit_jax_xfer.terminal import STOPPED
+from vit_jax_xfer.train.memory_end import OutOfMemory
 from vit_jax_xfer.train.stopping import NonFiniteLoss
 from vit_jax_xfer.train.workdir import claim_workdir
 
@@ -21,14 +22,15 @@ ARMS = "scratch,finetune,distill,ensemble"
 class Training:
     """In place of `train.loop.run`: leaves what a run leaves, and notes which there were."""
 
-    def __init__(self, stops_at="", fails_at=""):
+    def __init__(self, stops_at="", fails_at="", error=None):
         self.folders, self.stops_at, self.fails_at = [], stops_at, fails_at
+        self.error = error or NonFiniteLoss(3, "loss is nan")
 
     def __call__(self, config, folder):
         claim_workdir(folder, config)
         self.folders.append(folder.name)
         if folder.name == self.fails_at:
-            raise NonFiniteLoss(3, "loss is nan")
+            raise self.error
         finished = folder.name != self.stops_at
         result = {"finished": finished, "step": 9, "seconds": 2.0, "metrics": {"top1": 0.5}}
         if finished:
@@ -36,9 +38,18 @@ class Training:
         return result
 
 
-def compare(root: pathlib.Path, train, *, seeds=2, labels=3, arms=ARMS, done=lambda results: None):
+def compare(
+    root: pathlib.Path,
+    train,
+    *,
+    seeds=2,
+    labels=3,
+    arms=ARMS,
+    done=lambda results: None,
+    teacher="mae/model",
+):
     images = ComparedImages("digits", labels)
-    comparison = Comparison(root, parse_arms(arms), seeds, images, "mae/model", 70)
+    comparison = Comparison(root, parse_arms(arms), seeds, images, teacher, 70)
     return run_arms(comparison, done, train)
 
 
@@ -91,6 +102,17 @@ def test_other_arguments_are_refused_before_anything_runs(tmp_path):
     assert again.folders == []
 
 
+def test_runs_look_themselves_at_a_teacher_that_has_moved(tmp_path):
+    """Those that begin or learn with it; what is finished goes on from its last state."""
+    compare(tmp_path, Training(), seeds=1, arms="scratch,finetune,copy")
+    again = Training()
+    compare(tmp_path, again, seeds=1, arms="scratch,finetune,copy", teacher="moved/model")
+    assert again.folders == ["fine-tune_seed0", "attention_copy_seed0"]
+    once_more = Training()
+    compare(tmp_path, once_more, seeds=1, arms="scratch,finetune,copy", teacher="moved/model")
+    assert once_more.folders == []
+
+
 def test_a_stop_ends_all_and_the_next_call_goes_on(tmp_path):
     with pytest.raises(Stopped):
         compare(tmp_path, Training(stops_at="fine-tune_seed0"), seeds=1)
@@ -99,12 +121,19 @@ def test_a_stop_ends_all_and_the_next_call_goes_on(tmp_path):
     assert again.folders == ["fine-tune_seed0", "attention_distill_seed0", "ensemble_seed0"]
 
 
-def test_a_run_whose_loss_is_no_number_fails_with_those_that_need_it(tmp_path):
-    train = Training(fails_at="fine-tune_seed0")
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (NonFiniteLoss(3, "loss is nan"), "loss is nan at step 3"),
+        (OutOfMemory("out of memory: a smaller batch_size"), "out of memory: a smaller batch_size"),
+    ],
+)
+def test_a_run_that_fails_alone_fails_with_those_that_need_it(tmp_path, error, told):
+    train = Training(fails_at="fine-tune_seed0", error=error)
     results, failed = compare(tmp_path, train)
     assert list(failed) == ["fine-tune_seed0", "ensemble_seed0"]
     assert failed["ensemble_seed0"] == "it needs the model of fine-tune_seed0"
-    assert "loss is nan at step 3" in failed["fine-tune_seed0"]
+    assert told in failed["fine-tune_seed0"]
     assert [run["seed"] for run in results[Arm("finetune")]] == [1]
     assert len(results[Arm("scratch")]) == 2
 
@@ -115,6 +144,32 @@ def test_time_left_is_by_what_the_same_arm_took():
     results = {scratch: [{"wall": 10.0}, {"wall": 20.0}], copy: [{"wall": 35.0}], distill: []}
     assert seconds_left(planned, results) == 25 + 15 + 35 + 25
     assert seconds_left(planned, {scratch: []}) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OutOfMemory("out of memory (x): smaller"), "error: out of memory (x): smaller\n"),
+        (MemoryError("9 TiB"), "error: out of memory (9 TiB)\n"),
+        (RuntimeError("std::bad_alloc"), "error: out of memory (std::bad_alloc)\n"),
+    ],
+)
+def test_no_memory_for_what_is_of_no_arm(error, told, capsys):
+    """The quickstart's teacher, say, or the report's pictures."""
+
+    def action():
+        raise error
+
+    assert to_report.run_stoppable(action) == 1
+    assert capsys.readouterr().err == told
+
+
+def test_an_error_that_nobody_expects_is_shown_whole():
+    def action():
+        raise RuntimeError("another thing")
+
+    with pytest.raises(RuntimeError, match="another thing"):
+        to_report.run_stoppable(action)
 
 
 def test_standard_files_are_opened_before_an_action_and_emptied_after_it(monkeypatch):

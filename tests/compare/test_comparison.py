@@ -95,7 +95,8 @@ def test_fields_are_all_arms_and_settings_an_arms_own():
 
 
 def test_an_ensemble_has_no_use_for_fields_of_networks_and_training():
-    fields = ("model.depth=2", "optim.lr=0.5", "eval.batch_size=8")
+    fields = ("model.depth=2", "optim.lr=0.5", "eval.batch_size=8", "checkpoint.every=9")
+    fields += ("eval.every=9", "log.every=9")
     comparison = on_digits("distill,finetune,ensemble", fields=fields)
     *others, ensemble = (comparison.config(arm, 0) for arm in comparison.arms)
     assert [one.model.depth for one in others] == [2, 2]

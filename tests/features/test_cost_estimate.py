@@ -1,10 +1,12 @@
 """The line about minutes: only where it takes some."""
 
+from types import SimpleNamespace
+
 import vit_jax_xfer as vjx
 from vit_jax_xfer.evaluate.faithfulness.method_scores import FaithfulnessProtocol
 from vit_jax_xfer.explain.methods.attribution import passes_of
 from vit_jax_xfer.features import cost_estimate
-from vit_jax_xfer.features.cost_estimate import cost_text, say_cost, say_network_cost
+from vit_jax_xfer.features.cost_estimate import cost_text, say_cost, say_network_cost, seconds_of
 from vit_jax_xfer.models.multiply_adds import multiply_adds
 
 
@@ -25,6 +27,31 @@ def test_work_is_summed_over_the_networks(monkeypatch, capsys):
     assert not capsys.readouterr().err
     say_cost([("plain", 100, 10**9), ("larger", 100, 4 * 10**9), ("none", 0, 10**20)])
     assert "about 14 minutes on this machine: 200 photographs" in capsys.readouterr().err
+
+
+def test_what_is_done_with_features_counts_too(monkeypatch, capsys):
+    assert cost_text(7300, 10, 10**12, "images", 3700).endswith("adds, and 62 minutes with its "
+                                                                "features")  # fmt: skip
+    monkeypatch.setattr(cost_estimate, "_products_a_second", lambda: 1e9)
+    say_cost([("plain", 10, 10**9)], besides=50.0)
+    assert not capsys.readouterr().err
+    say_cost([("plain", 10, 10**9)], besides=110.0)
+    said = capsys.readouterr().err
+    assert "about 2 minutes on this machine: 10 photographs" in said
+    assert said.endswith("and 2 minutes with its features\n")
+
+
+def test_few_pairs_of_cells_are_not_timed(monkeypatch):
+    made, done = [], []
+    ticks = iter([10.0, 12.5])
+    monkeypatch.setattr(cost_estimate, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
+
+    def make():
+        made.append(1)
+        return lambda: done.append(1)
+
+    assert seconds_of(make, 100, 9e6) == 0.0 and not made
+    assert seconds_of(make, 100, 1e7) == 250.0 and (made, done) == ([1], [1, 1])
 
 
 def test_of_one_network(monkeypatch, capsys):

@@ -107,9 +107,26 @@ def test_unlabelled_images_of_another_size(teacher, error_of):
     assert_says(error_of(config), "unlabeled.pipeline: makes 10×10 .* data.pipeline 8×8 of those")
 
 
-@pytest.mark.parametrize("field", ["init_from", "model.name", "optim.lr", "mix.mixup"])
-def test_what_an_ensemble_has_no_use_for(field, teacher, error_of):
-    value = {"init_from": teacher, "model.name": "vit_micro_patch2"}.get(field, 0.5)
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("init_from", "runs/x/model"),
+        ("model.name", "vit_micro_patch2"),
+        ("optim.lr", 0.5),
+        ("mix.mixup", 0.5),
+        ("unlabeled.source", "digits"),
+        ("steps", 5),
+        ("epochs", 5.0),
+        ("checkpoint.every", 5),
+        ("checkpoint.best_metric", "top1"),
+        ("explain.every", 5),
+        ("log.every", 5),
+        ("eval.every", 5),
+        ("eval.patience", 5),
+        ("eval.benchmarks", "correspondence:willow:/x"),
+    ],
+)
+def test_what_an_ensemble_has_no_use_for(field, value, teacher, error_of):
     config = tiny_config("ensemble", task__members=(teacher, teacher))
     config.update_from_flattened_dict({field: value})
     assert_says(error_of(config), f"{field}: the task ensemble has no use for it")

@@ -7,6 +7,7 @@ import signal
 import time
 import types
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from vit_jax_xfer.storage.checkpoints import CheckpointError, Checkpoints
 from vit_jax_xfer.train import loop, rescue
 from vit_jax_xfer.train.finished_models import save_finished
 from vit_jax_xfer.train.inputs import TrainBatches
+from vit_jax_xfer.train.memory_end import OutOfMemory, telling_what_helps
 from vit_jax_xfer.train.metrics import MetricWriter
 from vit_jax_xfer.train.rescue import saved_when_cut_short
 from vit_jax_xfer.train.stopping import NonFiniteLoss, StoppedMidway
@@ -272,3 +274,47 @@ def test_a_run_that_met_a_bad_batch_goes_on_without_it_and_counts_across_a_resum
         step: values.get("skipped") for step, kind, values in rows(tmp_path) if kind == "train"
     }
     assert counts == {0: None, 1: None, 2: 0, 3: 1, 4: 1, 5: 2}
+
+
+def exhausted(monkeypatch, error, when):
+    """The step after `when` of a run meets an error."""
+    dispatch, steps = loop.to_device, iter(range(1000))
+
+    def to_device(batch, mesh):
+        if next(steps) == when:
+            raise error
+        return dispatch(batch, mesh)
+
+    monkeypatch.setattr(loop, "to_device", to_device)
+
+
+NO_ROOM = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes\nmore")
+
+
+def test_a_run_without_memory_is_saved_and_says_what_helps(tmp_path, monkeypatch):
+    exhausted(monkeypatch, NO_ROOM, 3)
+    with pytest.raises(OutOfMemory) as caught:
+        loop.run(config(), tmp_path)
+    assert str(caught.value).startswith(
+        "out of memory (RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes): the same command "
+        "goes on from the newest checkpoint, also with model.remat='full', mesh.fsdp over"
+    )
+    assert "in another workdir a smaller batch_size than" in str(caught.value)
+    assert kept(tmp_path)[-1] == 3
+    monkeypatch.undo()
+    changed = config(model__remat="full")  # as it says
+    assert loop.run(changed, tmp_path)["finished"]
+
+
+def test_what_helps_before_there_is_a_checkpoint(tmp_path):
+    given = config(data__workers=2)
+    with (
+        pytest.raises(OutOfMemory, match="no checkpoint yet; what may help: a smaller batch_size"),
+        telling_what_helps(given, tmp_path),
+    ):
+        raise MemoryError
+    full = CheckpointError("RESOURCE_EXHAUSTED: disk")
+    for error in (full, ValueError("out of memory"), OutOfMemory("told already")):
+        with pytest.raises(type(error)) as caught, telling_what_helps(given, tmp_path):
+            raise error
+        assert caught.value is error

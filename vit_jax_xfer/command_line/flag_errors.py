@@ -5,7 +5,10 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator
 
+from vit_jax_xfer.memory_errors import out_of_memory
 from vit_jax_xfer.terminal import show
+
+_SMALLER = "what helps: a smaller --batch-size or --image-size where the command has them"
 
 
 @contextlib.contextmanager
@@ -31,8 +34,10 @@ def run_command(action: Callable[[], None]) -> int:
     except (ValueError, OSError, ImportError, CheckpointError) as error:
         show(f"error: {error}", name="stderr")
         return 1
-    except MemoryError as error:
-        show(f"error: memory: {error or 'none is left'}", name="stderr")
+    except (MemoryError, RuntimeError) as error:
+        if not (why := out_of_memory(error)):
+            raise
+        show(f"error: memory: {why}; {_SMALLER}", name="stderr")
         return 1
     return 0
 

@@ -22,6 +22,7 @@ from vit_jax_xfer.compare.run_processes import InPlace, RunProcesses
 from vit_jax_xfer.train.clock import format_duration
 from vit_jax_xfer.train.console import say
 from vit_jax_xfer.train.loop import run
+from vit_jax_xfer.train.memory_end import OutOfMemory
 from vit_jax_xfer.train.stopping import NonFiniteLoss, StopSignal
 from vit_jax_xfer.train.workdir import changed_fields, read_result
 
@@ -29,6 +30,8 @@ _POLL = 0.5  # seconds between two looks at what runs
 
 Result = dict[str, Any]
 Train = Callable[[ConfigDict, pathlib.Path], Result]
+# Paths of which a run itself tells whether the same lies there (train/moved_files.py).
+_OF_WEIGHTS = ("task.teacher", "model.like", "init_from")
 
 
 class Stopped(Exception):
@@ -43,9 +46,9 @@ def run_arms(
 ) -> tuple[dict[Arm, list[Result]], dict[str, str]]:
     """({arm: a result each seed}, {run that failed: why}), of which the second is mostly empty.
 
-    A run whose loss is no number fails alone, with those that need its model. done: called with
-    what there is after each run. at_once: runs beside each other, each by `train.loop.run` in a
-    process of its own; `train` is for one after the other.
+    A run whose loss is no number, or that runs out of memory, fails alone, with those that need its
+    model. done: called with what there is after each run. at_once: runs beside each other, each by
+    `train.loop.run` in a process of its own; `train` is for one after the other.
     Raises Stopped; ValueError, before anything runs, where a folder holds a run with other settings
     or an arm's config can't be made, and where so many can't run at once.
     """
@@ -159,9 +162,10 @@ class _Runs:
         name = arm.folder(self._comparison.root, seed).name
         try:
             result = future.result()
-        except NonFiniteLoss as error:
-            self.failed[name] = str(error)
-            say(f"{name} failed: {error}")
+        except (NonFiniteLoss, OutOfMemory) as error:
+            shared = isinstance(error, OutOfMemory) and self._at_once > 1
+            self.failed[name] = f"{error}{'; --at-once 1 leaves each run more' if shared else ''}"
+            say(f"{name} failed: {self.failed[name]}")
             return True
         except BrokenExecutor:
             raise ValueError(
@@ -186,12 +190,13 @@ def run_or_read(
     """A run, or the result of an earlier one, with its seconds of work as "wall"; None if stopped.
 
     name, detail: said before it. needed: folders of runs whose models it takes; a result that is
-    older than one of theirs is not read. ValueError where the folder holds a run with other
-    settings.
+    older than one of theirs is not read, nor one made with weights that lay elsewhere: going on
+    from its last state, the run looks whether they are the same. ValueError where the folder holds
+    a run with other settings.
     """
-    check_folder(config, folder)
+    moved = check_folder(config, folder)
     result = read_result(folder)
-    if result is not None and not any(_newer(one, folder) for one in needed):
+    if result is not None and not moved and not any(_newer(one, folder) for one in needed):
         say(f"--- {name}: finished already")
         return {**result, "wall": result["seconds"]}
     say(f"--- {name}: {detail}")
@@ -202,14 +207,20 @@ def run_or_read(
     return {**result, "wall": time.perf_counter() - begin}
 
 
-def check_folder(config: ConfigDict, folder: pathlib.Path) -> None:
-    """ValueError where a folder holds a run with other settings."""
+def check_folder(config: ConfigDict, folder: pathlib.Path) -> bool:
+    """Whether a folder holds a run whose weights to begin or learn with lay elsewhere.
+
+    ValueError where it holds one with other settings.
+    """
     earlier = folder / "config.json"
-    if earlier.is_file() and (changed := changed_fields(earlier, config)):
-        raise ValueError(
-            f"{folder} was made with other arguments ({changed[0][1]}); repeat those, "
-            "or choose another folder"
-        )
+    changed = changed_fields(earlier, config) if earlier.is_file() else []
+    for name, text in changed:
+        if name not in _OF_WEIGHTS:
+            raise ValueError(
+                f"{folder} was made with other arguments ({text}); repeat those, or choose another "
+                "folder"
+            )
+    return bool(changed)
 
 
 def seconds_left(

@@ -12,7 +12,7 @@ from vit_jax_xfer.compare.arms import Arm, arm_named
 from vit_jax_xfer.experiments.config_files import load_config
 from vit_jax_xfer.experiments.run_length import set_length
 from vit_jax_xfer.experiments.variants import VARIANTS
-from vit_jax_xfer.tasks.registration import check_unused, find_task
+from vit_jax_xfer.tasks.registration import check_unused, has_use_for
 
 CURVE_POINTS = 5  # evaluations in a run of one's own images, the last one included
 _LOGGED = 40  # rows of training metrics, about
@@ -121,8 +121,7 @@ class Comparison:
 
     def _fields_of(self, config: ConfigDict) -> list[str]:
         """Of the fields of all arms those that an arm's config has a use for."""
-        unused = find_task(config.task["name"]).unused
-        return [one for one in self.fields if re.split("[.=]", one)[0] not in unused]
+        return [one for one in self.fields if has_use_for(config, one.partition("=")[0])]
 
     def _use_members(self, config: ConfigDict, arm: Arm, seed: int) -> None:
         """Members are runs of this comparison, evaluated together on images as for themselves."""

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from vit_jax_xfer.memory_errors import out_of_memory
 from vit_jax_xfer.terminal import STOPPED, occupy, settle, show
 
 if TYPE_CHECKING:  # JAX is imported late, so that --help answers at once
@@ -64,6 +65,7 @@ def _status(action: Callable[[], dict[str, str]]) -> int:
     from vit_jax_xfer.compare.arm_runs import Stopped
     from vit_jax_xfer.pretrained.loading_notes import notes_on_stderr
     from vit_jax_xfer.storage.checkpoints import CheckpointError
+    from vit_jax_xfer.train.memory_end import OutOfMemory
     from vit_jax_xfer.train.stopping import NonFiniteLoss
 
     begin = time.perf_counter()
@@ -76,6 +78,12 @@ def _status(action: Callable[[], dict[str, str]]) -> int:
     except (Stopped, KeyboardInterrupt):
         show("stopped; the same command goes on from there")
         return STOPPED
+    except (MemoryError, RuntimeError) as error:
+        if not (why := out_of_memory(error)):
+            raise
+        told = error if isinstance(error, OutOfMemory) else f"out of memory ({why})"
+        show(f"error: {told}", name="stderr")
+        return 1
     show(f"{time.perf_counter() - begin:.0f} s in all")
     for name, reason in failed.items():
         show(f"error: {name}: {reason}", name="stderr")

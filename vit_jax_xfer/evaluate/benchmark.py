@@ -67,6 +67,10 @@ class Benchmark(Protocol):
     size: int  # pixels of the square input, before a FeatureExtractor enlarges it
     photographs: int  # how many go through each FeatureExtractor
 
+    def seconds_besides(self, extractor: FeatureExtractor) -> float:
+        """About how long what is done with the features takes; 0 where it isn't known or little."""
+        return 0.0
+
     def __call__(self, extractor: FeatureExtractor, report: Report | None = None) -> Result:
         """Runs the whole data set through an extractor."""
 

@@ -35,7 +35,8 @@ def compare(
     path = out_path(options)
     check_input_size(extractors, benchmark.size)
     photographs = getattr(benchmark, "photographs", 0)
-    say_cost((x.name, photographs, x.multiply_adds(benchmark.size)) for x in extractors)
+    work = [(x.name, photographs, x.multiply_adds(benchmark.size)) for x in extractors]
+    say_cost(work, besides=sum(map(benchmark.seconds_besides, extractors)))
     chosen = {name: value for name, value in vars(options).items() if name not in _NOT_WRITTEN}
     rows: list[TableRow] = []
     for number, extractor in enumerate(extractors, start=1):

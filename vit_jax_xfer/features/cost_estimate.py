@@ -1,7 +1,7 @@
 """What a command is going to cost, said before it starts where that is over a minute."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -15,23 +15,42 @@ _SAID_FROM = 60.0  # seconds
 _SIDE = 1024  # of the product by which a machine's speed is told: 50 ms on two cores
 # Of a product's speed networks are taken to reach so much; the line says "about".
 _REACHED = 0.6
+_FEWEST_PAIRS = 1e9  # of cells that are compared, below which nothing is timed: under a minute
 _FEWEST = 16  # passes through a network, below which it isn't traced to count them
 
 
-def say_cost(work: Iterable[tuple[str, int, int]], items: str = "photographs") -> None:
-    """A line on stderr with how long networks will take, where it is over a minute.
+def say_cost(
+    work: Iterable[tuple[str, int, int]], items: str = "photographs", besides: float = 0.0
+) -> None:
+    """A line on stderr with how long a command will take, where it is over a minute.
 
-    work: (what, photographs, multiply-adds of one) of each network that runs. What is done with
-    the features is not in it.
+    work: (what, photographs, multiply-adds of one) of each network that runs. besides: seconds of
+    what is done with the features (`seconds_of`).
     """
     listed = [(what, number, cost) for what, number, cost in work if number and cost]
     total = sum(number * cost for _, number, cost in listed)
     # Below any device's speed for a minute nothing needs measuring.
-    if total < 1e11:
+    if total < 1e11 and besides < _SAID_FROM:
         return
-    seconds = total / (_REACHED * _products_a_second())
-    if text := cost_text(seconds, sum(number for _, number, _ in listed), total, items):
+    seconds = total / (_REACHED * _products_a_second()) + besides
+    number = sum(number for _, number, _ in listed)
+    if text := cost_text(seconds, number, total, items, besides):
         show(text, name="stderr")
+
+
+def seconds_of(make: Callable[[], Callable[[], object]], number: int, pairs: float) -> float:
+    """About how long an action takes, done so often, by one time after one that may compile.
+
+    make: makes the action. pairs: of cells that one compares. 0.0, and nothing is made, where all
+    together are few.
+    """
+    if number * pairs < _FEWEST_PAIRS:
+        return 0.0
+    action = make()
+    action()
+    start = time.monotonic()
+    action()
+    return number * (time.monotonic() - start)
 
 
 def say_network_cost(
@@ -55,18 +74,24 @@ def say_network_cost(
     say_cost([(type(model).__name__, photographs, each)], items)
 
 
-def cost_text(seconds: float, photographs: int, total: int, items: str) -> str | None:
-    """The line, None for what takes less than a minute."""
+def cost_text(
+    seconds: float, photographs: int, total: int, items: str, besides: float = 0.0
+) -> str | None:
+    """The line, None for what takes less than a minute. besides: of the seconds, the features'."""
     if seconds < _SAID_FROM:
         return None
-    minutes = round(seconds / 60)
-    span = f"{minutes} minute{'s' if minutes > 1 else ''}"
-    if minutes >= 120:
-        span = f"{seconds / 3600:.1f} hours"
-    return (
-        f"this takes about {span} on this machine: {photographs:,} {items} through the network, "
-        f"{total / 1e12:,.1f} T multiply-adds"
+    text = (
+        f"this takes about {_span(seconds)} on this machine: {photographs:,} {items} through the "
+        f"network, {total / 1e12:,.1f} T multiply-adds"
     )
+    return text + (f", and {_span(besides)} with its features" if besides >= _SAID_FROM else "")
+
+
+def _span(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if minutes >= 120:
+        return f"{seconds / 3600:.1f} hours"
+    return f"{minutes} minute{'s' if minutes > 1 else ''}"
 
 
 def _products_a_second() -> float:

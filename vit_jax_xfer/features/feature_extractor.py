@@ -68,6 +68,10 @@ class FeatureExtractor:
         """(h, w) of the features of square photographs."""
         return self._shape(size)[1:3]
 
+    def channels(self, size: int) -> int:
+        """Numbers in each of these features."""
+        return self._shape(size)[3]
+
     def places(self, image_size: tuple[int, int]) -> CellPlaces:
         """Where the features' cells lie on photographs of (height, width), as they are given."""
         backbone = self.backbone

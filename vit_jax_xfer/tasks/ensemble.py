@@ -50,7 +50,12 @@ class Ensemble(Task):
     frozen_field: str = "task.members"
     name: ClassVar[str] = "ensemble"
     settings_type: ClassVar[type[EnsembleSettings]] = EnsembleSettings
-    unused: ClassVar[tuple[str, ...]] = ("model", "init_from", "init_num_heads", "optim", "mix")
+    unused: ClassVar[tuple[str, ...]] = (
+        *("model", "init_from", "init_num_heads", "optim", "mix", "unlabeled"),
+        *("epochs", "steps", "checkpoint", "explain", "log.every", "log.progress_seconds"),
+        *("eval.every", "eval.patience", "eval.suites_every"),
+        *("eval.benchmarks", "eval.benchmark_size", "eval.benchmark_limit"),
+    )
 
     @classmethod
     def from_config(

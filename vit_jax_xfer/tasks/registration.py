@@ -1,6 +1,8 @@
 """Tasks by name: what `config.task` says, read by the task that it names."""
 
 import dataclasses
+import functools
+import operator
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -79,13 +81,22 @@ def check_unused(config: "ConfigDict") -> None:
         return
     from vit_jax_xfer.config import default_config
 
-    usual = default_config(kind.name, "", settings={})
+    network = "" if "model" in kind.unused else config.model["name"]
+    usual = default_config(kind.name, network, settings={})
     for name in kind.unused:
-        given, own = config[name], usual[name]
-        if given != own:
-            if hasattr(own, "items"):
-                name += "." + next(key for key in given if given[key] != own.get(key))
+        *sections, last = name.split(".")
+        given, own = (functools.reduce(operator.getitem, sections, one) for one in (config, usual))
+        if given[last] != own[last]:
+            if hasattr(own[last], "items"):
+                inside = given[last]
+                name += "." + next(key for key in inside if inside[key] != own[last].get(key))
             raise ValueError(
                 f"{name}: the task {kind.name} has no use for it; leave it as "
-                f'default_config("{kind.name}", "", …) has it'
+                f'default_config("{kind.name}", "{network}", …) has it'
             )
+
+
+def has_use_for(config: "ConfigDict", field: str) -> bool:
+    """Whether the task of a config has a use for a field, such as "optim.lr", or for a section."""
+    unused = find_task(config.task["name"]).unused
+    return not any(f"{field}.".startswith(f"{one}.") for one in unused)

@@ -57,10 +57,14 @@ class Inputs:
         """Batches in one pass over the training images."""
         return len(self.train) / self.config.batch_size
 
+    def sources(self) -> dict[str, data.Source]:
+        """The training sets, by the field that names each."""
+        sets = {"data.source": self.train, "unlabeled.source": self.unlabeled}
+        return {field: source for field, source in sets.items() if source is not None}
+
     def sizes(self) -> dict[str, int]:
         """How many images each training set has, by the field that names it."""
-        sets = {"data.source": self.train, "unlabeled.source": self.unlabeled}
-        return {field: len(source) for field, source in sets.items() if source is not None}
+        return {field: len(source) for field, source in self.sources().items()}
 
     def check_sizes(self, before: Mapping[str, int]) -> None:
         """ValueError where a training set has another size than `sizes` said when the run began.

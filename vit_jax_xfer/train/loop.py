@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from vit_jax_xfer.pretrained.description import describe
 from vit_jax_xfer.storage.checkpoints import Checkpoints
 from vit_jax_xfer.tasks.build import build_task
+from vit_jax_xfer.tasks.registration import check_unused
 from vit_jax_xfer.tasks.task import Task, Variables
 from vit_jax_xfer.train.class_names import name_classes
 from vit_jax_xfer.train.clock import Clock
@@ -28,8 +29,10 @@ from vit_jax_xfer.train.evaluation import Evaluator, evaluate_sets, evaluate_sta
 from vit_jax_xfer.train.finished_models import save_best, save_finished, write_result
 from vit_jax_xfer.train.initial_state import start_or_resume
 from vit_jax_xfer.train.inputs import Inputs, open_inputs
+from vit_jax_xfer.train.memory_end import telling_what_helps
 from vit_jax_xfer.train.memory_need import check_memory
 from vit_jax_xfer.train.metrics import MetricWriter
+from vit_jax_xfer.train.moved_files import check_moved, contents_of, moved_fields
 from vit_jax_xfer.train.patience import Patience
 from vit_jax_xfer.train.preparation import with_preparation
 from vit_jax_xfer.train.rescue import saved_when_cut_short
@@ -67,12 +70,13 @@ def run(
     Returns {"finished": bool, "step": int, "seconds": float, "metrics": {name: float},
     "class_names": [name] or None}: the last evaluation, whether the run reached its end or was
     asked to stop, and which class each output is, None for a task without. ValueError, before any
-    step runs, for what is wrong with the config, the data or the folder.
+    step runs, for what is wrong with the config, the data or the folder. OutOfMemory, with what to
+    change, where memory runs out.
     """
     timer = SaveTimer(config.checkpoint.minutes)
     # From the start: until then a signal would be lost on several processes, where JAX catches it.
     stopping = StopSignal(save_due=timer.due, sync_point=True, save_within=timer.tolerance)
-    with stopping as stop, WorkdirLock() as lock:
+    with telling_what_helps(config, workdir), stopping as stop, WorkdirLock() as lock:
         return _run(config, os.fspath(workdir), profile, stop, timer, lock)
 
 
@@ -90,6 +94,7 @@ def _run(
     mesh = make_mesh(sizes.data, sizes.fsdp, sizes.tensor, sizes.slices)
     check_batch_sizes(mesh, config)
     check_numbers(config)
+    check_unused(config)
     check_tracker(config.log.tracker)
 
     # --- data, and the task: its network, and the teacher on its devices -------------------------
@@ -110,6 +115,7 @@ def _run(
     # --- the folder: of no other run, and the same for all hosts ---------------------------------
     lock.take(folder_of(workdir))
     folder = check_workdir(workdir, config)
+    moved = moved_fields(folder, config)
     if not task.trains:
         claim_workdir(folder, config)
         return evaluate_only(task, frozen, evaluator, suites, inputs, folder)
@@ -143,6 +149,11 @@ def _run(
         teacher,
     )
     inputs.check_sizes(earlier.get("images", {}))
+    contents = contents_of(inputs, task.initial)
+    if "data" in earlier:  # of a checkpoint
+        check_moved(moved, earlier.get("contents", {}), contents)
+    # Broken images are known by names, which others are where the images have moved.
+    known_broken = () if moved else earlier.get("broken", ())
     key = place(step_key(config.seed), replicated(mesh))
 
     # --- steps: only now, past all that can be wrong, is the folder written to -------------------
@@ -160,7 +171,7 @@ def _run(
     model = with_preparation(task.model, inputs.eval_pipeline, inputs.eval_shape())
     # What a checkpoint says beside its arrays, so that it is a model and a start by itself.
     about = {"teacher": teacher, "class_names": class_names, "model": describe(model)}
-    about |= {"images": inputs.sizes(), "evaluation": inputs.evaluation()}
+    about |= {"images": inputs.sizes(), "contents": contents, "evaluation": inputs.evaluation()}
     about["compile_seconds"] = compile_seconds
 
     def save(step: int, state: TrainState) -> None:
@@ -188,7 +199,7 @@ def _run(
     with (
         contextlib.closing(writer),
         checkpoints,
-        inputs.train_stream(start, earlier.get("broken", ())) as stream,
+        inputs.train_stream(start, known_broken) as stream,
         saved_when_cut_short(checkpoints, save_newest),
         StepProfile(profile, folder, start, run_schedule.total_steps) as tracing,
     ):

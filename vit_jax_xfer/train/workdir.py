@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from vit_jax_xfer.config import default_config
 from vit_jax_xfer.local_paths import local_path
 from vit_jax_xfer.storage.model_paths import RUN_MODELS, is_model_directory
-from vit_jax_xfer.tasks.registration import find_task
+from vit_jax_xfer.tasks.registration import has_use_for
 from vit_jax_xfer.train.console import say
 from vit_jax_xfer.whole_files import write_whole
 
@@ -26,8 +26,10 @@ OF_A_HOST += ("task.members", "model.like")
 # Of FIXED, what a resumed run may have otherwise. A teacher is known by its fingerprint in the
 # checkpoint and not by its path; members leave none.
 FREE = tuple(field for field in OF_A_HOST if field != "task.members")
-# How a run goes on that has met what ended it.
-FREE += ("optim.skip_nonfinite", "data.max_broken")
+# How a run goes on that has met what ended it: a loss or an image that is broken, no memory left.
+FREE += ("optim.skip_nonfinite", "data.max_broken", "model.remat")
+# These too, where a checkpoint says what lay there (moved_files.py).
+MOVABLE = ("data.source", "unlabeled.source", "init_from")
 _SECTIONS = {"task", "model", "data", "optim"}  # some of a run's config.json
 # What a run writes, beside config.json: in a folder without that, it is someone else's.
 _WRITTEN = ("checkpoints", *RUN_MODELS, "result.json", "metrics.jsonl")
@@ -53,13 +55,15 @@ def check_workdir(workdir: str, config: ConfigDict) -> pathlib.Path:
     if not kept and not _holds(folder / "result.json"):
         return folder  # nothing to lose: a run that failed before its first checkpoint, or none
     changed = changed_fields(folder / "config.json", config)
-    fixed = [text for name, text in changed if name.split(".")[0] in FIXED and name not in FREE]
+    goes_on = any((folder / "checkpoints").glob("[0-9]*"))
+    free = FREE + MOVABLE if goes_on else FREE
+    fixed = [text for name, text in changed if name.split(".")[0] in FIXED and name not in free]
     if fixed:
         raise ValueError(
             f"workdir: {folder} holds a run with other settings ({'; '.join(fixed[:3])}); "
             "choose another --workdir, or remove this one"
         )
-    if (folder / "model").exists() and not any((folder / "checkpoints").glob("[0-9]*")):
+    if (folder / "model").exists() and not goes_on:
         raise ValueError(
             f"workdir: {folder} holds a finished model and no checkpoint to go on from; choose "
             "another --workdir, or remove this one"
@@ -108,11 +112,9 @@ def read_result(folder: pathlib.Path) -> dict[str, Any] | None:
 
 def changed_fields(path: pathlib.Path, config: ConfigDict) -> list[tuple[str, str]]:
     """(field, "field: old → new") of each in which a run's config.json differs from a config."""
-    stored, now = _stored(path), _plain(config)
-    unused = find_task(config.task["name"]).unused
-    if isinstance(stored, dict):  # earlier versions wrote down what a task has no use for
-        stored |= {name: now[name] for name in unused}
-    return _differences(stored, now, _defaults(config))
+    found = _differences(_stored(path), _plain(config), _defaults(config))
+    # Earlier versions wrote down what a task has no use for.
+    return [(name, text) for name, text in found if has_use_for(config, name)]
 
 
 def _stored(path: pathlib.Path) -> Any:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from vit_jax_xfer.evaluate.objects.coco_export import CocoExport, run_lengths
 from vit_jax_xfer.evaluate.objects.drawing import RIGHT, TRUE, WRONG, Pictures, draw_discovery
 from vit_jax_xfer.evaluate.objects.object_benchmark import ObjectBenchmark, open_objects
 from vit_jax_xfer.evaluate.open_benchmark import open_benchmark
+from vit_jax_xfer.features import cost_estimate
 
 SQUARE = (24, 32, 72, 80)  # y0, x0, y1, x1 of 96 × 128 pixels
 
@@ -60,6 +62,17 @@ def test_no_image_with_objects_is_nan(tmp_path):
     result = ObjectBenchmark(images_with(tmp_path, [], []), 64, 0.2)(KnownExtractor(bright_or_not))
     assert math.isnan(result.figures["CorLoc"])
     assert result.skipped["images without objects"] == 2
+
+
+def test_cuts_are_timed_where_there_are_many(monkeypatch):
+    """Before a command begins; a tenth of a second each here."""
+    ticks = (float(n) / 10 for n in range(9))
+    monkeypatch.setattr(cost_estimate, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
+    extractor = KnownExtractor(bright_or_not)
+    monkeypatch.setattr(extractor, "channels", lambda size: 2, raising=False)
+    few, many = (ObjectBenchmark([None] * n, 96, 0.2) for n in (10, 10**5))
+    assert few.seconds_besides(extractor) == 0.0  # 12 × 12 cells: 20,736 pairs
+    assert many.seconds_besides(extractor) == pytest.approx(1e4)
 
 
 def test_what_can_not_be_read_or_cut_is_named(tmp_path):

@@ -1,11 +1,13 @@
 """Video segmentation where the answer is known, on real videos, and as a command."""
 
 import json
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
 from colour_extractor import Colours, colours
+from known_extractors import KnownExtractor, bright_or_not
 from PIL import Image
 
 import vit_jax_xfer as vjx
@@ -18,6 +20,7 @@ from vit_jax_xfer.evaluate.videos.video_benchmark import (
     open_videos_benchmark,
     segment,
 )
+from vit_jax_xfer.features import cost_estimate
 from vit_jax_xfer.features.backbone import backbone_of
 from vit_jax_xfer.features.feature_extractor import FeatureExtractor
 from vit_jax_xfer.models.cell_places import patch_places
@@ -69,6 +72,18 @@ def test_radius(tmp_path):
     result = run(tmp_path, moving(5), radius=1)
     assert result.figures == {"J&F": 0.5, "J": 0.5, "F": 0.5}
     assert run(tmp_path, moving(5), radius=0).figures["J&F"] == 1
+
+
+def test_propagation_is_timed_where_there_are_many_frames(monkeypatch):
+    ticks = (float(n) / 10 for n in range(9))
+    monkeypatch.setattr(cost_estimate, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
+    extractor = KnownExtractor(bright_or_not)
+    monkeypatch.setattr(extractor, "channels", lambda size: 2, raising=False)
+    few, many = (
+        VideoSegmentation("x", [SimpleNamespace(frames=range(n))], 32, radius=1) for n in (9, 10**6)
+    )
+    assert few.seconds_besides(extractor) == 0.0  # 4 × 4 cells, 9 near, 8 frames
+    assert many.seconds_besides(extractor) == pytest.approx(1e5)
 
 
 def test_reports_and_saved_masks(tmp_path):

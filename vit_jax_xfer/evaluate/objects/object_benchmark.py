@@ -19,6 +19,7 @@ from vit_jax_xfer.evaluate.objects.object_discovery import (
     tokencut,
 )
 from vit_jax_xfer.evaluate.photographs import batches, features_of, places_of, squashed
+from vit_jax_xfer.features.cost_estimate import seconds_of
 from vit_jax_xfer.features.feature_extractor import FeatureExtractor
 from vit_jax_xfer.models.cell_places import CellPlaces
 
@@ -66,6 +67,20 @@ class ObjectBenchmark(ItemBenchmark):
     def items(self) -> int:
         """All images."""
         return len(self.images)
+
+    def seconds_besides(self, extractor: FeatureExtractor) -> float:
+        """Of cutting all images, by one that is made up; on photographs it may take another."""
+        h, w = extractor.grid(self.size)
+
+        def make() -> Callable[[], Discovery]:
+            draw = np.random.default_rng(0).standard_normal
+            channels = extractor.channels(self.size)
+            # Alike within nine parts, as an object and what is behind it are.
+            parts = draw((3, 3, channels)).repeat(-(-h // 3), 0).repeat(-(-w // 3), 1)[:h, :w]
+            features = (parts + draw((h, w, channels))).astype(np.float32)
+            return lambda: tokencut(features, self.tau)
+
+        return seconds_of(make, self.items, float(h * w) ** 2)
 
     def outcomes(
         self, extractor: FeatureExtractor, part: range, report: Report | None = None

@@ -14,6 +14,8 @@ from vit_jax_xfer.evaluate.array_checks import require_finite, require_shape
 from vit_jax_xfer.evaluate.videos.label_propagation import propagate_labels
 from vit_jax_xfer.models.cell_places import CellAxis, CellPlaces, even_places, places_or_even
 
+PREVIOUS = 7  # frames before it that a frame looks at, beside the first
+
 
 class GridLabels(NamedTuple):
     """labels: (h, w, 1 + objects) float32, one-hot, the background first.
@@ -80,7 +82,7 @@ def mask_from_labels(
 def propagate_video(
     features: Iterable[jax.Array],
     first_labels: jax.Array,
-    previous: int = 7,
+    previous: int = PREVIOUS,
     radius: int = 12,
     topk: int = 5,
     temperature: float = 0.1,

@@ -23,13 +23,16 @@ from vit_jax_xfer.evaluate.videos.davis import (
     score_video,
 )
 from vit_jax_xfer.evaluate.videos.label_grids import (
+    PREVIOUS,
     grid_labels,
     mask_from_labels,
     propagate_video,
 )
+from vit_jax_xfer.evaluate.videos.label_propagation import propagate_labels
 from vit_jax_xfer.evaluate.videos.mask_files import save_masks
 from vit_jax_xfer.evaluate.videos.video import Video
 from vit_jax_xfer.evaluate.videos.video_layouts import open_videos
+from vit_jax_xfer.features.cost_estimate import seconds_of
 from vit_jax_xfer.features.feature_extractor import FeatureExtractor
 
 RADIUS = 12
@@ -90,6 +93,23 @@ class VideoSegmentation(ItemBenchmark):
     def items(self) -> int:
         """Videos."""
         return len(self._videos)
+
+    def seconds_besides(self, extractor: FeatureExtractor) -> float:
+        """Of carrying one object's mask along all frames, by one frame that is made up."""
+        h, w = extractor.grid(self.size)
+        seen = PREVIOUS + 1
+
+        def make() -> Callable[[], jax.Array]:
+            shape = (seen, h, w, extractor.channels(self.size))
+            frames = jax.random.normal(jax.random.key(0), shape)
+            known = jax.nn.one_hot(frames[..., 0] > 0, 2)
+            return lambda: jax.block_until_ready(
+                propagate_labels(frames, known, frames[0], self._radius)
+            )
+
+        reach = self._radius or max(h, w)
+        window = min(2 * reach + 1, h) * min(2 * reach + 1, w)
+        return seconds_of(make, self.photographs, float(h * w * window * seen))
 
     def reports(self, part: range) -> int:
         """One a frame."""
