@@ -92,9 +92,9 @@ def _run(
     check_same_arguments(config)
     sizes = config.mesh
     mesh = make_mesh(sizes.data, sizes.fsdp, sizes.tensor, sizes.slices)
+    check_unused(config)
     check_batch_sizes(mesh, config)
     check_numbers(config)
-    check_unused(config)
     check_tracker(config.log.tracker)
 
     # --- data, and the task: its network, and the teacher on its devices -------------------------

@@ -102,7 +102,7 @@ class VideoSegmentation(ItemBenchmark):
         def make() -> Callable[[], jax.Array]:
             shape = (seen, h, w, extractor.channels(self.size))
             frames = jax.random.normal(jax.random.key(0), shape)
-            known = jax.nn.one_hot(frames[..., 0] > 0, 2)
+            known = jax.nn.one_hot((frames[..., 0] > 0).astype(np.int32), 2)
             return lambda: jax.block_until_ready(
                 propagate_labels(frames, known, frames[0], self._radius)
             )
