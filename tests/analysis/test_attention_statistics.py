@@ -1,5 +1,7 @@
 """Distance, entropy and mass of attention: reference values, and maps whose values are known."""
 
+import functools
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -71,3 +73,22 @@ def test_errors_name_the_argument():
         vjx.analysis.attention_mass(maps[..., :1, :])
     with pytest.raises(ValueError, match="num_prefix_tokens: got 5 for 5 tokens"):
         vjx.analysis.attention_mass(maps, 5)
+
+
+@pytest.mark.parametrize(
+    ("measure", "shape"),
+    [
+        (vjx.analysis.attention_entropy, (1, 1, 1, 4, 4)),
+        (functools.partial(vjx.analysis.attention_distance, grid=(2, 2), num_prefix_tokens=0),
+         (1, 1, 1, 4, 4)),
+        (vjx.analysis.attention_mass, (1, 1, 1, 4, 4)),
+        (lambda maps: vjx.analysis.head_divergence(np.full((1, 1, 4, 4), 0.25), maps),
+         (1, 1, 4, 4)),
+    ],
+)  # fmt: skip
+def test_scores_before_the_softmax_are_no_maps(measure, shape):
+    even = jnp.full(shape, 0.25)
+    measure(even.astype(jnp.bfloat16))
+    for wrong in (2 * even, even.at[..., 0, 0].set(-0.25)):
+        with pytest.raises(ValueError, match="(attention|q): .* pass maps after the softmax"):
+            measure(wrong)

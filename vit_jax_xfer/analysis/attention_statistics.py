@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from vit_jax_xfer.evaluate.array_checks import require_features
+from vit_jax_xfer.evaluate.array_checks import require_features, require_maps
 
 
 class AttentionMass(NamedTuple):
@@ -108,4 +108,5 @@ def _checked(attention: jax.Array, square: bool = True) -> jax.Array:
     require_features("attention", attention, "(L, B, H, T, T)")
     if square and attention.shape[-1] != attention.shape[-2]:
         raise ValueError(f"attention: expected maps (T, T), got {attention.shape[-2:]}")
+    require_maps("attention", attention)
     return attention.astype(jnp.float32)

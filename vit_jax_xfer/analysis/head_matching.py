@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vit_jax_xfer.evaluate.array_checks import require_equal, require_features
+from vit_jax_xfer.evaluate.array_checks import require_equal, require_features, require_maps
 from vit_jax_xfer.explain.attention_maps import jensen_shannon
 
 Matching = Literal["identity", "hungarian", "per_image", "nearest"]
@@ -43,6 +43,8 @@ def image_divergence(p: ArrayLike, q: ArrayLike) -> jax.Array:
     require_features("p", p, "(B, H, T, T)")
     require_features("q", q, "(B, H, T, T)")
     require_equal("q", (q.shape[0], *q.shape[2:]), (p.shape[0], *p.shape[2:]), "p (B, T, T)")
+    require_maps("p", p)
+    require_maps("q", q)
     return _image_divergence(p, q)
 
 

@@ -55,6 +55,29 @@ def require_features(name: str, array: jax.Array, layout: str) -> None:
     require_finite(name, array)
 
 
+_ROW_SUM = 1.05  # the most that rounding, of bfloat16 too, makes of a sum of 1
+
+
+def require_maps(name: str, maps: jax.Array) -> None:
+    """ValueError unless rows of maps (…, S) are shares of attention; nothing is asked of traced.
+
+    Of maps within windows rows may sum to less than 1.
+    """
+    if isinstance(maps, jax.core.Tracer):
+        return
+    least, most = (float(x) for x in _least_and_sum(maps))
+    if least < 0 or most > _ROW_SUM:
+        raise ValueError(
+            f"{name}: values from {least:.3g} on and rows that sum to {most:.3g} are no shares of "
+            "attention; pass maps after the softmax"
+        )
+
+
+@jax.jit
+def _least_and_sum(maps: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return maps.min(), maps.sum(axis=-1, dtype=jnp.float32).max()
+
+
 @jax.jit
 def _count_finite(array: jax.Array) -> jax.Array:
     return jnp.isfinite(array).sum()

@@ -9,6 +9,8 @@ from vit_jax_xfer.analysis.head_matching import image_divergence, matched_diverg
 from vit_jax_xfer.analysis.layer_similarity import layer_cka, layer_features, layer_terms
 from vit_jax_xfer.models.extract import encoder_of, extract
 from vit_jax_xfer.models.protocol import Network
+from vit_jax_xfer.transfer.matching import match_layers
+from vit_jax_xfer.transfer.tokens import layout_of
 
 _LEAST = 4  # images, for CKA without bias
 
@@ -19,7 +21,8 @@ class TeacherDistance:
     explain_jsd: Jensen-Shannon divergence of heads, one to one by least mean cost; nats.
     explain_jsd_same_head: of heads of the same number, where both have as many.
     explain_cka: unbiased linear CKA of the mean patch after a block.
-    A block is compared with the teacher's at the same share of the depth, the last with the last.
+    A block is compared with the teacher's at the same share of the depth, the last with the last,
+    as `match_layers` pairs them evenly.
     lacking: what can't be had, and why, in words.
     """
 
@@ -32,12 +35,15 @@ class TeacherDistance:
         """shapes: of both networks' images (B, H, W, 3)."""
         self._networks = [encoder_of(one, {})[0] for one in (student, teacher)]
         own, other = (one.depth for one in self._networks)
-        self._layers = [-(-(layer + 1) * other // own) - 1 for layer in range(own)]
-        grids = [
-            (one.grid_in(shape), one.prefix_tokens)
-            for one, shape in zip(self._networks, shapes, strict=True)
-        ]
-        self._same_tokens = grids[0] == grids[1]
+        self._layers = match_layers("even", own, other, range(own))
+        self._have_maps = all("attention" in one.collections for one in self._networks)
+        self._same_tokens = (
+            self._have_maps
+            and len(
+                {layout_of(one, shape) for one, shape in zip(self._networks, shapes, strict=True)}
+            )
+            == 1
+        )
         self._enough = shapes[0][0] >= _LEAST
         self._seen = [jax.jit(_see(one, self._same_tokens)) for one in self._networks]
 
@@ -45,7 +51,9 @@ class TeacherDistance:
     def lacking(self) -> list[str]:
         """What is no metric, and why."""
         told = []
-        if not self._same_tokens:
+        if not self._have_maps:
+            told.append("no explain_jsd: a filter network's blocks have no maps of all tokens")
+        elif not self._same_tokens:
             told.append("no explain_jsd: the teacher's tokens are others than the student's")
         if not self._enough:
             told.append(f"no explain_cka: it takes {_LEAST} images or more in explain.images")
@@ -63,7 +71,7 @@ class TeacherDistance:
             found |= self._divergences(maps, other_maps)
         if self._enough:
             table = layer_cka([layer_terms(features, other_features)])
-            found["explain_cka"] = float(np.mean(table[np.arange(len(table)), self._layers]))
+            found["explain_cka"] = float(np.mean(table[np.arange(len(table)), list(self._layers)]))
         return found
 
     def _divergences(self, own: jax.Array, other: jax.Array) -> dict[str, float]:

@@ -146,6 +146,15 @@ def test_errors_name_the_argument(change, message):
         perturb(*weighing(np.ones((4, 4))), np.ones((1, 4, 4, 3)), **{**given, **change})
 
 
+@pytest.mark.parametrize(("given", "message"), [
+    ({"kernel": 4}, "kernel: got 4, expected an odd number"),
+    ({"sigma": 0.0}, "sigma: got 0.0, expected more than 0 pixels"),
+])  # fmt: skip
+def test_a_blur_has_a_width(given, message):
+    with pytest.raises(ValueError, match=message):
+        blurred(np.ones((1, 8, 8, 3), np.float32), **given)
+
+
 def test_a_network_without_a_head_has_no_probability():
     """Of pooled features a softmax would give numbers, and wrong ones."""
     sizes = {"image_size": 4, "patch_size": 2, "width": 4, "depth": 1, "num_heads": 1}

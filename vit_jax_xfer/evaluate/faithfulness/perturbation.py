@@ -153,10 +153,12 @@ def even_steps(cells: int, parts: int) -> np.ndarray:
 def blurred(images: ArrayLike, kernel: int = 11, sigma: float = 5.0) -> jax.Array:
     """Images (B, H, W, C) under a Gaussian of `kernel` pixels, an odd number, zeros around them.
 
-    As RISE's insertion begins. ValueError for an even kernel.
+    As RISE's insertion begins. ValueError for an even kernel, and for no width of the Gaussian.
     """
     if kernel < 1 or kernel % 2 == 0:
         raise ValueError(f"kernel: got {kernel}, expected an odd number of pixels")
+    if not sigma > 0:
+        raise ValueError(f"sigma: got {sigma}, expected more than 0 pixels")
     images = jnp.asarray(images)
     places = np.arange(kernel) - kernel // 2
     weights = np.exp(-(places**2) / (2 * sigma**2))
