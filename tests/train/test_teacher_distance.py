@@ -4,6 +4,7 @@ import pytest
 
 import vit_jax_xfer as vjx
 from vit_jax_xfer.train.teacher_distance import TeacherDistance
+from vit_jax_xfer.train.training_pictures import _looking_alike
 
 SHAPES = ((4, 8, 8, 3),) * 2
 
@@ -39,3 +40,12 @@ def test_a_filter_networks_features_are_compared_alone():
     assert distance.lacking == [
         "no explain_jsd: a filter network's blocks have no maps of all tokens"
     ]
+
+
+def test_a_teacher_is_drawn_as_its_student_is_read():
+    teacher = vit(distillation_token=True, distillation_head=True, pool="cls", pool_norm=False)
+    student = vjx.create_model("filter_vit_micro", num_classes=2)
+    assert _looking_alike(teacher, student) is teacher
+    alike = _looking_alike(teacher, vit())
+    assert (alike.pool, alike.num_classes, alike.pool_norm) == ("avg", 0, False)
+    assert not alike.has_distillation_head and alike.distillation_head is None

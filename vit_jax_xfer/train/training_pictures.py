@@ -231,14 +231,16 @@ def _methods(asked: Any, shown: dict[str, Shown]) -> dict[str, list[Asked]]:
 def _looking_alike(teacher: Network, student: Network) -> Network:
     """The teacher without head, read where the student is: at the class token, or at patches.
 
-    Else the same attention would be drawn as two maps. The teacher as it is where it can't be.
+    Else the same attention would be drawn as two maps. The teacher as it is where it can't be, as
+    beside a filter network.
     """
-    if student.pool not in ("cls", "avg", "avg_all"):
+    if "attention" not in student.collections or student.pool not in ("cls", "avg", "avg_all"):
         return teacher
     if student.pool == "cls" and not teacher.class_token:
         return teacher
     norm = teacher.norm_after_pool  # where it stands in the weights
-    return teacher.clone(num_classes=0, pool=student.pool, pool_norm=norm)
+    headless = {"num_classes": 0, "distillation_head": None, "batch_norm": False}
+    return teacher.clone(**headless, pool=student.pool, pool_norm=norm)
 
 
 def _beside(own: Explained, teachers: Sequence[Explained] | None, i: int) -> Explained:
