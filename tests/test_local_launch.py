@@ -34,8 +34,12 @@ def begin(*arguments: str, python: Any = sys.executable) -> subprocess.Popen:
 
 
 def _hear_interrupts() -> None:
-    """A script can't trap what it was started to ignore, as tests in the background are SIGINT."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """A script can't trap what it was started to ignore, as tests in the background are SIGINT.
+
+    So are those below nohup SIGHUP.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def launch(*arguments: str) -> Ended:

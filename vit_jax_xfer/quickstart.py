@@ -95,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--workdir", default="runs/quickstart", help="where runs and report go")
     parser.add_argument("--labels", type=int, default=5, help="labelled images a class")
     parser.add_argument("--seeds", type=positive, default=2, help="repetitions of every student")
-    parser.add_argument("--teacher-steps", type=positive, default=600, help="of pre-training")
+    parser.add_argument("--teacher-steps", type=positive, default=500, help="of pre-training")
     parser.add_argument(
         "--student-steps", type=positive, default=300, help="of each student's training"
     )
