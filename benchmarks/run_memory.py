@@ -29,7 +29,7 @@ class Case(NamedTuple):
 
 
 _SMALL = {"model.name": "vit_small_patch16", "batch_size": 32, "mix.group": 0}
-_TEACHER = {**_SMALL, "batch_size": 16, "task.teacher": ""}
+_TEACHER = {**_SMALL, "batch_size": 16, "task.teacher": "", "task.layers": tuple(range(12))}
 CASES = {
     "scratch": Case("scratch", 96, _SMALL),
     "accumulate": Case("scratch", 96, {**_SMALL, "optim.accumulate": 4}),

@@ -11,6 +11,7 @@ from benchmarks import run_memory
 from benchmarks.run_memory import CASES, Case, measure
 from vit_jax_xfer.command_line.config_flag import set_fields
 from vit_jax_xfer.experiments.config_files import load_config
+from vit_jax_xfer.train.run_plan import _task
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -23,6 +24,7 @@ def test_every_case_is_a_config_with_its_fields(name):
         for part in field.split("."):
             found = found[part]
         assert found == value
+    assert _task(config, (case.size, case.size, 3), 1000).model is not None
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux counts memory")
