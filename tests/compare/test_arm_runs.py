@@ -1,9 +1,11 @@
 """Runs one after the other by a made-up training: resumed, refused, failed, stopped."""
 
+import gc
 import json
 import os
 import pathlib
 import re
+import weakref
 
 import pytest
 
@@ -136,6 +138,29 @@ def test_a_run_that_fails_alone_fails_with_those_that_need_it(tmp_path, error, t
     assert told in failed["fine-tune_seed0"]
     assert [run["seed"] for run in results[Arm("finetune")]] == [1]
     assert len(results[Arm("scratch")]) == 2
+
+
+class Arrays:
+    """What a run holds."""
+
+
+def test_a_run_that_failed_holds_no_memory_while_the_next_one_runs(tmp_path):
+    held, alive, usual = [], [], Training()
+
+    def train(config, folder):
+        if not held:
+            arrays = Arrays()
+            held.append(weakref.ref(arrays))
+            raise OutOfMemory("out of memory")
+        alive.append(held[0]() is not None)
+        return usual(config, folder)
+
+    gc.disable()  # which would find what holds itself, some time
+    try:
+        _, failed = compare(tmp_path, train, arms="scratch,copy", seeds=1)
+    finally:
+        gc.enable()
+    assert list(failed) == ["scratch_seed0"] and alive == [False]
 
 
 def test_time_left_is_by_what_the_same_arm_took():

@@ -1,10 +1,10 @@
 """Ways to learn from one teacher on your images: python -m vit_jax_xfer.compare --data IMAGES …
 
-Trains each arm once a seed and writes OUT/report.md with a table (top-1 and
-its deviation, share of the gap between scratch and fine-tuning that is closed, seconds), learning
-curves and pictures of what teacher and students look at, and OUT/results.json with every number.
-Stopped or killed, the same command goes on; what is finished is not run again. No state is chosen
-by the evaluation's images: what is told is the last one's.
+Trains each arm once a seed and writes OUT/report.md with a table (top-1 and its deviation, share of
+the gap between scratch and fine-tuning that is closed, seconds), learning curves and pictures of
+what teacher and students look at, and OUT/results.json with every number. Stopped or killed, the
+same command goes on; what is finished is not run again. No state is chosen by the evaluation's
+images: what is told is the last one's.
 
 Arms: scratch, finetune, probe, copy, distill, feature_distill; of the fine-tuned model
 logit_distill, finetuned_teacher and, of it and the distilled student, ensemble. Settings of one arm

@@ -109,10 +109,7 @@ class _Runs:
             while self._going or (self._left and not stopping):
                 while not stopping and len(self._going) < self._at_once and (one := self._next()):
                     self._start(executor, train, *one)
-                finished, _ = wait(self._going, timeout=_POLL, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    stopping = not self._end(future) or stopping
-                if stopping or wanted():
+                if not self._take_ended() or stopping or wanted():
                     stopping = True
                     stop()
         except BaseException:
@@ -156,22 +153,30 @@ class _Runs:
         )
         self._going[future] = arm, seed
 
+    def _take_ended(self) -> bool:
+        """Takes what has ended, or does so in a moment; whether the others may go on."""
+        ended, _ = wait(self._going, timeout=_POLL, return_when=FIRST_COMPLETED)
+        return all([self._end(future) for future in ended])
+
     def _end(self, future: Future) -> bool:
         """Takes what came of a run; whether the others may go on."""
         arm, seed = self._going.pop(future)
         name = arm.folder(self._comparison.root, seed).name
-        try:
-            result = future.result()
-        except (NonFiniteLoss, OutOfMemory) as error:
+        error = future.exception()
+        if isinstance(error, NonFiniteLoss | OutOfMemory):
+            # Through its traceback it would hold the run's arrays, which the next one has no room
+            # for.
+            error.__traceback__ = error.__cause__ = error.__context__ = None
             shared = isinstance(error, OutOfMemory) and self._at_once > 1
             self.failed[name] = f"{error}{'; --at-once 1 leaves each run more' if shared else ''}"
             say(f"{name} failed: {self.failed[name]}")
             return True
-        except BrokenExecutor:
+        if isinstance(error, BrokenExecutor):
             raise ValueError(
                 f"{name}: its process was killed, perhaps for want of memory; the same command "
                 "with --at-once 1 goes on from there"
-            ) from None
+            )
+        result = future.result()
         if result is None:
             return False
         self._results[arm].append({**result, "seed": seed})

@@ -2,11 +2,13 @@
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
+_FOLDER = "jax_compilation_cache_dir"
 # Of all programs, however quickly they were compiled.
 _SETTINGS = {
     "jax_persistent_cache_min_compile_time_secs": 0.0,
@@ -25,16 +27,21 @@ def compiled_once() -> Iterator[None]:
         yield
         return
     with tempfile.TemporaryDirectory(prefix="vit_jax_xfer_") as folder:
-        settings = {**_SETTINGS, "jax_compilation_cache_dir": folder}
-        before = {name: getattr(jax.config, name) for name in settings}
+        before = cache_settings()
         try:
-            _set(settings)
+            use_cache({**_SETTINGS, _FOLDER: folder})
             yield
         finally:
-            _set(before)
+            use_cache(before)
 
 
-def _set(settings: dict[str, object]) -> None:
+def cache_settings() -> dict[str, Any]:
+    """JAX's settings of its cache, as they are, for `use_cache` of another process."""
+    return {name: getattr(jax.config, name) for name in (_FOLDER, *_SETTINGS)}
+
+
+def use_cache(settings: Mapping[str, Any]) -> None:
+    """Sets what `cache_settings` gave."""
     for name, value in settings.items():
         jax.config.update(name, value)
     # JAX decides once in a process whether and where it keeps programs.

@@ -18,15 +18,14 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from vit_jax_xfer.compare.compiled_once import cache_settings, use_cache
 from vit_jax_xfer.pretrained.loading_notes import notes_on_stderr
 from vit_jax_xfer.terminal import lines_begin_with
 from vit_jax_xfer.train.loop import run
 
+_MOST = 4  # runs beside each other, unless more are asked for
 _AGAIN = 1.0  # seconds between two requests to stop
 _stopping = False  # in a process of the pool: whether it was asked to stop
-
-
-_MOST = 4  # runs beside each other, unless more are asked for
 
 
 def usual_number() -> int:
@@ -35,7 +34,7 @@ def usual_number() -> int:
 
 
 class InPlace(Executor):
-    """What is submitted runs at once, here: a comparison's runs one after the other."""
+    """What is submitted runs here and now: a comparison's runs one after the other."""
 
     def submit(self, function: Any, /, *given: Any, **named: Any) -> Future:
         """The future of a call that is over."""
@@ -62,15 +61,8 @@ class RunProcesses:
         for share in cores:
             given.put(share)
         told, self._tell = spawn.Pipe(duplex=False)
-        settings = {
-            name: getattr(jax.config, name)
-            for name in (
-                "jax_compilation_cache_dir",
-                "jax_persistent_cache_min_compile_time_secs",
-                "jax_persistent_cache_min_entry_size_bytes",
-            )
-        }
-        self._pool = ProcessPoolExecutor(number, spawn, _begin, (given, told, settings))
+        given_all = (given, told, cache_settings())
+        self._pool = ProcessPoolExecutor(number, spawn, _begin, given_all)
 
     def __enter__(self) -> "RunProcesses":
         return self
@@ -115,8 +107,7 @@ def _begin(given: Any, told: Connection, settings: dict[str, Any]) -> None:
     """Of a process: before JAX counts processors, and before its first run."""
     if cores := given.get():
         os.sched_setaffinity(0, cores)
-    for name, value in settings.items():
-        jax.config.update(name, value)
+    use_cache(settings)
     # Between runs the pool alone says when this process ends; a run hears signals itself.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
