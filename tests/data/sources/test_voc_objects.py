@@ -62,6 +62,56 @@ def test_classes_of_ones_own(tmp_path):
         data.open_source(f"voc:{tmp_path}")
 
 
+def sized(width, height):
+    return f"<size><width>{width}</width><height>{height}</height><depth>3</depth></size>"
+
+
+@pytest.mark.parametrize(
+    ("size", "box", "wrong"),
+    [
+        ((60, 40), (1, 1, 60, 40), None),
+        ((0, 0), (1, 1, 60, 40), None),  # some tools write that
+        ((40, 60), (1, 1, 60, 40), None),  # exchanged, as in some of VOC's
+        ((40, 60), (1, 1, 40, 60), "it has 40×60 pixels, its boxes are for 60×40"),
+        ((120, 80), (1, 1, 60, 40), "it has 40×60 pixels, its boxes are for 80×120"),
+    ],
+)
+def test_boxes_for_an_image_of_another_size(tmp_path, size, box, wrong):
+    write_voc(tmp_path, objects=sized(*size) + entry("dog", box))
+    source = data.open_source(f"voc:{tmp_path}")
+    if wrong is None:
+        assert source[0]["objects"].boxes.tolist() == [[0, 0, 60, 40]]
+        return
+    with pytest.raises(ValueError, match=wrong):
+        source[0]
+
+
+def test_a_photograph_that_its_exif_turns(tmp_path):
+    """Its boxes are for it as stored, or upright; the size tells which, where there is one."""
+    for size, wrong in ((sized(60, 40), ""), (sized(40, 60), "boxes are for 60×40")):
+        write_voc(tmp_path, objects=size + entry("dog"))
+        turn(tmp_path / "JPEGImages" / "a.png")
+        source = data.open_source(f"voc:{tmp_path}")
+        if not wrong:
+            assert source[0]["image"].shape == (40, 60, 3)
+            continue
+        with pytest.raises(ValueError, match=wrong):
+            source[0]
+    write_voc(tmp_path, objects=entry("dog"))
+    turn(tmp_path / "JPEGImages" / "a.png")
+    with pytest.raises(ValueError, match=r"^spec: .*a\.png: its EXIF orientation turns it"):
+        data.open_source(f"voc:{tmp_path}")
+
+
+def turn(file):
+    """Writes an image anew, with an EXIF orientation of a quarter."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with Image.open(file) as image:
+        image.load()
+    image.save(file, exif=exif)
+
+
 def test_masks(tmp_path):
     ids = np.zeros((40, 60), np.uint8)
     ids[:4], ids[4:9] = 255, 20

@@ -6,6 +6,8 @@ Everingham et al., "The PASCAL Visual Object Classes (VOC) Challenge", IJCV 2010
 import xml.etree.ElementTree as xml
 from pathlib import Path
 
+import numpy as np
+
 from vit_jax_xfer.data.sources.decode import readable_suffixes
 from vit_jax_xfer.data.sources.folder import EXTENSIONS
 from vit_jax_xfer.data.sources.named_files import inside_folder, read_bytes, read_text
@@ -87,6 +89,27 @@ def box_of_object(file: Path, one: xml.Element) -> list[float]:
         found = ", ".join(f"{edge} {text}" for edge, text in zip(_EDGES, texts, strict=True))
         raise ValueError(f"{file}: an object's bndbox has {found}; expected numbers") from None
     return [x0 - 1, y0 - 1, x1, y1]
+
+
+def size_of(annotation: xml.Element) -> tuple[int, int] | None:
+    """(width, height) that an annotation's boxes are for; None where it says none, or 0."""
+    texts = [annotation.findtext(f"size/{side}", "").strip() for side in ("width", "height")]
+    if not all(text.isdecimal() and len(text) < 10 for text in texts):
+        return None
+    width, height = map(int, texts)
+    return (width, height) if width and height else None
+
+
+def fits(size: tuple[int, int], image: tuple[int, int], boxes: np.ndarray, turned: bool) -> bool:
+    """Whether boxes (M, 4) xyxy that are for a size (width, height) are for an image of this one.
+
+    Sides that are exchanged are let pass where no EXIF has turned the image and the boxes lie
+    inside: some annotations of VOC's have them.
+    """
+    if size == image:
+        return True
+    inside = bool((boxes[:, 2:] <= np.array(image) + 1).all())
+    return size == image[::-1] and inside and not turned
 
 
 def is_marked(one: xml.Element, mark: str) -> bool:

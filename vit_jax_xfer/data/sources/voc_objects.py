@@ -3,6 +3,8 @@
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
+import numpy as np
+
 from vit_jax_xfer.data.sources.decode import image_size
 from vit_jax_xfer.data.sources.label_map_source import LabelMapSource, make_label_map_source
 from vit_jax_xfer.data.sources.object_source import (
@@ -11,14 +13,17 @@ from vit_jax_xfer.data.sources.object_source import (
     check_split,
     make_object_source,
 )
+from vit_jax_xfer.data.sources.upright_photo import orientation, stored_size
 from vit_jax_xfer.data.sources.voc_layout import (
     CLASSES,
     all_names,
     box_of_object,
     devkit_folder,
+    fits,
     image_file,
     is_marked,
     read_annotation,
+    size_of,
     split_names,
 )
 
@@ -97,11 +102,21 @@ def _class_of(file: Path, one: Element) -> str:
 def _photograph(
     image: Path, file: Path, annotation: Element, classes: tuple[str, ...]
 ) -> ListedPhotograph:
-    width, height = image_size(image)
-    listed = ListedPhotograph(image, (height, width), number=file.stem)
-    for one in annotation.findall("object"):
-        listed.boxes.append(box_of_object(file, one))
+    objects = annotation.findall("object")
+    boxes = [box_of_object(file, one) for one in objects]
+    listed = ListedPhotograph(image, _size(image, annotation, boxes), boxes, number=file.stem)
+    for one in objects:
         listed.labels.append(classes.index(_class_of(file, one)))
         listed.hard.append(is_marked(one, "difficult"))
         listed.crowd.append(False)
     return listed
+
+
+def _size(image: Path, annotation: Element, boxes: list[list[float]]) -> tuple[int, int]:
+    """(height, width) that boxes are for: an image of another size then counts as broken."""
+    told = size_of(annotation)
+    if told is None:
+        return stored_size(image)[::-1]
+    stored = image_size(image)
+    edges = np.array(boxes, np.float64).reshape(-1, 4)
+    return (stored if fits(told, stored, edges, orientation(image) > 1) else told)[::-1]

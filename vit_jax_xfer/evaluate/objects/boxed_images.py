@@ -10,6 +10,7 @@ import numpy as np
 from vit_jax_xfer.data.objects import require_pixels
 from vit_jax_xfer.data.sources.integrity import check_files
 from vit_jax_xfer.data.sources.upright_photo import orientation, photograph_size
+from vit_jax_xfer.data.sources.voc_layout import fits
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,18 +72,14 @@ def check_boxed_images(
 
 
 def _check_size(image: BoxedImage, size: tuple[int, int] | None) -> None:
-    """ValueError where an image isn't of the size that its boxes are for.
-
-    A size whose sides are exchanged is let pass where no EXIF turns the image and its boxes lie
-    inside: some annotations of VOC's have it.
-    """
+    """ValueError where an image isn't of the size that its boxes are for; see `voc_layout.fits`."""
     width, height = photograph_size(image.file)
     turned = orientation(image.file) > 1
     told = size is not None and min(size) > 0
     _check_inside(image, (height, width))
     y1, x1 = image.boxes[:, 2:].max(0, initial=0.0)
     inside = x1 <= width + 1 and y1 <= height + 1
-    if told and (size == (width, height) or (size == (height, width) and inside and not turned)):
+    if told and fits(size, (width, height), image.boxes[:, [1, 0, 3, 2]], turned):
         return
     if told or not inside:
         said = f"{width}×{height}{', turned as its EXIF says,' if turned else ''}"

@@ -12,6 +12,7 @@ from vit_jax_xfer.data.sources.voc_layout import (
     image_file,
     is_marked,
     read_annotation,
+    size_of,
     split_names,
 )
 from vit_jax_xfer.evaluate.objects.boxed_images import (
@@ -46,9 +47,7 @@ def _read_boxes(file: Path, hard: bool) -> tuple[np.ndarray, int, tuple[int, int
     objects = annotation.findall("object")
     kept = [one for one in objects if hard or not _is_hard(one)]
     boxes = [[y0, x0, y1, x1] for x0, y0, x1, y1 in (box_of_object(file, one) for one in kept)]
-    sides = [annotation.findtext(f"size/{side}", "").strip() for side in ("width", "height")]
-    size = tuple(map(int, sides)) if all(side.isdecimal() for side in sides) else None
-    return checked_boxes(file, boxes), len(objects) - len(kept), size
+    return checked_boxes(file, boxes), len(objects) - len(kept), size_of(annotation)
 
 
 def _is_hard(one: Element) -> bool:
