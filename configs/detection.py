@@ -68,7 +68,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.seed = numbers["seed"]
     if not numbers["scratch"]:
         config.init_from = f"mae_pretrain_vit_{name}.pth"
-        train_vitdet(config, epochs, layer_decay, drop_path)
+        train_vitdet(config, epochs, layer_decay, drop_path, spares=name != "huge")
     elif from_scratch:
         train_vitdet_from_scratch(config, from_scratch, drop_path)
     else:

@@ -125,7 +125,7 @@ def default_config(task: str, model: str, *, settings: dict[str, Any], **fields:
     config.explain.methods = FieldReference((), field_type=object)
 
     config.optim = ConfigDict()
-    config.optim.name = "adamw"  # adamw | lamb | lars | sgd
+    config.optim.name = "adamw"  # adamw | lamb | lars | sgd | nesterov
     config.optim.lr = 1e-3  # the peak
     config.optim.end_lr = 0.0
     config.optim.lr_for_batch = 0  # the peak is for this batch size and grows with it; 0 = as it is
@@ -143,7 +143,7 @@ def default_config(task: str, model: str, *, settings: dict[str, Any], **fields:
     config.optim.weight_decay = 0.05
     config.optim.b1 = 0.9  # of AdamW and LAMB, as b2
     config.optim.b2 = 0.999
-    config.optim.momentum = 0.9  # of LARS, as trust_coefficient, and of SGD
+    config.optim.momentum = 0.9  # of LARS, as trust_coefficient, SGD and Nesterov
     config.optim.trust_coefficient = 0.001
     config.optim.layer_decay = 1.0  # each layer towards the input learns slower by this factor
     # What has the whole rate then: the head (MAE) | last_block, with the head (the published

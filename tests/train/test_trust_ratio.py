@@ -1,4 +1,6 @@
-"""LARS and LAMB against written-out arithmetic of the published code; stacked layers; freezing."""
+"""LARS, LAMB and SGD against written-out arithmetic of published code; stacked layers; freezing."""
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -56,7 +58,21 @@ def lamb(param, grads, decays):
     return param
 
 
-@pytest.mark.parametrize(("name", "rule"), [("lars", lars), ("lamb", lamb)])
+def sgd(param, grads, decays, nesterov=False):
+    """PyTorch's rule, without its dampening: Nesterov's looks a step of the momentum ahead."""
+    momentum = 0.0
+    for rate, gradient in zip(RATES, grads, strict=True):
+        gradient = gradient + 0.1 * param * decays
+        momentum = 0.9 * momentum + gradient
+        param = param - rate * (gradient + 0.9 * momentum if nesterov else momentum)
+    return param
+
+
+RULES = {"lars": lars, "lamb": lamb, "sgd": sgd}
+RULES["nesterov"] = functools.partial(sgd, nesterov=True)
+
+
+@pytest.mark.parametrize(("name", "rule"), RULES.items())
 def test_three_steps_are_those_of_the_published_code(name, rule):
     params, grads = tree(0), [tree(seed) for seed in (1, 2, 3)]
     found = after(name, {"head": params}, [{"head": one} for one in grads], trust_coefficient=0.01)

@@ -4,16 +4,25 @@ from ml_collections import ConfigDict
 
 from vit_jax_xfer.data.augment_operations import MEAN_COLOUR
 
+GREY = (127, 127, 127)  # which normalize(0.5, 0.5) makes 0, within half a level
+# Weight decay as detectron2's ViTDet has it: of biases and tables of offsets too. Spared are the
+# blocks' norms, which are PyTorch's (pyramid and heads have a class of their own), and positions.
+SPARED_OF_VITDET = ((r".*/norm[12]/[a-z]+|(.*/)?pos_embed", False), (".*", True))
+ALL_DECAYS = ((".*", True),)
 
-def crops_of_pixels(size: int, least: float = 0.5, most: float = 2.0) -> str:
+
+def crops_of_pixels(
+    size: int, normalize: str = "normalize", fill: tuple[int, int, int] = MEAN_COLOUR
+) -> str:
     """mmsegmentation's pipeline of training: scaled, a square cut out, flipped, colours jittered.
 
-    A crop is drawn again where one class has over 75 % of it.
+    A crop is drawn again where one class has over 75 % of it. fill: the border's colour, which
+    normalisation makes 0.
     """
     return (
-        f"random_resize({least}, {most}, short={size}, long={4 * size})"
-        f"|random_crop({size}, pad_smaller=True, fill={MEAN_COLOUR}, most_of_one=0.75)|flip"
-        "|color_jitter(0.125, 0.5, 0.5, 0.05)|normalize"
+        f"random_resize(0.5, 2.0, short={size}, long={4 * size})"
+        f"|random_crop({size}, pad_smaller=True, fill={fill}, most_of_one=0.75)|flip"
+        f"|color_jitter(0.125, 0.5, 0.5, 0.05)|{normalize}"
     )
 
 
@@ -37,24 +46,26 @@ def _pixels(config: ConfigDict, size: int, steps: int, batch_size: int) -> None:
 def train_upernet(config: ConfigDict, layer_decay: float, drop_path: float) -> None:
     """AdamW as MAE's UPerNet is trained on ADE20K (2111.06377; implus/mae_segmentation).
 
-    160,000 iterations of 16 crops of 512, 1e-4 with layer decay, decay 0.05, a straight fall to 0.
+    160,000 iterations of 16 crops of 512, 1e-4 with layer decay, decay 0.05, a straight fall to 0
+    from the first one on, whose beginning the warm-up covers.
     Not their blocks' relative positions and LayerScale, which no MAE file has weights for.
     """
     _pixels(config, 512, 160_000, 16)
     config.optim.lr, config.optim.weight_decay = 1e-4, 0.05
     config.optim.layer_decay, config.optim.poly_power = layer_decay, 1.0
-    config.optim.warmup_from = 1e-10
+    config.optim.warmup_from, config.optim.cosine_from = 1e-10, "start"
     config.model.drop_path = drop_path
 
 
 def train_linear(config: ConfigDict) -> None:
     """A linear head on a frozen encoder as DINOv3's authors train it on ADE20K (2508.10104).
 
-    40,000 iterations of 16 crops of 512, AdamW at 1e-3, decay 1e-3, a cosine to 0, a tenth of the
-    channels dropped.
+    40,000 iterations of 16 crops of 518, which are whole patches of DINOv2's (theirs are of 512),
+    AdamW at 1e-3, decay 1e-3 of all that learns, a cosine to 0, a tenth of the channels dropped.
     """
-    _pixels(config, 512, 40_000, 16)
+    _pixels(config, 518, 40_000, 16)
     config.optim.lr, config.optim.weight_decay = 1e-3, 1e-3
+    config.optim.decay_rules = ALL_DECAYS
     config.optim.warmup_from = 1e-6
     config.optim.lr_rules = (("encoder/.*", 0.0), (".*", 1.0))
     config.model.classifier_dropout = 0.1
@@ -63,22 +74,30 @@ def train_linear(config: ConfigDict) -> None:
 def train_segmenter(config: ConfigDict) -> None:
     """SGD as Segmenter's authors train on ADE20K (2105.05633): 64 epochs of batches of 8.
 
-    1e-3 falling by the power 0.9, no decay and no warm-up, stochastic depth 0.1.
+    1e-3 falling to 1e-5 by the power 0.9, Nesterov's momentum (timm's SGD), no decay and no
+    warm-up, stochastic depth 0.1. Images in [-1, 1], as AugReg's weights take them; windows that do
+    not overlap.
     """
     _pixels(config, 512, 160_000, 8)
     config.steps, config.epochs, config.optim.warmup_steps = None, 64.0, None
     _sgd(config)
+    config.optim.name, config.optim.end_lr = "nesterov", 1e-5
     config.model.drop_path = 0.1
+    config.task.window_stride = 512
+    normalize = "normalize(0.5, 0.5)"
+    config.data.pipeline = crops_of_pixels(512, normalize, GREY)
+    config.eval.pipeline = f"resize_pad(1024, short=512, fill={GREY})|{normalize}"
 
 
 def train_setr(config: ConfigDict) -> None:
     """SGD as SETR's authors train on ADE20K (2012.15840): 160,000 iterations of 16 crops of 512.
 
-    1e-3, ten times that for the heads, falling by the power 0.9; no decay and no warm-up.
+    1e-3, ten times that for the heads, falling to 1e-4 by the power 0.9; no decay and no warm-up.
     """
     _pixels(config, 512, 160_000, 16)
     config.optim.warmup_steps = None
     _sgd(config)
+    config.optim.end_lr = 1e-4  # mmsegmentation's, of 160,000 iterations
     config.optim.lr_rules = (("encoder/.*", 1.0), (".*", 10.0))
 
 
@@ -119,11 +138,17 @@ def detect_on_coco(config: ConfigDict, size: int = 1024) -> None:
     config.checkpoint.best_metric = "AP"
 
 
-def train_vitdet(config: ConfigDict, epochs: float, layer_decay: float, drop_path: float) -> None:
-    """ViTDet from MAE's weights (2203.16527): 1e-4, decay 0.1, layer decay by size."""
+def train_vitdet(
+    config: ConfigDict, epochs: float, layer_decay: float, drop_path: float, spares: bool = True
+) -> None:
+    """ViTDet from MAE's weights (2203.16527): 1e-4, decay 0.1, layer decay by size.
+
+    spares: whether anything is spared from weight decay, as it is but of the huge one.
+    """
     detect_on_coco(config)
     config.epochs, config.optim.lr, config.optim.weight_decay = epochs, 1e-4, 0.1
     config.optim.layer_decay, config.model.drop_path = layer_decay, drop_path
+    config.optim.decay_rules = SPARED_OF_VITDET if spares else ALL_DECAYS
 
 
 def train_vitdet_from_scratch(config: ConfigDict, epochs: float, drop_path: float) -> None:
@@ -133,7 +158,7 @@ def train_vitdet_from_scratch(config: ConfigDict, epochs: float, drop_path: floa
     """
     detect_on_coco(config)
     config.epochs, config.optim.lr, config.optim.weight_decay = epochs, 1.6e-4, 0.2
-    config.optim.warmup_from = 1.6e-7
+    config.optim.warmup_from, config.optim.decay_rules = 1.6e-7, SPARED_OF_VITDET
     config.model.drop_path = drop_path
 
 

@@ -24,7 +24,7 @@ from vit_jax_xfer.train.trust_ratio import is_hole, scale_by_trust_ratio
 
 PyTree = Any
 
-OPTIMIZERS = ("adamw", "lamb", "lars", "sgd")
+OPTIMIZERS = ("adamw", "lamb", "lars", "sgd", "nesterov")
 # What learns at the whole rate under layer decay: what comes after the blocks (BEiT, MAE), or the
 # last block too, as in the pair of networks of the published attention transfer.
 WHOLE_RATES = ("head", "last_block")
@@ -135,7 +135,8 @@ def make_optimizer(
 
     name: "adamw" (1711.05101); "lamb" (1904.00962), whose trust ratio is for what decays, as NVIDIA
     and timm have it; "lars" (1708.03888) with `momentum` and `trust_coefficient`, likewise, its
-    momentum before the learning rate, as MoCo v3 and MAE have it; "sgd" with `momentum`.
+    momentum before the learning rate, as MoCo v3 and MAE have it; "sgd" with `momentum`; "nesterov"
+    with Nesterov's, as timm's "sgd" is.
     decay_rules: come before DECAY_RULES; ValueError where one matches no parameter.
     """
     check_rules(decay_rules, scales, "optim.decay_rules", "True or False", _is_yes_or_no)
@@ -149,6 +150,7 @@ def make_optimizer(
         "lamb": lambda: (adam, decayed, ratio(1.0)),
         "lars": lambda: (decayed, ratio(trust_coefficient), optax.trace(momentum)),
         "sgd": lambda: (decayed, optax.trace(momentum)),
+        "nesterov": lambda: (decayed, optax.trace(momentum, nesterov=True)),
     }[name]()
     whole = optax.chain(
         optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity(),
