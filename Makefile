@@ -14,7 +14,7 @@ WORKERS ?= 2
 TIER ?= not slow
 
 # XLA on a CPU takes its scratch memory anew in every step. With huge pages a small training step
-# runs about 1.4 times faster on Linux (docs/results.md).
+# runs about 1.4 times faster on Linux (docs/results.md). Commands ask for them; tests are none.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from vit_jax_xfer.huge_pages import begin_with_huge_pages
 from vit_jax_xfer.terminal import occupy, settle, show
 
 _PACKAGE = __package__
@@ -58,6 +59,7 @@ _called: list[str] = []  # how the door was called, while one of its commands ru
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command that the first words name; its exit status, or 2 where there is none."""
+    begin_with_huge_pages()
     occupy()
     try:
         return _main(list(sys.argv[1:] if arguments is None else arguments))

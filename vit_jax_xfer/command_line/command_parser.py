@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from vit_jax_xfer.front_door import command_name
+from vit_jax_xfer.huge_pages import begin_with_huge_pages
 
 
 def command_parser(
@@ -16,6 +17,7 @@ def command_parser(
     about: the module's docstring, of which the first paragraph is left away. example: what may
     follow the command's name. options: of `argparse.ArgumentParser`.
     """
+    begin_with_huge_pages()
     name = command_name(module)
     if example:
         options["epilog"] = f"Example: {name} {example}"

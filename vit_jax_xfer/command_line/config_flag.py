@@ -13,6 +13,7 @@ from ml_collections import ConfigDict, config_flags
 from vit_jax_xfer import terminal
 from vit_jax_xfer.experiments.config_files import find_config, split_config
 from vit_jax_xfer.front_door import command_name
+from vit_jax_xfer.huge_pages import begin_with_huge_pages
 
 _LONGEST = 4000  # letters of an error
 _HELP = {"--help", "-help", "-h", "--helpshort"}
@@ -63,6 +64,7 @@ def run_by_flags(
     module: the command's. defined_in: the `__name__` under which its flags were defined. about: its
     docstring, which --help shows.
     """
+    begin_with_huge_pages()
     name = command_name(module)
     argv = sys.argv if arguments is None else [name, *arguments]
     if _HELP.intersection(itertools.takewhile(lambda one: one != "--", argv[1:])):

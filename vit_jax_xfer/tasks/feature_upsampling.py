@@ -37,7 +37,7 @@ class FeatureUpsamplingSettings:
     backbone_num_heads: int = 0  # where shapes can't tell and 64 channels a head is wrong
     backbone_dtype: str = ""  # bfloat16 | float32: kept and computing in it; "" = as it is stored
     backbone_product_dtype: str = ""  # bfloat16 | float32: of its products, see models/products.py
-    facet: str = "key"  # key | query | value | token
+    facet: str = "key"  # key | query | value | token | normed: the token after the final norm
     layer: int = -1  # the block, negative counts from the end
     loss: str = "cosine"  # cosine | l1 | l2
     shrink: str = "pick"  # pick: every n-th pixel, as published | resize: antialiased
