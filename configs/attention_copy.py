@@ -22,13 +22,14 @@ from ml_collections import ConfigDict
 from vit_jax_xfer.config import default_config
 from vit_jax_xfer.experiments.own_images import takes_own_images
 from vit_jax_xfer.experiments.recipes import as_the_published_code, fine_tune, use_inaturalist
-from vit_jax_xfer.experiments.variants import parse_arg, use_few_labels, use_variant
+from vit_jax_xfer.experiments.variants import VARIANTS, parse_arg, use_few_labels, use_variant
 
 
 @takes_own_images()
 def get_config(arg: str | None = None) -> ConfigDict:
     """`arg`: a small variant with its numbers, "" for ImageNet."""
-    variant, numbers = parse_arg(arg, labels=5, seed=0, published=0, inaturalist=0)
+    only = {"labels": VARIANTS, "published": ("",), "inaturalist": ("",)}
+    variant, numbers = parse_arg(arg, only=only, labels=5, seed=0, published=0, inaturalist=0)
     config = default_config(
         "attention_transfer",
         "vit_large_patch16",
@@ -48,7 +49,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         as_the_published_code(config)
     if variant:
         use_variant(config, variant)
-        use_few_labels(config, **numbers)
+        use_few_labels(config, numbers["labels"], numbers["seed"])
         config.task.teacher = "runs/mae/model"
         config.task.layers = None
     return config

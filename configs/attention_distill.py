@@ -26,13 +26,16 @@ from vit_jax_xfer.experiments.recipes import (
     train_from_scratch,
     use_inaturalist,
 )
-from vit_jax_xfer.experiments.variants import parse_arg, use_few_labels, use_variant
+from vit_jax_xfer.experiments.variants import VARIANTS, parse_arg, use_few_labels, use_variant
 
 
 @takes_own_images()
 def get_config(arg: str | None = None) -> ConfigDict:
     """`arg`: a small variant with its numbers, "" for ImageNet."""
-    variant, numbers = parse_arg(arg, labels=5, seed=0, unlabeled=0, published=0, inaturalist=0)
+    only = dict.fromkeys(("labels", "unlabeled"), VARIANTS)
+    only |= dict.fromkeys(("published", "inaturalist"), ("",))
+    numbers = {"labels": 5, "seed": 0, "unlabeled": 0, "published": 0, "inaturalist": 0}
+    variant, numbers = parse_arg(arg, only=only, **numbers)
     config = default_config(
         "attention_transfer",
         "vit_large_patch16",
@@ -54,7 +57,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         as_the_published_code(config)
     if variant:
         use_variant(config, variant)
-        use_few_labels(config, **numbers)
+        use_few_labels(config, numbers["labels"], numbers["seed"], numbers["unlabeled"])
         config.task.teacher = "runs/mae/model"
         config.task.layers = None
         config.task.share_drop_path = False

@@ -26,7 +26,8 @@ SIZES = ("tiny", "small", "base", "base384")
 @takes_own_images()
 def get_config(arg: str | None = None) -> ConfigDict:
     """`arg`: a size or a small variant, with its numbers."""
-    name, numbers = parse_arg(arg, (*SIZES, *VARIANTS), labels=5, seed=0)
+    only = {"labels": VARIANTS}
+    name, numbers = parse_arg(arg, (*SIZES, *VARIANTS), only, labels=5, seed=0)
     size = "base" if name in ("", "base384", *VARIANTS) else name
     model = f"deit_{size}_patch16"
     config = default_config("classification", model, settings={}, dtype="bfloat16")

@@ -55,7 +55,9 @@ COMMANDS = {
 def get_config(arg: str | None = None) -> ConfigDict:
     """`arg`: a size or a small variant, with its numbers."""
     names = (*COMMANDS, *VARIANTS)
-    name, numbers = parse_arg(arg, names, epochs=800, src=0, labels=5, seed=0)
+    trained = ("", *(size for size, command in COMMANDS.items() if not command.start))
+    only = {"labels": VARIANTS, "epochs": trained, "src": trained}
+    name, numbers = parse_arg(arg, names, only, epochs=800, src=0, labels=5, seed=0)
     epochs, simple = numbers.pop("epochs"), numbers.pop("src")
     command = COMMANDS.get(name, COMMANDS["base"])
     config = default_config(

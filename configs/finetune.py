@@ -34,7 +34,8 @@ SIZES = {
 @takes_own_images()
 def get_config(arg: str | None = None) -> ConfigDict:
     """`arg`: a size or a small variant, with its numbers."""
-    name, numbers = parse_arg(arg, (*SIZES, *VARIANTS), labels=5, seed=0, inaturalist=0)
+    only = {"labels": VARIANTS, "inaturalist": ("", *SIZES)}
+    name, numbers = parse_arg(arg, (*SIZES, *VARIANTS), only, labels=5, seed=0, inaturalist=0)
     size = name if name in SIZES else "large"
     model, drop_path, epochs, more = SIZES[size]
     config = default_config(
@@ -52,6 +53,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.seed = numbers["seed"]
     if name in VARIANTS:
         use_variant(config, name)
-        use_few_labels(config, **numbers)
+        use_few_labels(config, numbers["labels"], numbers["seed"])
         config.init_from = "runs/mae/model"
     return config

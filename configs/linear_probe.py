@@ -27,7 +27,8 @@ SIZES = {"base": ("patch16", 90.0), "large": ("patch16", 50.0), "huge": ("patch1
 @takes_own_images("adamw")
 def get_config(arg: str | None = None) -> ConfigDict:
     """`arg`: a size or a small variant, with its numbers."""
-    name, numbers = parse_arg(arg, (*SIZES, "adamw", *VARIANTS), labels=5, seed=0)
+    only = {"labels": VARIANTS}
+    name, numbers = parse_arg(arg, (*SIZES, "adamw", *VARIANTS), only, labels=5, seed=0)
     size = name if name in SIZES else "large"
     patch, epochs = SIZES[size]
     model = f"vit_{size}_{patch}"

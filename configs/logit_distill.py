@@ -14,13 +14,14 @@ from ml_collections import ConfigDict
 from vit_jax_xfer.config import default_config
 from vit_jax_xfer.experiments.own_images import takes_own_images
 from vit_jax_xfer.experiments.recipes import train_from_scratch
-from vit_jax_xfer.experiments.variants import parse_arg, use_few_labels, use_variant
+from vit_jax_xfer.experiments.variants import VARIANTS, parse_arg, use_few_labels, use_variant
 
 
 @takes_own_images()
 def get_config(arg: str | None = None) -> ConfigDict:
     """`arg`: a small variant with its numbers, "" for ImageNet."""
-    variant, numbers = parse_arg(arg, labels=5, seed=0, unlabeled=0)
+    only = dict.fromkeys(("labels", "unlabeled"), VARIANTS)
+    variant, numbers = parse_arg(arg, only=only, labels=5, seed=0, unlabeled=0)
     config = default_config(
         "logit_distillation",
         "vit_large_patch16",
@@ -30,6 +31,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         dtype="bfloat16",
     )
     train_from_scratch(config, epochs=200.0, batch_size=2048, mixed=32, erasing=True)
+    config.seed = numbers["seed"]
     if variant:
         use_variant(config, variant)
         use_few_labels(config, **numbers)

@@ -24,7 +24,8 @@ SIZES = {"base": "patch16", "large": "patch16", "huge": "patch14"}
 @takes_own_images()
 def get_config(arg: str | None = None) -> ConfigDict:
     """`arg`: a size or a small variant, with its numbers."""
-    name, numbers = parse_arg(arg, (*SIZES, *VARIANTS), epochs=800, seed=0)
+    only = {"epochs": ("", *SIZES)}
+    name, numbers = parse_arg(arg, (*SIZES, *VARIANTS), only, epochs=800, seed=0)
     size = name if name in SIZES else "large"
     model = f"mae_vit_{size}_{SIZES[size]}"
     config = default_config("masked_pretraining", model, settings={}, dtype="bfloat16")

@@ -25,7 +25,8 @@ SIZES = {"base": 0.1, "large": 0.2}  # stochastic depth
 @takes_own_images()
 def get_config(arg: str | None = None) -> ConfigDict:
     """`arg`: a size or a small variant, with its numbers."""
-    name, numbers = parse_arg(arg, (*SIZES, *VARIANTS), labels=5, seed=0, inaturalist=0)
+    only = {"labels": VARIANTS, "inaturalist": ("", *SIZES)}
+    name, numbers = parse_arg(arg, (*SIZES, *VARIANTS), only, labels=5, seed=0, inaturalist=0)
     size = name if name in SIZES else "large"
     config = default_config(
         "classification",
@@ -40,5 +41,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.seed = numbers["seed"]
     if name in VARIANTS:
         use_variant(config, name)
-        use_few_labels(config, **numbers)
+        use_few_labels(config, numbers["labels"], numbers["seed"])
     return config

@@ -1,6 +1,7 @@
 """Every file of configs/: complete, locked, sane at full size and in each small variant."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from ml_collections import ConfigDict
 from tests.runs import CONFIGS, FILTERS, UPSAMPLERS, load_config
 from vit_jax_xfer import data
 from vit_jax_xfer.config import check_field, default_config, field_names
+from vit_jax_xfer.experiments.config_files import config_names
 from vit_jax_xfer.experiments.variants import VARIANTS, parse_arg
 from vit_jax_xfer.tasks.build import build_model, task_settings
 from vit_jax_xfer.train.run_checks import check_batch_sizes
@@ -89,6 +91,43 @@ def test_arguments_of_a_config():
 def test_wrong_arguments_are_errors(arg):
     with pytest.raises(ValueError, match="config argument .* is none of digits, fashion"):
         parse_arg(arg, labels=5)
+
+
+@pytest.mark.parametrize("name", config_names())
+def test_no_number_of_an_argument_is_passed_over(name):
+    """In each of a config's forms a number changes something, or is refused with what does."""
+    with pytest.raises(ValueError, match="is none of ") as raised:
+        load_config(name, "?")
+    known = str(raised.value).partition("is none of ")[2].split(", ")
+    numbers = [one.removesuffix("=N") for one in known if one.endswith("=N")]
+    forms = ["", *(one for one in known if one.isidentifier())]
+    assert len(forms) > 1
+    for form in forms:
+        plain = load_config(name, form)
+        for number in numbers:
+            value = 2019 if number == "inaturalist" else 3
+            try:
+                config = load_config(name, ",".join([*filter(None, [form]), f"{number}={value}"]))
+            except ValueError as error:
+                assert re.search(rf"^config argument .*{number}.*: .*of ", str(error)), error
+            else:
+                assert config.to_dict() != plain.to_dict(), f"{name}:{form},{number}"
+
+
+def test_a_number_that_is_not_for_a_form_is_refused_with_the_field_that_does_it():
+    with pytest.raises(
+        ValueError, match="labels=3: of digits, fashion, cifar10 alone; .*per_class"
+    ):
+        load_config("scratch", "base,labels=3")
+    with pytest.raises(
+        ValueError, match=r"epochs=3: of the full size \(small, base, large, huge\)"
+    ):
+        load_config("deit3", "base224,epochs=3")
+    assert load_config("scratch", "labels=0").to_dict() == load_config("scratch", "").to_dict()
+    assert [load_config(f"{kind}_distill", "seed=3").seed for kind in ("logit", "feature")] == [
+        3,
+        3,
+    ]
 
 
 @pytest.mark.parametrize("field", ["optim.learning_rate", "task.mode", "stepz"])

@@ -191,7 +191,7 @@ def test_a_year_of_inaturalist():
         assert config.eval.split == "val" and config.model.num_classes is None
         with pytest.raises(ValueError, match="inaturalist=2020: expected one of 2017, 2018, 2019,"):
             load_config(name, "inaturalist=2020")
-        with pytest.raises(ValueError, match="inaturalist=2018: of the full size alone"):
+        with pytest.raises(ValueError, match="inaturalist=2018: of the full size"):
             load_config(name, "digits,inaturalist=2018")
 
 

@@ -17,7 +17,8 @@ def filter_config(
     arg: of the config, a size or a variant, with subset=N (0 = all of ImageNet), labels=N, seed=N.
     kind: how the networks' names begin. ValueError for an argument that it doesn't know.
     """
-    name, numbers = parse_arg(arg, (*sizes, *VARIANTS), subset=1, labels=0, seed=0)
+    only = {"subset": ("", *sizes)}
+    name, numbers = parse_arg(arg, (*sizes, *VARIANTS), only, subset=1, labels=0, seed=0)
     subset = numbers.pop("subset")
     size = "micro" if name in VARIANTS else name or "xs"
     config = default_config(task, f"{kind}_{size}", settings={})

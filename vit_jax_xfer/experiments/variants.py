@@ -5,7 +5,7 @@ FilterViT's configs take the size of the network as well: `configs/filter_vit.py
 """
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from ml_collections import ConfigDict
 
@@ -64,25 +64,46 @@ VARIANTS: dict[str, Variant] = {
 OWN_IMAGES = "folder"
 
 
+# The field that does, in the forms of a config that a number is not for, what the number would.
+_INSTEAD = {
+    "labels": "; --config.data.per_class= keeps so many of a class",
+    "unlabeled": "; --config.unlabeled.source= names a second stream",
+    "epochs": "; --config.epochs= sets how many",
+}
+
+
 def parse_arg(
-    arg: str | None, variants: Collection[str] = VARIANTS, **numbers: int
+    arg: str | None,
+    variants: Collection[str] = VARIANTS,
+    only: Mapping[str, Collection[str]] | None = None,
+    **numbers: int,
 ) -> tuple[str, dict[str, int]]:
     """ "digits,labels=20" → ("digits", {"labels": 20, …}); numbers: those allowed, with defaults.
 
-    An empty argument is the full experiment, "". ValueError for an unknown variant or number.
+    An empty argument is the full experiment, "". only: the variants that a number is for, where it
+    isn't for all. ValueError for an unknown variant or number, and for one that isn't for it.
     """
-    variant = ""
+    variant, given = "", {}
     for part in filter(None, (arg or "").split(",")):
         name, equals, value = part.partition("=")
         if not equals and name in variants:
             variant = name
         elif name in numbers and value.isdecimal():
-            numbers[name] = int(value)
+            numbers[name] = given[name] = int(value)
         else:
             known = [*variants, *(f"{number}=N" for number in numbers)]
             if VARIANTS.keys() <= set(variants):  # as of these, of any images with classes
                 known.append(f"{OWN_IMAGES},path=IMAGES")
             raise ValueError(f"config argument {part!r} is none of {', '.join(known)}")
+    for name, value in given.items():
+        forms = (only or {}).get(name, (variant,))
+        if value and variant not in forms:
+            sizes = ", ".join(filter(None, forms))
+            full = "the full size" + (f" ({sizes})" if sizes else "")
+            raise ValueError(
+                f"config argument {name}={value}: of {full if '' in forms else sizes} alone; leave "
+                f"it out{_INSTEAD.get(name, '')}"
+            )
     return variant, numbers
 
 
@@ -106,23 +127,11 @@ def use_data(config: ConfigDict, small: Variant) -> None:
     config.eval.pipeline = small.eval_pipeline
 
 
-def use_few_labels(
-    config: ConfigDict,
-    labels: int,
-    seed: int,
-    unlabeled: int = 0,
-    published: int = 0,
-    inaturalist: int = 0,
-) -> None:
+def use_few_labels(config: ConfigDict, labels: int, seed: int, unlabeled: int = 0) -> None:
     """The small variants' training on `labels` images a class: a few hundred steps, no frills.
 
-    unlabeled: 1 adds all training images, without labels, as a second stream. published,
-    inaturalist: ValueError unless 0, since they are of the full size alone.
+    unlabeled: 1 adds all training images, without labels, as a second stream.
     """
-    for name, value in {"published": published, "inaturalist": inaturalist}.items():
-        if value:
-            raise ValueError(f"config argument {name}={value}: of the full size alone; leave one "
-                             "out")  # fmt: skip
     config.seed = seed
     config.data.per_class, config.data.subset_seed = labels, seed
     config.epochs, config.steps, config.batch_size = None, 800, 64
