@@ -7,8 +7,13 @@
 # SIGTERM stops all cleanly, and if one fails the others are stopped.
 set -euo pipefail
 
+usage='usage: launch/local.sh PROCESSES --config=FILE --workdir=FOLDER [...]'
+if [[ ${1:-} == --help || ${1:-} == -h ]]; then
+  echo "$usage"
+  exit 0
+fi
 if [[ $# -lt 2 || ! $1 =~ ^[1-9][0-9]*$ ]]; then
-  echo "usage: launch/local.sh PROCESSES --config=FILE --workdir=FOLDER [...]" >&2
+  echo "$usage" >&2
   exit 2
 fi
 processes=$1

@@ -87,24 +87,18 @@ def load_config(file: str, argument: str) -> Any:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = command_parser(
-        "vit_jax_xfer.quickstart",
-        __doc__,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument("--workdir", default="runs/quickstart", help="where runs and report go")
-    parser.add_argument("--labels", type=int, default=5, help="labelled images a class")
-    parser.add_argument("--seeds", type=positive, default=2, help="repetitions of every student")
-    parser.add_argument("--teacher-steps", type=positive, default=500, help="of pre-training")
-    parser.add_argument(
-        "--student-steps", type=positive, default=300, help="of each student's training"
-    )
-    parser.add_argument(
-        "--at-once",
-        type=positive,
-        metavar="RUNS",
-        help="trainings of students beside each other; default: up to 4 by the CPU's cores",
-    )
+    parser = command_parser("vit_jax_xfer.quickstart", __doc__)
+    add = parser.add_argument
+    add("--workdir", default="runs/quickstart",
+        help="where runs and report go; default: %(default)s")  # fmt: skip
+    add("--labels", type=int, default=5, help="labelled images a class; default: %(default)s")
+    add("--seeds", type=positive, default=2,
+        help="repetitions of every student; default: %(default)s")  # fmt: skip
+    add("--teacher-steps", type=positive, default=500, help="of pre-training; default: %(default)s")
+    add("--student-steps", type=positive, default=300,
+        help="of each student's training; default: %(default)s")  # fmt: skip
+    beside = "trainings of students beside each other; default: up to 4 by the CPU's cores"
+    add("--at-once", type=positive, metavar="RUNS", help=beside)
     return parser
 
 

@@ -16,16 +16,20 @@ from absl import flags
 import vit_jax_xfer as vjx
 from tests.documentation.pages import (
     ROOT,
+    blocks,
     commands,
     commands_in,
     inline_code,
+    logical_lines,
     pages,
+    prose,
     python_blocks,
     shell_blocks,
 )
 from vit_jax_xfer.config import check_field, field_names
 from vit_jax_xfer.experiments.config_files import config_names, load_config, split_config
 from vit_jax_xfer.experiments.own_images import OwnImages
+from vit_jax_xfer.front_door import COMMANDS
 
 _JOBS = ("vit_jax_xfer.main", "vit_jax_xfer.plan")  # whose flags are absl's
 _PACKAGE = "vit_jax_xfer"
@@ -177,6 +181,46 @@ def check_one(command, images, monkeypatch) -> None:
 def test_commands_are_taken(page, images, monkeypatch):
     for command in commands(page):
         check_one(command, images, monkeypatch)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_no_command_stands_where_none_is_read(page):
+    """A block says what it is, and commands are in those of a shell, or between backticks."""
+    assert [block.name for block in blocks(page) if not block.language] == []
+    texts = [block.text for block in blocks(page) if block.language not in ("sh", "bash")]
+    unread = "\n".join([*texts, *re.findall(r"^ {4}.*$", prose(page), re.M)])
+    unread = re.sub(r"`[^`]*`", "", unread)
+    assert re.findall(r".*(?:python -m vit_jax_xfer|vit-jax-xfer [a-z]).*", unread) == []
+
+
+def test_commands_of_docstrings_and_of_help_are_taken(images, monkeypatch):
+    """What configs and modules show indented, and the example at the end of each --help."""
+    lines = []
+    for file in [*(ROOT / "configs").glob("*.py"), *(ROOT / _PACKAGE).rglob("*.py")]:
+        told = ast.get_docstring(ast.parse(file.read_text())) or ""
+        shown = "\n".join(line for line in told.splitlines() if line.startswith("    "))
+        lines += [(line.strip(), name_of(file)) for line in logical_lines(shown)]
+    modules = {f"{_PACKAGE}.{command.module}" for command in COMMANDS.values()}
+    for module in sorted(modules - set(_JOBS)):
+        assert "default: None" not in help_of(module), module
+        lines += [(line, module) for line in re.findall(r"^Example: (.*)$", help_of(module), re.M)]
+    found = [one for line, place in lines for one in commands_in(line, place)]
+    assert len(found) >= 40
+    for command in found:
+        check_one(command, images, monkeypatch)
+
+
+def test_every_command_stands_on_a_page():
+    """Also where a table has the last of its words alone."""
+    told = {command.module for page in PAGES for command in commands(page)}
+    words = {code for page in PAGES for code in inline_code(page)}
+    lost = {
+        name
+        for name, command in COMMANDS.items()
+        if f"{_PACKAGE}.{command.module}" not in told
+        and not (name.startswith("evaluate ") and command.module.rpartition(".")[2] in words)
+    }
+    assert lost == set()
 
 
 def test_there_are_commands_to_check():
