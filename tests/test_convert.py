@@ -42,10 +42,11 @@ def test_a_folder_and_a_file_hold_the_same_model(registers, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("names", ["publisher", "timm", "huggingface"])
-def test_back_in_a_publishers_names(registers, tmp_path, golden, names):
+def test_back_in_a_publishers_names(registers, tmp_path, golden, names, capsys):
     own, out = tmp_path / "model", tmp_path / "back.safetensors"
     assert main([str(registers), str(own), *HEADS]) == 0
     assert main([str(own), str(out), "--names", names, "--family", "dinov2"]) == 0
+    assert "not in such a file: how images are prepared" in capsys.readouterr().out
     images = jax.random.normal(jax.random.key(0), (2, 56, 56, 3))
     found, expected = (
         model.apply(variables, images)

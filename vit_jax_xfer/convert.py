@@ -95,6 +95,7 @@ def convert(
                 f"--family: say whose names to write; {source} is a model of this project"
             )
         _write_published(out, variables, family, names)
+        _say_left_behind(model)
     show(f"wrote {out}")
 
 
@@ -201,6 +202,13 @@ def _write_published(out: pathlib.Path, variables: Any, family: str, names: str)
         write_npz(out, state)
     else:
         write_safetensors(out, state, {"format": "pt"})
+
+
+def _say_left_behind(model: Any) -> None:
+    """What a file of a publisher's has no place for, so that it is not missed later."""
+    lost = {"class names": model.class_names, "how images are prepared": model.preprocessing}
+    if said := " and ".join(what for what, value in lost.items() if value is not None):
+        show(f"  not in such a file: {said}")
 
 
 def _fields(pairs: Sequence[str]) -> dict[str, Any]:

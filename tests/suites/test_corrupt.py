@@ -1,6 +1,7 @@
 """The command that writes a corrupted set, and the suite that reads it."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -58,6 +59,15 @@ def test_some_images_of_each_class_at_a_size(images, tmp_path):
     assert one[0]["image"].shape == (8, 8, 3)
 
 
+def test_what_a_killed_run_left_is_not_in_the_set(images, tmp_path):
+    left = tmp_path / f".corrupted.{os.getpid()}.partial" / "fog" / "1" / "cat"
+    left.mkdir(parents=True)
+    (left / "99999.png").touch()
+    data = f"npz:{tmp_path}/set.npz"
+    assert main(["--data", data, "--out", str(tmp_path / "corrupted")]) == 0
+    assert [len(one.source) for one in open_suite("corrupted", tmp_path)] == [len(images)] * 15
+
+
 def test_what_is_wrong_is_one_line(images, tmp_path, capsys):
     data = f"npz:{tmp_path}/set.npz"
     (tmp_path / "there").mkdir()
@@ -70,7 +80,8 @@ def test_what_is_wrong_is_one_line(images, tmp_path, capsys):
     assert "--out: " in error("--data", data, "--out", str(tmp_path / "there"))
     new = str(tmp_path / "new")
     assert "--plain: " in error("--data", data, "--out", new, "--plain", str(tmp_path / "there"))
-    assert "--plain: " in error("--data", data, "--out", new, "--plain", new)
+    for inside in (new, f"{new}/plain"):
+        assert "--plain: " in error("--data", data, "--out", new, "--plain", inside)
     assert "--split: " in error("--data", data, "--split", "train", "--out", new)
     np.savez(tmp_path / "bare.npz", test_images=images)
     assert "without a class" in error("--data", f"npz:{tmp_path}/bare.npz", "--out", new)

@@ -8,6 +8,7 @@ same bytes. docs/suites.md has the definitions, which are this project's own.
 
 import argparse
 import json
+import os
 import re
 import shutil
 import sys
@@ -43,10 +44,10 @@ def write_corrupted(
     they are. report: called with how many images are done. ValueError for a folder that exists, for
     images without a label, and for classes that can't be folders.
     """
-    _check(source, {"out": out, "plain": plain})
+    _check(source, out, plain)
     prepare = parse(f"resize({size})|center_crop({size})").ops if size else ()
     rng = np.random.default_rng(0)  # what a pipeline asks for; these two draw nothing
-    unfinished = {path: path.with_name(f".{path.name}.partial") for path in (out, plain) if path}
+    unfinished = {path: _unfinished(path) for path in (out, plain) if path}
     try:
         for index in range(len(source)):
             example = source[index]
@@ -82,17 +83,27 @@ def sets() -> list[tuple[str, int]]:
     ]
 
 
-def _check(source: Source, folders: dict[str, Path | None]) -> None:
-    for field, folder in folders.items():
+def _check(source: Source, out: Path, plain: Path | None) -> None:
+    for field, folder in {"out": out, "plain": plain}.items():
         if folder is not None and folder.exists():
             raise ValueError(f"{field}: {folder} exists already; remove it or name another")
-    if folders["out"] == folders["plain"]:
-        raise ValueError(f"plain: {folders['plain']} is out as well; name another")
+    if plain is not None and (plain.is_relative_to(out) or out.is_relative_to(plain)):
+        raise ValueError(f"plain: {plain} is out, or one lies in the other; name another")
     if not len(source) or source.labels().min() < 0:
         raise ValueError(f"data: {source.name} has images without a class; each must have one")
     wrong = [name for name in source.class_names if not name or _NOT_IN_NAMES.search(name)]
     if wrong:
         raise ValueError(f"data: class {wrong[0]!r} of {source.name} can't be a folder's name")
+
+
+def _unfinished(path: Path) -> Path:
+    """Where a folder is written until it is complete: this process's own, and empty.
+
+    What a killed one left there would be taken for images of the set.
+    """
+    folder = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    shutil.rmtree(folder, ignore_errors=True)
+    return folder
 
 
 def _save(path: Path, image: np.ndarray) -> None:
