@@ -18,13 +18,25 @@ def written_whole(path: str | os.PathLike[str], durable: bool = False) -> Iterat
     path = Path(path)
     partial = path.with_name(f".{path.name}.partial")
     try:
-        yield partial
-        if durable:
-            with partial.open("rb") as file:
-                os.fsync(file.fileno())
-        partial.replace(path)
+        with naming_file(path):
+            yield partial
+            if durable:
+                with partial.open("rb") as file:
+                    os.fsync(file.fileno())
+            partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def naming_file(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Puts a file's name to the system's errors that lack one, as those of a full disk do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
 
 
 def write_whole(path: str | os.PathLike[str], text: str, durable: bool = False) -> None:

@@ -65,7 +65,7 @@ def _write_all(options: argparse.Namespace, broken: list[str]) -> None:
     if options.pixels and not options.longest:
         _check_memory(_pixels(options.pixels, sizing.sides(1, 1)), extractor.backbone.width)
     say_cost([(extractor.name, len(files), extractor.multiply_adds(size))], "images")
-    store = _store(out, options, extractor, len(files), to_one)
+    store = _store(out, options, extractor, to_one)
     choice = PictureChoice(options.joint, options.foreground, options.norms)
     done, complete = 0, False
     try:
@@ -179,14 +179,12 @@ def _pictures(options: argparse.Namespace, names: Sequence[str]) -> list[Path]:
     return [out_file(path, "--picture")]
 
 
-def _store(
-    out: Path, options: argparse.Namespace, extractor: Any, images: int, to_one: bool
-) -> Any:
+def _store(out: Path, options: argparse.Namespace, extractor: Any, to_one: bool) -> Any:
     from vit_jax_xfer.features.feature_files import OneFile, OneFileEach, about
 
     facts = about(extractor, options.lift)
     if to_one:
-        return OneFile(out, images, options.dtype, facts)
+        return OneFile(out, options.dtype, facts)
     return OneFileEach(out, options.dtype, facts)
 
 

@@ -1,5 +1,6 @@
 """Pictures of features that a command wrote: components of one image or of all, lengths, sheets."""
 
+import io
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from vit_jax_xfer.explain.feature_pictures import (
 )
 from vit_jax_xfer.explain.pictures import sheet
 from vit_jax_xfer.models.cell_places import CellPlaces
+from vit_jax_xfer.whole_files import naming_file
 
 _TILE = 384  # pixels of a picture's longer side
 _OUTLIER = 3.0  # times the median: longer features are called artefacts
@@ -59,7 +61,10 @@ class DrawnFeatures:
             self._draw(path, tile, features, places, name, *self._scale_of([features]))
             return
         kept = Path(self._folder.name) / f"{len(self._waiting)}.npy"
-        np.save(kept, features)
+        packed = io.BytesIO()  # numpy's error of a full disk says nothing of it
+        np.save(packed, features)
+        with naming_file(kept):
+            kept.write_bytes(packed.getbuffer())
         self._waiting.append((path, tile, kept, places, name))
 
     def finish(self) -> None:

@@ -1,15 +1,16 @@
 """Features of single photographs: how they are resized, and the files that features go to."""
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from vit_jax_xfer.data.images import resize
 from vit_jax_xfer.features.feature_extractor import FeatureExtractor
-from vit_jax_xfer.whole_files import write_npz
+from vit_jax_xfer.whole_files import naming_file, write_npz
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,30 +77,37 @@ class OneFile:
     They wait in a file beside it, so that they need not fit in memory.
     """
 
-    def __init__(self, path: Path, images: int, dtype: str, facts: Mapping[str, Any]) -> None:
-        self._path, self._images, self._dtype, self._facts = path, images, dtype, facts
+    def __init__(self, path: Path, dtype: str, facts: Mapping[str, Any]) -> None:
+        self._path, self._dtype, self._facts = path, dtype, facts
         self._waiting = path.with_name(f".{path.name}.features")
-        self._features: np.memmap | None = None
+        self._file: BinaryIO | None = None
+        self._shape: tuple[int, ...] = ()
         self._files: list[str] = []
         self._sizes: list[tuple[int, int]] = []
 
     def add(self, file: Path, name: str, features: np.ndarray, size: tuple[int, int]) -> None:
         """Takes one image's features (h, w, C). size: (height, width) of the network's input."""
-        if self._features is None:
-            shape = (self._images, *features.shape)
-            self._features = np.memmap(self._waiting, self._dtype, "w+", shape=shape)
-        self._features[len(self._files)] = features
+        if self._file is None:
+            self._file, self._shape = self._waiting.open("wb"), features.shape
+        # Written, not mapped: to a page that a full disk has no room for the process would die.
+        with naming_file(self._path):
+            self._file.write(np.ascontiguousarray(features, self._dtype).data)
         self._files.append(str(file))
         self._sizes.append(size)
 
     def close(self, complete: bool) -> None:
         """Writes the .npz where there are features and nothing went wrong."""
         try:
-            if complete and self._features is not None:
-                arrays = {"features": self._features[: len(self._files)]}
-                write_npz(self._path, {**arrays, **self._beside()})
+            if complete and self._file is not None:
+                with naming_file(self._path):
+                    self._file.flush()
+                shape = (len(self._files), *self._shape)
+                features = np.memmap(self._waiting, self._dtype, "r", shape=shape)
+                write_npz(self._path, {"features": features, **self._beside()})
         finally:
-            self._features = None
+            if self._file is not None:
+                with contextlib.suppress(OSError):  # of what could not be written before either
+                    self._file.close()
             self._waiting.unlink(missing_ok=True)
 
     def _beside(self) -> dict[str, Any]:

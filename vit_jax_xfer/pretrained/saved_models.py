@@ -181,12 +181,19 @@ def save_file(path: Path, model: nn.Module, variables: Mapping[str, Any]) -> Non
 def write_safetensors(
     path: Path, arrays: Mapping[str, Any], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """{name: array} as a .safetensors file, beside its place first, so that it is never half."""
+    """{name: array} as a .safetensors file, beside its place first, so that it is never half.
+
+    OSError naming it where it can't be written.
+    """
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file as save
 
     with written_whole(path) as partial:
         contiguous = {name: np.ascontiguousarray(x) for name, x in arrays.items()}
-        save(contiguous, partial, dict(metadata or {}))
+        try:
+            save(contiguous, partial, dict(metadata or {}))
+        except SafetensorError as error:  # of a full disk too
+            raise OSError(f"{path}: {error}") from error
 
 
 def _flat(variables: Mapping[str, Any]) -> dict[str, Any]:

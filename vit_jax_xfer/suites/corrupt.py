@@ -24,6 +24,7 @@ from vit_jax_xfer.data.transforms import parse
 from vit_jax_xfer.local_paths import local_path
 from vit_jax_xfer.suites.corruptions import OWN_CORRUPTIONS, corrupt_image
 from vit_jax_xfer.terminal import show
+from vit_jax_xfer.whole_files import naming_file, write_whole
 
 _NOT_IN_NAMES = re.compile(r"[/\\\0]|^\.")  # of folders
 
@@ -65,7 +66,7 @@ def write_corrupted(
         about = {"source": source.name, "images": len(source), "size": size, "seed": seed}
         strengths = {name: one.strengths for name, one in OWN_CORRUPTIONS.items()}
         text = json.dumps({**about, "strengths": strengths}, indent=2) + "\n"
-        (unfinished[out] / "corruptions.json").write_text(text)
+        write_whole(unfinished[out] / "corruptions.json", text)
         for path, folder in unfinished.items():
             folder.rename(path)
     finally:
@@ -110,7 +111,8 @@ def _save(path: Path, image: np.ndarray) -> None:
     from PIL import Image
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(image).save(path)
+    with naming_file(path):
+        Image.fromarray(image).save(path)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
