@@ -73,6 +73,14 @@ def test_box_sizes(crops):
         assert (box_h <= case["h"] and box_w <= case["w"]) == case["accept"]
 
 
+@pytest.mark.parametrize("ratio", [(0.01, 0.02), (50.0, 100.0)])
+def test_the_last_box_is_a_pixel_at_least(ratio):
+    """Of ratios that no box of a small image has."""
+    for height, width in ((1, 1), (16, 16), (2, 3)):
+        top, left, h, w = geometry.fallback_box(height, width, ratio)
+        assert min(h, w) == 1 and top + h <= height and left + w <= width
+
+
 def test_fallback_boxes(crops):
     for case in crops[0]["rrc_fallback"]:
         top, left, h, w = geometry.fallback_box(case["h"], case["w"], (3 / 4, 4 / 3))

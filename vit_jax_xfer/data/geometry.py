@@ -270,12 +270,15 @@ def box_size(height: int, width: int, share: float, log_ratio: float) -> tuple[i
 
 
 def fallback_box(height: int, width: int, ratio: tuple[float, float]) -> tuple[int, int, int, int]:
-    """(top, left, height, width) of the greatest centred box whose width / height is in `ratio`."""
+    """(top, left, height, width) of the greatest centred box whose width / height is in `ratio`.
+
+    Of a pixel at least, each way.
+    """
     box_h, box_w = height, width
     if width / height < ratio[0]:
-        box_h = round(width / ratio[0])
+        box_h = max(round(width / ratio[0]), 1)
     elif width / height > ratio[1]:
-        box_w = round(height * ratio[1])
+        box_w = max(round(height * ratio[1]), 1)
     return (height - box_h) // 2, (width - box_w) // 2, box_h, box_w
 
 
