@@ -252,9 +252,9 @@ def model_config(name: str, **fields: Any) -> ConfigDict:
     """`config.model`: a model's name, and its fields, of which None leaves the named model's own.
 
     num_classes and image_size, if None, are those of the training data. The name "student_like" is
-    a student of the task's teacher's size, with its native `parts` ("a,b" or a tuple; "" = all); of
-    a task without one, of the size of what `init_from` names; of either, of other weights' size
-    where `like` names those.
+    a student of the task's teacher's size, with its native `parts` ("a,b" or a tuple; "-a" = all
+    but a; "" = all); of a task without one, of the size of what `init_from` names; of either, of
+    other weights' size where `like` names those.
     """
     from vit_jax_xfer.models.registry import STUDENT_LIKE, field_types, network_class
 

@@ -170,6 +170,8 @@ def test_it_runs(parts):
     [
         (("register",), {}, "parts: 'register' is none of .*did you mean 'registers'?"),
         ("layerscale", {}, "parts: 'layerscale' is none of .*did you mean 'layer_scale'"),
+        ("-layerscale", {}, "parts: 'layerscale' is none of .*did you mean 'layer_scale'"),
+        (("-rotary", "swiglu"), {}, "names some and leaves out others; do either"),
         (None, {"dept": 3}, "has no field 'dept'; did you mean 'depth'"),
         (None, {"parent": None}, "has no field 'parent'"),
     ],

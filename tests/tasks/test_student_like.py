@@ -14,7 +14,7 @@ from tests.runs import rows, tiny_config
 from vit_jax_xfer import data
 from vit_jax_xfer.models.collections import stack_layers
 from vit_jax_xfer.models.preprocessing import IMAGENET, INCEPTION, Preprocessing
-from vit_jax_xfer.models.student import student_like
+from vit_jax_xfer.models.student import NATIVE_PARTS, student_like
 from vit_jax_xfer.models.vit import VisionTransformer
 from vit_jax_xfer.pretrained.description import describe
 from vit_jax_xfer.storage.checkpoints import save_model
@@ -177,6 +177,9 @@ def streams(model, variables, images):
         ("layer_scale", ("layer_scale",)),
         ("layer_scale, registers", ("layer_scale", "registers")),
         (("registers", "swiglu"), ("registers", "swiglu")),
+        ("-layer_scale", tuple(part for part in NATIVE_PARTS if part != "layer_scale")),
+        ("-rotary, -registers", tuple(NATIVE_PARTS.keys() - {"rotary", "registers"})),
+        (("-swiglu",), tuple(part for part in NATIVE_PARTS if part != "swiglu")),
     ],
 )
 def test_parts_of_a_config(teacher, parts, wanted):

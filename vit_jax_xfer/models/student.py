@@ -57,8 +57,9 @@ def student_like(
 ) -> VisionTransformer:
     """A student, not yet initialised, of a teacher's size and with its native parts.
 
-    parts: which of the teacher's NATIVE_PARTS, None = all, () = none: the plain student. Without
-    swiglu its MLP is 4 · width; without what told the teacher positions it learns its own.
+    parts: which of the teacher's NATIVE_PARTS, None = all, () = none: the plain student; "-NAME",
+    several too: all but these. Without swiglu its MLP is 4 · width; without what told the teacher
+    positions it learns its own.
     fields: any of the VisionTransformer's, which win; the head and how it runs are at their
     defaults. A MaskedAutoencoder stands for its encoder. ValueError, with the nearest name, for an
     unknown part or field, and for a teacher that is no vision transformer.
@@ -66,8 +67,7 @@ def student_like(
     teacher = teacher.encoder
     if "attention" not in teacher.collections:
         raise ValueError(f"teacher: expected a vision transformer, got a {type(teacher).__name__}")
-    parts = (parts,) if isinstance(parts, str) else tuple(NATIVE_PARTS if parts is None else parts)
-    _check_parts(parts)
+    parts = _chosen((parts,) if isinstance(parts, str) else parts)
     fields = checked_fields(VisionTransformer, fields)
     native = [field for part in parts for field in NATIVE_PARTS[part]]
     chosen = {field: getattr(teacher, field) for field in (*_SIZE, *native)}
@@ -81,13 +81,20 @@ def student_like(
     return VisionTransformer(**{**chosen, **fields})
 
 
-def _check_parts(parts: Sequence[str]) -> None:
-    for part in parts:
+def _chosen(parts: Sequence[str] | None) -> tuple[str, ...]:
+    """The names of NATIVE_PARTS that `parts` of `student_like` are. ValueError for others."""
+    if parts is None:
+        return tuple(NATIVE_PARTS)
+    left_out = [str(part)[1:] for part in parts if str(part).startswith("-")]
+    if left_out and len(left_out) < len(parts):
+        raise ValueError(f"parts: {tuple(parts)} names some and leaves out others; do either")
+    for part in left_out or parts:
         if part not in NATIVE_PARTS:
             near = difflib.get_close_matches(str(part), NATIVE_PARTS, n=1, cutoff=0.0)[0]
             raise ValueError(
                 f"parts: {part!r} is none of {', '.join(NATIVE_PARTS)}; did you mean {near!r}?"
             )
+    return tuple(NATIVE_PARTS.keys() - set(left_out)) if left_out else tuple(parts)
 
 
 def _lost_its_place(teacher: VisionTransformer, parts: Sequence[str]) -> bool:

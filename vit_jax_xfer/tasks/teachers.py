@@ -174,7 +174,7 @@ def scan_like(
 def build_student(teacher: VisionTransformer, fields: Mapping[str, Any]) -> VisionTransformer:
     """`config.model` named "student_like": its fields that are given win over the teacher's.
 
-    `parts` are names of NATIVE_PARTS, in one string with commas or in a tuple; "" = all.
+    `parts` are as of `student_like`, in one string with commas or in a tuple; "" = all.
     """
     parts = fields.get("parts")
     rest = {name: value for name, value in fields.items() if name not in ("parts", "like")}
