@@ -63,6 +63,24 @@ def test_classes_at_the_photographs_size(flags, photographs, tmp_path, monkeypat
     assert "error: cannot read image" in capsys.readouterr().err
 
 
+def test_windows_end_with_the_photograph():
+    """What they see of the border below it would change its classes."""
+
+    class AboveItsMean(Brightness):
+        def apply(self, variables, images):
+            light = images.mean(-1)
+            return super().apply(variables, images - light.mean((1, 2))[:, None, None, None])
+
+    model = AboveItsMean()
+    program = SegmentationProgram(model, {}, photograph_pipeline(model, 24), 12, 6)
+    image = np.random.default_rng(0).integers(0, 256, (1, 24, 24, 3)).astype(np.uint8)
+    image[:, 18:] = 255
+    said = {"content": np.array([[18, 24]], np.float32), "original": np.array([[18, 24]])}
+    (found,) = program({"image": image, **said})
+    (alone,) = program({"image": image[:, :18], **said})
+    np.testing.assert_array_equal(found, alone)
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -90,12 +90,14 @@ class SegmentationProgram:
         finish, self._variables = Finish.of(pipeline), variables
 
         @jax.jit
-        def run(variables: Any, images: jax.Array) -> jax.Array:
+        def run(variables: Any, images: jax.Array, content: jax.Array) -> jax.Array:
             finished = finish({"image": images})["image"]
             if not window:
                 return model.apply(variables, finished)
             sides = (window,) * 2, (stride or window,) * 2
-            return sliding_logits(lambda crops: model.apply(variables, crops), finished, *sides)
+            return sliding_logits(
+                lambda crops: model.apply(variables, crops), finished, *sides, content=content
+            )
 
         self._run = run
 
@@ -105,7 +107,7 @@ class SegmentationProgram:
         from vit_jax_xfer.evaluate.array_checks import require_finite
         from vit_jax_xfer.evaluate.segmentation.full_size import classes_at
 
-        logits = np.asarray(self._run(self._variables, rows["image"]))
+        logits = np.asarray(self._run(self._variables, rows["image"], rows["content"]))
         require_finite("logits", logits)
         found = []
         for one, content, original in zip(logits, rows["content"], rows["original"], strict=True):

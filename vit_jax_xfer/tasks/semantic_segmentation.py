@@ -64,7 +64,11 @@ class Segmentation(DenseTask):
             size = (self.settings.window,) * 2
             stride = (self.settings.window_stride or self.settings.window,) * 2
             logits = sliding_logits(
-                lambda crops: self.model.apply(variables, crops), batch["image"], size, stride
+                lambda crops: self.model.apply(variables, crops),
+                batch["image"],
+                size,
+                stride,
+                content=batch["content"],
             )
         else:
             logits = self.model.apply(
