@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import vit_jax_xfer as vjx
 from tests.runs import (
     DENSE,
     FILTERS,
@@ -199,6 +200,27 @@ def test_a_teacher_in_the_form_says_how_images_are_prepared(folder, tmp_path):
         assert config.eval.pipeline.startswith("resize(8,") and config.model.name == "student_like"
         given = (config.task.get("teacher"), config.init_from, config.model.like)
         assert [one for one in given if one] == [teacher]
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "scaled"),
+    [
+        ("attention_distill", "teacher", False),
+        ("attention_copy", "teacher", False),
+        ("feature_distill", "teacher", False),
+        ("scratch", "like", False),
+        ("finetune", "teacher", True),  # its weights have what they were trained with
+        ("linear_probe", "teacher", True),
+    ],
+)
+def test_fresh_students_have_no_layer_scale(name, key, scaled, folder, tmp_path):
+    teacher = create_model("vit_micro_patch4", image_size=8, layer_scale=1e-5, registers=2)
+    vjx.save(tmp_path / "teacher", teacher, zeros_of(teacher))
+    config = load_config(name, f"folder,path={folder},size=8,{key}={tmp_path / 'teacher'}")
+    student = build_task(config, (8, 8, 3), 3).model
+    assert student.layer_scale == (1e-5 if scaled else None) and student.registers == 2
+    config.model.parts = None
+    assert build_task(config, (8, 8, 3), 3).model.layer_scale == 1e-5
 
 
 def test_a_config_is_made_before_there_are_devices(folder, tmp_path):

@@ -67,6 +67,10 @@ _TEACHER = {
     "upsampling": "task.backbone",
 }
 
+# Of a student from fresh weights: all native parts but LayerScale, which begins at 1e-5 in many
+# families. So a block does next to nothing for hundreds of steps (docs/real_teacher.md).
+_FRESH_PARTS = "-layer_scale"
+
 
 @dataclasses.dataclass(frozen=True)
 class OwnImages:
@@ -248,6 +252,8 @@ def _use_network(config: ConfigDict, kind: str, images: OwnImages) -> None:
     name = images.student or ("like" if of_weights else "")
     if name == "like" and of_weights:
         config.model.name, config.model.like = STUDENT_LIKE, images.like or None
+        if kind in ("teaching", "scratch"):
+            config.model.parts = _FRESH_PARTS
         return
     if images.like:
         raise ValueError(f"config argument like={images.like}: beside student={name}; give one")
