@@ -14,6 +14,7 @@ import pytest
 
 import vit_jax_xfer as vjx
 from tests.runs import CONFIGS, load_config, one_device_mesh
+from vit_jax_xfer import data
 from vit_jax_xfer.tasks.build import build_model, build_task, task_settings
 from vit_jax_xfer.train.compile import trace_step
 from vit_jax_xfer.train.inputs import open_inputs
@@ -160,6 +161,19 @@ def test_images_are_prepared_and_mixed_as_published(recipe):
         assert config.batch_size % wanted.group == 0
     else:
         assert not config.mix.mixup and not config.mix.cutmix
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_network_takes_images_of_the_published_size(recipe):
+    """At their real sizes: the steps below are of small networks on small images."""
+    config = config_of(recipe)
+    example = {"image": np.zeros((375, 500, 3), np.uint8), "label": 0}
+    shapes = [
+        data.parse_pipeline(section.pipeline)(example, np.random.default_rng(0))["image"].shape
+        for section in (config.data, config.eval)
+    ]
+    model = build_model(config.model, shapes[0], 1000)
+    assert {model.num_tokens(shape) for shape in shapes} == {model.num_tokens(shapes[0])}
 
 
 @pytest.mark.parametrize("name", sorted({recipe.partition(":")[0] for recipe in RECIPES}))
