@@ -39,6 +39,8 @@ def results(student, teacher, images, own, theirs, **options):
     return jax.grad(total, has_aux=True)(own)
 
 
+# What all blocks have and plain ones have not.
+ALIKE = {"class_token": False, "pool": "avg"}
 RNGS = {"dropout": jax.random.key(3)}
 CASES = {
     "all layers": {},
@@ -55,6 +57,8 @@ CASES = {
     "dropped together": {"drop_path": 0.5, "train": True, "rngs": RNGS, "share_drop_path": True},
     "dropped alone": {"drop_path": 0.5, "train": True, "rngs": RNGS, "mode": "copy_q"},
     "biases": {"relative_bias": "shared", "teacher": {"relative_bias": "block"}},
+    "windows": {**ALIKE, "window_size": 3, "window_blocks": (0, 1, 2)},
+    "convolutions": {**ALIKE, "conv_blocks": (0, 1, 2), "mode": "copy"},
     "copied bias": {"relative_bias": "block", "rotary": "dinov3", "mode": "copy"},
 }
 IN_TURN = ("no even steps", "copy in no steps")

@@ -111,7 +111,7 @@ def _enter(
 ) -> tuple[Track, jax.Array]:
     """A network at its first block, and the tokens that go into it."""
     tokens, keep, place = network.apply(variables, images, train, rngs=rngs, method="before_blocks")
-    block = make_blocks(network.depth, network.block_design(), scan=True, remat=network.remat)
+    block = make_blocks(network.depth, network.block_designs(), scan=True, remat=network.remat)
     return Track(block, ({"params": variables["params"]["blocks"]}, keep), place), boundary(tokens)
 
 
