@@ -224,6 +224,21 @@ TINY = {"image_size": 8, "patch_size": 4, "width": 8, "depth": 1, "num_heads": 2
             r"layer: gives \(8, 1, 8\), expected features \(B, h, w, C\)",
         ),
         ({}, ("xgradcam", {}), "xgradcam: divides by the channels' sums"),
+        (
+            {"class_token": False, "pool": "avg", "conv_blocks": (0,)},
+            ("partial_lrp", {}),
+            "partial_lrp: has no rule for conv_blocks; use attn_lrp",
+        ),
+        (
+            {"class_token": False, "pool": "avg", "relative_bias": "decomposed"},
+            ("transformer_attribution", {}),
+            "transformer_attribution: has no rule for relative_bias='decomposed'; use attn_lrp",
+        ),
+        (
+            {"class_token": False, "pool": "avg", "conv_blocks": (0,)},
+            ("cp_lrp", {"gamma": 0.1}),
+            "gamma: has no rule for convolutions",
+        ),
         ({}, ("gradcam", {"target": 10}), r"target: this network's classes are 0 … 9, got 10"),
         ({}, ("gradcam", {"target": [1, 2, 3]}), "target: expected a class, or one for each of 2"),
         ({"num_classes": 0}, ("gradcam", {}), "gradcam: explains a class, and this network has no"),

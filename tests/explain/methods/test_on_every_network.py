@@ -24,11 +24,14 @@ FAMILIES = {
 }
 WINDOWS = {"class_token": False, "pool": "avg", "window_size": 3}
 FAMILIES["windows"] = {**WINDOWS, "window_blocks": (0,), "relative_bias": "decomposed"}
+FAMILIES["convolutions"] = {"class_token": False, "pool": "avg", "conv_blocks": (0,)}
 FAMILIES["windows_scanned"] = {**WINDOWS, "window_blocks": (0,), "scan": True}
 FAMILIES["swiglu"] = {"mlp": "swiglu", "mlp_norm": True}
 # One of each kind; the others differ in a line of arrays' arithmetic (test_attribution.py).
 METHODS = ("attn_lrp", "cp_lrp", "generic_attention", "gradcam", "legrad", "raw_attention")
 METHODS += ("rollout", "transformer_attribution")
+# Families that the last of them has no rules for.
+WITHOUT_RELEVANCE = ("windows", "convolutions")
 IMAGES = np.random.default_rng(0).standard_normal((2, 16, 16, 3)).astype(np.float32)
 
 
@@ -54,7 +57,8 @@ def explain_all(model, variables, images, methods, target=None):
 def test_every_method_gives_a_map(family):
     model, variables = build(depth=1, **FAMILIES[family])
     grid, number = model.grid_in(IMAGES.shape), model.num_tokens(IMAGES.shape)
-    for name, out in explain_all(model, variables, IMAGES, METHODS, target=1).items():
+    methods = METHODS[: -1 if family in WITHOUT_RELEVANCE else None]
+    for name, out in explain_all(model, variables, IMAGES, methods, target=1).items():
         assert out.map.shape == (2, *grid), name
         assert out.map.dtype == jnp.float32, name
         assert np.isfinite(out.map).all(), name
@@ -173,14 +177,55 @@ def test_relevance_of_a_linear_network_is_input_times_weight():
         np.testing.assert_allclose(whole, expected.sum(1), rtol=1e-4, atol=1e-6)
 
 
-def test_relevance_is_conserved_without_biases():
-    model, variables = build(mlp="geglu", layer_scale=0.5, position="none")
+@pytest.mark.parametrize(
+    "fields",
+    [{"mlp": "geglu", "layer_scale": 0.5}, {**FAMILIES["convolutions"], "depth": 1}],
+)
+def test_relevance_is_conserved_without_biases(fields):
+    model, variables = build(position="none", **fields)
     params = jax.tree_util.tree_map_with_path(
         lambda path, x: jnp.zeros_like(x) if path[-1].key == "bias" else x, variables["params"]
     )
     out = explain_all(model, {"params": params}, IMAGES, ["cp_lrp"], target=1)["cp_lrp"]
     logits = model.apply({"params": params}, IMAGES)[:, 1]
     np.testing.assert_allclose(out.tokens.sum(axis=1), logits, rtol=1e-4)
+
+
+def test_legrad_of_a_block_that_convolutions_follow():
+    """By its definition, of one block: the slope of the score by the map."""
+    model, variables = build(depth=1, **FAMILIES["convolutions"])
+    # Norms' scales of 0.3 would let little of the convolutions through.
+    variables["params"]["blocks_0"]["propagation"]["norm_3"]["scale"] += 3.0
+    maps = vjx.extract(model, variables, IMAGES, attention=True).attention[0]
+
+    @jax.jit
+    def slopes(maps):
+        def score(maps):
+            given = {"blocks_0": {"attention": {"map": maps}}}
+            _, found = model.apply({**variables, "given": given}, IMAGES, mutable=["residual"])
+            means = found["residual"]["blocks_0"]["stream"].mean(axis=1, keepdims=True)
+            return model.apply(variables, means, method="after_blocks").logits[:, 1].sum()
+
+        return jax.grad(score)(maps)
+
+    expected = jax.nn.relu(slopes(maps)).mean(axis=(1, 2))
+    out = vjx.explain.attribute(model, variables, IMAGES, "legrad", target=1)
+    np.testing.assert_allclose(out.tokens, expected, rtol=1e-4, atol=1e-7)
+
+
+def test_relevance_passes_batch_norm():
+    """As a norm of each number alone does: the classes' norm, folded into the head, is none."""
+    model, variables = build(depth=1, batch_norm=True)
+    params = dict(variables["params"])
+    norm = {"mean": jnp.zeros(16), "var": jnp.linspace(0.3, 3.0, 16)}
+    statistics = {"batch_stats": {"head_batch_norm": norm}}
+    factor = jax.lax.rsqrt(norm["var"] + 1e-6)[:, None]
+    folded = {**params, "head": {**params["head"], "kernel": params["head"]["kernel"] * factor}}
+    name = "transformer_attribution"
+    found = vjx.explain.attribute(model, {"params": params, **statistics}, IMAGES, name, target=1)
+    plain = model.clone(batch_norm=False)
+    expected = vjx.explain.attribute(plain, {"params": folded}, IMAGES, name, target=1)
+    np.testing.assert_allclose(found.map, expected.map, rtol=1e-3, atol=1e-6)
 
 
 def test_ways_to_run_change_no_map():

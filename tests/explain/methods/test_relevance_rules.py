@@ -1,11 +1,16 @@
 """Rules keep the total of what arrives, where their papers say so."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from vit_jax_xfer.explain.methods import relevance_rules as rules
+from vit_jax_xfer.explain.methods.propagate import slopes
+from vit_jax_xfer.models.attention.self_attention import Attention
+from vit_jax_xfer.models.transformer.block_design import BlockDesign
 from vit_jax_xfer.models.transformer.rotary import make_rotation, rotate
+from vit_jax_xfer.models.transformer.token_positions import TokenPositions
 
 
 def draw(seed, *shape):
@@ -82,3 +87,27 @@ def test_where_it_goes():
     found = by_hand()
     for name, numbers in expected.items():
         np.testing.assert_allclose(found[name], numbers, rtol=1e-6, atol=1e-6, err_msg=name)
+
+
+def test_offsets_have_no_second_factor():
+    """Queries that meet weights alone, as keys are zeros: all goes to them, half to the values."""
+    design = BlockDesign(2, 8, grid=(2, 2), relative_bias="decomposed")
+    place = TokenPositions(None, None, (2, 2), 0, (2, 2))
+    tokens, attention = draw(0, 1, 4, 8), Attention(design)
+    shapes = jax.eval_shape(attention.init, jax.random.key(0), tokens, place)
+    variables = jax.tree.map(lambda x: draw(x.size, *x.shape), shapes)
+    kernel = variables["params"]["qkv"]["kernel"].at[:, 1].set(0.0)
+    bias = variables["params"]["qkv"]["bias"].at[1].set(0.0)
+    variables["params"]["qkv"] = {"kernel": kernel, "bias": bias}
+
+    @jax.jit
+    def both(tokens):
+        def score(tokens):
+            return jnp.sin(attention.apply(variables, tokens, place, mutable="attention")[0]).sum()
+
+        plain = jax.grad(score)(tokens)
+        with nn.intercept_methods(slopes(constant_maps=False)):
+            return plain, jax.grad(score)(tokens)
+
+    plain, ruled = both(tokens)
+    np.testing.assert_allclose(ruled, plain / 2, rtol=1e-4, atol=1e-6)

@@ -98,14 +98,16 @@ def _of_one_block(next_fun: Any, args: Any, kwargs: Any, context: Any) -> Any:
     """Interceptor: nothing goes back from a block into the one before.
 
     The score sees the mean of a block's tokens, so that what arrives at the last layer of its MLP
-    is alike for all of them; it goes back through that layer once an image.
+    is alike for all of them, unless convolutions follow; it goes back through that layer once an
+    image.
     """
     module = context.module
     if context.method_name != "__call__":
         return next_fun(*args, **kwargs)
     if isinstance(module, Block):
         return next_fun(jax.lax.stop_gradient(args[0]), *args[1:], **kwargs)
-    if isinstance(module, nn.Dense) and module.path[-2:] == ("mlp", "fc2"):
+    last = isinstance(module, nn.Dense) and module.path[-2:] == ("mlp", "fc2")
+    if last and not module.parent.design.propagation:
         kernel = module.get_variable("params", "kernel")
         return ruled(_alike, next_fun(*args), args[0], kernel)
     return next_fun(*args, **kwargs)

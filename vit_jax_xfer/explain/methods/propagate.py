@@ -9,7 +9,8 @@ import jax.numpy as jnp
 
 from vit_jax_xfer.explain.methods import relevance_rules as rules
 from vit_jax_xfer.explain.methods.watched_network import Interceptor
-from vit_jax_xfer.models.attention.self_attention import QueryKeyValue
+from vit_jax_xfer.models.attention.self_attention import Attention, QueryKeyValue
+from vit_jax_xfer.models.batch_norm import BatchNorm
 
 _LINEAR = (nn.Dense, nn.DenseGeneral, QueryKeyValue)
 
@@ -39,7 +40,8 @@ def slopes(*, constant_maps: bool, gamma: float | None = None) -> Interceptor:
         if method == "attention_map":
             if constant_maps:
                 return jax.lax.stop_gradient(next_fun(*args))
-            return next_fun(*map(rules.halve, args[:2]), *args[2:])
+            q, k, *bias = args
+            return next_fun(_halved_queries(module, q), rules.halve(k), *bias)
         if method == "apply_map":
             weights, v = args
             if constant_maps:
@@ -64,7 +66,7 @@ def relevance(*, apart: bool = False) -> Interceptor:
 
     def interceptor(next_fun: Any, args: Any, kwargs: Any, context: Any) -> Any:
         module, method = context.module, context.method_name
-        passes = method == "__call__" and isinstance(module, nn.LayerNorm)
+        passes = method == "__call__" and isinstance(module, nn.LayerNorm | BatchNorm)
         if passes or method in ("activate", "scale"):
             return rules.pass_on(next_fun(*args), args[0])
         if method == "__call__" and isinstance(module, _LINEAR):
@@ -76,6 +78,18 @@ def relevance(*, apart: bool = False) -> Interceptor:
         return next_fun(*args, **kwargs)
 
     return interceptor
+
+
+def _halved_queries(module: nn.Module, q: jax.Array) -> jax.Array:
+    """Queries of which half of what arrives goes back, where they meet keys.
+
+    With decomposed relative positions the further channels are products with weights, which meet
+    constants (decomposed_positions.py): no second factor is there for the other half.
+    """
+    if not isinstance(module, Attention) or module.design.relative_bias != "decomposed":
+        return rules.halve(q)
+    own = module.variables["params"]["qkv"]["kernel"].shape[-1]
+    return jnp.concatenate([rules.halve(q[..., :own]), q[..., own:]], axis=-1)
 
 
 def _norm_of_constant_width(module: nn.LayerNorm, x: jax.Array) -> jax.Array:

@@ -36,6 +36,8 @@ def cp_lrp(
         raise ValueError(f"gamma: expected a number from 0 on, or None; got {gamma}")
     if gamma is not None and not network.is_transformer:
         raise ValueError("gamma: is for a vision transformer's linear layers; leave it at None")
+    if gamma is not None and network.model.conv_blocks:
+        raise ValueError("gamma: has no rule for convolutions (conv_blocks); leave it at None")
     rules = propagate.slopes(constant_maps=True, gamma=gamma)
     return _to_input(network, images, target, rules)
 
@@ -106,3 +108,12 @@ def _check(network: WatchedNetwork, method: str) -> None:
         raise ValueError(
             f"{method}: has rules for vision transformers alone; use attn_lrp or generic_attention"
         )
+    model = network.model
+    for field, there in (
+        ("conv_blocks", bool(model.conv_blocks)),
+        ("relative_bias='decomposed'", model.relative_bias == "decomposed"),
+    ):
+        if there:
+            raise ValueError(
+                f"{method}: has no rule for {field}; use attn_lrp or generic_attention"
+            )

@@ -37,6 +37,10 @@ class Propagation(nn.Module):
                 name=f"conv_{i}",
             )(x)
             if i < 3:
-                x = ACTIVATIONS[self.activation](layer_norm(_EPS, self.dtype, f"norm_{i}")(x))
+                x = self.activate(layer_norm(_EPS, self.dtype, f"norm_{i}")(x))
         x = layer_norm(_EPS, self.dtype, "norm_3", nn.initializers.zeros)(x)
         return tokens + x.reshape(tokens.shape)
+
+    def activate(self, x: jax.Array) -> jax.Array:
+        """The activation; a method, which an onlooker can replace (collections.py)."""
+        return ACTIVATIONS[self.activation](x)
