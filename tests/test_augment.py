@@ -179,6 +179,13 @@ def mix_two(image, labels, **given):
         ),
         (lambda image: vjx.augment.cutmix_box(8, 8, 0.5, 4, 4, "new"), "rule: got 'new', expected"),
         (lambda image: vjx.augment.cutmix_box(8, 8, -1, 4, 4), "lam: got -1, expected a share"),
+        (lambda image: vjx.augment.cutmix_box(8, 8, 0.5, 4.5, 4), "cy: got 4.5, expected a whole"),
+        (
+            lambda image: mix_two(image, [0, 1], cutmix=True, boxes=[(0, 1.5, 0, 1)]),
+            "boxes: got float64, expected whole numbers of pixels",
+        ),
+        (lambda image: vjx.augment.erase(image, 0.5, 0, 1, 1, 0.0), "top: got 0.5, expected a w"),
+        (lambda image: vjx.augment.crop_resize(image, 0, 0, 2.5, 4, 8), "height: got 2.5, expec"),
     ],
 )
 def test_what_makes_no_sense_is_refused(call, message):

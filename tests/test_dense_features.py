@@ -154,7 +154,7 @@ def test_inputs_of_lift_that_do_not_fit(authors):
         ("lift_loss", (full, half), {}, r"features: expected \(full, half, quarter\).* got shapes"),
         ("lift_loss", (half, half, quarter), {}, "features: expected grids .* twice the next, got"),
         ("lift_loss", (half, quarter, quarter[:, ::2, ::2]), {}, "features: got shape"),
-        ("lift", full, {"steps": 0}, "steps: got 0, expected 1 or more"),
+        ("lift", full, {"steps": 0}, "steps: got 0, expected a whole number from 1 on"),
         ("lift", half, {"steps": 1}, "features: got shape .* expected"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -56,5 +56,5 @@ def test_only_features_get_a_gradient_and_a_bad_box_reads_zeros():
     of_features, of_boxes = jax.grad(total, (0, 1))(features.astype(jnp.float32), boxes)
     assert float(of_features.sum()) == pytest.approx(2 * 2 * 2)
     assert not np.asarray(of_boxes).any()
-    with pytest.raises(ValueError, match="sampling_ratio: expected 1 or more"):
+    with pytest.raises(ValueError, match="sampling_ratio: got 0, expected a whole number from 1"):
         roi_align(features, boxes, 2, 0.25, sampling_ratio=0)

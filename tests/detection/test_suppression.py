@@ -64,5 +64,5 @@ def test_wrong_arguments_are_named():
         nms(np.zeros((2, 4)), np.zeros(3), 0.5, 3)
     with pytest.raises(ValueError, match="method: 'hard'"):
         soft_nms(np.zeros((2, 4)), np.zeros(2), 3, method="hard")
-    with pytest.raises(ValueError, match="max_output: expected 1 or more"):
+    with pytest.raises(ValueError, match="max_output: got 0, expected a whole number from 1"):
         nms(np.zeros((2, 4)), np.zeros(2), 0.5, 0)

@@ -17,6 +17,7 @@ from vit_jax_xfer.evaluate.similarity import cka
 from vit_jax_xfer.models.collections import stack_layers
 from vit_jax_xfer.models.extract import encoder_of
 from vit_jax_xfer.models.protocol import Network
+from vit_jax_xfer.whole_numbers import check_whole
 
 Tokens = Literal["all", "class", "mean"]
 TOKENS: tuple[str, ...] = get_args(Tokens)
@@ -29,7 +30,8 @@ def minibatch_cka(x: ArrayLike, y: ArrayLike, batch_size: int) -> float:
     batch is left out. ValueError unless 4 ≤ batch_size ≤ n.
     """
     require_equal("y", len(y), len(x), "x's n")
-    if not 4 <= batch_size <= len(x):
+    check_whole("batch_size", batch_size, 4)
+    if batch_size > len(x):
         raise ValueError(f"batch_size: got {batch_size}, expected from 4 to the {len(x)} rows")
     starts = range(0, len(x) - batch_size + 1, batch_size)
     batches = ((x[i : i + batch_size], y[i : i + batch_size]) for i in starts)

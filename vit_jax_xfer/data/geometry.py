@@ -14,6 +14,7 @@ from vit_jax_xfer.data import images
 from vit_jax_xfer.data.frame import Move, both, cropped, kept, mirrored, resized
 from vit_jax_xfer.data.operations import Geometric, register
 from vit_jax_xfer.data.target_arrays import VOID
+from vit_jax_xfer.whole_numbers import check_each_whole
 
 _TRIES = 10
 Classes = Callable[[Move], np.ndarray]  # the map of classes, uint8 (h, w), after an op
@@ -315,6 +316,7 @@ def crop_resize(
     size: (h, w), or one for both. ValueError for a box that leaves the image or is empty.
     """
     images.check_interpolation(interpolation)
+    check_each_whole(0, top=top, left=left, height=height, width=width)
     full_h, full_w = images.height_width(image)
     if not (0 <= top < top + height <= full_h and 0 <= left < left + width <= full_w):
         raise ValueError(

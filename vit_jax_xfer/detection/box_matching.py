@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from vit_jax_xfer.detection.compiled import compiled
+from vit_jax_xfer.whole_numbers import check_each_whole
 
 
 @compiled("low", "high", "allow_low_quality")
@@ -69,6 +70,7 @@ def sample(
     At most `positives` of label 1 come first, then as many of label 0 as there is room; each at
     random without repetition. Those that are none have index 0. number is cut to N.
     """
+    check_each_whole(0, number=number, positives=positives)
     total = labels.shape[0]
     number = min(number, total)
     positives = min(positives, number)

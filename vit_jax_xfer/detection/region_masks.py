@@ -8,6 +8,7 @@ from jax.typing import ArrayLike
 from vit_jax_xfer.detection.box_codec import SMALLEST_SIDE
 from vit_jax_xfer.detection.box_overlap import as_boxes
 from vit_jax_xfer.detection.compiled import compiled
+from vit_jax_xfer.whole_numbers import check_whole
 
 
 @compiled("size")
@@ -20,6 +21,7 @@ def mask_targets(
     frame. regions: (N, 4) where it is wanted. A cell is covered where the bilinear value at its
     middle is above 1/2; outside the object's box it is not.
     """
+    check_whole("size", size)
     boxes, regions = as_boxes("boxes", boxes), as_boxes("regions", regions)
     masks = jnp.asarray(masks).astype(jnp.float32)
     columns, rows = (_weights(boxes, regions, axis, masks.shape[-1], size) for axis in (0, 1))

@@ -13,6 +13,7 @@ from jax.typing import ArrayLike
 
 from vit_jax_xfer.detection.box_overlap import area, as_boxes
 from vit_jax_xfer.detection.compiled import compiled
+from vit_jax_xfer.whole_numbers import check_each_whole
 
 # A box of this many pixels a side belongs to the level of stride 16 (1612.03144).
 CANONICAL_SIZE = 224
@@ -80,11 +81,8 @@ def _pool(
     sampling_ratio: int,
     aligned: bool,
 ) -> jax.Array:
-    if size < 1 or sampling_ratio < 1:
-        raise ValueError(
-            f"size, sampling_ratio: expected 1 or more, got {size}, {sampling_ratio}; samples are "
-            "a fixed number, so that shapes are static"
-        )
+    # Samples are a fixed number, so that shapes are static.
+    check_each_whole(1, size=size, sampling_ratio=sampling_ratio)
     boxes = jax.lax.stop_gradient(boxes)
     channels = levels[0].shape[-1]
     flat = jnp.concatenate([level.reshape(-1, channels) for level in levels])

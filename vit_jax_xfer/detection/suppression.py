@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 
 from vit_jax_xfer.detection.box_overlap import as_boxes, iou, is_box
 from vit_jax_xfer.detection.compiled import compiled
+from vit_jax_xfer.whole_numbers import check_whole
 
 
 @compiled("max_output")
@@ -101,8 +102,7 @@ def _checked(boxes: jax.Array, scores: jax.Array, max_output: int) -> tuple[jax.
         raise ValueError(f"boxes: expected (N, 4), got {tuple(boxes.shape)}; vmap over more")
     if scores.shape != boxes.shape[:1]:
         raise ValueError(f"scores: got {tuple(scores.shape)} for {len(boxes)} boxes; one each")
-    if max_output < 1:
-        raise ValueError(f"max_output: expected 1 or more, got {max_output}")
+    check_whole("max_output", max_output)
     return boxes, scores.astype(jnp.float32)
 
 

@@ -27,6 +27,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from vit_jax_xfer.whole_numbers import is_whole
+
 # Collections with a leading axis over layers when the blocks are scanned.
 SCANNED: tuple[str, ...] = ("params", "attention", "qkv", "residual", "given", "watched")
 
@@ -85,7 +87,7 @@ def resolve_layers(layers: Sequence[int] | None, depth: int) -> tuple[int, ...]:
         return tuple(range(depth))
     resolved = []
     for layer in layers:
-        if not -depth <= layer < depth:
+        if not is_whole(layer) or not -depth <= layer < depth:
             raise ValueError(f"layers: {layer} is not a layer of a network of depth {depth}")
         resolved.append(layer % depth)
     if not resolved or len(set(resolved)) < len(resolved):

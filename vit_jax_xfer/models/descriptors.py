@@ -18,6 +18,7 @@ from vit_jax_xfer.models.extract import encoder_of, first_blocks
 from vit_jax_xfer.models.protocol import Network
 from vit_jax_xfer.models.transformer.windows import from_windows
 from vit_jax_xfer.models.vit import VisionTransformer
+from vit_jax_xfer.whole_numbers import is_whole
 
 # facet → the collection that carries it, and where in a block of it.
 _WHERE: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -59,13 +60,13 @@ def descriptors(
         raise ValueError(f"model: expected a VisionTransformer, got a {type(model).__name__}")
     chosen = list(layer) if isinstance(layer, Sequence) else [layer]
     for one in chosen:
-        if not -model.depth <= one < model.depth:
+        if not is_whole(one) or not -model.depth <= one < model.depth:
             raise ValueError(f"layer: {one} is not a layer of a network of depth {model.depth}")
     if not chosen or len({one % model.depth for one in chosen}) < len(chosen):
         raise ValueError(f"layer: got {chosen}, expected one or more different ones")
     if facet == "normed" and (model.norm_after_pool or not model.final_norm):
         raise ValueError("facet: this network has no final norm over its tokens; take token")
-    if stride is not None and (stride < 1 or model.patch_size % stride):
+    if stride is not None and (not is_whole(stride) or stride < 1 or model.patch_size % stride):
         raise ValueError(f"stride: {stride} does not divide the patch size {model.patch_size}")
     images, chosen = jnp.asarray(images), [one % model.depth for one in chosen]
     model, variables = first_blocks(model, variables, max(chosen) + 1)

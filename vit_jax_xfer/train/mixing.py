@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from vit_jax_xfer.tasks.task import Batch, Task
 from vit_jax_xfer.train.config_ranges import check_numbers
+from vit_jax_xfer.whole_numbers import check_each_whole
 
 MODES = ("batch", "pair", "element")
 BOX_RULES = ("timm", "timm_0_3_2")
@@ -143,7 +144,10 @@ def _check_labels(labels: jax.Array, number: int, num_classes: int) -> None:
 
 def _boxes_inside(boxes: Sequence[Box], height: int, width: int) -> np.ndarray:
     """Boxes (yl, yh, xl, xh) as an array (n, 4). ValueError for one that leaves the image."""
-    found = np.asarray(boxes, np.int32).reshape(-1, 4)
+    given = np.asarray(boxes)
+    if given.size and given.dtype.kind not in "iu":
+        raise ValueError(f"boxes: got {given.dtype}, expected whole numbers of pixels")
+    found = given.astype(np.int32).reshape(-1, 4)
     for yl, yh, xl, xh in found.tolist():
         if not (0 <= yl <= yh <= height and 0 <= xl <= xh <= width):
             raise ValueError(
@@ -234,6 +238,7 @@ def cutmix_box(
         raise ValueError(f"rule: got {rule!r}, expected one of {', '.join(BOX_RULES)}")
     if not 0 <= lam <= 1:
         raise ValueError(f"lam: got {lam}, expected a share from 0 to 1")
+    check_each_whole(0, height=height, width=width, cy=cy, cx=cx)
     yl, yh, xl, xh = (int(edge) for edge in box_edges(height, width, lam, cy, cx, rule, np))
     return (yl, yh, xl, xh), 1 - (yh - yl) * (xh - xl) / (height * width)
 

@@ -1,8 +1,9 @@
 """Which of the teacher's layers and heads teach which of the student's, where numbers differ."""
 
-import numbers
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
+
+from vit_jax_xfer.whole_numbers import is_whole
 
 MatchLayers = Literal["same", "even", "last", "first"]
 MatchHeads = Literal["same", "average", "group"]
@@ -49,7 +50,7 @@ def _named(how: Sequence[int], depth: int, layers: Sequence[int]) -> tuple[int, 
             " of the student's; name one for each"
         )
     for layer in how:
-        if not isinstance(layer, numbers.Integral) or not -depth <= layer < depth:
+        if not is_whole(layer) or not -depth <= layer < depth:
             raise ValueError(f"match_layers: {layer} is not a layer of a teacher of depth {depth}")
     return tuple(int(layer) % depth for layer in how)
 

@@ -26,6 +26,7 @@ from vit_jax_xfer.transfer.tokens import (
     common_tokens,
     pair_layouts,
 )
+from vit_jax_xfer.whole_numbers import is_whole
 
 Mode = Literal[
     "distill",
@@ -270,9 +271,10 @@ class Transfer:
     def _check_heads(self, student: VisionTransformer) -> None:
         if self.heads is None:
             return
-        outside = [head for head in self.heads if not 0 <= head < student.num_heads]
+        heads = student.num_heads
+        outside = [head for head in self.heads if not is_whole(head) or not 0 <= head < heads]
         if outside or not self.heads or len(set(self.heads)) < len(self.heads):
             raise ValueError(
-                f"heads: expected distinct numbers from 0 to {student.num_heads - 1}, "
+                f"heads: expected distinct numbers from 0 to {heads - 1}, "
                 f"at least one; got {tuple(self.heads)}"
             )

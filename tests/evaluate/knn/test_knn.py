@@ -65,9 +65,10 @@ def test_many_queries_go_part_by_part(monkeypatch):
         ({"queries": np.zeros((2, 5))}, "queries: have 5 channels, and features 3"),
         ({"queries": np.zeros((0, 3))}, r"queries: expected shape \(N, C\)"),
         ({"features": np.full((4, 3), np.nan)}, "features: holds numbers that are not finite"),
-        ({"k": 0}, "k, temperature: got 0"),
-        ({"temperature": 0.0}, "k, temperature"),
-        ({"temperature": np.nan}, "k, temperature"),
+        ({"k": 0}, "k: got 0, expected a whole number from 1 on"),
+        ({"k": 2.5}, "k: got 2.5, expected a whole number from 1 on"),
+        ({"temperature": 0.0}, "temperature: got 0.0, expected more than 0"),
+        ({"temperature": np.nan}, "temperature: got nan"),
     ],
 )
 def test_what_is_wrong_is_named(change, message):

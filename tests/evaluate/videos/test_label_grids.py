@@ -85,5 +85,5 @@ def test_bad_input_is_named():
         mask_from_labels(np.array([[[0, 1], [np.nan, 1]]]), 2, (4, 4))
     with pytest.raises(ValueError, match="features: got no frame"):
         propagate_video([], np.zeros((1, 1, 2)))
-    with pytest.raises(ValueError, match="previous: expected at least 0"):
+    with pytest.raises(ValueError, match="previous: got -1, expected a whole number from 0"):
         propagate_video([], np.zeros((1, 1, 2)), previous=-1)

@@ -120,8 +120,9 @@ def test_memory_is_that_of_a_block():
         ({"context_labels": np.zeros((2, 7, 9, 3), "f")}, "context_labels: got .2, 7, 9."),
         ({"context_labels": np.full((3, 7, 9, 3), np.inf)}, "context_labels: 567 of 567 values"),
         ({"target_features": np.zeros((7, 9, 6), int)}, "target_features: expected floating point"),
-        ({"radius": -1}, "radius, topk: expected at least 0 and 1, got -1 and 5"),
-        ({"topk": 0}, "radius, topk: expected at least 0 and 1, got 12 and 0"),
+        ({"radius": -1}, "radius: got -1, expected a whole number from 0 on"),
+        ({"radius": 2.5}, "radius: got 2.5, expected a whole number from 0 on"),
+        ({"topk": 0}, "topk: got 0, expected a whole number from 1 on"),
         ({"temperature": 0.0}, "temperature: expected more than 0, got 0.0"),
     ],
 )

@@ -5,6 +5,7 @@ features are compared as LiFT's evaluation does it, arXiv 2403.14625.
 """
 
 import functools
+import operator
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ from vit_jax_xfer.evaluate.array_checks import (
     unit_vectors,
 )
 from vit_jax_xfer.models.cell_places import CellAxis, CellPlaces, places_or_even
+from vit_jax_xfer.whole_numbers import check_whole
 
 POINTS = 16  # whose maps over the image exist at a time: 13 MB of 448 × 448 pixels
 
@@ -85,10 +87,12 @@ def pck(
     require_features("source_features", source, "(h, w, C)")
     require_features("target_features", target, "(h, w, C)")
     require_equal("target_features", target.shape[-1], source.shape[-1], "source_features' C")
-    size = tuple(int(side) for side in np.atleast_1d(image_size))
-    size = size * 2 if np.ndim(image_size) == 0 else size
-    if len(size) != 2 or min(size) < 1:
-        raise ValueError(f"image_size: expected a number or (H, W), at least 1, got {image_size}")
+    sides = [image_size] * 2 if np.ndim(image_size) == 0 else list(image_size)
+    if len(sides) != 2:
+        raise ValueError(f"image_size: expected a number or (H, W), got {image_size}")
+    for side in sides:
+        check_whole("image_size", side)
+    size = tuple(map(operator.index, sides))
     points = _points("source_points", source_points), _points("target_points", target_points)
     require_equal("target_points", len(points[1]), len(points[0]), "source_points")
     distance = _distance(threshold, reference, size, len(points[0]))

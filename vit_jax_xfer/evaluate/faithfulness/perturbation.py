@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 
 from vit_jax_xfer.compiler import compiler_options
 from vit_jax_xfer.evaluate.array_checks import checked_target, require_equal, require_finite
+from vit_jax_xfer.whole_numbers import check_each_whole, check_whole
 
 Order = Literal["most", "least"]
 FRACTIONS = tuple(i / 10 for i in range(1, 10))  # of the image, of positive and negative
@@ -112,7 +113,8 @@ def saco(
     maps = np.asarray(maps)
     ranks = ranked(maps, images.shape, "most")
     cells = ranks[0].size
-    if not 2 <= groups <= cells:
+    check_whole("groups", groups, 2)
+    if groups > cells:
         raise ValueError(f"groups: got {groups}, expected from 2 to the {cells} cells of a map")
     edges = np.arange(groups + 1) * cells // groups
     # A window of no cell first: the whole image.
@@ -147,6 +149,7 @@ def area(curve: ArrayLike) -> np.ndarray:
 
 def even_steps(cells: int, parts: int) -> np.ndarray:
     """Numbers of cells from none to all in so many steps, (parts + 1,) int64."""
+    check_each_whole(1, cells=cells, parts=parts)
     return np.round(np.linspace(0, cells, parts + 1)).astype(np.int64)
 
 
@@ -155,7 +158,8 @@ def blurred(images: ArrayLike, kernel: int = 11, sigma: float = 5.0) -> jax.Arra
 
     As RISE's insertion begins. ValueError for an even kernel, and for no width of the Gaussian.
     """
-    if kernel < 1 or kernel % 2 == 0:
+    check_whole("kernel", kernel)
+    if kernel % 2 == 0:
         raise ValueError(f"kernel: got {kernel}, expected an odd number of pixels")
     if not sigma > 0:
         raise ValueError(f"sigma: got {sigma}, expected more than 0 pixels")

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from vit_jax_xfer.whole_numbers import check_whole
+
 _AT_ONCE = 2**24  # similarities in memory
 
 
@@ -32,8 +34,9 @@ def neighbour_votes(
         raise ValueError(
             f"queries: have {queries.shape[1]} channels, and features {features.shape[1]}"
         )
-    if k < 1 or not temperature > 0:
-        raise ValueError(f"k, temperature: got {k}, {temperature}, expected numbers above 0")
+    check_whole("k", k)
+    if not temperature > 0:
+        raise ValueError(f"temperature: got {temperature}, expected more than 0")
     classes = int(labels.max()) + 1 if num_classes is None else num_classes
     if labels.min() < 0 or labels.max() >= classes:
         raise ValueError(

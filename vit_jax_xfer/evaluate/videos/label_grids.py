@@ -13,6 +13,7 @@ import numpy as np
 from vit_jax_xfer.evaluate.array_checks import require_finite, require_shape
 from vit_jax_xfer.evaluate.videos.label_propagation import propagate_labels
 from vit_jax_xfer.models.cell_places import CellAxis, CellPlaces, even_places, places_or_even
+from vit_jax_xfer.whole_numbers import check_whole
 
 PREVIOUS = 7  # frames before it that a frame looks at, beside the first
 
@@ -92,8 +93,7 @@ def propagate_video(
     features: the frames' (h, w, C), read one after the other. A frame looks at the first one and at
     up to `previous` frames before it, with their soft labels (propagate_labels has the rest).
     """
-    if previous < 0:
-        raise ValueError(f"previous: expected at least 0 frames, got {previous}")
+    check_whole("previous", previous, 0)
     results, context = [], []
     for frame in features:
         if not results:

@@ -17,6 +17,7 @@ from vit_jax_xfer.evaluate.array_checks import (
     require_shape,
     unit_vectors,
 )
+from vit_jax_xfer.whole_numbers import check_whole
 
 # The most similarities that exist at a time: 16 MB of float32, of which a few copies live.
 BLOCK = 1 << 22
@@ -50,8 +51,8 @@ def propagate_labels(
     require_finite("context_labels", labels)
     require_equal("target_features", target.shape, context.shape[1:], "a frame of context_features")
     require_equal("context_labels", labels.shape[:3], context.shape[:3], "context_features")
-    if radius < 0 or topk < 1:
-        raise ValueError(f"radius, topk: expected at least 0 and 1, got {radius} and {topk}")
+    check_whole("radius", radius, 0)
+    check_whole("topk", topk)
     if not isinstance(temperature, jax.core.Tracer) and not temperature > 0:
         raise ValueError(f"temperature: expected more than 0, got {temperature}")
     return _propagate(

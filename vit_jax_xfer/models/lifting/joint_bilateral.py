@@ -8,13 +8,14 @@ import jax.numpy as jnp
 
 from vit_jax_xfer.models.filter.convolution import adaptive_pool
 from vit_jax_xfer.models.lifting.feature_doubler import FeatureDoubler
-from vit_jax_xfer.models.lifting.lift_inputs import check_inputs, check_whole
+from vit_jax_xfer.models.lifting.lift_inputs import check_inputs
 from vit_jax_xfer.models.lifting.neighbours import (
     add_by_child,
     combine,
     products,
     squared_distances,
 )
+from vit_jax_xfer.whole_numbers import check_whole
 
 
 class JointBilateral(FeatureDoubler):

@@ -17,8 +17,9 @@ from jax.typing import ArrayLike
 from vit_jax_xfer.models.batch_norm import BatchNorm
 from vit_jax_xfer.models.lifting.feature_doubler import FeatureDoubler
 from vit_jax_xfer.models.lifting.feature_source import FeatureSource
-from vit_jax_xfer.models.lifting.lift_inputs import check_inputs, check_whole
+from vit_jax_xfer.models.lifting.lift_inputs import check_inputs
 from vit_jax_xfer.models.pytorch_init import TORCH_KERNEL, torch_bias
+from vit_jax_xfer.whole_numbers import check_whole
 
 _IMAGE_WIDTH = 32  # channels of the image branch, the published number for every backbone
 # PyTorch counts a transposed convolution's fan-in on its outputs.
@@ -174,8 +175,7 @@ def lift(
     the images at the size that goes with its features: doubled, as published, and without what
     lies a patch or more beyond the grid. ValueError for steps below 1, and as the model does.
     """
-    if steps < 1:
-        raise ValueError(f"steps: got {steps}, expected 1 or more")
+    check_whole("steps", steps)
     images, features = jnp.asarray(images), jnp.asarray(features)
     for step in range(steps):
         if step:

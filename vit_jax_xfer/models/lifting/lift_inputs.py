@@ -1,7 +1,5 @@
 """What a network that doubles features takes: images, and the features of a ViT that saw them."""
 
-from numbers import Integral
-
 import jax
 
 from vit_jax_xfer.models.transformer.patches import check_images
@@ -31,9 +29,3 @@ def check_inputs(
             f"{patch_size}-pixel patches, width {width}"
         )
     return h, w
-
-
-def check_whole(field: str, value: int, least: int = 1) -> None:
-    """ValueError, naming the field, unless its value is a whole number from `least` on."""
-    if not isinstance(value, Integral) or value < least:
-        raise ValueError(f"{field}: got {value!r}, expected a whole number from {least} on")
