@@ -146,8 +146,7 @@ def _extract_filters(
         if len(kept) != len(stages):
             raise ValueError(f"kept: got {len(kept)} arrays for {len(stages)} filter blocks")
         given = {
-            name: {"kept": jnp.asarray(index, jnp.int32)}
-            for name, index in zip(stages, kept, strict=True)
+            name: {"kept": jnp.asarray(index)} for name, index in zip(stages, kept, strict=True)
         }
         variables = {**variables, "given": given}
     out, found = model.apply(variables, images, mutable=["filter"], method="forward")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import vit_jax_xfer as vjx
+from vit_jax_xfer.models.filter.filter_blocks import Stage
 from vit_jax_xfer.pretrained import to_publisher_names
 from vit_jax_xfer.pretrained.description import describe, from_description
 from vit_jax_xfer.pretrained.fill import param_shapes
@@ -76,6 +77,18 @@ def test_choices_and_sizes_that_do_not_fit():
         ({"attend": "some"}, "attend: 'some' is none of"),
     ):
         model = vjx.create_model("filter_vit_xs", num_classes=10, **fields)
+        with pytest.raises(ValueError, match=message):
+            jax.eval_shape(model.init, jax.random.key(0), images)
+    for stage, fields, message in (
+        (Stage("fulll", 8, 2), {}, "stages: stage 1: kind 'fulll' is none of pooled, filter, full"),
+        (Stage("full", 8, 3), {}, "stages: stage 1: heads: 3 do not divide the 8 channels"),
+        (Stage("full", 8, 3, reduce=3), {}, "stages: stage 1: heads: 3 do not divide the 2 chan"),
+        (Stage("filter", 8, 2, layers=0), {}, "stages: stage 1: layers: got 0, expected a whole"),
+        (Stage("full", 8, 2, stride=1.5), {}, "stages: stage 1: stride: got 1.5, expected a whole"),
+        (Stage("full", 7, 7), {"stem_width": 7}, "stages: stage 0: positions take an even number"),
+    ):
+        stages = (Stage("pooled", 8, 1), stage)
+        model = vjx.create_model("filter_vit_xs", stages=stages, **fields)
         with pytest.raises(ValueError, match=message):
             jax.eval_shape(model.init, jax.random.key(0), images)
     with pytest.raises(ValueError, match="4×64 pixels; the first convolution needs 5"):

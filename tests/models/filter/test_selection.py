@@ -88,6 +88,16 @@ def test_gather_and_scatter_are_inverse_and_touch_nothing_else():
     np.testing.assert_array_equal(np.flatnonzero(moved[1]), kept[1])
 
 
+@pytest.mark.parametrize(
+    "kept",
+    [[[0, 1]], [[0, 15], [0, 1]], [[0, -1], [0, 1]], [[3, 3], [0, 1]], [[0.5, 1.0], [0.0, 1.0]]],
+)
+def test_given_choices_that_there_are_not(kept):
+    with pytest.raises(ValueError, match=r"kept: got .*, expected \(B, K\), different numbers"):
+        selection.checked_kept(jnp.asarray(kept), 2, 15)
+    assert selection.checked_kept(jnp.asarray([[14, 0], [3, 2]]), 2, 15).dtype == jnp.int32
+
+
 @pytest.mark.parametrize("size", [(1, 1), (3, 40), (14, 11), (33, 32)])
 def test_scores_are_a_dilated_convolution(size):
     """The products with zeros and ones against XLA's own convolution."""

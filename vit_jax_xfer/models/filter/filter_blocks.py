@@ -150,6 +150,8 @@ class FilterAttention(nn.Module):
         keep = self.stage.keep if self.keep is None else self.keep
         number = selection.number_kept(keep, height * width)
         kept = collections.given(self, ("kept",)).get("kept")
+        if kept is not None:
+            kept = selection.checked_kept(kept, batch, height * width)
         if self.choose == "score":
             importance = selection.Importance(self.dtype, name="score")(x, train)
             collections.emit(self, "filter", importance=importance)

@@ -23,6 +23,7 @@ from vit_jax_xfer.models.filter.filter_blocks import (
     Stage,
 )
 from vit_jax_xfer.models.filter.patterns import PATTERNS
+from vit_jax_xfer.models.filter.stage_checks import check_stages
 from vit_jax_xfer.models.preprocessing import INCEPTION, Preprocessing
 from vit_jax_xfer.models.protocol import Layers, Network
 from vit_jax_xfer.models.pytorch_init import TORCH_KERNEL, torch_bias
@@ -323,6 +324,7 @@ class FilterViT(Network):
         ):
             if getattr(self, field) not in allowed:
                 raise ValueError(f"{field}: {getattr(self, field)!r} is none of {allowed}")
+        check_stages(self.stages, self.stem_width, self.attend != "none")
 
     def _keep(self, i: int) -> int | float | None:
         """What filter stage i keeps, None for its own share."""

@@ -90,6 +90,25 @@ def random(key: jax.Array, batch: int, tokens: int, number: int, shared: bool) -
     return jnp.broadcast_to(kept, (batch, number))
 
 
+def checked_kept(kept: jax.Array, batch: int, tokens: int) -> jax.Array:
+    """Given indices (B, K) as int32. ValueError unless each image's are different tokens.
+
+    Of traced ones only shape and type are known.
+    """
+    whole = jnp.issubdtype(kept.dtype, jnp.integer)
+    fits = kept.ndim == 2 and len(kept) == batch and 0 < kept.shape[1] <= tokens
+    wrong = not (whole and fits)
+    if not wrong and not isinstance(kept, jax.core.Tracer):
+        ranked = np.sort(np.asarray(kept), axis=1)
+        wrong = ranked.min() < 0 or ranked.max() >= tokens or (np.diff(ranked, axis=1) == 0).any()
+    if wrong:
+        raise ValueError(
+            f"kept: got {kept.dtype} {tuple(kept.shape)}, expected (B, K), different numbers from "
+            f"0 to {tokens - 1} for each of {batch} images"
+        )
+    return kept.astype(jnp.int32)
+
+
 def gather(x: jax.Array, kept: jax.Array) -> jax.Array:
     """The kept tokens (B, K, C) of a map (B, H, W, C)."""
     tokens = x.reshape(x.shape[0], -1, x.shape[-1])
