@@ -136,6 +136,7 @@ def test_inputs_are_checked(variables, images, noise, message):
     [
         ({"pool": "cls"}, {}, "encoder: .* got pool='cls'"),
         ({"class_token": False}, {}, "encoder: .* class_token=False"),
+        ({"position": "none"}, {}, "encoder: .* needs absolute positions .* got position='none'"),
         ({"num_heads": 5}, {}, "num_heads: 5 does not divide width 24"),
         ({}, {"decoder_num_heads": 5}, "decoder_num_heads: 5 does not divide decoder_width 16"),
     ],

@@ -123,6 +123,8 @@ def test_masked_patches_are_not_seen():
     np.testing.assert_array_equal(none, open_)
     with pytest.raises(ValueError, match="mask: this network has no mask token"):
         network().apply(draw(network(), 0), IMAGES, mask=mask, method="embed")
+    with pytest.raises(ValueError, match=r"mask: got \(3, 15\), expected \(3, 16\), \(B, N\)"):
+        model.apply(variables, IMAGES, mask[:, :15], method="embed")
 
 
 @pytest.mark.parametrize("kind", ["dinov3", "eva02"])

@@ -46,6 +46,7 @@ class MaskedAutoencoder(AroundEncoder):
             )
         if (
             encoder.prefix_tokens != 1
+            or encoder.position == "none"
             or encoder.relative_bias != "none"
             or encoder.rotary != "none"
             or not encoder.blocks_alike
@@ -53,7 +54,8 @@ class MaskedAutoencoder(AroundEncoder):
         ):
             raise ValueError(
                 "encoder: masked pre-training drops tokens, which needs absolute positions and a "
-                "class token alone; turn off registers, relative_bias, rotary and windows"
+                "class token alone; turn off registers, relative_bias, rotary and windows, and "
+                f"give positions; got position={encoder.position!r}"
             )
         if encoder.in_channels != 3:
             raise ValueError(

@@ -334,6 +334,8 @@ class VisionTransformer(ImageTokens):
         if mask is not None:
             if not self.mask_token:
                 raise ValueError("mask: this network has no mask token; build it with one")
+            if mask.shape != tokens.shape[:2]:
+                raise ValueError(f"mask: got {mask.shape}, expected {tokens.shape[:2]}, (B, N)")
             tokens = jnp.where(mask[..., None], self.masked.astype(self.dtype), tokens)
         prefix = self._prefix()
         if self.position != "none":

@@ -55,6 +55,11 @@ def test_ties_and_what_is_no_number(logits, top, top_two):
         assert float(top1(row, target)) == top == figures(row, target)["top1"]
 
 
+@pytest.mark.parametrize("k", [1, 5, 8])
+def test_a_class_that_there_is_not_is_never_hit(k):
+    assert not hits(jnp.asarray(LOGITS[:2]), jnp.array([-1, 8]), k).any()
+
+
 def test_a_distribution_of_one_class_is_that_class():
     shares = np.eye(8, dtype=np.float32)[LABELS]
     assert figures(LOGITS, shares) == pytest.approx(figures(LOGITS, LABELS))

@@ -28,6 +28,7 @@ def network(head="linear", backbone="vit_micro_patch4", **fields):
         ("upernet", {"auxiliary": False}, 0),
         ("upernet", {"backbone": "filter_vit_micro"}, 1),
         ("segmenter", {"scan": True}, 0),
+        ("segmenter", {"width": 208, "num_heads": 4}, 0),
         ("setr_pup", {}, 2),
     ],
 )

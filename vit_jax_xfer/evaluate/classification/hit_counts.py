@@ -33,12 +33,13 @@ def hits(logits: jax.Array, targets: jax.Array, k: int) -> jax.Array:
     NaN, in any class, is below nothing and above all. So the order of the classes changes no
     figure, and a network whose logits are all alike, or no numbers, scores nothing. The true class
     of a distribution is that of the greatest share; of several such the one of the highest logit.
+    A target outside of the classes, which has no share of any, is no hit.
     """
-    true = distribution(targets, logits.shape[-1])
-    true = true == true.max(axis=-1, keepdims=True)
+    shares = distribution(targets, logits.shape[-1])
+    true = (shares == shares.max(axis=-1, keepdims=True)) & (shares > 0)
     own = jnp.where(true, logits, -jnp.inf).max(axis=-1, keepdims=True)
     not_below = ~true & ~(logits < own)
-    return (not_below.sum(axis=-1) < k) & ~jnp.isnan(own[..., 0])
+    return (not_below.sum(axis=-1) < k) & ~jnp.isnan(own[..., 0]) & true.any(axis=-1)
 
 
 def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:

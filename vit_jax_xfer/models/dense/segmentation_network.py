@@ -68,8 +68,7 @@ class SegmentationNetwork(DenseNetwork):
         if self.head == "linear":
             self.pixel_head = LinearHead(dropout=given["classifier_dropout"], **kind)
         elif self.head == "segmenter":
-            # 64 channels a head, as every published encoder has.
-            self.pixel_head = SegmenterHead(num_heads=max(1, self.widths[-1] // 64), **kind)
+            self.pixel_head = SegmenterHead(num_heads=_number_of_heads(self.widths[-1]), **kind)
         elif self.head == "upernet":
             fields = {"dropout": given["classifier_dropout"], **kind}
             if self._has_neck:
@@ -106,3 +105,8 @@ class SegmentationNetwork(DenseNetwork):
     @property
     def _has_neck(self) -> bool:
         return self.head == "upernet" and len(set(self.strides)) == 1
+
+
+def _number_of_heads(width: int) -> int:
+    """Of 64 channels each, as every published encoder has; where 64 is no part, of a few more."""
+    return next(n for n in range(max(1, width // 64), 0, -1) if width % n == 0)
