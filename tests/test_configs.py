@@ -128,6 +128,8 @@ def test_a_number_that_is_not_for_a_form_is_refused_with_the_field_that_does_it(
         3,
         3,
     ]
+    few = load_config("filter_vit", "xs,labels=3,seed=4")
+    assert (few.data.per_class, few.data.subset_seed, few.seed) == (3, 4, 4)
 
 
 @pytest.mark.parametrize("field", ["optim.learning_rate", "task.mode", "stepz"])

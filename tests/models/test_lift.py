@@ -217,6 +217,15 @@ def test_what_does_not_fit_is_named(fields, images, features, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_network_that_doubles_nothing_is_refused():
+    vit, maps = vjx.create_model("vit_micro_patch8", image_size=32), jnp.zeros((1, 4, 4, 8))
+    message = "model: got a VisionTransformer, expected a network that doubles features"
+    with pytest.raises(ValueError, match=message):
+        vjx.dense.lift(vit, {}, jnp.zeros((1, 32, 32, 3)), maps)
+    with pytest.raises(ValueError, match=message):
+        vjx.dense.lift_loss(vit, {}, jnp.zeros((1, 32, 32, 3)), (maps, maps[:, ::2, ::2]))
+
+
 def test_half_precision_activations():
     model, variables, *inputs = draw(14, (28, 42))
     found, updates = model.clone(dtype=jnp.bfloat16).apply(

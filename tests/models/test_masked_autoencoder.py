@@ -148,3 +148,9 @@ def test_fields_are_checked(encoder, fields, message):
     model = MaskedAutoencoder(VisionTransformer(**sizes), **decoder)
     with pytest.raises(ValueError, match=message):
         jax.eval_shape(model.init, jax.random.key(0), IMAGES, NOISE)
+
+
+def test_another_network_is_refused_by_what_it_is():
+    vit = create_model("vit_micro_patch8", image_size=32)
+    with pytest.raises(ValueError, match="model: got a VisionTransformer, expected a MaskedAuto"):
+        mae_forward(vit, {}, IMAGES, noise=NOISE)

@@ -29,6 +29,8 @@ def filter_config(
         use_filter_variant(config, name, **numbers)
         return config
     config.seed, config.data.per_class = numbers["seed"], numbers["labels"]
+    if numbers["labels"]:  # another seed labels other images, as in the small variants
+        config.data.subset_seed = numbers["seed"]
     if not subset:
         train_filter_vit_on_1k(config)
     else:

@@ -205,8 +205,14 @@ def mae_forward(
     """Loss (), prediction (B, N, p·p·3) and mask (B, N) of masked pre-training.
 
     noise: (B, N) numbers whose order chooses the patches: the least noisy stay visible.
-    The loss is the mean squared error over the masked patches of the whole batch.
+    The loss is the mean squared error over the masked patches of the whole batch. ValueError for a
+    network of another kind, and for images or noise of other shapes.
     """
+    if not isinstance(model, MaskedAutoencoder):
+        raise ValueError(
+            f"model: got a {type(model).__name__}, expected a MaskedAutoencoder, such as "
+            "create_model('mae_vit_base_patch16')"
+        )
     images, noise = jnp.asarray(images), jnp.asarray(noise)
     prediction, mask = model.apply(variables, images, noise, mask_ratio, train, rngs=rngs)
     target = reconstruction_targets(images, model.encoder.patch_size, norm_pix_loss)

@@ -17,7 +17,7 @@ from jax.typing import ArrayLike
 from vit_jax_xfer.models.batch_norm import BatchNorm
 from vit_jax_xfer.models.lifting.feature_doubler import FeatureDoubler
 from vit_jax_xfer.models.lifting.feature_source import FeatureSource
-from vit_jax_xfer.models.lifting.lift_inputs import check_inputs
+from vit_jax_xfer.models.lifting.lift_inputs import check_doubles, check_inputs
 from vit_jax_xfer.models.pytorch_init import TORCH_KERNEL, torch_bias
 from vit_jax_xfer.whole_numbers import check_whole
 
@@ -173,8 +173,10 @@ def lift(
 
     model: a LiFT, or any network with `patch_size` that takes (images, features). Each step sees
     the images at the size that goes with its features: doubled, as published, and without what
-    lies a patch or more beyond the grid. ValueError for steps below 1, and as the model does.
+    lies a patch or more beyond the grid. ValueError for steps below 1, for a network of another
+    kind, and as the model does.
     """
+    check_doubles(model)
     check_whole("steps", steps)
     images, features = jnp.asarray(images), jnp.asarray(features)
     for step in range(steps):

@@ -1,8 +1,18 @@
 """What a network that doubles features takes: images, and the features of a ViT that saw them."""
 
+import flax.linen as nn
 import jax
 
 from vit_jax_xfer.models.transformer.patches import check_images
+
+
+def check_doubles(model: nn.Module) -> None:
+    """ValueError for one of this project's networks that makes something else than features."""
+    if getattr(model, "predicts", "features") != "features":
+        raise ValueError(
+            f"model: got a {type(model).__name__}, expected a network that doubles features, such "
+            "as create_model('lift_patch16')"
+        )
 
 
 def check_inputs(

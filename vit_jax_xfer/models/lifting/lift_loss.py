@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from vit_jax_xfer.models.lifting.lift_inputs import check_doubles
 from vit_jax_xfer.models.transformer.patches import check_images
 
 # How far apart two maps are: kind → (found, wanted) (…, C) float32 → (), a mean.
@@ -57,8 +58,10 @@ def lift_loss_and_stats(
         once more, with the half for an image, against the full ones: several depths in one loss, as
         UPLiFT (2601.17950) learns from. Gradients flow through both doublings.
     train=False takes the running statistics, as a network in use does, and moves none.
-    ValueError for unknown names, other depths, and grids that are not each twice the next.
+    ValueError for unknown names, other depths, a network of another kind, and grids that are not
+    each twice the next.
     """
+    check_doubles(model)
     _check_name("kind", kind, DISTANCES)
     if depths not in (1, 2):
         raise ValueError(f"depths: got {depths!r}, expected 1 or 2, for there are three sizes")
