@@ -88,6 +88,19 @@ def test_an_encoder_starts_a_classifier():
         (FILTER, FILTER.clone(stages=()), "the model has no place for stage_0"),
         (FILTER.clone(stages=()), FILTER, "stage_0 is not there; the model wants"),
         (VIT, VIT.clone(position="sincos"), "position: the source has learned positions"),
+        (
+            VIT.clone(activation="quick_gelu"),
+            VIT,
+            "activation: .* set model.activation='quick_gelu'",
+        ),
+        (VIT.clone(mlp="geglu"), VIT.clone(mlp="swiglu"), "mlp: .*'geglu', and .*'swiglu'"),
+        (VIT.clone(qkv_bias="masked_key"), VIT, "qkv_bias: .* 'masked_key', and .* 'full'"),
+        (VIT.clone(rotary="eva02"), VIT.clone(rotary="dinov3"), "rotary: .* 'eva02', and the"),
+        (
+            MAE.clone(encoder=MAE.encoder.clone(activation="gelu_tanh")),
+            VIT,
+            "activation: .* 'gelu_tanh', and the model has 'gelu'",
+        ),
         (VIT.clone(class_position=False), VIT, "class_token, class_position: .* of 0 tokens"),
     ],
 )

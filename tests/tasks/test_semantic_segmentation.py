@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ import pytest
 import vit_jax_xfer as vjx
 from tests.runs import one_device_mesh, rows, save_teacher, tiny_dense
 from tests.tasks.mask_folders import SIDE, write_mask_folders
+from vit_jax_xfer.models.lifting.feature_source import FeatureSource
 from vit_jax_xfer.models.registry import create_model
 from vit_jax_xfer.pretrained.parameter_rules import stack_blocks
 from vit_jax_xfer.tasks.build import build_task
@@ -233,6 +235,17 @@ def test_a_trained_lift_is_what_the_networks_own_starts_from(source):
     task = build("4", model__lift="lift")
     found = task.initial["params"]["lift"]
     assert jax.tree.all(jax.tree.map(np.array_equal, found, trained[4]["params"]))
+    depth = task.model.depth
+    for facet, layer in (("normed", depth - 1), ("key", depth - 1), ("normed", 0)):
+        lifts[5] = lifts[4].clone(source=FeatureSource("0", "runs/b", facet, layer))
+        trained[5] = trained[4]
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            build("5", model__lift="lift")
+        said = [str(one.message) for one in told if "lift_from" in str(one.message)]
+        same = (facet, layer) == ("normed", depth - 1)
+        assert len(said) == (not same), said
+        assert same or f"was trained on {facet} of block {layer}, and is given normed" in said[0]
     started = jax.eval_shape(task.init, jax.random.key(0))["params"]["lift"]
     assert jax.tree.structure(started) == jax.tree.structure(found)
     for path, fields, words in (

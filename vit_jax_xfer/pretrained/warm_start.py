@@ -16,13 +16,17 @@ from vit_jax_xfer.pretrained.parameter_rules import stack_blocks, unstack_blocks
 
 Variables = dict[str, Any]
 
+# Fields of which no array tells: with another value the same weights compute something else.
+_UNTOLD = ("activation", "mlp", "qkv_bias", "rotary")
+
 
 def start_from(source: Network, variables: Variables, model: Network) -> Variables:
     """The part of `variables` that `model` can start from, a part of its own tree by collection.
 
     Takes the encoder of a MaskedAutoencoder for a classifier, resizes positions to the model's
     grid, stacks or unstacks scanned blocks; of a network around an encoder that part alone where
-    the source is no such network. ValueError names what does not come across.
+    the source is no such network. ValueError names what does not come across, and a field by which
+    the same weights would compute something else.
     """
     if type(source) is not type(model):
         source, variables = encoder_of(source, variables)
@@ -34,6 +38,7 @@ def start_from(source: Network, variables: Variables, model: Network) -> Variabl
             f"the weights of a {type(source).__name__}; a {type(model).__name__} starts only from "
             "a network of its own kind"
         )
+    _check_alike(source.encoder, model.encoder)
     wanted = jax.eval_shape(model.init_variables, jax.random.key(0))
     # Of another collection only what may start afresh, such as a probe's statistics.
     foreign = (name for name in set(variables) - set(wanted) if not _afresh(variables[name], model))
@@ -46,6 +51,21 @@ def start_from(source: Network, variables: Variables, model: Network) -> Variabl
         name: _common(found.get(name, {}), shapes, model.starts_afresh)
         for name, shapes in wanted.items()
     }
+
+
+def _check_alike(source: Network, model: Network) -> None:
+    """ValueError, naming the field, where two encoders differ in what no array tells."""
+    known = source.keywords().keys() & model.keywords().keys()
+    fields = [field for field in _UNTOLD if field in known]
+    if fields and source.rotary != "none":
+        fields.append("rotary_base")
+    for field in fields:
+        theirs, own = (getattr(encoder, field) for encoder in (source, model))
+        if theirs != own:
+            raise ValueError(
+                f"{field}: the weights are of a network with {theirs!r}, and the model has "
+                f"{own!r}; set model.{field}={theirs!r}"
+            )
 
 
 def _afresh(collection: Variables, model: Network) -> bool:

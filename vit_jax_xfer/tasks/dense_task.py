@@ -11,7 +11,9 @@ import jax.numpy as jnp
 from vit_jax_xfer.features.backbone import backbone_of
 from vit_jax_xfer.features.feature_extractor import FeatureExtractor
 from vit_jax_xfer.models.dense.dense_network import DenseNetwork
+from vit_jax_xfer.models.lifting.feature_source import FeatureSource
 from vit_jax_xfer.models.vit import VisionTransformer
+from vit_jax_xfer.pretrained.loading_notes import note
 from vit_jax_xfer.pretrained.warm_start import start_from
 from vit_jax_xfer.tasks.attention_transfer import (
     check_pair,
@@ -238,7 +240,23 @@ def _with_lift(initial: Variables, model: DenseNetwork, path: str, load: Loader)
         found = start_from(source, variables, model.lift)
     except ValueError as error:
         raise ValueError(f"task.lift_from: {path}: {error}") from None
+    _tell_other_features(model, path, source.source)
     return {
         name: {**initial.get(name, {}), **({"lift": found[name]} if name in found else {})}
         for name in {**initial, **found}
     }
+
+
+def _tell_other_features(model: DenseNetwork, path: str, learnt: FeatureSource | None) -> None:
+    """Says where a lift was trained on other features than the network's maps; None: not known."""
+    if learnt is None:
+        return
+    encoder = model.encoder
+    read = {layer % encoder.depth for layer in model.layers_read or (-1,)}
+    facet = "normed" if getattr(encoder, "final_norm", False) else "token"
+    if learnt.facet != facet or read != {learnt.layer}:
+        blocks = ", ".join(map(str, sorted(read)))
+        note(
+            f"task.lift_from: {path} was trained on {learnt.facet} of block {learnt.layer}, and is "
+            f"given {facet} of block {blocks}; train one with task.facet={facet!r}"
+        )
