@@ -34,6 +34,7 @@ from vit_jax_xfer.front_door import COMMANDS
 _JOBS = ("vit_jax_xfer.main", "vit_jax_xfer.plan")  # whose flags are absl's
 _PACKAGE = "vit_jax_xfer"
 _OTHERS = ("tests", "benchmarks")  # not of the package: their flags are looked up in their source
+_WITH_FLAGS = ("faults", "fuzz", "mutants")  # rooms of tests/ that are commands
 _FIELD = re.compile(r"--config\.((?:\w+\.)*\w+)")
 # The list of changes tells of commands and fields that were.
 PAGES = [page for page in pages() if page.name != "CHANGELOG.md"]
@@ -277,6 +278,23 @@ def _is_other(name: str) -> bool:
     except (ImportError, AttributeError):
         return False
     return True
+
+
+def test_flags_in_sentences_exist():
+    """`--flag` in backticks is in the --help of one of our commands, or in a script of ours."""
+    files = [*(ROOT / "launch").glob("*.sh"), *(ROOT / "benchmarks").rglob("*.py")]
+    files += [file for room in _WITH_FLAGS for file in (ROOT / "tests" / room).rglob("*.py")]
+    told = [file.read_text() for file in files]
+    key_flags = flags.FLAGS.get_key_flags_for_module
+    for module in (f"{_PACKAGE}.{command.module}" for command in COMMANDS.values()):
+        job = module in _JOBS and importlib.import_module(module)
+        told += [f"--{flag.name}" for flag in key_flags(job)] if job else [help_of(module)]
+    known = {"--help", "--version", *re.findall(r"--[a-z][\w-]*", "\n".join(told))}
+    codes = {code for page in PAGES for code in inline_code(page) if code.startswith("--")}
+    named = {flag for code in codes for flag in re.findall(r"(?<![\w-])--[a-z][\w-]*", code)}
+    assert len(named) >= 60
+    # A flag of the published code, and one that version 0.1 had.
+    assert named - known == {"--end_layer", "--ways"}
 
 
 def test_targets_of_make_exist():
