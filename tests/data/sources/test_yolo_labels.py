@@ -62,6 +62,24 @@ def test_splits(tmp_path):
         data.open_source("yolo:a:b")
 
 
+def test_keypoints_are_no_outlines(tmp_path):
+    """Two of x, y, visible behind a box are as many numbers as five corners."""
+    text = "5 0.5 0.5 0.2 0.1 0.5 0.5 2 0.4 0.5 2\n"
+    names = "kpt_shape: [2, 3]\nnames: [a, b, c, d, e, f]\n"
+    spec = write_yolo(tmp_path, {"a": text}, names=names)
+    folders = f"yolo:{tmp_path / 'images'}:{tmp_path / 'labels'}:{tmp_path / 'data.yaml'}"
+    for one in (spec, folders):
+        with pytest.raises(ValueError, match="^spec: .*data.yaml: it has 'kpt_shape', so its"):
+            data.open_source(one)
+
+
+def test_a_list_of_folders_is_refused(tmp_path):
+    write_yolo(tmp_path, {"a": ""})
+    (tmp_path / "data.yaml").write_text("train: [images/one, images/two]\nnames: [ant]\n")
+    with pytest.raises(ValueError, match="data.yaml: its 'train' is a list; give one folder"):
+        data.open_source(f"yolo:{tmp_path / 'data.yaml'}")
+
+
 def test_real_outlines_and_boxes_agree(shared):
     root = shared / "data/coco128"
     boxes, outlines = (

@@ -38,6 +38,7 @@ def open_yolo(spec: str, split: str) -> ObjectSource:
     with as_spec():
         found = find_pairs(*folders, ".txt")
     classes = read_class_file(names)
+    _refuse_keypoints(names)
     ids = sorted(classes)
     numbers = {number: label for label, number in enumerate(ids)}
     photographs = [_photograph(image, text, numbers) for image, text in found.files]
@@ -58,6 +59,8 @@ def _folders(file: Path, split: str) -> tuple[Path, Path]:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ValueError(f"spec: {file}: {reason}") from None
     name = {"validation": "val"}.get(split, split)
+    if isinstance(content.get(name), list):
+        raise ValueError(f"spec: {file}: its {name!r} is a list; give one folder of images")
     if not isinstance(content.get(name), str):
         known = ", ".join(key for key in ("train", "val", "test") if content.get(key))
         raise ValueError(f"split: got {split!r}, but {file} names folders of {known or 'no split'}")
@@ -72,6 +75,16 @@ def _folders(file: Path, split: str) -> tuple[Path, Path]:
         if not folder.is_dir():
             raise ValueError(f"spec: {folder}, which {file} means, is no folder")
     return images, labels
+
+
+def _refuse_keypoints(file: Path) -> None:
+    """ValueError where a YAML says that its texts hold keypoints, which look like outlines."""
+    is_yaml = file.suffix.lower() in (".yaml", ".yml")
+    if is_yaml and "kpt_shape" in read_yaml(read_text(file, _LARGEST)):
+        raise ValueError(
+            f"spec: {file}: it has 'kpt_shape', so its texts hold keypoints behind each box; give "
+            "texts of boxes or of outlines"
+        )
 
 
 def _photograph(image: Path, text: Path, numbers: dict[int, int]) -> ListedPhotograph:
