@@ -10,7 +10,7 @@ import vit_jax_xfer as vjx
 from tests.runs import tiny_config
 from vit_jax_xfer.models.registry import create_model
 from vit_jax_xfer.pretrained.saved_models import save_file
-from vit_jax_xfer.tasks.teachers import load_weights
+from vit_jax_xfer.tasks.teachers import load_weights, scan_like
 from vit_jax_xfer.train import initial_state, loop
 from vit_jax_xfer.train.compile import Program
 from vit_jax_xfer.train.rules import named_leaves
@@ -114,3 +114,14 @@ def test_a_damaged_teacher_is_named_by_its_field(weights, tmp_path):
         path.write_bytes(path.read_bytes()[:20])
     with pytest.raises(ValueError, match="^task.teacher: .*teacher.* damaged"):
         load_weights("task.teacher", str(tmp_path / "teacher"))
+
+
+def test_only_blocks_that_are_alike_are_stacked_for_a_scanned_student():
+    student = vjx.VisionTransformer(depth=2, num_heads=2, width=8, scan=True)
+    plain = student.clone(scan=False)
+    blocks = {f"blocks_{i}": {"x": np.zeros(3)} for i in range(2)}
+    teacher, variables = scan_like(plain, {"params": blocks}, student)
+    assert teacher.scan and variables["params"]["blocks"]["x"].shape == (2, 3)
+    fields = {"class_token": False, "pool": "avg", "window_size": 2, "window_blocks": (0,)}
+    teacher, variables = scan_like(plain.clone(**fields), {"params": blocks}, student)
+    assert not teacher.scan and variables["params"].keys() == blocks.keys()

@@ -165,8 +165,11 @@ def run_like(teacher: VisionTransformer, student: nn.Module, settings: Any) -> V
 def scan_like(
     teacher: VisionTransformer, variables: Variables, student: VisionTransformer
 ) -> tuple[VisionTransformer, Variables]:
-    """The teacher with its blocks stacked where the student's are, so that they go in step."""
-    if teacher.scan or not student.scan:
+    """The teacher with its blocks stacked where the student's are, so that they go in step.
+
+    One whose blocks differ, by windows or convolutions, stays as it is: they go in turn.
+    """
+    if teacher.scan or not student.scan or not teacher.blocks_alike:
         return teacher, variables
     return teacher.clone(scan=True), stack_blocks(variables)
 
