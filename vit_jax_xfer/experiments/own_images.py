@@ -47,10 +47,10 @@ class Training(NamedTuple):
 
 _TRAINING = {
     # Chosen with 5 images a class, on those of the training images that were left out
-    # (docs/results.md).
+    # (docs/real_teacher.md).
     "scratch": Training(100.0, 1.7e-3, highest_lr=1e-3),
     "teaching": Training(100.0, 1.7e-3, highest_lr=1e-3),
-    "finetune": Training(50.0, 5e-4),
+    "finetune": Training(50.0, 2e-4),
     "probe": Training(50.0, 1e-2),
     "pretraining": Training(200.0, 5e-4),
     "filter": Training(100.0, 5e-4),
