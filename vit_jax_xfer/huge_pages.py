@@ -1,8 +1,8 @@
 """Commands ask the C library for huge pages, which a process can do only before it begins.
 
 XLA takes a step's scratch memory anew in every step, and on a CPU it is the kernel that has to find
-and clear it, in pages of 4 kB each. With huge pages a small step takes 12 to 30 % less time
-(benchmarks/NOTES.md).
+and clear it, in pages of 4 kB each. With huge pages a small step takes 12 to 30 % less of a
+processor's time (benchmarks/NOTES.md, docs/results.md).
 """
 
 import os
