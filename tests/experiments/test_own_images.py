@@ -203,6 +203,15 @@ def test_a_teacher_in_the_form_says_how_images_are_prepared(folder, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "rate"),
+    [("finetune", 7.1e-5), ("linear_probe", 3.5e-3), ("scratch", 6e-4), ("filter_vit", 1.8e-4)],
+)
+def test_rates_at_eight_images(name, rate, folder):
+    config = load_config(name, f"folder,path={folder}")
+    assert (config.batch_size, config.optim.lr) == (8, rate)
+
+
+@pytest.mark.parametrize(
     ("name", "key", "scaled"),
     [
         ("attention_distill", "teacher", False),
