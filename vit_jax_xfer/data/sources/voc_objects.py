@@ -119,4 +119,5 @@ def _size(image: Path, annotation: Element, boxes: list[list[float]]) -> tuple[i
         return stored_size(image)[::-1]
     stored = image_size(image)
     edges = np.array(boxes, np.float64).reshape(-1, 4)
-    return (stored if fits(told, stored, edges, orientation(image) > 1) else told)[::-1]
+    turned = told != stored and orientation(image) > 1  # which reads the file once more
+    return (stored if fits(told, stored, edges, turned) else told)[::-1]
