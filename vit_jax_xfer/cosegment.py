@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _cosegment_all(options: argparse.Namespace, broken: list[str]) -> None:
     # Imported late, so that --help answers at once.
     from vit_jax_xfer.data.sources.upright_photo import read_photograph
-    from vit_jax_xfer.evaluate.objects.cosegmentation import cosegment
+    from vit_jax_xfer.evaluate.objects.cosegmentation import MOST_CLUSTERS, cosegment
     from vit_jax_xfer.explain.image_files import check_free, find_images, picture_names
     from vit_jax_xfer.explain.progress import Progress
     from vit_jax_xfer.features.cost_estimate import say_cost
@@ -64,7 +64,9 @@ def _cosegment_all(options: argparse.Namespace, broken: list[str]) -> None:
             progress.report(done)
     if len(maps) < 2:
         raise ValueError(f"PHOTO: {len(maps)} can be read; what is common needs two or more")
-    found = cosegment(maps, options.clusters, options.votes)
+    # Fewer are tried where more bring nothing, so that the time left is the most it can be.
+    with Progress(MOST_CLUSTERS, "clusters tried") as progress:
+        found = cosegment(maps, options.clusters, options.votes, report=progress.report)
     folder.mkdir(parents=True, exist_ok=True)
     for (file, path, places), mask in zip(read, found.masks, strict=True):
         _write(path, read_photograph(file), mask, places)

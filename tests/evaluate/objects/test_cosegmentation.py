@@ -27,8 +27,11 @@ def test_the_thing_is_cut_out(clusters):
     for mask, expected in zip(found.masks, masks, strict=True):
         np.testing.assert_array_equal(mask, expected)
     assert [one.shape for one in found.clusters] == [(12, 14)] * 4
-    again = cosegment(maps, clusters)
+    tried = []
+    again = cosegment(maps, clusters, report=tried.append)
     assert again.common == found.common
+    # Numbers are tried until one brings too little, which is not taken.
+    assert tried == ([] if clusters else list(range(2, found.number + 2)))
 
 
 def test_what_is_wrong():

@@ -6,7 +6,7 @@ class token's attention; here by where cells lie, so that any features will do: 
 object reaches the images' borders.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from vit_jax_xfer.evaluate.array_checks import require_features
 
 _ELBOW = 0.975  # more clusters are tried while they bring the distance below this share
-_MOST_CLUSTERS = 15
+MOST_CLUSTERS = 15
 _ROUNDS, _STARTS = 25, 5
 _CELLS = 65536  # of all images that clusters are found from
 _BORDER = 0.5  # a cluster that lies on borders more than half as often as cells do is behind
@@ -31,13 +31,18 @@ class CommonObjects(NamedTuple):
 
 
 def cosegment(
-    maps: Sequence[np.ndarray], clusters: int | None = None, votes: float = 0.75, seed: int = 0
+    maps: Sequence[np.ndarray],
+    clusters: int | None = None,
+    votes: float = 0.75,
+    seed: int = 0,
+    report: Callable[[int], None] | None = None,
 ) -> CommonObjects:
     """The common object of images with features (h, w, C), of one C.
 
     clusters: how many; None = as many as bring something. votes: the share of the images that must
-    show a cluster, in a hundredth of their cells. Always the same for one seed. ValueError for
-    fewer than two images, features that aren't finite, and where no cluster is common.
+    show a cluster, in a hundredth of their cells. Always the same for one seed. report: is told how
+    many clusters were tried, after each number of them. ValueError for fewer than two images,
+    features that aren't finite, and where no cluster is common.
     """
     if len(maps) < 2:
         raise ValueError(f"maps: got {len(maps)} images, expected two or more")
@@ -46,7 +51,7 @@ def cosegment(
     units = [_unit(features, f"maps[{n}]") for n, features in enumerate(maps)]
     rows = np.concatenate([one.reshape(-1, one.shape[-1]) for one in units])
     rows = rows[:: -(-len(rows) // _CELLS)]
-    centres = _centres(rows, clusters, seed)
+    centres = _centres(rows, clusters, seed, report or (lambda tried: None))
     found = [(one @ centres.T).argmax(-1) for one in units]
     common = _common(found, len(centres), votes)
     if not common:
@@ -69,13 +74,17 @@ def _common(found: Sequence[np.ndarray], number: int, votes: float) -> tuple[int
     return tuple(np.flatnonzero(inside & (shown >= votes * len(found))).tolist())
 
 
-def _centres(rows: np.ndarray, number: int | None, seed: int) -> np.ndarray:
+def _centres(
+    rows: np.ndarray, number: int | None, seed: int, report: Callable[[int], None]
+) -> np.ndarray:
     """Centres (k, C) of length 1 of k-means by cosine."""
     if number is not None:
         return _k_means(rows, number, seed)[0]
     centres, distance = _k_means(rows, 2, seed)
-    for more in range(3, _MOST_CLUSTERS + 1):
+    report(2)
+    for more in range(3, MOST_CLUSTERS + 1):
         others, less = _k_means(rows, more, seed)
+        report(more)
         if less > _ELBOW * distance:
             break
         centres, distance = others, less
@@ -104,9 +113,9 @@ def _one_k_means(
         if nearest is not None and (found == nearest).all():
             break
         nearest = found
-        sums = np.stack([
-            rows[found == k].sum(0) if (found == k).any() else centres[k] for k in range(number)
-        ])  # fmt: skip
+        # A product, since picking rows by cluster copies all of them in every round.
+        belongs = (found == np.arange(number)[:, None]).astype(rows.dtype)
+        sums = np.where(belongs.any(1, keepdims=True), belongs @ rows, centres)
         centres = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
     return centres, float(1 - (rows @ centres.T).max(1).mean())
 
