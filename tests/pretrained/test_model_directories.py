@@ -100,6 +100,19 @@ def test_a_download_that_is_not_finished(tmp_path):
     fails(tmp_path, "model.safetensors: no such file", FileNotFoundError)
 
 
+def test_arrays_stored_once_under_several_names(tmp_path, save, shards):
+    # As safetensors.torch.save_model writes shared ones: in a file's metadata, or in the index's.
+    again = {"embeddings.e": "embeddings.a", "embeddings.f": "embeddings.c", "format": "pt"}
+    index = {"metadata": {"total_size": 1, **again}, "weight_map": shards}
+    (tmp_path / INDEX).write_text(json.dumps(index))
+    save(STATE, tmp_path / "whole.safetensors", metadata=again)
+    for source in (tmp_path, tmp_path / "whole.safetensors"):
+        found = read_state(source)
+        assert set(found) == {*STATE, "embeddings.e", "embeddings.f"}
+        np.testing.assert_array_equal(found["embeddings.e"], STATE["embeddings.a"])
+        np.testing.assert_array_equal(found["embeddings.f"], STATE["embeddings.c"])
+
+
 def test_a_missing_shard(tmp_path, shards):
     (tmp_path / "model-two.safetensors").unlink()
     fails(tmp_path, "model-two.safetensors: no such file, but model.saf", FileNotFoundError)

@@ -61,12 +61,28 @@ def test_adapter_folders(tmp_path, file):
         ("MODEL.ONNX", "ONNX graph"),
         ("model.gguf", "GGUF"),
         ("model.tflite", "TensorFlow Lite"),
+        ("__0_0.distcp", "dcp_to_torch"),
+        ("tf_model.h5", "Keras file; take the same weights as"),
+        ("saved_model.pb", "TensorFlow's; take"),
+        ("weights.pkl", "pickle, .*is not opened; .*numpy.savez"),
+        ("weights.npy", "pickle, .*is not opened"),
+        ("weights.pth.gz", "packed; unpack it"),
     ],
 )
 def test_other_formats(tmp_path, name, match):
     (tmp_path / name).write_bytes(b"never opened")
     fails(match, tmp_path / name)
     fails(match, tmp_path)
+
+
+def test_what_is_neither_a_path_nor_names_and_arrays():
+    class Module:
+        def state_dict(self):
+            return {}
+
+    for source, says in ((Module(), "got a Module, .*; pass its state_dict"), ([], "got a list")):
+        with pytest.raises(ValueError, match=f"source: {says}"):
+            load_pretrained(source)
 
 
 @pytest.mark.parametrize(

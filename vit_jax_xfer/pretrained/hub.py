@@ -61,8 +61,14 @@ def local_source(source: str | os.PathLike[str], field: str = "source") -> Path:
         the JSON files that say what they are; the commit is said. A process fetches each once.
     ValueError naming the field for other addresses, and in one line for what the hub lacks, refuses
     or can't be asked for; FileNotFoundError for a name that is no path, which says how to pass it;
-    ImportError without huggingface_hub.
+    ImportError without huggingface_hub. ValueError naming the field also for what is no path.
     """
+    if not isinstance(source, (str, os.PathLike)):
+        way = "; pass its state_dict()" if hasattr(source, "state_dict") else ""
+        raise ValueError(
+            f"{field}: got a {type(source).__name__}, expected a path, hf:ORG/NAME or a mapping "
+            f"{{name: array}}{way}"
+        )
     text = os.fspath(source)
     address = hub_address(text)
     if address is not None:

@@ -63,17 +63,31 @@ def refuse_empty_arrays(shapes: Mapping[str, tuple[int, ...]], where: str) -> No
         )
 
 
+_OTHERWISE = "take the same weights as .safetensors, .npz or one of PyTorch's files"
+_PICKLED = (
+    "is a pickle, which may run code while it is read, so it is not opened; where you trust it, "
+    "save its arrays once: numpy.savez(…, **arrays)"
+)
+_PACKED = "is packed; unpack it, and pass what is inside"
 _FORMATS = {
     ".onnx": "is an ONNX graph, whose weights have lost their names' meaning; take the checkpoint "
     "that it was exported from, or pass a mapping {name: array} in a publisher's names, of "
     "onnx.numpy_helper.to_array(one) for one in onnx.load(file).graph.initializer",
     ".gguf": "is a GGUF file, mostly of quantised weights; take the checkpoint it was made from",
     ".tflite": "is a TensorFlow Lite graph; take the checkpoint that it was exported from",
+    ".distcp": "is a part of a checkpoint of torch.distributed; gather it first: python -m "
+    "torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER weights.pth",
+    **dict.fromkeys((".h5", ".hdf5", ".keras"), f"is a Keras file; {_OTHERWISE}"),
+    **dict.fromkeys((".pb", ".index"), f"is of TensorFlow's; {_OTHERWISE}"),
+    **dict.fromkeys((".pkl", ".pickle", ".joblib", ".npy", ".pdparams"), _PICKLED),
+    **dict.fromkeys((".gz", ".zip", ".tar", ".tgz", ".xz", ".bz2", ".zst", ".7z"), _PACKED),
 }
 
 
 def refuse_format(path: Path) -> None:
     """ValueError for a file of a known format that isn't read, with the way out."""
+    if path.is_dir() or path.name.lower().endswith(".pth.tar"):  # by custom no archive
+        return
     for ending, why in _FORMATS.items():
         if path.name.lower().endswith(ending):
             raise ValueError(f"{path}: {why}")

@@ -125,7 +125,22 @@ def _open_safetensors(path: Path) -> dict[str, Stored]:
         dtype = _SAFETENSORS_TYPES.get(part.get_dtype(), part.get_dtype())
         shape = tuple(part.get_shape())
         stored[name] = Stored(shape, dtype, lambda name=name: file.get_tensor(name))
-    return stored
+    return _with_shared(stored, file.metadata())
+
+
+def _with_shared(stored: Mapping[str, Any], metadata: Any) -> dict[str, Any]:
+    """The same with the names whose array is stored once, under the name of another.
+
+    safetensors' save_model says {name: stored name} in the file's metadata; of shards the index
+    does. Without them a network whose last blocks are its first ones would be a shallower one.
+    """
+    told = metadata if isinstance(metadata, dict) else {}
+    shared = {
+        name: stored[other]
+        for name, other in told.items()
+        if isinstance(other, str) and other in stored and name not in stored
+    }
+    return {**stored, **shared}
 
 
 def open_directory(folder: Path) -> Mapping[str, Any]:
@@ -173,7 +188,8 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 def _open_shards(index: Path) -> dict[str, Any]:
     """{name: array} over all shards that an index file lists."""
-    files = (read_json(index) or {}).get("weight_map")
+    content = read_json(index) or {}
+    files = content.get("weight_map")
     if not isinstance(files, dict) or not all(isinstance(file, str) for file in files.values()):
         raise ValueError(f"{index}: no weight_map of names and files")
     arrays: dict[str, Any] = {}
@@ -190,7 +206,7 @@ def _open_shards(index: Path) -> dict[str, Any]:
         if extra:
             raise ValueError(f"{path}: holds {_brief(extra)}, which {index.name} does not list")
         arrays.update(shard)
-    return arrays
+    return _with_shared(arrays, content.get("metadata"))
 
 
 def _safe(file: str, index: Path) -> str:
