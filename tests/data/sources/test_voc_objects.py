@@ -48,6 +48,14 @@ def test_boxes(tmp_path):
         data.open_source(f"voc:{root}", "test")
 
 
+def test_capital_endings(tmp_path):
+    write_voc(tmp_path, objects=entry("dog"))
+    for file in (tmp_path / "JPEGImages" / "a.png", tmp_path / "Annotations" / "a.xml"):
+        file.rename(file.with_suffix(file.suffix.upper()))
+    source = data.open_source(f"voc:{tmp_path}")
+    assert len(source) == 2 and source[0]["name"].endswith("a.PNG")
+
+
 def test_classes_of_ones_own(tmp_path):
     write_voc(tmp_path, objects=entry("pea") + entry("bean"))
     clutter(tmp_path)

@@ -156,6 +156,10 @@ def test_willow_of_other_formats(willow):
         open_pairs(f"willow:{willow}")
     (folder / "0.png").unlink()
     assert open_pairs(f"willow:{willow}")[1][0].source.name == "0.jpg"
+    for file in (folder / "0.jpg", folder / "0.mat"):  # as cameras and older systems write names
+        file.rename(file.with_suffix(file.suffix.upper()))
+    pairs = open_pairs(f"willow:{willow}")[1]
+    assert len(pairs) == 8 and pairs[0].source.name == "0.JPG"
 
 
 def test_willow_list(willow):

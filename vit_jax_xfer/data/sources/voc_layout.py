@@ -56,15 +56,23 @@ def split_names(root: Path, task: str, split: str) -> list[str]:
 
 
 def all_names(folder: Path, ending: str) -> list[str]:
-    """The names of a folder's files with an ending, sorted."""
-    return [file.stem for file in visible(folder.glob(f"*{ending}"), folder)]
+    """The names of a folder's files with an ending, small or capital, sorted."""
+    files = visible(folder.iterdir(), folder)
+    return [file.stem for file in files if file.suffix.lower() == ending]
 
 
 def image_file(folder: Path, name: str, usual: str = ".jpg") -> Path:
     """The image of a name without suffix; with the usual one where there is none of any kind."""
-    likely = (usual, *EXTENSIONS, *readable_suffixes())
-    endings = (ending for ending in likely if (folder / f"{name}{ending}").is_file())
-    return folder / f"{name}{next(endings, usual)}"
+    return file_of(folder, name, usual, *EXTENSIONS, *readable_suffixes())
+
+
+def file_of(folder: Path, name: str, *endings: str) -> Path:
+    """The first file of a name with one of the endings, small or, as cameras have it, capital.
+
+    With the first ending where there is none.
+    """
+    paths = (folder / f"{name}{one}" for ending in endings for one in (ending, ending.upper()))
+    return next((path for path in paths if path.is_file()), folder / f"{name}{endings[0]}")
 
 
 def read_annotation(file: Path) -> xml.Element:

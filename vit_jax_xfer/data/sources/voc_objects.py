@@ -19,6 +19,7 @@ from vit_jax_xfer.data.sources.voc_layout import (
     all_names,
     box_of_object,
     devkit_folder,
+    file_of,
     fits,
     image_file,
     is_marked,
@@ -42,7 +43,7 @@ def open_voc_objects(path: str, split: str) -> ObjectSource:
         names = _listed(root, "Main", split)
         if names is None:
             names = all_names(root / "Annotations", ".xml")
-        annotations = [root / "Annotations" / f"{name}.xml" for name in names]
+        annotations = [file_of(root / "Annotations", name, ".xml") for name in names]
         read = [(file, read_annotation(file)) for file in annotations]
         classes = _classes(read)
         photographs = [
@@ -65,7 +66,10 @@ def open_voc_masks(path: str, split: str) -> LabelMapSource:
         if names is None:
             names = all_names(root / "SegmentationClass", ".png")
         pairs = [
-            (image_file(root / "JPEGImages", name), root / "SegmentationClass" / f"{name}.png")
+            (
+                image_file(root / "JPEGImages", name),
+                file_of(root / "SegmentationClass", name, ".png"),
+            )
             for name in names
         ]
     except ValueError as error:

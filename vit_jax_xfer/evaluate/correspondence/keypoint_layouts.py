@@ -59,7 +59,7 @@ def spair(root: Path) -> list[KeypointPair]:
     """
     root = _found(root, "PairAnnotation", ("SPair-71k",))
     folder = root / "PairAnnotation" / "test"
-    files = visible(folder.glob("*.json"), folder)
+    files = [one for one in visible(folder.glob("*"), folder) if one.suffix.lower() == ".json"]
     if not files:
         raise ValueError(f"{folder}: no .json files of pairs there")
     size_of = functools.cache(photograph_size)
@@ -80,13 +80,14 @@ def willow(root: Path) -> list[KeypointPair]:
             lists += [root / name for name in _WILLOW_LISTS if (root / name).is_file()]
             break
     annotated = {}
-    for file in visible(root.glob("*/*.mat"), root):
+    files = visible(root.glob("*/*"), root)
+    for file in (one for one in files if one.suffix.lower() == ".mat"):
         photo = image_file(file.parent, file.stem, ".png")
         size = photograph_size(photo)
         annotated[photo] = inside(_willow_points(file), size), size
     if not annotated:
         raise ValueError(f"{root}: no folder with .mat files of keypoints there")
-    for photo in visible(root.glob("*/*"), root):
+    for photo in files:
         if photo.suffix.lower() in readable_suffixes() and photo not in annotated:
             raise ValueError(f"{photo}: no keypoints, {photo.stem}.mat is missing or another's")
     if lists:

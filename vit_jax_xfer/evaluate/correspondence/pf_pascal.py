@@ -11,7 +11,7 @@ import numpy as np
 
 from vit_jax_xfer.data.sources.named_files import inside_folder, read_bytes
 from vit_jax_xfer.data.sources.upright_photo import photograph_size
-from vit_jax_xfer.data.sources.voc_layout import CLASSES, image_file
+from vit_jax_xfer.data.sources.voc_layout import CLASSES, file_of, image_file
 from vit_jax_xfer.evaluate.correspondence.keypoint_pair import KeypointPair, inside
 from vit_jax_xfer.evaluate.correspondence.matlab_file import read_array
 from vit_jax_xfer.evaluate.correspondence.pair_list import name_in_list, read_pair_list
@@ -92,7 +92,7 @@ def _class_of(text: str) -> str | None:
 
 def _read(root: Path, category: str, name: str) -> tuple[Path, np.ndarray, tuple[int, int]]:
     """A photograph, its keypoints (N, 2) and its (width, height)."""
-    file = root / "Annotations" / category / f"{name}.mat"
+    file = file_of(root / "Annotations" / category, name, ".mat")
     try:
         points = read_array(read_bytes(file, _LARGEST_MAT), "kps")
     except OSError:

@@ -9,6 +9,7 @@ from vit_jax_xfer.data.sources.voc_layout import (
     all_names,
     box_of_object,
     devkit_folder,
+    file_of,
     image_file,
     is_marked,
     read_annotation,
@@ -34,7 +35,7 @@ def open_voc(path: Path, split: str = "", hard: bool = True) -> BoxedImages:
     where = root / "ImageSets" / "Main" / f"{split}.txt" if split else root / "Annotations"
     images, sizes = [], []
     for name in names:
-        boxes, left_out, size = _read_boxes(root / "Annotations" / f"{name}.xml", hard)
+        boxes, left_out, size = _read_boxes(file_of(root / "Annotations", name, ".xml"), hard)
         images.append(BoxedImage(image_file(root / "JPEGImages", name), boxes, left_out))
         sizes.append(size)
     check_boxed_images(where, images, sizes)

@@ -7,7 +7,12 @@ from collections.abc import Collection
 from pathlib import Path
 
 from vit_jax_xfer.data.sources.paired_folders import TRAIN, VAL, find_masks, split_folder
-from vit_jax_xfer.data.sources.voc_layout import devkit_folder, image_file, split_names
+from vit_jax_xfer.data.sources.voc_layout import (
+    devkit_folder,
+    file_of,
+    image_file,
+    split_names,
+)
 from vit_jax_xfer.evaluate.segmentation.labelled_images import (
     LabelledImage,
     LabelledImages,
@@ -53,7 +58,8 @@ def _voc(path: Path, ignore: frozenset[int]) -> LabelledImages:
         names = split_names(root, "Segmentation", split)
         images = [
             LabelledImage(
-                image_file(root / "JPEGImages", name), root / "SegmentationClass" / f"{name}.png"
+                image_file(root / "JPEGImages", name),
+                file_of(root / "SegmentationClass", name, ".png"),
             )
             for name in names
         ]
