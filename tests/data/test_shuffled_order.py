@@ -6,7 +6,7 @@ import pytest
 from vit_jax_xfer.data.shuffled_order import ShuffledOrder
 
 # A walk far beyond the set, one of few steps, numbers of 17 bits, and of 22.
-SIZES = (2, 50, 1297, 60_000, 65_537, 70_000, 1_281_167)
+SIZES = (2, 50, 1297, 60_000, 65_538, 70_000, 1_281_167)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -26,7 +26,8 @@ def test_numbers_that_stay():
     assert ShuffledOrder(1, 3)[10**9] == 0
 
 
-@pytest.mark.parametrize("size", [3, 50, 5000, 70_000])
+# Of 65,537 images grain leaves one out: its last number is a power of 2, a bit more.
+@pytest.mark.parametrize("size", [3, 50, 5000, 65_537, 70_000])
 def test_each_epoch_has_every_image_once_in_a_new_order(size):
     order = ShuffledOrder(size, 7)
     epochs = np.array([order[place] for place in range(2 * size)]).reshape(2, size)
