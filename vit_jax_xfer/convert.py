@@ -94,8 +94,8 @@ def convert(
             raise ValueError(
                 f"--family: say whose names to write; {source} is a model of this project"
             )
-        _write_published(out, variables, family, names)
-        _say_left_behind(model)
+        unsaid = _write_published(out, model, variables, family, names)
+        _say_left_behind(model, unsaid)
     show(f"wrote {out}")
 
 
@@ -191,24 +191,33 @@ def _write_model(out: pathlib.Path, model: Any, variables: Any) -> None:
     save(out, model, variables)
 
 
-def _write_published(out: pathlib.Path, variables: Any, family: str, names: str) -> None:
+def _write_published(
+    out: pathlib.Path, model: Any, variables: Any, family: str, names: str
+) -> dict[str, Any]:
+    """Writes the arrays; the fields of the network that they don't tell."""
     from vit_jax_xfer.pretrained.publish import to_publisher_names
     from vit_jax_xfer.pretrained.saved_models import write_safetensors
+    from vit_jax_xfer.pretrained.unsaid_fields import unsaid_fields
     from vit_jax_xfer.whole_files import write_npz
 
     state = to_publisher_names(variables, family, names)
+    unsaid = unsaid_fields(model, state, family)
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".npz":
         write_npz(out, state)
     else:
         write_safetensors(out, state, {"format": "pt"})
+    return unsaid
 
 
-def _say_left_behind(model: Any) -> None:
+def _say_left_behind(model: Any, unsaid: dict[str, Any]) -> None:
     """What a file of a publisher's has no place for, so that it is not missed later."""
     lost = {"class names": model.class_names, "how images are prepared": model.preprocessing}
     if said := " and ".join(what for what, value in lost.items() if value is not None):
         show(f"  not in such a file: {said}")
+    if unsaid:
+        fields = ", ".join(f"{name}={value!r}" for name, value in unsaid.items())
+        show(f"  nor these fields, with which alone it is the same network again: {fields}")
 
 
 def _fields(pairs: Sequence[str]) -> dict[str, Any]:

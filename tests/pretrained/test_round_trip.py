@@ -10,6 +10,7 @@ from tests.pretrained.test_hugging_face_names import HEAD, OLD_ATTENTION, OLD_VI
 from vit_jax_xfer.pretrained import load_pretrained, to_publisher_names
 from vit_jax_xfer.pretrained.file_to_model import load_on_host
 from vit_jax_xfer.pretrained.publish import NAMES
+from vit_jax_xfer.pretrained.unsaid_fields import unsaid_fields
 
 # Files, and the names that give them back as they are.
 FILES = {
@@ -119,6 +120,15 @@ def test_what_is_left_out_changes_no_output(golden, case, names):
     images = np.random.default_rng(0).standard_normal((2, size, size, 3)).astype(np.float32)
     wanted = vjx.extract(model, variables, images)
     assert_close(vjx.extract(again, variables_again, images).tokens, wanted.tokens, tolerance=1e-6)
+
+
+def test_a_published_file_in_other_names_says_all_but_what_names_tell(golden):
+    pairs = [(case, names) for table in (FILES, OTHERS) for case in table for names in table[case]]
+    for case, names in (*pairs, *CHANGED):
+        model, variables, found = load_on_host(golden(case), **fields(case))
+        written = to_publisher_names(variables, found.family.name, names)
+        unsaid = unsaid_fields(model, written, found.family.name)
+        assert set(unsaid) <= {*BY_NAMES, "num_heads", "decoder_num_heads"}, (case, names, unsaid)
 
 
 @pytest.mark.parametrize(
