@@ -2,12 +2,15 @@
 
 import re
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import vit_jax_xfer as vjx
+from vit_jax_xfer.models.lifting.convex_lift import ConvexLiFT
+from vit_jax_xfer.models.lifting.lift import LiFT
 from vit_jax_xfer.models.products import dot_general_in, product
 
 EPS = 2.0**-8  # half of bfloat16's step at 1
@@ -43,8 +46,6 @@ def test_a_bfloat16_result_is_rounded_once() -> None:
 
 
 def test_flax_layers_over_two_axes_take_it() -> None:
-    import flax.linen as nn
-
     x = jax.random.normal(jax.random.key(0), (2, 5, 3, 4))
     plain = nn.DenseGeneral(6, axis=(-2, -1))
     small = nn.DenseGeneral(6, axis=(-2, -1), dot_general=dot_general_in("bfloat16"))
@@ -54,8 +55,82 @@ def test_flax_layers_over_two_axes_take_it() -> None:
         dot_general_in("bfloat16")(x, x, (((0,), (0,)), ((), ())))
 
 
-def test_none_is_flax_s_own() -> None:
-    assert dot_general_in(None) is None
+LAYERS = {
+    "qkv": ((2, 5, 6), (6, 3, 2, 4), 1),
+    "fc1": ((2, 5, 6), (6, 7), 1),
+    "proj": ((2, 5, 3, 2), (3, 2, 7), 2),
+    "pointwise": ((2, 3, 4, 6), (6, 8), 1),
+    "one row": ((6,), (6, 2), 1),
+    "no image": ((0, 5, 6), (6, 7), 1),
+}
+
+
+def _layer(x: jax.Array, kernel: jax.Array, taken: int) -> jax.Array:
+    numbers = (tuple(range(x.ndim - taken, x.ndim)), tuple(range(taken))), ((), ())
+    return dot_general_in(None)(x, kernel, numbers)
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_matrices_on_one_cpu_give_what_more_axes_give(
+    layer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape, kernel_shape, taken = LAYERS[layer]
+    x = jax.random.normal(jax.random.key(0), shape)
+    kernel = jax.random.normal(jax.random.key(1), kernel_shape)
+    wanted = np.tensordot(np.float64(x), np.float64(kernel), taken)
+
+    def loss(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        return jnp.sin(_layer(x, kernel, taken)).sum()
+
+    def found() -> list[jax.Array]:
+        forward = jax.jvp(loss, (x, kernel), (x, kernel))[1]
+        each = jax.vmap(lambda one: _layer(one, kernel, taken))(x[None])[0]
+        return [_layer(x, kernel, taken), each, forward, *jax.grad(loss, (0, 1))(x, kernel)]
+
+    axes = found()
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    matrices = found()
+    np.testing.assert_allclose(axes[0], wanted, atol=1e-5)
+    for one, other in zip(matrices, axes, strict=True):
+        assert one.shape == other.shape
+        np.testing.assert_allclose(one, other, atol=1e-5)
+    ranks = {len(v.aval.shape) for e in _products(x, kernel, taken) for v in e.invars}
+    assert ranks == {2}
+
+
+def _products(x: jax.Array, kernel: jax.Array, taken: int) -> list[jax.extend.core.JaxprEqn]:
+    found = jax.make_jaxpr(lambda x, kernel: _layer(x, kernel, taken))(x, kernel)
+    return [equation for equation in found.eqns if equation.primitive.name == "dot_general"]
+
+
+# What one device computes in every layer: the tests' eight would show none of it.
+@pytest.mark.parametrize(
+    "network",
+    [
+        vjx.create_model("vit_micro_patch4"),
+        vjx.create_model("filter_vit_micro"),
+        LiFT(patch_size=4, width=8),
+        ConvexLiFT(patch_size=4, width=8),
+    ],
+    ids=lambda network: type(network).__name__,
+)
+def test_networks_multiply_matrices_on_one_cpu_alone(
+    network: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = [jnp.zeros((2, 32, 32, 3))]
+    if isinstance(network, LiFT | ConvexLiFT):
+        inputs.append(jnp.zeros((2, 8, 8, 8)))
+    variables = jax.eval_shape(network.init, jax.random.key(0), *inputs)
+
+    def most_axes() -> int:
+        """Of what is multiplied by weights; other products have another form."""
+        text = jax.jit(lambda v, *inputs: network.apply(v, *inputs)).lower(variables, *inputs)
+        layer = r"contracting_dims = \[\d\] x \[0\],.*?tensor<([\dx]+)xf32>"
+        return max(shape.count("x") + 1 for shape in re.findall(layer, text.as_text()))
+
+    assert most_axes() > 2
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    assert most_axes() == 2
 
 
 def _dots(text: str) -> list[str]:

@@ -97,6 +97,11 @@ def platform() -> str:
     return getattr(device, "platform", None) or jax.default_backend()
 
 
+def one_cpu() -> bool:
+    """Whether a program is for one CPU, where no axis is sharded and no layout has tiles."""
+    return platform() == "cpu" and jax.device_count() == 1
+
+
 def _cudnn(q: jax.Array, k: jax.Array, v: jax.Array, biased: bool) -> str | None:
     if platform() != "gpu":
         return f"runs on NVIDIA GPUs, not on this {platform()}"

@@ -19,6 +19,7 @@ from vit_jax_xfer.detection.box_overlap import area, giou, iou
 from vit_jax_xfer.detection.detection_losses import quality_focal_loss
 from vit_jax_xfer.models.dense.detections import Choice, Detections, Truth, strongest
 from vit_jax_xfer.models.filter.convolution import Depthwise
+from vit_jax_xfer.models.products import matrix_product
 from vit_jax_xfer.models.pytorch_init import TORCH_KERNEL
 from vit_jax_xfer.models.transformer.block_design import layer_norm
 
@@ -112,6 +113,7 @@ class SeparableConvolution(nn.Module):
             use_bias=False,
             kernel_init=TORCH_KERNEL,
             dtype=self.dtype,
+            dot_general=matrix_product,
             name="project",
         )(x)
         return nn.silu(layer_norm(_EPS, self.dtype, "norm")(x))

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from vit_jax_xfer.models.batch_norm import BatchNorm
+from vit_jax_xfer.models.products import matrix_product
 from vit_jax_xfer.models.same_convolution import same_convolution
 from vit_jax_xfer.models.transformer.block_design import BlockDesign, layer_norm
 from vit_jax_xfer.models.transformer.stack import make_blocks, run_blocks
@@ -47,7 +48,8 @@ class PixelClasses(nn.Module):
         x = dropped_channels(x, self.dropout, train)
         init = nn.initializers.normal(_CLASSIFIER_STD)
         dtype = jnp.promote_types(jnp.float32, x.dtype)
-        return nn.Dense(self.num_classes, kernel_init=init, dtype=dtype, name="classify")(x)
+        fields = {"kernel_init": init, "dtype": dtype, "dot_general": matrix_product}
+        return nn.Dense(self.num_classes, name="classify", **fields)(x)
 
 
 def dropped_channels(x: jax.Array, rate: float, train: bool) -> jax.Array:

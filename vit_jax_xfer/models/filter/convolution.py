@@ -14,6 +14,7 @@ import numpy as np
 
 from vit_jax_xfer.models.attention.kernel_choice import platform
 from vit_jax_xfer.models.batch_norm import BatchNorm
+from vit_jax_xfer.models.products import matrix_product
 from vit_jax_xfer.models.pytorch_init import TORCH_KERNEL, torch_bias
 
 
@@ -98,7 +99,12 @@ class InvertedResidual(nn.Module):
 
     def _pointwise(self, width: int, name: str) -> nn.Dense:
         return nn.Dense(
-            width, use_bias=False, kernel_init=TORCH_KERNEL, dtype=self.dtype, name=name
+            width,
+            use_bias=False,
+            kernel_init=TORCH_KERNEL,
+            dtype=self.dtype,
+            dot_general=matrix_product,
+            name=name,
         )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from vit_jax_xfer.models import collections
 from vit_jax_xfer.models.attention import kernels
+from vit_jax_xfer.models.products import matrix_product, product
 from vit_jax_xfer.models.pytorch_init import TORCH_KERNEL, torch_bias
 from vit_jax_xfer.models.transformer.block_design import layer_norm
 
@@ -64,8 +65,8 @@ class EncoderLayer(nn.Module):
 
         kernel = self.param("qkv_kernel", init, shape).astype(self.dtype)
         offset = self.param("qkv_bias", nn.initializers.zeros, shape[1:]).astype(self.dtype)
-        q = jnp.tensordot(x, kernel[:, 0], 1) + offset[0]
-        k, v = (jnp.tensordot(keys, kernel[:, i], 1) + offset[i] for i in (1, 2))
+        q = product(x, kernel[:, 0]) + offset[0]
+        k, v = (product(keys, kernel[:, i]) + offset[i] for i in (1, 2))
         if (train and self.dropout) or collections.wanted(self, "attention"):
             weights = self.attention_map(q, k)
             collections.emit(self, "attention", map=weights)
@@ -74,7 +75,12 @@ class EncoderLayer(nn.Module):
         else:
             out = kernels.dot_product_attention(q, k, v, blockwise_above=WHOLE_MAPS)
         return nn.DenseGeneral(
-            width, axis=(-2, -1), kernel_init=TORCH_KERNEL, dtype=self.dtype, name="proj"
+            width,
+            axis=(-2, -1),
+            kernel_init=TORCH_KERNEL,
+            dtype=self.dtype,
+            dot_general=matrix_product,
+            name="proj",
         )(out)
 
     # As methods, which an onlooker can replace (collections.py).
@@ -97,5 +103,6 @@ class EncoderLayer(nn.Module):
             kernel_init=TORCH_KERNEL,
             bias_init=torch_bias(fan_in),
             dtype=self.dtype,
+            dot_general=matrix_product,
             name=name,
         )

@@ -9,7 +9,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from vit_jax_xfer.models.attention.kernel_choice import platform
+from vit_jax_xfer.models.attention.kernel_choice import one_cpu
 from vit_jax_xfer.models.collections import resolve_layers
 from vit_jax_xfer.models.filter.convolution import (
     InvertedResidual,
@@ -199,9 +199,7 @@ class FilterViT(Network):
         """
         watched = any(self.is_mutable_collection(c) for c in ("filter", "intermediates"))
         apart = train or watched or "given" in self.variables or self.random_evaluation
-        if apart or self.is_initializing() or platform() != "cpu":
-            return 0
-        if jax.device_count() > 1:  # of which each may hold a part of the batch
+        if apart or self.is_initializing() or not one_cpu():
             return 0
         return max(1, PART_PIXELS // (images.shape[1] * images.shape[2]))
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vit_jax_xfer.models.batch_norm import BatchNorm
+from vit_jax_xfer.models.products import product
 from vit_jax_xfer.models.pytorch_init import TORCH_KERNEL, torch_bias
 
 
@@ -43,7 +44,7 @@ class Importance(nn.Module):
         kernel = self.param("kernel", TORCH_KERNEL, (7, 7, width, 1))
         bias = self.param("bias", torch_bias(49 * width), (1,))
         # One matrix product for all taps, whose results are then brought to where they belong.
-        taps = x @ kernel.reshape(49, width).T.astype(x.dtype)
+        taps = product(x, kernel.reshape(49, width).T.astype(x.dtype))
         scores = sum_of_taps(taps.astype(jnp.promote_types(x.dtype, jnp.float32)))
         scores = BatchNorm(dtype=scores.dtype, name="norm")((scores + bias)[..., None], train)
         return jax.nn.sigmoid(nn.gelu(scores[..., 0], approximate=False))

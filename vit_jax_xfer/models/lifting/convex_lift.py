@@ -23,6 +23,7 @@ from vit_jax_xfer.models.lifting.neighbours import (
     products,
     squared_distances,
 )
+from vit_jax_xfer.models.products import matrix_product
 from vit_jax_xfer.models.pytorch_init import TORCH_KERNEL, torch_bias
 from vit_jax_xfer.whole_numbers import check_whole
 
@@ -80,7 +81,7 @@ class ConvexLiFT(FeatureDoubler):
 
     def _linear(self, width: int, name: str, **fields: Any) -> nn.Dense:
         fields = {"kernel_init": TORCH_KERNEL, **fields}
-        return nn.Dense(width, dtype=self.dtype, name=name, **fields)
+        return nn.Dense(width, dtype=self.dtype, dot_general=matrix_product, name=name, **fields)
 
 
 def _gaussian(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:

@@ -18,6 +18,7 @@ from vit_jax_xfer.models.batch_norm import BatchNorm
 from vit_jax_xfer.models.lifting.feature_doubler import FeatureDoubler
 from vit_jax_xfer.models.lifting.feature_source import FeatureSource
 from vit_jax_xfer.models.lifting.lift_inputs import check_doubles, check_inputs
+from vit_jax_xfer.models.products import matrix_product
 from vit_jax_xfer.models.pytorch_init import TORCH_KERNEL, torch_bias
 from vit_jax_xfer.whole_numbers import check_whole
 
@@ -56,6 +57,7 @@ class LiFT(FeatureDoubler):
             kernel_init=TORCH_KERNEL,
             bias_init=torch_bias(self.width // 2),
             dtype=self.dtype,
+            dot_general=matrix_product,
             name="out",
         )(x)
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vit_jax_xfer.models.products import product
 from vit_jax_xfer.models.pytorch_init import TORCH_KERNEL
 from vit_jax_xfer.models.transformer.positions import resize_weights
 
@@ -134,7 +135,7 @@ class PatchEmbed(nn.Module):
         )
         images, kernel = images.astype(self.dtype), kernel.astype(self.dtype)
         if self.stride in (None, p):
-            tokens = patchify(images, p) @ kernel.reshape(p * p * channels, self.width)
+            tokens = product(patchify(images, p), kernel.reshape(p * p * channels, self.width))
         else:
             tokens = jax.lax.conv_general_dilated(
                 images,
