@@ -23,6 +23,14 @@ def test_several_of_a_set_may_be_one_class():
     assert match_classes(("dog", "ant", "dog"), MODEL).table.tolist() == [3, 0, 3]
 
 
+def test_accents_in_either_code():
+    # One letter, or a letter and its accent, as macOS names folders.
+    one, two = "caf\u00e9", "cafe\u0301"
+    for own, wanted in ((one, two), (two, one)):
+        match = match_classes((own, "ant"), ("ant", wanted, "bee"))
+        assert match.table.tolist() == [1, 0] and match.lacking == ("bee",)
+
+
 def test_numbers_are_names_too():
     folders = ("0", "1", "10", "11", "2")  # as folders sort
     match = match_classes(("0", "1", "2"), folders)

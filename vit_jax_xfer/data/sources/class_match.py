@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import json
 import pathlib
+import unicodedata
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -40,16 +41,20 @@ def match_classes(own: Sequence[str], wanted: Sequence[str]) -> ClassMatch:
     """Matches a set's class names `own` to a model's, `wanted`.
 
     Several of the set's may have one name, and are then one class of the model's. A model of
-    ImageNet's classes in words is matched by WordNet's names too (names_beside). ValueError that
-    names a class which the model has not, with the nearest that it has, and one that it has twice,
-    unless both sides have the same names in the same order.
+    ImageNet's classes in words is matched by WordNet's names too (names_beside), and letters with
+    accents whichever of their two codes a system wrote. ValueError that names a class which the
+    model has not, with the nearest that it has, and one that it has twice, unless both sides have
+    the same names in the same order.
     """
     wanted = names_beside(wanted, own)
     if list(own) == list(wanted):
         return ClassMatch(np.arange(len(own), dtype=np.int32), (), are_numbers(own))
+    own, wanted = (
+        [unicodedata.normalize("NFC", name) for name in names] for names in (own, wanted)
+    )
     places = {name: number for number, name in enumerate(wanted)}
     if len(places) < len(wanted):
-        twice = next(name for name in wanted if list(wanted).count(name) > 1)
+        twice = next(name for name in wanted if wanted.count(name) > 1)
         raise ValueError(f"two of the model's classes are called {twice!r}; rename one")
     unknown = [name for name in own if name not in places]
     if unknown:
