@@ -57,6 +57,16 @@ def test_a_vit_in_onnx_runtime(vit, tmp_path, capsys):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
+def test_stacked_blocks_and_overlapping_patches_take_any_number_of_images(tmp_path):
+    pytest.importorskip("jax2onnx")
+    pytest.importorskip("onnxruntime")
+    small = {"depth": 2, "width": 8, "num_heads": 2}
+    model, variables = drawn("vit_micro_patch8", scan=True, patch_stride=4, **small)
+    assert "blocks" in variables["params"]
+    exported = vjx.export_onnx(tmp_path / "model.onnx", model, variables)
+    assert exported.input_shape == ("any", 16, 16, 3) and exported.difference < 1e-5
+
+
 def test_a_filter_vit_for_so_many_images_and_the_network_works_afterwards(tmp_path):
     pytest.importorskip("jax2onnx")
     pytest.importorskip("onnxruntime")

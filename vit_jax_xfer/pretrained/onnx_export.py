@@ -21,6 +21,7 @@ from vit_jax_xfer.models.filter.filter_blocks import FilterAttention
 from vit_jax_xfer.models.filter.selection import scatter_flat
 from vit_jax_xfer.models.transformer.patches import ImageSize
 from vit_jax_xfer.pretrained.description import describe
+from vit_jax_xfer.pretrained.parameter_rules import unstack_blocks
 from vit_jax_xfer.whole_files import written_whole
 
 TOLERANCE = 1e-4  # of outputs, relative to the largest
@@ -60,15 +61,17 @@ def export_onnx(
         raise ValueError(f"path: {path} doesn't end in .onnx")
     if model.predicts not in ("classes", "masks"):
         raise ValueError(f"model: one that predicts {model.predicts} isn't exported to ONNX")
+    # Blocks one by one: jax2onnx has no scan over them.
     plain = model.with_fields(
-        attention="plain", remat="none", dtype=jnp.float32, product_dtype=None
+        attention="plain", remat="none", scan=False, dtype=jnp.float32, product_dtype=None
     )
+    apart = {**variables, "params": unstack_blocks(variables["params"])}
     (images,) = plain.example_inputs(image_size or plain.image_size)
     sides = images.shape[1:]
 
     def apply(images: jax.Array) -> jax.Array:
         with nn.intercept_methods(_in_words_of_onnx):
-            return plain.apply(variables, images)
+            return plain.apply(apart, images)
 
     written = _with_description(_exported(apply, batch_size, sides, model), model)
     example = np.random.default_rng(0).standard_normal((batch_size or 2, *sides), np.float32)

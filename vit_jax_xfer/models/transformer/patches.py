@@ -137,13 +137,15 @@ class PatchEmbed(nn.Module):
         if self.stride in (None, p):
             tokens = product(patchify(images, p), kernel.reshape(p * p * channels, self.width))
         else:
-            tokens = jax.lax.conv_general_dilated(
+            cells = jax.lax.conv_general_dilated(
                 images,
                 kernel,
                 (self.stride, self.stride),
                 "VALID",
                 dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            ).reshape(len(images), -1, self.width)
+            )
+            # Not len(images), which is no number where any number of images is exported.
+            tokens = cells.reshape(cells.shape[0], -1, self.width)
         if not self.bias:
             return tokens
         bias = self.param("bias", nn.initializers.zeros, (self.width,), jnp.float32)
