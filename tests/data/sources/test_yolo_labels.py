@@ -6,6 +6,7 @@ from PIL import Image
 
 from tests.data.object_sets import write_photograph
 from vit_jax_xfer import data
+from vit_jax_xfer.data.sources import class_files
 
 
 def write_yolo(root, texts, split="train2017", names="names:\n  2: ant\n  5: cat\n"):
@@ -71,6 +72,16 @@ def test_keypoints_are_no_outlines(tmp_path):
     for one in (spec, folders):
         with pytest.raises(ValueError, match="^spec: .*data.yaml: it has 'kpt_shape', so its"):
             data.open_source(one)
+
+
+def test_a_yaml_is_read_once(tmp_path, monkeypatch):
+    spec = write_yolo(tmp_path, {"a": ""})
+    folders = f"yolo:{tmp_path / 'images'}:{tmp_path / 'labels'}:{tmp_path / 'data.yaml'}"
+    whole, seen = class_files.read_text, []
+    monkeypatch.setattr(class_files, "read_text", lambda *x: seen.append(x[0].name) or whole(*x))
+    for number, one in enumerate((spec, folders), start=1):
+        assert data.open_source(one).class_names
+        assert seen == ["data.yaml"] * number
 
 
 def test_a_list_of_folders_is_refused(tmp_path):

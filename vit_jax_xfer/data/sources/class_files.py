@@ -6,6 +6,8 @@ from typing import Any
 
 from vit_jax_xfer.data.sources.named_files import read_text
 
+_LARGEST = 2**20  # bytes
+
 
 def read_class_file(file: Path) -> dict[int, str]:
     """Names by id.
@@ -16,12 +18,26 @@ def read_class_file(file: Path) -> dict[int, str]:
     the first counts). ValueError naming the file and line.
     """
     try:
-        text = read_text(file, 2**20)
-        is_yaml = file.suffix.lower() in (".yaml", ".yml")
-        names = _from_yaml(text) if is_yaml else _from_lines(text.splitlines())
+        if is_yaml(file):
+            names = _from_entries(read_yaml(file))
+        else:
+            names = _from_lines(read_text(file, _LARGEST).splitlines())
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ValueError(f"spec: class names {file}: {reason}") from None
+    return _checked(file, names)
+
+
+def names_in(file: Path, entries: dict[str, Any]) -> dict[int, str]:
+    """`read_class_file` of a YAML whose entries are read."""
+    try:
+        names = _from_entries(entries)
+    except ValueError as error:
+        raise ValueError(f"spec: class names {file}: {error}") from None
+    return _checked(file, names)
+
+
+def _checked(file: Path, names: dict[int, str]) -> dict[int, str]:
     if not names:
         raise ValueError(f"spec: class names {file}: there are none")
     if not all(0 <= number < 2**16 for number in names):
@@ -32,10 +48,16 @@ def read_class_file(file: Path) -> dict[int, str]:
     return names
 
 
-def read_yaml(text: str) -> dict[str, Any]:
-    """A YAML file's entries. ValueError where it is none, or not made of entries."""
+def is_yaml(file: Path) -> bool:
+    """Whether a file is a YAML by its name."""
+    return file.suffix.lower() in (".yaml", ".yml")
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """A YAML's entries. OSError, and ValueError where it is none, or not made of entries."""
     import yaml
 
+    text = read_text(file, _LARGEST)
     try:
         content = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
@@ -45,8 +67,7 @@ def read_yaml(text: str) -> dict[str, Any]:
     return content
 
 
-def _from_yaml(text: str) -> dict[int, str]:
-    content = read_yaml(text)
+def _from_entries(content: dict[str, Any]) -> dict[int, str]:
     found = content.get("names", content.get("classes"))
     if isinstance(found, list):
         found = dict(enumerate(found))

@@ -1,10 +1,11 @@
 """YOLO's texts: a line for each object, its class and box, or corners, as shares of the image."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from vit_jax_xfer.data.sources.class_files import read_class_file, read_yaml
+from vit_jax_xfer.data.sources.class_files import is_yaml, names_in, read_class_file, read_yaml
 from vit_jax_xfer.data.sources.named_files import read_text
 from vit_jax_xfer.data.sources.object_source import (
     ListedPhotograph,
@@ -29,16 +30,17 @@ def open_yolo(spec: str, split: str) -> ObjectSource:
     parts = spec.split(":")
     if len(parts) == 3:
         images, labels, names = (Path(part).expanduser() for part in parts)
+        entries = _entries(names) if is_yaml(names) else None
         folders = folders_of_split(images, labels, split)
     elif len(parts) == 1:
         names = Path(spec).expanduser()
-        folders = _folders(names, split)
+        entries = _entries(names)
+        folders = _folders(names, entries, split)
     else:
         raise ValueError(f"spec: got {spec!r}, expected yolo:DATA.yaml or IMAGES:LABELS:CLASSES")
     with as_spec():
         found = find_pairs(*folders, ".txt")
-    classes = read_class_file(names)
-    _refuse_keypoints(names)
+    classes = read_class_file(names) if entries is None else names_in(names, entries)
     ids = sorted(classes)
     numbers = {number: label for label, number in enumerate(ids)}
     photographs = [_photograph(image, text, numbers) for image, text in found.files]
@@ -51,13 +53,23 @@ def open_yolo(spec: str, split: str) -> ObjectSource:
     )
 
 
-def _folders(file: Path, split: str) -> tuple[Path, Path]:
-    """The folders of a split's images and texts, by a YAML."""
+def _entries(file: Path) -> dict[str, Any]:
+    """A YAML's entries. ValueError where they say that texts hold keypoints, like outlines."""
     try:
-        content = read_yaml(read_text(file, _LARGEST))
+        content = read_yaml(file)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ValueError(f"spec: {file}: {reason}") from None
+    if "kpt_shape" in content:
+        raise ValueError(
+            f"spec: {file}: it has 'kpt_shape', so its texts hold keypoints behind each box; give "
+            "texts of boxes or of outlines"
+        )
+    return content
+
+
+def _folders(file: Path, content: dict[str, Any], split: str) -> tuple[Path, Path]:
+    """The folders of a split's images and texts, by a YAML's entries."""
     name = {"validation": "val"}.get(split, split)
     if isinstance(content.get(name), list):
         raise ValueError(f"spec: {file}: its {name!r} is a list; give one folder of images")
@@ -75,16 +87,6 @@ def _folders(file: Path, split: str) -> tuple[Path, Path]:
         if not folder.is_dir():
             raise ValueError(f"spec: {folder}, which {file} means, is no folder")
     return images, labels
-
-
-def _refuse_keypoints(file: Path) -> None:
-    """ValueError where a YAML says that its texts hold keypoints, which look like outlines."""
-    is_yaml = file.suffix.lower() in (".yaml", ".yml")
-    if is_yaml and "kpt_shape" in read_yaml(read_text(file, _LARGEST)):
-        raise ValueError(
-            f"spec: {file}: it has 'kpt_shape', so its texts hold keypoints behind each box; give "
-            "texts of boxes or of outlines"
-        )
 
 
 def _photograph(image: Path, text: Path, numbers: dict[int, int]) -> ListedPhotograph:
