@@ -152,7 +152,9 @@ def default_config(task: str, model: str, *, settings: dict[str, Any], **fields:
     config.optim.lr_rules = ((".*", 1.0),)  # (name pattern, factor), first match; 0 freezes
     config.optim.decay_rules = ()  # (name pattern, whether it decays), before the usual ones
     config.optim.clip_norm = 0.0  # of the gradient; 0 = no clipping
-    config.optim.accumulate = 1  # parts of a batch that go through one after the other
+    # Parts of a batch that go through one after the other. Losses are those of the whole batch; a
+    # batch norm, and task.average="images", see a part.
+    config.optim.accumulate = 1
     config.optim.ema = 0.0  # decay of an average of the parameters; 0 = none
     # How the average begins: fixed (that decay at once) | timm_v3, timm_v3_warmup | tensorflow.
     config.optim.ema_start = "fixed"

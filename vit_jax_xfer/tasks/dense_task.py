@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 
 from vit_jax_xfer.features.backbone import backbone_of
 from vit_jax_xfer.features.feature_extractor import FeatureExtractor
+from vit_jax_xfer.models.dense.counted_mean import CountedMean
 from vit_jax_xfer.models.dense.dense_network import DenseNetwork
 from vit_jax_xfer.models.lifting.feature_source import FeatureSource
 from vit_jax_xfer.models.vit import VisionTransformer
@@ -104,8 +106,8 @@ class DenseTask(Task):
         maps: Maps,
         batch: Batch,
         key: jax.Array,
-    ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-        """Losses whose sum is minimised, and other metrics, of a batch; all scalars float32.
+    ) -> tuple[dict[str, CountedMean], dict[str, CountedMean]]:
+        """Losses whose sum is minimised, and other metrics, of a batch.
 
         network: bound to its variables. maps: that its heads read.
         """
@@ -113,6 +115,16 @@ class DenseTask(Task):
 
     def loss(
         self, variables: Variables, frozen: Variables, batch: Batch, key: jax.Array
+    ) -> tuple[jax.Array, Aux]:
+        return self.loss_of_part(variables, frozen, batch, key, {})
+
+    def loss_of_part(
+        self,
+        variables: Variables,
+        frozen: Variables,
+        batch: Batch,
+        key: jax.Array,
+        numbers: Mapping[str, jax.Array],
     ) -> tuple[jax.Array, Aux]:
         encoder_key, head_key, drawn = jax.random.split(key, 3)
         seen = TaughtImages.of(batch, self.settings.unlabeled_weight)
@@ -123,20 +135,26 @@ class DenseTask(Task):
             )
             maps = tuple(seen.labelled(x) for x in maps)
 
-        def forward(network: DenseNetwork) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+        def forward(
+            network: DenseNetwork,
+        ) -> tuple[dict[str, CountedMean], dict[str, CountedMean]]:
             return self.learn(network, read(network, batch["image"], maps, True), batch, drawn)
 
         # Statistics of batch norm, which not every network keeps, move with each batch.
         moving = [name for name in ("batch_stats",) if name in variables]
-        (found, metrics), updates = self.model.apply(
+        (found, others), updates = self.model.apply(
             variables, method=forward, rngs={"dropout": head_key}, mutable=moving
         )
-        total = sum(found.values(), jnp.zeros((), jnp.float32))
-        metrics = {**{f"{name}_loss": value for name, value in found.items()}, **metrics}
+        found = {f"{name}_loss": one for name, one in found.items()}
+        counted = {**found, **others}
+        metrics = {name: one.mean(numbers.get(name)) for name, one in counted.items()}
+        total = sum((metrics[name] for name in found), jnp.zeros((), jnp.float32))
         if losses is not None and not self.settings.transfer.copies:
             metrics["teacher_loss"] = seen.mean(losses)
             total = total + self.settings.weight * metrics["teacher_loss"]
-        return total, Aux(metrics, dict(updates))
+        return total, Aux(
+            metrics, dict(updates), {name: one.number for name, one in counted.items()}
+        )
 
     def taught(
         self,

@@ -15,6 +15,7 @@ from vit_jax_xfer.data.target_arrays import BOXES
 from vit_jax_xfer.evaluate.detection.coco_metrics import FIGURES
 from vit_jax_xfer.evaluate.detection.detection_figures import figures_of, renumbered
 from vit_jax_xfer.evaluate.detection.found_objects import FoundObjects, on_photographs
+from vit_jax_xfer.models.dense.counted_mean import CountedMean
 from vit_jax_xfer.models.dense.detector import Detector
 from vit_jax_xfer.tasks.dense_task import DenseSettings, DenseTask, Maps, read
 from vit_jax_xfer.tasks.task import Batch, Variables
@@ -40,7 +41,7 @@ class Detection(DenseTask):
 
     def learn(
         self, network: Detector, maps: Maps, batch: Batch, key: jax.Array
-    ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+    ) -> tuple[dict[str, CountedMean], dict[str, CountedMean]]:
         targets = {name: batch[name] for name in _TARGETS if name in batch}
         return network.decode_losses(maps, batch["image"], targets, key), {}
 

@@ -14,6 +14,7 @@ from vit_jax_xfer.evaluate.segmentation.segmentation_metrics import (
     confusion_matrix,
     segmentation_score,
 )
+from vit_jax_xfer.models.dense.counted_mean import CountedMean
 from vit_jax_xfer.models.dense.segmentation_network import SegmentationNetwork
 from vit_jax_xfer.models.dense.sliding_window import sliding_logits, window_starts
 from vit_jax_xfer.tasks.dense_task import DenseSettings, DenseTask, Maps, read
@@ -43,16 +44,16 @@ class Segmentation(DenseTask):
 
     def learn(
         self, network: SegmentationNetwork, maps: Maps, batch: Batch, key: jax.Array
-    ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+    ) -> tuple[dict[str, CountedMean], dict[str, CountedMean]]:
         logits, auxiliary = network.decode_all(maps, batch["image"], True)
         labels = batch["label_map"]
         losses = {"pixel": pixel_loss(logits, labels)}
         if auxiliary:
             others = [pixel_loss(one, labels) for one in auxiliary]
-            losses["auxiliary"] = self.settings.auxiliary_weight * sum(others)
-        known = labels != VOID
-        right = (logits.argmax(-1) == labels) & known
-        return losses, {"pixel_accuracy": right.sum() / jnp.maximum(known.sum(), 1)}
+            of_all = losses["pixel"].replace(total=sum(one.total for one in others))
+            losses["auxiliary"] = of_all.scaled(self.settings.auxiliary_weight)
+        accuracy = CountedMean.of(logits.argmax(-1) == labels, labels != VOID)
+        return losses, {"pixel_accuracy": accuracy}
 
     def evaluate(
         self, variables: Variables, frozen: Variables, batch: Batch
@@ -77,7 +78,7 @@ class Segmentation(DenseTask):
                     read(network, batch["image"], maps), batch["image"]
                 ),
             )
-        each = jax.vmap(pixel_loss)(logits[:, None], labels[:, None])
+        each = jax.vmap(lambda *image: pixel_loss(*image).mean())(logits[:, None], labels[:, None])
         classes = self.model.num_classes
         confusion = confusion_matrix(logits.argmax(-1), labels.astype(jnp.int32), classes)
         return {**sums, "loss": each.sum(), "confusion": confusion}
@@ -108,13 +109,10 @@ class Segmentation(DenseTask):
         super().check((window, window, 3) if window else image_shape)
 
 
-def pixel_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """The mean cross-entropy of pixels (B, H, W, K) whose label (B, H, W) is not VOID, ().
-
-    0 where no pixel has one.
-    """
+def pixel_loss(logits: jax.Array, labels: jax.Array) -> CountedMean:
+    """The cross-entropy of pixels (B, H, W, K) whose label (B, H, W) is not VOID."""
     known = labels != VOID
     each = optax.softmax_cross_entropy_with_integer_labels(
         logits.astype(jnp.float32), jnp.where(known, labels, 0).astype(jnp.int32)
     )
-    return jnp.where(known, each, 0.0).sum() / jnp.maximum(known.sum(), 1)
+    return CountedMean.of(each, known)

@@ -32,11 +32,13 @@ class Aux:
     """What a loss gives beside its value.
 
     metrics: scalars of the batch, logged under their names. updates: collections other than
-    `params` that the forward pass changed, such as batch-norm statistics.
+    `params` that the forward pass changed, such as batch-norm statistics. numbers: scalars float32,
+    how many pixels, boxes, … those means are over that are not over images; of any names.
     """
 
     metrics: dict[str, jax.Array]
     updates: Variables = flax.struct.field(default_factory=dict)
+    numbers: dict[str, jax.Array] = flax.struct.field(default_factory=dict)
 
 
 class Shown(NamedTuple):
@@ -118,7 +120,28 @@ class Task(abc.ABC):
     def loss(
         self, variables: Variables, frozen: Variables, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, Aux]:
-        """The scalar to minimise on a batch, and what to log. float32."""
+        """The scalar to minimise on a batch, and what to log. float32.
+
+        Where a mean in it is over other things than the batch's images, `Aux.numbers` says how many
+        they are, and `loss_of_part` is there too.
+        """
+
+    def loss_of_part(
+        self,
+        variables: Variables,
+        frozen: Variables,
+        batch: Batch,
+        key: jax.Array,
+        numbers: Mapping[str, jax.Array],
+    ) -> tuple[jax.Array, Aux]:
+        """As `loss`, of a part of a batch: the parts' mean is the loss of all of it, metrics too.
+
+        numbers: of the whole batch, named as in `Aux.numbers`, divided by the number of parts: what
+        sums are divided by, in place of the part's own. {} = the part is the batch.
+        """
+        if numbers:
+            raise TypeError(f"{type(self).__name__} gives numbers, and has no `loss_of_part`")
+        return self.loss(variables, frozen, batch, key)
 
     @abc.abstractmethod
     def evaluate(

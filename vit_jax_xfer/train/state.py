@@ -1,5 +1,6 @@
 """The training state, how it starts on the mesh, and one step of it."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -130,7 +131,12 @@ def make_train_step(
     standing = {part for part, _ in parts} - {part for part, still in parts if not still}
 
     def loss_fn(
-        params: PyTree, collections: Variables, frozen: Variables, batch: Batch, key: jax.Array
+        params: PyTree,
+        collections: Variables,
+        frozen: Variables,
+        batch: Batch,
+        key: jax.Array,
+        numbers: Variables,
     ) -> tuple[jax.Array, Aux]:
         params = jax.tree.map(
             lambda param, still: jax.lax.stop_gradient(param) if still else param,
@@ -138,9 +144,8 @@ def make_train_step(
             frozen_params,
         )
         with statistics_held(lambda path: "/".join(path) in standing):
-            return task.loss({"params": params, **collections}, frozen, batch, key)
-
-    gradient = jax.value_and_grad(loss_fn, has_aux=True)
+            variables = {"params": params, **collections}
+            return task.loss_of_part(variables, frozen, batch, key, numbers)
 
     def step(
         state: TrainState, frozen: Variables, batch: Batch, key: jax.Array
@@ -149,9 +154,10 @@ def make_train_step(
         if mix is not None:
             batch = mix(batch, jax.random.fold_in(key, _MIXING))
         if accumulate == 1:
-            (loss, aux), grads = gradient(state.params, state.collections, frozen, batch, key)
+            arrays = state.params, state.collections, frozen
+            (loss, aux), grads = jax.value_and_grad(loss_fn, has_aux=True)(*arrays, batch, key, {})
         else:
-            loss, aux, grads = _accumulated(gradient, accumulate, state, frozen, batch, key, split)
+            loss, aux, grads = _accumulated(loss_fn, accumulate, state, frozen, batch, key, split)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         collections = {**state.collections, **aux.updates}
@@ -200,7 +206,7 @@ def _chosen(good: jax.Array, new: TrainState, old: TrainState) -> TrainState:
 
 
 def _accumulated(
-    gradient: Callable[..., tuple[tuple[jax.Array, Aux], PyTree]],
+    loss_fn: Callable[..., tuple[jax.Array, Aux]],
     parts: int,
     state: TrainState,
     frozen: Variables,
@@ -211,10 +217,10 @@ def _accumulated(
     """Loss, metrics and gradient averaged over `parts` of the batch, one after the other."""
     # Strided parts, so that each device keeps its own rows and no batch is gathered.
     batches = jax.tree.map(lambda x: reshape_batch_axis(x, x.shape[0] // parts), batch)
+    rows = jnp.arange(parts), batches
 
-    def part(collections: Variables, inputs: tuple[jax.Array, Batch]) -> tuple[Variables, Any]:
-        index, rows = inputs
-        part_key = jax.random.fold_in(key, index)
+    def arrays_of(index: jax.Array) -> tuple[PyTree, Variables, jax.Array]:
+        """Parameters and what is frozen as a part takes them, and its key."""
         arrays = state.params, frozen
         if split is not None:
             # Split within the loop, and tied to what changes from part to part: XLA would else
@@ -223,20 +229,48 @@ def _accumulated(
             arrays = jax.lax.with_sharding_constraint(arrays, split)
             arrays = jax.tree.map(lambda x: jnp.where(index < parts, x, jnp.zeros_like(x)), arrays)
             arrays = jax.lax.with_sharding_constraint(arrays, split)
-        params, still = arrays
-        (loss, aux), grads = gradient(params, collections, still, rows, part_key)
-        return {**collections, **aux.updates}, (loss, aux.metrics, grads)
+        return *arrays, jax.random.fold_in(key, index)
 
-    def body(carry: Any, inputs: Any) -> tuple[Any, None]:
-        collections, total = carry
-        collections, values = part(collections, inputs)
-        return (collections, jax.tree.map(jnp.add, total, values)), None
+    def part(
+        numbers: Variables, collections: Variables, inputs: tuple[jax.Array, Batch]
+    ) -> tuple[Variables, Any]:
+        params, still, part_key = arrays_of(inputs[0])
+        arrays = params, collections, still, inputs[1], part_key, numbers
+        (loss, aux), grads = jax.value_and_grad(loss_fn, has_aux=True)(*arrays)
+        return {**collections, **aux.updates}, (loss, aux.metrics, grads, aux.numbers)
 
-    first = (jnp.zeros((), jnp.int32), jax.tree.map(lambda x: x[0], batches))
-    shapes = jax.eval_shape(part, state.collections, first)[1]
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    (collections, total), _ = jax.lax.scan(
-        body, (state.collections, zeros), (jnp.arange(parts), batches)
-    )
-    loss, metrics, grads = jax.tree.map(lambda value: value / parts, total)
+    def counted(nothing: tuple, inputs: tuple[jax.Array, Batch]) -> tuple[tuple, Variables]:
+        """Over how many things a part's means are; of its loss the compiler keeps that alone."""
+        params, still, part_key = arrays_of(inputs[0])
+        arrays = params, state.collections, still, inputs[1], part_key
+        return nothing, loss_fn(*arrays, {})[1].numbers
+
+    first = jax.tree.map(lambda x: x[0], rows)
+    shapes = jax.eval_shape(functools.partial(part, {}), state.collections, first)[1]
+    numbers: Variables = {}
+    if shapes[-1]:  # means over pixels or boxes, of which one part has more than another
+        _, numbers = _summed(counted, (), rows, shapes[-1])
+        numbers = jax.tree.map(lambda number: jnp.maximum(number, 1.0) / parts, numbers)
+    collections, total = _summed(functools.partial(part, numbers), state.collections, rows, shapes)
+    loss, metrics, grads, _ = jax.tree.map(lambda value: value / parts, total)
     return loss, Aux(metrics, collections), grads
+
+
+def _summed(
+    part: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]],
+    carry: PyTree,
+    rows: PyTree,
+    shapes: PyTree,
+) -> tuple[PyTree, PyTree]:
+    """What a part of a batch hands to the next, at the end, and the sum of what they give.
+
+    rows: of each part, one after the other. shapes: of what a part gives.
+    """
+
+    def body(carried: Any, inputs: Any) -> tuple[Any, None]:
+        carry, total = carried
+        carry, values = part(carry, inputs)
+        return (carry, jax.tree.map(jnp.add, total, values)), None
+
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    return jax.lax.scan(body, (carry, zeros), rows)[0]

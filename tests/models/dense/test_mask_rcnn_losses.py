@@ -64,11 +64,12 @@ def test_each_loss_is_numpys(targets):
         drawn = Regions(regions, jnp.ones((2, 8), bool), on, jnp.maximum(jnp.stack(found), 0))
         mask = mask_loss(mask_logits.reshape(16, 28, 28, 4), drawn, truth)
         weights = plain.WEIGHTS.tolist()
-        return {
+        counted = {
             **proposal_losses(KEY, logits, deltas, jnp.concatenate(grid_anchors()), truth),
             **box_losses(class_logits, box_deltas, drawn, truth, weights),
             "masks": mask,
         }
+        return {name: loss.mean() for name, loss in counted.items()}
 
     images = list(zip(OBJECTS, CLASSES, targets["box_masks"], strict=True))
     grid = plain.anchors_of(GRIDS, STRIDES, SCALE)

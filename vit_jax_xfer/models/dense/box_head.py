@@ -15,6 +15,7 @@ from vit_jax_xfer.detection.box_codec import Weights, encode
 from vit_jax_xfer.detection.box_matching import match, sample
 from vit_jax_xfer.detection.box_overlap import area, iou
 from vit_jax_xfer.detection.detection_losses import smooth_l1
+from vit_jax_xfer.models.dense.counted_mean import CountedMean
 from vit_jax_xfer.models.dense.detections import Truth
 from vit_jax_xfer.models.transformer.block_design import layer_norm
 
@@ -152,7 +153,7 @@ def of_objects(values: jax.Array, regions: Regions) -> jax.Array:
 
 def box_losses(
     logits: jax.Array, deltas: jax.Array, regions: Regions, truth: Truth, weights: Weights
-) -> dict[str, jax.Array]:
+) -> dict[str, CountedMean]:
     """`classes` (cross-entropy) and `boxes` (L1 on objects), each over the regions drawn.
 
     logits: (B, R, K + 1). deltas: (B, R, K or 1, 4), of which the object's class counts.
@@ -160,10 +161,9 @@ def box_losses(
     labels = of_objects(truth.labels, regions)
     classes = jnp.where(regions.on_object, labels, logits.shape[-1] - 1)
     wrong = optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), classes)
-    number = jnp.maximum(regions.drawn.sum(), 1)
     wanted = encode(regions.boxes, of_objects(truth.boxes, regions), weights)
     column = labels if deltas.shape[2] > 1 else jnp.zeros_like(labels)
     own = jnp.take_along_axis(deltas, column[..., None, None], axis=2)[:, :, 0]
     apart = jnp.where(regions.on_object[..., None], smooth_l1(own - wanted), 0.0)
-    wrong = jnp.where(regions.drawn, wrong, 0.0)
-    return {"classes": wrong.sum() / number, "boxes": apart.sum() / number}
+    drawn = regions.drawn
+    return {"classes": CountedMean.of(wrong, drawn), "boxes": CountedMean.of(apart, drawn)}

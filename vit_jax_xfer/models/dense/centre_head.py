@@ -17,6 +17,7 @@ from vit_jax_xfer.detection.anchor_grid import cell_centres
 from vit_jax_xfer.detection.box_codec import LARGEST_LOG, clip
 from vit_jax_xfer.detection.box_overlap import area, giou, iou
 from vit_jax_xfer.detection.detection_losses import quality_focal_loss
+from vit_jax_xfer.models.dense.counted_mean import CountedMean
 from vit_jax_xfer.models.dense.detections import Choice, Detections, Truth, strongest
 from vit_jax_xfer.models.filter.convolution import Depthwise
 from vit_jax_xfer.models.products import matrix_product
@@ -71,7 +72,7 @@ class CentreHead(nn.Module):
 
     def losses(
         self, levels: Sequence[jax.Array], truth: Truth, key: jax.Array
-    ) -> dict[str, jax.Array]:
+    ) -> dict[str, CountedMean]:
         """`classes` (quality focal) and `boxes` (GIoU), each over the cells of objects.
 
         key: unused, since nothing is drawn.
@@ -80,17 +81,21 @@ class CentreHead(nn.Module):
         cells = CentreCells(levels, self.strides[: len(levels)])
         boxes = cells.boxes(distances)
         objects, positive = jax.vmap(cells.objects)(truth.boxes, truth.valid)
-        number = jnp.maximum(positive.sum(), 1)
+        number = positive.sum(1).astype(jnp.float32).sum()
         if not truth.boxes.shape[1]:
             none = quality_focal_loss(logits, jnp.zeros_like(logits)).sum()
-            return {"classes": none, "boxes": jnp.zeros(())}
+            sums = {"classes": none, "boxes": jnp.zeros(())}
+            return {name: CountedMean(total, number) for name, total in sums.items()}
         wanted = jax.vmap(lambda boxes, object_: boxes[object_])(truth.boxes, objects)
         labels = jnp.take_along_axis(truth.labels, objects, axis=1)
         apart = jnp.where(positive, 1 - giou(boxes, wanted, paired=True), 0.0)
         quality = jax.lax.stop_gradient(iou(boxes, wanted, paired=True)) * positive
         target = nn.one_hot(labels, logits.shape[-1]) * quality[..., None]
-        wrong = quality_focal_loss(logits, target).sum()
-        return {"classes": wrong / number, "boxes": BOX_WEIGHT * apart.sum() / number}
+        sums = {
+            "classes": quality_focal_loss(logits, target).sum(),
+            "boxes": BOX_WEIGHT * apart.sum(),
+        }
+        return {name: CountedMean(total, number) for name, total in sums.items()}
 
     def detect(self, levels: Sequence[jax.Array], content: jax.Array) -> Detections:
         """What is in images with content (B, 2), of their levels; without masks."""

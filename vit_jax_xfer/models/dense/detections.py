@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from vit_jax_xfer.detection.box_codec import clip
 from vit_jax_xfer.detection.box_overlap import area, is_box
 from vit_jax_xfer.detection.suppression import nms, soft_nms
+from vit_jax_xfer.models.dense.counted_mean import CountedMean
 
 SUPPRESSIONS = ("hard", "linear", "gaussian")
 
@@ -67,11 +68,12 @@ def content_of(content: jax.Array | None, batch: int, image_size: tuple[int, int
 
 
 def nan_for_wrong_labels(
-    losses: dict[str, jax.Array], truth: Truth, num_classes: int
-) -> dict[str, jax.Array]:
+    losses: dict[str, CountedMean], truth: Truth, num_classes: int
+) -> dict[str, CountedMean]:
     """The losses, NaN where a label is beyond the classes: a run ends rather than learns it."""
     wrong = (truth.labels >= num_classes).any()
-    return {name: jnp.where(wrong, jnp.nan, loss) for name, loss in losses.items()}
+    factor = jnp.where(wrong, jnp.nan, 1.0)
+    return {name: loss.scaled(factor) for name, loss in losses.items()}
 
 
 @flax.struct.dataclass

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 
 from vit_jax_xfer.models.dense.centre_head import CentreHead
+from vit_jax_xfer.models.dense.counted_mean import CountedMean
 from vit_jax_xfer.models.dense.dense_network import DenseNetwork
 from vit_jax_xfer.models.dense.detections import (
     SUPPRESSIONS,
@@ -135,7 +136,8 @@ class Detector(DenseNetwork):
         (B, G, m, m) and `content` (B, 2). key: of what is drawn. What is no box counts as padding;
         a label beyond the classes makes all losses NaN.
         """
-        return self.decode_losses(self.encode(images, train), images, targets, key)
+        found = self.decode_losses(self.encode(images, train), images, targets, key)
+        return {name: loss.mean() for name, loss in found.items()}
 
     def decode(
         self,
@@ -155,8 +157,8 @@ class Detector(DenseNetwork):
 
     def decode_losses(
         self, maps: Maps, images: jax.Array, targets: Mapping[str, jax.Array], key: jax.Array
-    ) -> dict[str, jax.Array]:
-        """`losses` from the encoder's maps; of images only the shape counts."""
+    ) -> dict[str, CountedMean]:
+        """`losses` from the encoder's maps, and what each counts; of images only the shape does."""
         check_images(images)
         truth = truth_of(targets, images.shape[1:3])
         levels = self._levels(maps)

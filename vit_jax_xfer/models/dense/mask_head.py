@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from vit_jax_xfer.detection.detection_losses import binary_cross_entropy
 from vit_jax_xfer.detection.region_masks import mask_targets
 from vit_jax_xfer.models.dense.box_head import RegionConvolutions, Regions, of_objects
+from vit_jax_xfer.models.dense.counted_mean import CountedMean
 from vit_jax_xfer.models.dense.detections import Truth
 from vit_jax_xfer.models.lifting.lift import Doubling
 
@@ -45,12 +46,11 @@ def of_class(logits: jax.Array, classes: jax.Array) -> jax.Array:
     return jnp.take_along_axis(logits, classes[:, None, None, None], axis=3)[..., 0]
 
 
-def mask_loss(logits: jax.Array, regions: Regions, truth: Truth) -> jax.Array:
-    """Cross-entropy of the object's class over the cells of all regions on objects, ().
+def mask_loss(logits: jax.Array, regions: Regions, truth: Truth) -> CountedMean:
+    """Cross-entropy of the object's class over the cells of all regions on objects.
 
-    logits: (B · R, m, m, K). Of images without objects it is 0.
+    logits: (B · R, m, m, K).
     """
-    flat = regions.on_object.reshape(-1)
     masks = of_objects(truth.masks, regions)
     boxes = of_objects(truth.boxes, regions)
     labels = of_objects(truth.labels, regions).reshape(-1)
@@ -61,4 +61,4 @@ def mask_loss(logits: jax.Array, regions: Regions, truth: Truth) -> jax.Array:
         logits.shape[1],
     )
     wrong = binary_cross_entropy(of_class(logits, labels), wanted).mean((1, 2))
-    return jnp.where(flat, wrong, 0.0).sum() / jnp.maximum(flat.sum(), 1)
+    return CountedMean.of(wrong.reshape(regions.on_object.shape), regions.on_object)

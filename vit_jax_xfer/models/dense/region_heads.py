@@ -20,6 +20,7 @@ from vit_jax_xfer.models.dense.box_head import (
     match_again,
     most_objects,
 )
+from vit_jax_xfer.models.dense.counted_mean import CountedMean
 from vit_jax_xfer.models.dense.detections import (
     Choice,
     Detections,
@@ -94,7 +95,7 @@ class RegionHeads(nn.Module):
 
     def losses(
         self, levels: Sequence[jax.Array], truth: Truth, key: jax.Array
-    ) -> dict[str, jax.Array]:
+    ) -> dict[str, CountedMean]:
         """Mask R-CNN's five losses, each of weight 1; of a cascade, those of a box a stage.
 
         ValueError where there is a mask head and the batch has no masks to learn from.
@@ -124,8 +125,8 @@ class RegionHeads(nn.Module):
 
     def _box_losses(
         self, levels: Sequence[jax.Array], regions: Regions, truth: Truth
-    ) -> dict[str, jax.Array]:
-        found: dict[str, jax.Array] = {}
+    ) -> dict[str, CountedMean]:
+        found: dict[str, CountedMean] = {}
         for i, (overlap, weights) in enumerate(self.stages):
             if i:
                 regions = match_again(regions.boxes, regions.drawn, truth, overlap)

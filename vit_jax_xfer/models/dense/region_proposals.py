@@ -16,6 +16,7 @@ from vit_jax_xfer.detection.box_matching import match, sample
 from vit_jax_xfer.detection.box_overlap import area, iou
 from vit_jax_xfer.detection.detection_losses import binary_cross_entropy, smooth_l1
 from vit_jax_xfer.detection.suppression import nms
+from vit_jax_xfer.models.dense.counted_mean import CountedMean
 from vit_jax_xfer.models.dense.detections import Truth
 
 RATIOS = (0.5, 1.0, 2.0)  # height / width of the anchors of a cell
@@ -93,7 +94,7 @@ def propose(
 
 def proposal_losses(
     key: jax.Array, logits: jax.Array, deltas: jax.Array, anchors: jax.Array, truth: Truth
-) -> dict[str, jax.Array]:
+) -> dict[str, CountedMean]:
     """`objectness` (cross-entropy) and `proposal_boxes` (L1), each over DRAWN anchors an image.
 
     logits: (B, A). deltas: (B, A, 4). anchors: (A, 4), of all levels.
@@ -115,5 +116,6 @@ def proposal_losses(
 
     keys = jax.random.split(key, len(logits))
     wrong, apart = jax.vmap(of_image)(keys, logits, deltas, truth.boxes, truth.valid)
-    number = DRAWN * len(logits)
-    return {"objectness": wrong.sum() / number, "proposal_boxes": apart.sum() / number}
+    number = jnp.float32(DRAWN * len(logits))
+    sums = {"objectness": wrong.sum(), "proposal_boxes": apart.sum()}
+    return {name: CountedMean(total, number) for name, total in sums.items()}
