@@ -60,8 +60,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
     name, numbers = parse_arg(arg, names, only, epochs=800, src=0, labels=5, seed=0)
     epochs, simple = numbers.pop("epochs"), numbers.pop("src")
     command = COMMANDS.get(name, COMMANDS["base"])
-    # Patches of 14 leave 6 of 160 pixels out, as PyTorch's convolution does.
-    left_out = {"drop_remainder": True} if command.pixels == 160 else {}
+    # Pixels beyond whole patches, huge's 6 of 160, are left out, as PyTorch's convolution does.
+    patch = int(command.model.partition("_patch")[2])
+    left_out = {"drop_remainder": True} if command.pixels % patch else {}
     config = default_config(
         "classification",
         f"deit3_{command.model}",
