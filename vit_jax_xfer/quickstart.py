@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from vit_jax_xfer.command_line.command_parser import command_line_of, command_parser
-from vit_jax_xfer.command_line.flag_errors import positive
+from vit_jax_xfer.command_line.flag_errors import from_zero, positive
 from vit_jax_xfer.compare.to_report import run_stoppable, run_to_report
 from vit_jax_xfer.local_paths import local_path
 
@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--workdir", default="runs/quickstart",
         help="where runs and report go; default: %(default)s")  # fmt: skip
-    add("--labels", type=int, default=5, help="labelled images a class; default: %(default)s")
+    add("--labels", type=from_zero, default=5, help="labelled images a class; default: %(default)s")
     add("--seeds", type=positive, default=2,
         help="repetitions of every student; default: %(default)s")  # fmt: skip
     add("--teacher-steps", type=positive, default=500, help="of pre-training; default: %(default)s")

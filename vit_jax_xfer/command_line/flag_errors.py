@@ -55,11 +55,28 @@ def run_on_files(action: Callable[[list[str]], None]) -> int:
     return 1 if broken else code
 
 
+# The largest whole number of a flag, which is more than there is of anything that flags count.
+LARGEST = 2**31 - 1
+
+
 def positive(text: str) -> int:
     """A flag's whole number of 1 or more."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number of 1 or more")
-    return int(text)
+    return _whole(text, 1)
+
+
+def from_zero(text: str) -> int:
+    """A flag's whole number of 0 or more."""
+    return _whole(text, 0)
+
+
+def _whole(text: str, least: int) -> int:
+    number = int(text) if text.isdecimal() and len(text) <= 4 + len(str(LARGEST)) else -1
+    if not least <= number <= LARGEST:
+        most = f", up to {LARGEST:,}" if text.isdecimal() and number != 0 else ""
+        raise argparse.ArgumentTypeError(
+            f"got {text!r}, expected a number of {least} or more{most}"
+        )
+    return number
 
 
 def above_zero(text: str) -> float:

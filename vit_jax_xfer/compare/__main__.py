@@ -15,7 +15,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from vit_jax_xfer.command_line.command_parser import add_image_size, command_line_of, command_parser
+from vit_jax_xfer.command_line.command_parser import (
+    CommandParser,
+    add_image_size,
+    command_line_of,
+    command_parser,
+)
 from vit_jax_xfer.command_line.flag_errors import positive
 from vit_jax_xfer.compare.to_report import run_stoppable, run_to_report
 from vit_jax_xfer.local_paths import local_path
@@ -30,7 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options, rest = parser.parse_known_args(arguments)
     unknown = [one for one in rest if not (one.startswith(_FIELD) and "=" in one)]
     if unknown:
-        parser.error(f"{unknown[0]}: no such argument; fields are given as --config.FIELD=VALUE")
+        near = parser.did_you_mean(unknown[0])
+        parser.error(
+            f"{unknown[0]}: no such argument{near}; fields are given as --config.FIELD=VALUE"
+        )
     fields = [one.removeprefix(_FIELD) for one in rest]
     if any(one.partition("=")[0] in ("steps", "epochs") for one in fields):
         parser.error("--config.steps, --config.epochs: give --steps, which moves warm-up and "
@@ -69,7 +77,7 @@ def _compare(options: argparse.Namespace, fields: Sequence[str], command: str) -
     return run_to_report(comparison, texts, command, options.at_once)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> CommandParser:
     parser = command_parser(
         "vit_jax_xfer.compare",
         __doc__,

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from vit_jax_xfer.command_line.command_parser import command_parser
-from vit_jax_xfer.command_line.flag_errors import naming_flag, positive, run_on_files
+from vit_jax_xfer.command_line.flag_errors import from_zero, naming_flag, positive, run_on_files
 from vit_jax_xfer.command_line.out_places import out_folder
 from vit_jax_xfer.explain.seen_photos import (
     add_model_flags,
@@ -114,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add(
         "--seed",
-        type=int,
+        type=from_zero,
         metavar="N",
         help="of a DropoutViT's random tokens (default: its evaluation's)",
     )

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from vit_jax_xfer.command_line.command_parser import add_image_size, command_parser
-from vit_jax_xfer.command_line.flag_errors import naming_flag, positive, run_command
+from vit_jax_xfer.command_line.flag_errors import from_zero, naming_flag, positive, run_command
 from vit_jax_xfer.data.sources import Source, open_source
 from vit_jax_xfer.data.transforms import parse
 from vit_jax_xfer.local_paths import local_path
@@ -163,7 +163,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", required=True, metavar="FOLDER", help="must not exist")
     add("--plain", metavar="FOLDER",
         help="write the images as they are there too, as CLASS/*.png")  # fmt: skip
-    add("--seed", type=int, default=0, metavar="N", help="of all that is drawn (default 0)")
+    add("--seed", type=from_zero, default=0, metavar="N", help="of all that is drawn (default 0)")
     return parser
 
 
