@@ -15,15 +15,27 @@ FILE_ENDINGS = (
 def local_path(path: str | os.PathLike[str], field: str) -> pathlib.Path:
     """A path with "~" expanded. ValueError, naming the field, for an address such as gs://….
 
-    pathlib takes that for a folder "gs:" here, and one slash away.
+    pathlib takes that for a folder "gs:" here, and one slash away. So too for what is no path, and
+    for an empty one, which pathlib takes for the folder that one is in.
     """
-    text = os.fspath(path)
+    text = path_text(path, field)
     if _ADDRESS.match(text):
         raise ValueError(
             f"{field}: {text} is no folder; nor a file of this machine, and no other is read or "
             "written: mount the bucket (as gcsfuse does), or download it, and pass the path"
         )
     return pathlib.Path(text).expanduser()
+
+
+def path_text(path: str | os.PathLike[str], field: str) -> str:
+    """A path, or an address, as a text. ValueError, naming the field, for anything else."""
+    try:
+        text = os.fsdecode(path)
+    except TypeError:
+        raise ValueError(f"{field}: got {path!r}, expected a path") from None
+    if not text:
+        raise ValueError(f"{field}: got an empty text, expected a path")
+    return text
 
 
 def named_path(text: str) -> tuple[str, str]:

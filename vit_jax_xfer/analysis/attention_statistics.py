@@ -11,6 +11,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from vit_jax_xfer.evaluate.array_checks import require_features, require_maps
+from vit_jax_xfer.given_arrays import given_array
+from vit_jax_xfer.listed_values import listed
+from vit_jax_xfer.whole_numbers import check_whole
 
 
 class AttentionMass(NamedTuple):
@@ -41,13 +44,19 @@ def attention_distance(
     ValueError unless T is the grid's patches and the prefix tokens.
     """
     attention = _checked(attention)
-    height, width = grid
+    sides = listed("grid", grid)
+    if len(sides) != 2:
+        raise ValueError(f"grid: got {grid}, expected rows and columns of patches")
+    for side in sides:
+        check_whole("grid", side)
+    check_whole("num_prefix_tokens", num_prefix_tokens, 0)
+    height, width = sides
     if attention.shape[-1] != num_prefix_tokens + height * width:
         raise ValueError(
             f"grid: {height}×{width} patches and {num_prefix_tokens} prefix tokens are "
             f"{num_prefix_tokens + height * width}, but the maps have {attention.shape[-1]} tokens"
         )
-    rows, columns = (x.ravel() for x in jnp.indices(grid).astype(jnp.float32))
+    rows, columns = (x.ravel() for x in jnp.indices((height, width)).astype(jnp.float32))
     distances = jnp.hypot(rows[:, None] - rows, columns[:, None] - columns)
     patches = attention[..., num_prefix_tokens:, num_prefix_tokens:]
     if renormalize:
@@ -74,6 +83,7 @@ def attention_mass(
     class_token: whether the first prefix token is one; the others are registers and the like.
     """
     attention = _checked(attention)
+    check_whole("num_prefix_tokens", num_prefix_tokens, 0)
     start = int(class_token)
     if not start <= num_prefix_tokens < attention.shape[-1]:
         raise ValueError(
@@ -104,7 +114,7 @@ def _over_sum(rows: jax.Array) -> jax.Array:
 
 
 def _checked(attention: jax.Array, square: bool = True) -> jax.Array:
-    attention = jnp.asarray(attention)
+    attention = given_array("attention", attention)
     require_features("attention", attention, "(L, B, H, T, T)")
     if square and attention.shape[-1] != attention.shape[-2]:
         raise ValueError(f"attention: expected maps (T, T), got {attention.shape[-2:]}")

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from vit_jax_xfer.evaluate.array_checks import require_equal, require_features, require_maps
 from vit_jax_xfer.explain.attention_maps import jensen_shannon
+from vit_jax_xfer.given_arrays import given_array, host_array
 
 Matching = Literal["identity", "hungarian", "per_image", "nearest"]
 MATCHINGS: tuple[str, ...] = get_args(Matching)
@@ -22,10 +23,10 @@ MATCHINGS: tuple[str, ...] = get_args(Matching)
 
 class MatchedHeads(NamedTuple):
     """divergence: the mean over matched heads, in nats. heads: the second network's for each of the
-    first's, (H,) int64, or for each image (B, H)."""
+    first's, (H,) int32, or for each image (B, H)."""
 
     divergence: float
-    heads: np.ndarray
+    heads: jax.Array
 
 
 def head_divergence(p: ArrayLike, q: ArrayLike) -> jax.Array:
@@ -39,7 +40,7 @@ def head_divergence(p: ArrayLike, q: ArrayLike) -> jax.Array:
 
 def image_divergence(p: ArrayLike, q: ArrayLike) -> jax.Array:
     """The same for each image: (B, H, H') float32."""
-    p, q = jnp.asarray(p), jnp.asarray(q)
+    p, q = given_array("p", p), given_array("q", q)
     require_features("p", p, "(B, H, T, T)")
     require_features("q", q, "(B, H, T, T)")
     require_equal("q", (q.shape[0], *q.shape[2:]), (p.shape[0], *p.shape[2:]), "p (B, T, T)")
@@ -48,14 +49,19 @@ def image_divergence(p: ArrayLike, q: ArrayLike) -> jax.Array:
     return _image_divergence(p, q)
 
 
-def match_heads(cost: ArrayLike) -> np.ndarray:
-    """The one-to-one matching of least cost (H, H') → (H,) int64: the column of each row.
+def match_heads(cost: ArrayLike) -> jax.Array:
+    """The one-to-one matching of least cost (H, H') → (H,) int32: the column of each row.
 
     By the Hungarian algorithm, on the host. ValueError unless H ≤ H' and all is finite.
     """
+    return jnp.asarray(_assigned(cost), jnp.int32)
+
+
+def _assigned(cost: ArrayLike) -> np.ndarray:
+    """`match_heads` on the host."""
     from scipy.optimize import linear_sum_assignment
 
-    cost = np.asarray(cost, np.float64)
+    cost = host_array("cost", cost, np.float64)
     if cost.ndim != 2 or not cost.size or cost.shape[0] > cost.shape[1]:
         raise ValueError(f"cost: expected (H, H') with H not above H', got {cost.shape}")
     if not np.isfinite(cost).all():
@@ -73,7 +79,7 @@ def matched_divergence(cost: ArrayLike, how: Matching = "hungarian") -> MatchedH
     | `per_image` | one to one, matched again for each image                                     |
     | `nearest`   | the nearest by the mean over images, which several may share                 |
     """
-    cost = np.asarray(cost, np.float64)
+    cost = host_array("cost", cost, np.float64)
     if cost.ndim != 3 or not cost.size:
         raise ValueError(f"cost: expected (B, H, H'), none of them 0, got {cost.shape}")
     if how not in MATCHINGS:
@@ -81,15 +87,15 @@ def matched_divergence(cost: ArrayLike, how: Matching = "hungarian") -> MatchedH
     mean = cost.mean(0)
     rows = np.arange(cost.shape[1])
     if how == "per_image":
-        heads = np.stack([match_heads(one) for one in cost])
+        heads = np.stack([_assigned(one) for one in cost])
         picked = np.take_along_axis(cost, heads[..., None], axis=2)
-        return MatchedHeads(float(picked.mean()), heads)
+        return MatchedHeads(float(picked.mean()), jnp.asarray(heads, jnp.int32))
     if how == "identity":
         require_equal("cost", cost.shape[1], cost.shape[2], "the second network's heads")
         heads = rows
     else:
-        heads = match_heads(mean) if how == "hungarian" else mean.argmin(1)
-    return MatchedHeads(float(mean[rows, heads].mean()), heads)
+        heads = _assigned(mean) if how == "hungarian" else mean.argmin(1)
+    return MatchedHeads(float(mean[rows, heads].mean()), jnp.asarray(heads, jnp.int32))
 
 
 @jax.jit

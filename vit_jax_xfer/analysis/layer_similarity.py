@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 
 from vit_jax_xfer.evaluate.array_checks import require_equal, require_features
 from vit_jax_xfer.evaluate.similarity import cka
+from vit_jax_xfer.given_arrays import given_array
 from vit_jax_xfer.models.collections import stack_layers
 from vit_jax_xfer.models.extract import encoder_of
 from vit_jax_xfer.models.protocol import Network
@@ -29,7 +30,8 @@ def minibatch_cka(x: ArrayLike, y: ArrayLike, batch_size: int) -> float:
     The three terms are averaged over batches before they are divided (2010.15327); a short last
     batch is left out. ValueError unless 4 ≤ batch_size ≤ n.
     """
-    require_equal("y", len(y), len(x), "x's n")
+    x, y = given_array("x", x), given_array("y", y)
+    require_equal("y", y.shape[:1], x.shape[:1], "x's n")
     check_whole("batch_size", batch_size, 4)
     if batch_size > len(x):
         raise ValueError(f"batch_size: got {batch_size}, expected from 4 to the {len(x)} rows")
@@ -92,7 +94,7 @@ def layer_features(
     if tokens not in TOKENS:
         raise ValueError(f"tokens: {tokens!r} is none of {', '.join(TOKENS)}")
     model, variables = encoder_of(model, variables)
-    images = jnp.asarray(images)
+    images = given_array("images", images)
     if "residual" in model.collections:
         _, found = model.apply(variables, images, mutable=["residual"], method="forward")
         stream = stack_layers(found["residual"], ("stream",))

@@ -10,6 +10,7 @@ import numpy as np
 
 from vit_jax_xfer.data import images
 from vit_jax_xfer.data.trivial_augment import INTERPOLATIONS, three_levels
+from vit_jax_xfer.whole_numbers import check_number
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -136,7 +137,7 @@ def apply(
 
     negate: the other way, where the operation has two. ValueError for an unknown operation.
     """
-    if op not in OPERATIONS:
+    if not isinstance(op, str) or op not in OPERATIONS:
         raise ValueError(f"op: got {op!r}, expected one of {', '.join(OPERATIONS)}")
     run, argument, signed = OPERATIONS[op]
     value = argument(magnitude) if argument else 0.0
@@ -184,5 +185,6 @@ def rand_augment_op(
     if interpolation not in INTERPOLATIONS:
         expected = ", ".join(INTERPOLATIONS)
         raise ValueError(f"interpolation: got {interpolation!r}, expected one of {expected}")
+    check_number("magnitude", magnitude)
     changed = apply(images.as_pil(image), op, magnitude, negate, interpolation, fill)
     return np.asarray(changed)

@@ -317,6 +317,7 @@ def crop_resize(
     """
     images.check_interpolation(interpolation)
     check_each_whole(0, top=top, left=left, height=height, width=width)
+    image = image if isinstance(image, np.ndarray) else images.as_pil(image)
     full_h, full_w = images.height_width(image)
     if not (0 <= top < top + height <= full_h and 0 <= left < left + width <= full_w):
         raise ValueError(

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from vit_jax_xfer.data.sources.decode import Picture
+from vit_jax_xfer.given_arrays import host_array
+from vit_jax_xfer.listed_values import plain
 
 # Of what an op makes: more is a slip of the pipeline, or a picture of one row of pixels that a
 # resize of its short side would blow up. As floats they are 0.8 GB.
@@ -29,11 +31,14 @@ def as_pil(image: Any) -> Any:
         return image.rgb()
     if isinstance(image, Image.Image):
         return image
+    image = host_array("image", image)
     if image.dtype != np.uint8:
         raise ValueError(
             f"pipeline: an op that works on bytes got {image.dtype}, expected uint8: put it "
             "before to_float and normalize"
         )
+    if image.ndim != 3 or image.shape[-1] != 3 or not image.size:
+        raise ValueError(f"image: got shape {image.shape}, expected (height, width, 3)")
     return Image.fromarray(np.ascontiguousarray(image))
 
 
@@ -121,6 +126,7 @@ def resize(
 
 def check_size(size: Any) -> tuple[int, int]:
     """(height, width) from a positive int or a pair of them. Raises ValueError."""
+    size = plain(size)
     pair = (size, size) if isinstance(size, int) else size
     is_pair = isinstance(pair, tuple | list) and len(pair) == 2
     if not is_pair or not all(isinstance(side, int) and side > 0 for side in pair):

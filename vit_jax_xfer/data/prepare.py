@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from vit_jax_xfer.data.pixels import IMAGENET_MEAN, IMAGENET_STD
 from vit_jax_xfer.data.sources.upright_photo import read_photograph
 from vit_jax_xfer.data.transforms import parse
+from vit_jax_xfer.listed_values import plain
 
 _DENSE = ("boxes", "masks")  # what networks predict that see whole photographs
 
@@ -19,14 +21,14 @@ def preprocess(model: Any, images: Any, size: int | tuple[int, int] | None = Non
 
     model: a network, a masked autoencoder, or a Preprocessing itself. A detector or a segmenter
     sees all of an image, at the top left of its square (`photograph_pipeline`), as in its runs.
-    images: a path, a PIL image, a uint8 array (H, W, 3), or a list of these; sizes may differ.
+    images: a path, a PIL image, a uint8 array (H, W, 3), or several of these; sizes may differ.
     Grey, palette and alpha images become RGB. A file is turned as its EXIF orientation says, as
     commands do it; pixels, of an array or a PIL image, are taken as they are.
     size: pixels, or (height, width), in place of the native size; the share cut off stays.
     ValueError when the model has no preprocessing, and for an image that can't be read, by name.
     """
-    pipeline = parse(_pipeline(model, size))
-    several = isinstance(images, list | tuple)
+    pipeline = parse(_pipeline(model, plain(size)))
+    several = are_several(images)
     listed = list(images) if several else [images]
     if not listed:
         raise ValueError("images: got an empty list, expected at least one image")
@@ -36,6 +38,14 @@ def preprocess(model: Any, images: Any, size: int | tuple[int, int] | None = Non
         pixels = _bytes(image, f"images[{index}]" if several else "images")
         prepared.append(pipeline({"image": pixels}, rng)["image"])
     return np.stack(prepared)
+
+
+def are_several(images: Any) -> bool:
+    """Whether these are images, in a list, an array (B, H, W, 3) or a generator, and not one."""
+    one = isinstance(images, str | bytes | os.PathLike) or hasattr(images, "convert")
+    if one or not isinstance(images, Iterable):
+        return False
+    return np.ndim(images) == 4 if hasattr(images, "ndim") else True
 
 
 def photograph_pipeline(model: Any, size: int | tuple[int, int] | None = None) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from vit_jax_xfer.data import pixels
 from vit_jax_xfer.data.colour_operations import check_share
 from vit_jax_xfer.data.operations import register
+from vit_jax_xfer.given_arrays import host_array
 from vit_jax_xfer.whole_numbers import check_each_whole
 
 MODES = ("pixel", "rand", "const")
@@ -113,7 +114,7 @@ def erase(image: Any, top: int, left: int, height: int, width: int, noise: Any) 
     noise: (height, width, 3), or what broadcasts to it. ValueError for a box that leaves the image.
     """
     check_each_whole(0, top=top, left=left, height=height, width=width)
-    image = np.array(image, np.float32)
+    image = np.array(host_array("image", image), np.float32)
     inside = 0 <= top <= top + height <= len(image) and 0 <= left <= left + width <= image.shape[1]
     if not inside:
         raise ValueError(

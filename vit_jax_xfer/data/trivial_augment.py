@@ -7,6 +7,8 @@ import numpy as np
 
 from vit_jax_xfer.data import images
 from vit_jax_xfer.data.operations import register
+from vit_jax_xfer.listed_values import plain
+from vit_jax_xfer.whole_numbers import check_number, is_whole
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -143,8 +145,9 @@ def _recolour(image: "Image", op: str, strength: float) -> "Image":
 
 def three_levels(fill: Any) -> tuple[int, ...]:
     """Red, green and blue of one level or three, 0 to 255. ValueError for anything else."""
-    levels = tuple(fill) if isinstance(fill, tuple | list) else (fill,) * 3
-    if len(levels) != 3 or not all(isinstance(v, int) and 0 <= v <= 255 for v in levels):
+    given = plain(fill)
+    levels = tuple(given) if isinstance(given, tuple | list) else (given,) * 3
+    if len(levels) != 3 or not all(is_whole(v) and 0 <= v <= 255 for v in levels):
         raise ValueError(f"fill: got {fill!r}, expected an int from 0 to 255 or three")
     return levels
 
@@ -164,4 +167,7 @@ def trivial_augment_op(
     if interpolation not in INTERPOLATIONS:
         expected = ", ".join(INTERPOLATIONS)
         raise ValueError(f"interpolation: got {interpolation!r}, expected one of {expected}")
+    check_number("value", value)
+    if op not in tuple(OPS):  # a list, which has no hash, is none of them
+        raise ValueError(f"op: got {op!r}, expected one of {', '.join(OPS)}")
     return np.asarray(apply(images.as_pil(image), op, value, interpolation, fill))

@@ -6,6 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vit_jax_xfer.listed_values import listed
+from vit_jax_xfer.whole_numbers import check_number, is_whole
+
 
 def anchors(
     grids: Sequence[tuple[int, int]],
@@ -19,10 +22,17 @@ def anchors(
     height / width, at equal area. An anchor's centre is its cell's top left corner (detectron2).
     ValueError where levels differ in number, or a number is not above 0.
     """
+    grids = [listed("grids", grid) for grid in listed("grids", grids)]
+    if not all(len(grid) == 2 and is_whole(grid[0]) and is_whole(grid[1]) for grid in grids):
+        raise ValueError(f"grids: expected cells (h, w) of each level, got {grids}")
+    strides, sizes = listed("strides", strides), listed("sizes", sizes)
+    ratios = listed("ratios", ratios)
     for name, values in (("strides", strides), ("sizes", sizes)):
         if len(values) != len(grids):
             raise ValueError(f"{name}: got {len(values)} for {len(grids)} levels; one each")
     for name, values in (("strides", strides), ("sizes", sizes), ("ratios", ratios)):
+        for value in values:
+            check_number(name, value)
         if not all(value > 0 for value in values):
             raise ValueError(f"{name}: expected numbers above 0, got {tuple(values)}")
     levels = zip(grids, strides, sizes, strict=True)

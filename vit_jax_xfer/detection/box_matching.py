@@ -5,7 +5,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from vit_jax_xfer.detection.compiled import compiled
-from vit_jax_xfer.whole_numbers import check_each_whole
+from vit_jax_xfer.given_arrays import given_array
+from vit_jax_xfer.whole_numbers import check_each_whole, check_number
 
 
 @compiled("low", "high", "allow_low_quality")
@@ -19,9 +20,13 @@ def match(
     above 0; indices stay those of the highest IoU (detectron2). A row of padding is -1 throughout.
     Without objects (G = 0) all labels are 0. ValueError unless low ≤ high.
     """
+    for name, value in (("low", low), ("high", high)):
+        check_number(name, value)
     if not low <= high:
         raise ValueError(f"low: {low} is above high, {high}")
-    overlaps = jnp.asarray(iou, jnp.float32)
+    overlaps = given_array("iou", iou).astype(jnp.float32)
+    if overlaps.ndim < 2:
+        raise ValueError(f"iou: expected (…, G, N), got {tuple(overlaps.shape)}")
     overlaps = jnp.where(jnp.isnan(overlaps), -1.0, overlaps)
     if overlaps.shape[-2] == 0:
         none = jnp.zeros((*overlaps.shape[:-2], overlaps.shape[-1]), jnp.int32)
@@ -43,11 +48,16 @@ def hungarian(cost: ArrayLike, valid: ArrayLike | None = None) -> jax.Array:
     """
     import optax.assignment  # none of the other functions needs it
 
-    cost = jnp.asarray(cost, jnp.float32)
+    cost = given_array("cost", cost).astype(jnp.float32)
+    if cost.ndim < 2:
+        raise ValueError(f"cost: expected (…, Q, G), got {tuple(cost.shape)}")
     queries, objects = cost.shape[-2:]
     if queries < objects:
         raise ValueError(f"cost: {queries} queries are fewer than {objects} objects")
-    valid = jnp.ones((*cost.shape[:-2], objects), bool) if valid is None else jnp.asarray(valid)
+    places = (*cost.shape[:-2], objects)
+    valid = jnp.ones(places, bool) if valid is None else given_array("valid", valid)
+    if valid.shape != places:
+        raise ValueError(f"valid: got {tuple(valid.shape)}, expected {places}, as cost's (…, G)")
     finite = jnp.isfinite(cost)
     usual = jnp.where(finite, cost, 0.0)
     above = 2 * jnp.abs(usual).max((-2, -1), keepdims=True) * objects + 1
@@ -71,6 +81,9 @@ def sample(
     random without repetition. Those that are none have index 0. number is cut to N.
     """
     check_each_whole(0, number=number, positives=positives)
+    labels = given_array("labels", labels)
+    if labels.ndim != 1:
+        raise ValueError(f"labels: expected (N,), got {tuple(labels.shape)}; vmap over more")
     total = labels.shape[0]
     number = min(number, total)
     positives = min(positives, number)

@@ -11,11 +11,12 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from vit_jax_xfer.detection.compiled import compiled
+from vit_jax_xfer.given_arrays import given_array
 
 
 def as_boxes(name: str, boxes: jax.Array) -> jax.Array:
     """Boxes (…, 4) as float32. ValueError, naming the argument, for another shape."""
-    boxes = jnp.asarray(boxes)
+    boxes = given_array(name, boxes)
     if boxes.ndim < 1 or boxes.shape[-1] != 4:
         raise ValueError(f"{name}: expected boxes (…, 4) x0, y0, x1, y1, got {tuple(boxes.shape)}")
     return boxes.astype(jnp.float32)

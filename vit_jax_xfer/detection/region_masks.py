@@ -8,6 +8,7 @@ from jax.typing import ArrayLike
 from vit_jax_xfer.detection.box_codec import SMALLEST_SIDE
 from vit_jax_xfer.detection.box_overlap import as_boxes
 from vit_jax_xfer.detection.compiled import compiled
+from vit_jax_xfer.given_arrays import given_array
 from vit_jax_xfer.whole_numbers import check_whole
 
 
@@ -23,7 +24,7 @@ def mask_targets(
     """
     check_whole("size", size)
     boxes, regions = as_boxes("boxes", boxes), as_boxes("regions", regions)
-    masks = jnp.asarray(masks).astype(jnp.float32)
+    masks = given_array("masks", masks).astype(jnp.float32)
     columns, rows = (_weights(boxes, regions, axis, masks.shape[-1], size) for axis in (0, 1))
     exact = jax.lax.Precision.HIGHEST
     return jnp.einsum("npi,nij,nqj->npq", rows, masks, columns, precision=exact) > 0.5

@@ -13,7 +13,9 @@ from jax.typing import ArrayLike
 
 from vit_jax_xfer.detection.box_overlap import area, as_boxes
 from vit_jax_xfer.detection.compiled import compiled
-from vit_jax_xfer.whole_numbers import check_each_whole
+from vit_jax_xfer.given_arrays import given_array
+from vit_jax_xfer.listed_values import listed
+from vit_jax_xfer.whole_numbers import check_each_whole, check_number
 
 # A box of this many pixels a side belongs to the level of stride 16 (1612.03144).
 CANONICAL_SIZE = 224
@@ -35,10 +37,11 @@ def roi_align(
     cells' middles lie half a cell in; False is the older rule, with boxes of a cell at least. A
     box that is not finite has zeros. Boxes get no gradient.
     """
-    features = jnp.asarray(features)
+    features = given_array("features", features)
     if features.ndim != 3:
         raise ValueError(f"features: expected (h, w, C), got {tuple(features.shape)}")
     boxes = as_boxes("boxes", boxes)
+    check_number("scale", scale)
     return _pool([features], [scale], boxes, None, size, sampling_ratio, aligned)
 
 
@@ -66,6 +69,7 @@ def roi_levels(boxes: ArrayLike, strides: Sequence[float] = (4, 8, 16, 32)) -> j
     A box of 224 pixels a side goes to stride 16 and each doubling one level on, as the rule
     ⌊4 + log₂(√area / 224)⌋ of 1612.03144, written without a logarithm, which rounds at its steps.
     """
+    strides = listed("strides", strides)
     edges = [CANONICAL_SIZE * stride / CANONICAL_STRIDE for stride in strides[1:]]
     steps = [area(boxes) >= edge * edge for edge in edges]
     zero = jnp.zeros(jnp.shape(boxes)[:-1], jnp.int32)

@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 
 from vit_jax_xfer.detection.box_overlap import as_boxes, iou, is_box
 from vit_jax_xfer.detection.compiled import compiled
+from vit_jax_xfer.given_arrays import given_array
 from vit_jax_xfer.whole_numbers import check_whole
 
 
@@ -29,7 +30,7 @@ def nms(
     boxes of two classes never meet. Equal scores stand in their order. Places that are not valid
     have index 0.
     """
-    boxes, scores = _checked(boxes, scores, max_output)
+    boxes, scores, classes = _checked(boxes, scores, classes, max_output)
     order, there = _by_score(boxes, scores)
     ordered = boxes[order]
     before = jnp.arange(len(order))[:, None] < jnp.arange(len(order))
@@ -63,7 +64,7 @@ def soft_nms(
     that is above `threshold`, "gaussian" by exp(−IoU² / sigma). What has fallen to score_threshold
     is gone. Shapes, classes and what is no box as for `nms`.
     """
-    boxes, scores = _checked(boxes, scores, max_output)
+    boxes, scores, classes = _checked(boxes, scores, classes, max_output)
     if method not in ("linear", "gaussian"):
         raise ValueError(f"method: {method!r} is neither 'linear' nor 'gaussian'")
     left = jnp.where(is_box(boxes) & ~jnp.isnan(scores), scores, -jnp.inf)
@@ -95,15 +96,22 @@ def soft_nms(
     return jnp.where(valid, indices, 0), jnp.where(valid, found, 0.0), valid
 
 
-def _checked(boxes: jax.Array, scores: jax.Array, max_output: int) -> tuple[jax.Array, jax.Array]:
-    """Float32 boxes (N, 4) and scores (N,). ValueError, naming the argument, for others."""
-    boxes, scores = as_boxes("boxes", boxes), jnp.asarray(scores)
+def _checked(
+    boxes: ArrayLike, scores: ArrayLike, classes: ArrayLike | None, max_output: int
+) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+    """Float32 boxes (N, 4), scores (N,), classes (N,). ValueError, naming the argument, for others.
+
+    Indexing beyond an array's end would take its last element.
+    """
+    boxes, scores = as_boxes("boxes", boxes), given_array("scores", scores)
+    classes = None if classes is None else given_array("classes", classes)
     if boxes.ndim != 2:
         raise ValueError(f"boxes: expected (N, 4), got {tuple(boxes.shape)}; vmap over more")
-    if scores.shape != boxes.shape[:1]:
-        raise ValueError(f"scores: got {tuple(scores.shape)} for {len(boxes)} boxes; one each")
+    for name, values in (("scores", scores), ("classes", classes)):
+        if values is not None and values.shape != boxes.shape[:1]:
+            raise ValueError(f"{name}: got {tuple(values.shape)} for {len(boxes)} boxes; one each")
     check_whole("max_output", max_output)
-    return boxes, scores.astype(jnp.float32)
+    return boxes, scores.astype(jnp.float32), classes
 
 
 def _by_score(boxes: jax.Array, scores: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -116,5 +124,5 @@ def _by_score(boxes: jax.Array, scores: jax.Array) -> tuple[jax.Array, jax.Array
 def _same_class(classes: jax.Array | None, order: jax.Array) -> jax.Array:
     if classes is None:
         return jnp.asarray(True)
-    ordered = jnp.asarray(classes)[order]
+    ordered = classes[order]
     return ordered[:, None] == ordered

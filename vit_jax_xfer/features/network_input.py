@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from vit_jax_xfer.data.prepare import are_several
 from vit_jax_xfer.data.sources.upright_photo import read_photograph
 from vit_jax_xfer.features.backbone import mean_std_of
 from vit_jax_xfer.features.feature_extractor import FeatureExtractor
 from vit_jax_xfer.features.feature_files import Sizing
+from vit_jax_xfer.listed_values import plain
 from vit_jax_xfer.models.cell_places import CellPlaces
 
 
@@ -29,7 +31,7 @@ def prepare_photos(
     aspect ratio is kept with about so many pixels on the longer side, in whole patches; of one
     shape, then. stride: as given to `descriptors`. ValueError naming what is wrong.
     """
-    listed = list(photos) if isinstance(photos, list | tuple) else [photos]
+    listed, size = list(photos) if are_several(photos) else [photos], plain(size)
     if not listed:
         raise ValueError("photos: got an empty list, expected at least one")
     encoder = model.encoder

@@ -27,6 +27,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from vit_jax_xfer.listed_values import listed_numbers
 from vit_jax_xfer.whole_numbers import is_whole
 
 # Collections with a leading axis over layers when the blocks are scanned.
@@ -82,16 +83,16 @@ def layer_values(
 
 
 def resolve_layers(layers: Sequence[int] | None, depth: int) -> tuple[int, ...]:
-    """Layer indices 0 … depth-1 from None (all) or a list whose negatives count from the end."""
+    """Layer indices 0 … depth-1 from None (all), or from one or several, negative from the end."""
     if layers is None:
         return tuple(range(depth))
-    resolved = []
+    resolved, layers = [], listed_numbers("layers", layers)
     for layer in layers:
         if not is_whole(layer) or not -depth <= layer < depth:
             raise ValueError(f"layers: {layer} is not a layer of a network of depth {depth}")
         resolved.append(layer % depth)
     if not resolved or len(set(resolved)) < len(resolved):
-        raise ValueError(f"layers: expected distinct layers, at least one; got {tuple(layers)}")
+        raise ValueError(f"layers: expected distinct layers, at least one; got {layers}")
     return tuple(resolved)
 
 

@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from vit_jax_xfer.given_arrays import given_array
+from vit_jax_xfer.listed_values import listed_numbers
 from vit_jax_xfer.models.collections import layer_values
 from vit_jax_xfer.models.extract import encoder_of, first_blocks
 from vit_jax_xfer.models.protocol import Network
@@ -53,22 +55,23 @@ def descriptors(
     log_bins: also the surroundings of each patch, C becomes 17·C; see `log_binned`.
     A MaskedAutoencoder stands for its encoder. ValueError, naming the argument, for what isn't so.
     """
-    if facet not in _WHERE:
+    if facet not in FACETS:
         raise ValueError(f"facet: {facet!r} is none of {', '.join(FACETS)}")
     model, variables = encoder_of(model, variables)
     if "qkv" not in model.collections:
         raise ValueError(f"model: expected a VisionTransformer, got a {type(model).__name__}")
-    chosen = list(layer) if isinstance(layer, Sequence) else [layer]
+    chosen = listed_numbers("layer", layer)
     for one in chosen:
         if not is_whole(one) or not -model.depth <= one < model.depth:
             raise ValueError(f"layer: {one} is not a layer of a network of depth {model.depth}")
     if not chosen or len({one % model.depth for one in chosen}) < len(chosen):
-        raise ValueError(f"layer: got {chosen}, expected one or more different ones")
+        raise ValueError(f"layer: got {list(chosen)}, expected one or more different ones")
     if facet == "normed" and (model.norm_after_pool or not model.final_norm):
         raise ValueError("facet: this network has no final norm over its tokens; take token")
     if stride is not None and (not is_whole(stride) or stride < 1 or model.patch_size % stride):
         raise ValueError(f"stride: {stride} does not divide the patch size {model.patch_size}")
-    images, chosen = jnp.asarray(images), [one % model.depth for one in chosen]
+    images = given_array("images", images)
+    chosen = [one % model.depth for one in chosen]
     model, variables = first_blocks(model, variables, max(chosen) + 1)
     model = model.clone(patch_stride=stride or model.patch_stride)
     collection, path = _WHERE[facet]
@@ -105,7 +108,7 @@ def log_binned(features: ArrayLike) -> jax.Array:
     First the 3×3 cells around it, row by row; then, 3 cells away, the ring of 8 means over 3×3
     cells. Cells and means outside the grid are the nearest inside; a mean counts inside cells.
     """
-    bins = []
+    features, bins = given_array("features", features), []
     for reach in (1, 3):
         h, w = features.shape[1:3]
         means = features

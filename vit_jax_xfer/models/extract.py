@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from vit_jax_xfer.given_arrays import check_variables, given_array
 from vit_jax_xfer.models.collections import layer_values, resolve_layers, stack_layers
 from vit_jax_xfer.models.filter.network import FilterViT
 from vit_jax_xfer.models.protocol import Network
@@ -67,7 +68,7 @@ def extract(
                 "attention, qkv, layers: a FilterViT's blocks attend on maps of different sizes; "
                 "its choices are in .filters"
             )
-        return _extract_filters(model, variables, jnp.asarray(images), kept)
+        return _extract_filters(model, variables, given_array("images", images), kept)
     if "attention" not in model.collections:
         raise ValueError(
             "model: extract looks into vision transformers and filter networks, not into a "
@@ -76,7 +77,7 @@ def extract(
         )
     if kept is not None:
         raise ValueError(f"kept: {type(model).__name__} drops no tokens, so there is none to keep")
-    images = jnp.asarray(images)
+    images = given_array("images", images)
     layers = resolve_layers(layers, model.depth)
     wanted = [name for name, asked in (("attention", attention), ("qkv", qkv)) if asked]
     out, found = model.apply(variables, images, mutable=wanted, method="forward")
@@ -170,8 +171,19 @@ def _extract_filters(
     )
 
 
-def encoder_of(model: Network, variables: Any) -> tuple[Network, Any]:
-    """The network inside that sees images, and its variables: often the model itself."""
+def encoder_of(
+    model: Network, variables: Any, name: str = "model", its: str = "variables"
+) -> tuple[Network, Any]:
+    """The network inside that sees images, and its variables: often the model itself.
+
+    ValueError, naming the argument (name, its), for what is no network, or no variables.
+    """
+    if not isinstance(model, Network):
+        said = repr(model) if isinstance(model, str) else f"a {type(model).__name__}"
+        raise ValueError(
+            f"{name}: got {said}, expected a network, as create_model and load_pretrained give it"
+        )
+    check_variables(its, variables)
     return model.encoder, model.encoder_variables(variables)
 
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from vit_jax_xfer.given_arrays import check_variables, given_array
 from vit_jax_xfer.models.around_encoder import AroundEncoder
 from vit_jax_xfer.models.products import dot_general_in
 from vit_jax_xfer.models.protocol import Shapes
@@ -18,6 +19,7 @@ from vit_jax_xfer.models.transformer.patches import ImageSize, check_images, gri
 from vit_jax_xfer.models.transformer.positions import resize_positions, sincos_2d
 from vit_jax_xfer.models.transformer.stack import make_blocks, run_blocks
 from vit_jax_xfer.models.vit import VisionTransformer
+from vit_jax_xfer.whole_numbers import check_number
 
 
 class MaskedAutoencoder(AroundEncoder):
@@ -170,6 +172,7 @@ class MaskedAutoencoder(AroundEncoder):
 
 def visible_patches(number: int, mask_ratio: float) -> int:
     """How many of `number` patches stay visible; at least one is seen and one is masked."""
+    check_number("mask_ratio", mask_ratio)
     if not 0.0 < mask_ratio < 1.0:
         raise ValueError(f"mask_ratio: expected a number between 0 and 1, got {mask_ratio}")
     visible = int(number * (1 - mask_ratio))
@@ -213,7 +216,8 @@ def mae_forward(
             f"model: got a {type(model).__name__}, expected a MaskedAutoencoder, such as "
             "create_model('mae_vit_base_patch16')"
         )
-    images, noise = jnp.asarray(images), jnp.asarray(noise)
+    check_variables("variables", variables)
+    images, noise = given_array("images", images), given_array("noise", noise)
     prediction, mask = model.apply(variables, images, noise, mask_ratio, train, rngs=rngs)
     target = reconstruction_targets(images, model.encoder.patch_size, norm_pix_loss)
     error = jnp.square(prediction - target).mean(axis=-1)

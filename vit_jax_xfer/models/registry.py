@@ -7,6 +7,7 @@ import types
 import typing
 from typing import Any, overload
 
+from vit_jax_xfer.listed_values import plain
 from vit_jax_xfer.models.declared_types import check_declared, floating_type
 from vit_jax_xfer.models.dense.detector import Detector
 from vit_jax_xfer.models.dense.segmentation_network import SegmentationNetwork
@@ -113,7 +114,12 @@ STUDENT_LIKE = "student_like"
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Names that `create_model` knows and that match a shell pattern, sorted."""
+    """Names that `create_model` knows and that match a shell pattern, sorted.
+
+    ValueError for a pattern that is no text.
+    """
+    if not isinstance(pattern, str):
+        raise ValueError(f"pattern: got {pattern!r}, expected text, such as 'vit_*'")
     return sorted(fnmatch.filter(ENTRIES, pattern))
 
 
@@ -152,6 +158,8 @@ def create_model(name: str, **fields: Any) -> Network:
     A dense network takes the name of its `backbone`, the fields of that one, and `lift`.
     ValueError for an unknown name or field, with the nearest that exists.
     """
+    if not isinstance(name, str):
+        raise ValueError(f"name: got {name!r}, expected text, such as 'vit_base_patch16'")
     if name == STUDENT_LIKE:
         raise ValueError(
             "model 'student_like' has its size from a teacher; choose a task with one, give "
@@ -226,7 +234,7 @@ _ELSEWHERE = {
 
 
 def checked_fields(kind: type[Network], fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields as a network of a class takes them, lists as tuples.
+    """The fields as a network of a class takes them, lists and arrays as tuples.
 
     ValueError that names a field which the class does not have, and the nearest that it has. So too
     a value of another type than its field's, and a number that makes no sense there. None is left
@@ -237,6 +245,7 @@ def checked_fields(kind: type[Network], fields: dict[str, Any]) -> dict[str, Any
         if field not in known:
             said = _ELSEWHERE.get(field, f"did you mean {meant_name(field, known)!r}?")
             raise ValueError(f"{kind.__name__} has no field {field!r}; {said}")
+    fields = {field: plain(value) for field, value in fields.items()}
     for field, value in fields.items():
         if value is not None:
             check_declared(field, value, known[field].type)

@@ -7,6 +7,8 @@ import difflib
 from collections.abc import Sequence
 from typing import Any
 
+from vit_jax_xfer.listed_values import listed
+from vit_jax_xfer.models.extract import encoder_of
 from vit_jax_xfer.models.protocol import Network
 from vit_jax_xfer.models.registry import checked_fields
 from vit_jax_xfer.models.vit import VisionTransformer
@@ -64,10 +66,12 @@ def student_like(
     defaults. A MaskedAutoencoder stands for its encoder. ValueError, with the nearest name, for an
     unknown part or field, and for a teacher that is no vision transformer.
     """
-    teacher = teacher.encoder
+    teacher, _ = encoder_of(teacher, {}, "teacher")
     if "attention" not in teacher.collections:
         raise ValueError(f"teacher: expected a vision transformer, got a {type(teacher).__name__}")
-    parts = _chosen((parts,) if isinstance(parts, str) else parts)
+    if parts is not None:
+        parts = (parts,) if isinstance(parts, str) else listed("parts", parts)
+    parts = _chosen(parts)
     fields = checked_fields(VisionTransformer, fields)
     native = [field for part in parts for field in NATIVE_PARTS[part]]
     chosen = {field: getattr(teacher, field) for field in (*_SIZE, *native)}

@@ -58,6 +58,7 @@ from vit_jax_xfer.pretrained.saved_models import (
     saved_network,
     with_class_names,
 )
+from vit_jax_xfer.whole_numbers import check_whole
 
 Source = str | os.PathLike[str] | Mapping[str, Any]
 # The families whose networks are VisionTransformers, for type checkers.
@@ -154,6 +155,9 @@ def load_on_host(
 
     Besides, what the file was recognised as; None for a model that this project saved.
     """
+    if weights is not None and not isinstance(weights, str):
+        raise ValueError(f"weights: got {weights!r}, expected text, such as 'teacher'")
+    check_whole("seed", seed, 0)
     if not isinstance(source, Mapping):
         source = local_source(source)
         if is_saved_model(source):
@@ -181,7 +185,7 @@ def recognise(checkpoint: Checkpoint, family: str | None, given: Fields) -> Reco
 
     family: its name, None to be told. given: the caller's fields, `decoder` for MAE's included.
     """
-    if family is not None and family not in FAMILIES:
+    if family is not None and (not isinstance(family, str) or family not in FAMILIES):
         raise ValueError(f"family {family!r} is unknown; families: {_known()}")
     every = [dialect for known in FAMILIES.values() for dialect in known.dialects]
     checkpoint = under_its_prefix(checkpoint, every)
@@ -229,14 +233,12 @@ def recognise(checkpoint: Checkpoint, family: str | None, given: Fields) -> Reco
         fields["preprocessing"] = _preprocessing(
             checkpoint, dialect.name, found, config.seen or _seen_size(fields, stored_size)
         )
-    classes = weights_show(reading, stored)["classes"]
+    names, classes = given.get("class_names"), weights_show(reading, stored)["classes"]
     if "class_names" not in given and classes == fields["num_classes"]:
-        fields["class_names"] = folder_class_names(checkpoint, dialect.name, classes)
-    if given.get("class_names") is not None:
-        fields["class_names"] = tuple(given["class_names"])  # of a list, which has no hash
-    network = found.network(evidence, fields, decoder)
-    if given.get("class_names") is not None:
-        with_class_names(network.model, given["class_names"])  # its error
+        names = folder_class_names(checkpoint, dialect.name, classes)
+    network = found.network(evidence, {**fields, "class_names": None}, decoder)
+    if names is not None:
+        network = network._replace(model=with_class_names(network.model, names))
     return _recognised(checkpoint, found, network, renamed, stored_size, stored["in_channels"])
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vit_jax_xfer.local_paths import local_path
+from vit_jax_xfer.local_paths import local_path, path_text
 from vit_jax_xfer.pretrained.loading_notes import note
 from vit_jax_xfer.pretrained.weight_files import ENDINGS, WEIGHTS, read_json
 
@@ -63,13 +63,13 @@ def local_source(source: str | os.PathLike[str], field: str = "source") -> Path:
     or can't be asked for; FileNotFoundError for a name that is no path, which says how to pass it;
     ImportError without huggingface_hub. ValueError naming the field also for what is no path.
     """
-    if not isinstance(source, (str, os.PathLike)):
+    if not isinstance(source, str | bytes | os.PathLike):
         way = "; pass its state_dict()" if hasattr(source, "state_dict") else ""
         raise ValueError(
             f"{field}: got a {type(source).__name__}, expected a path, hf:ORG/NAME or a mapping "
             f"{{name: array}}{way}"
         )
-    text = os.fspath(source)
+    text = path_text(source, field)
     address = hub_address(text)
     if address is not None:
         return _fetched(address)

@@ -13,6 +13,8 @@ import flax.traverse_util
 import jax
 import numpy as np
 
+from vit_jax_xfer.given_arrays import check_variables
+from vit_jax_xfer.listed_values import listed
 from vit_jax_xfer.local_paths import FILE_ENDINGS, local_path
 from vit_jax_xfer.models.protocol import Network
 from vit_jax_xfer.models.registry import checked_fields
@@ -85,7 +87,8 @@ def save(
     if class_names is not None:
         model = with_class_names(model, class_names)
     description = describe(model)
-    _check_variables(model, variables)
+    check_variables("variables", variables)
+    _check_arrays(model, variables)
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".safetensors":
         save_file(path, model, variables)
@@ -109,7 +112,7 @@ def check_form(path: Path, field: str) -> None:
         )
 
 
-def _check_variables(model: nn.Module, variables: Mapping[str, Any]) -> None:
+def _check_arrays(model: nn.Module, variables: Mapping[str, Any]) -> None:
     """ValueError that names an array which a model wants and has not, or the other way round."""
     wanted = _flat(jax.eval_shape(model.init_variables, jax.random.key(0)))
     found = _flat(variables)
@@ -122,15 +125,15 @@ def _check_variables(model: nn.Module, variables: Mapping[str, Any]) -> None:
 
 def with_class_names(model: nn.Module, class_names: Sequence[str]) -> nn.Module:
     """The network with names for its outputs. ValueError for names that don't fit."""
-    names = tuple(class_names)
+    names = listed("class_names", class_names)
     if len(names) != model.num_classes:
         raise ValueError(
             f"class_names: got {len(names)}, and the model has {model.num_classes} classes"
         )
-    wrong = next((name for name in names if not isinstance(name, str)), None)
-    if wrong is not None:
-        raise ValueError(f"class_names: got {wrong!r}, expected strings")
-    return model.clone(class_names=names)
+    wrong = [name for name in names if not isinstance(name, str)]
+    if wrong:
+        raise ValueError(f"class_names: got {wrong[0]!r}, expected strings")
+    return model.clone(class_names=tuple(map(str, names)))
 
 
 def load_saved_model(
@@ -148,7 +151,7 @@ def load_saved_model(
         given = dict(given)
         weights = given.pop("weights", None)
     given = {name: value for name, value in given.items() if value is not None}
-    num_classes = given.pop("num_classes", None)
+    num_classes, names = given.pop("num_classes", None), given.pop("class_names", None)
     fixed = [name for name in given if name not in _RUNTIME]
     if fixed:
         raise ValueError(f"{path}: a model of this project has its fields; drop {', '.join(fixed)}")
@@ -165,8 +168,8 @@ def load_saved_model(
         if num_classes not in (None, model.num_classes):
             model, variables = with_classes(model, variables, num_classes, seed)
     model = model.with_fields(**checked_fields(type(model), given))
-    if "class_names" in given:
-        model = with_class_names(model, given["class_names"])
+    if names is not None:
+        model = with_class_names(model, names)
     return model, jax.tree.map(lambda x: np.asarray(x, np.float32), variables)
 
 

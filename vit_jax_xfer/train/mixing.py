@@ -12,9 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from vit_jax_xfer.given_arrays import given_array, host_array
+from vit_jax_xfer.listed_values import listed
 from vit_jax_xfer.tasks.task import Batch, Task
 from vit_jax_xfer.train.config_ranges import check_numbers
-from vit_jax_xfer.whole_numbers import check_each_whole
+from vit_jax_xfer.whole_numbers import check_each_whole, check_number, check_whole
 
 MODES = ("batch", "pair", "element")
 BOX_RULES = ("timm", "timm_0_3_2")
@@ -99,23 +101,28 @@ def mix(
     for "element" (timm's "elem"). boxes: (yl, yh, xl, xh) for each True in cutmix, in order; lam is
     then the share that they leave. smoothing: of the labels. ValueError naming what doesn't fit.
     """
-    images, labels = jnp.asarray(images, jnp.float32), jnp.asarray(labels)
+    images = given_array("images", images).astype(jnp.float32)
+    labels = given_array("labels", labels)
     if images.ndim != 4:
         raise ValueError(f"images: got {images.shape}, expected (B, H, W, 3)")
-    number, mode = len(images), {"elem": "element"}.get(mode, mode)
+    number, mode = len(images), "element" if mode == "elem" else mode
     if mode not in MODES:
         raise ValueError(f"mode: got {mode!r}, expected one of {', '.join(MODES)}")
     if number % 2:
         raise ValueError(f"images: got {number}, expected an even number of them")
+    check_whole("num_classes", num_classes)
     _check_labels(labels, number, num_classes)
     wanted = {"batch": 1, "pair": number // 2, "element": number}[mode]
-    shares, chosen = np.atleast_1d(np.asarray(lam, np.float32)), np.atleast_1d(cutmix)
+    shares, chosen = (np.atleast_1d(x) for x in (host_array("lam", lam, np.float32),
+                                                 host_array("cutmix", cutmix)))  # fmt: skip
+    check_number("smoothing", smoothing)
     for field, given in (("lam", shares), ("cutmix", chosen)):
         if given.shape != (wanted,):
             raise ValueError(f"{field}: got {len(given)}, expected {wanted} with mode {mode!r}")
     for field, given in (("lam", shares), ("smoothing", np.asarray(smoothing))):
         if not ((given >= 0) & (given <= 1)).all():
             raise ValueError(f"{field}: got {given}, expected a share from 0 to 1")
+    boxes = listed("boxes", boxes)
     if len(boxes) != int(chosen.sum()):
         raise ValueError(f"boxes: got {len(boxes)}, expected one for each of {int(chosen.sum())}")
     placed = np.zeros((wanted, 4), np.int32)
@@ -236,6 +243,7 @@ def cutmix_box(
     """
     if rule not in BOX_RULES:
         raise ValueError(f"rule: got {rule!r}, expected one of {', '.join(BOX_RULES)}")
+    check_number("lam", lam)
     if not 0 <= lam <= 1:
         raise ValueError(f"lam: got {lam}, expected a share from 0 to 1")
     check_each_whole(0, height=height, width=width, cy=cy, cx=cx)

@@ -5,9 +5,9 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from vit_jax_xfer.given_arrays import given_array
 from vit_jax_xfer.models.attention.kernel_choice import LossKernel
 from vit_jax_xfer.models.collections import resolve_layers
 from vit_jax_xfer.models.extract import encoder_of
@@ -55,8 +55,8 @@ def transfer_forward(
     gradient reaches the teacher.
     """
     fields = {
-        "layers": None if layers is None else tuple(layers),
-        "heads": None if heads is None else tuple(heads),
+        "layers": layers,
+        "heads": heads,
         "materialize": materialize,
         "match_layers": match_layers,
         "match_heads": match_heads,
@@ -72,11 +72,13 @@ def transfer_forward(
         student_variables,
         teacher,
         teacher_variables,
-        jnp.asarray(images),
+        given_array("images", images),
         train=train,
         rngs=rngs,
         share_drop_path=share_drop_path,
-        teacher_images=None if teacher_images is None else jnp.asarray(teacher_images),
+        teacher_images=(
+            None if teacher_images is None else given_array("teacher_images", teacher_images)
+        ),
     )
     return logits, per_image.mean()
 
@@ -103,8 +105,12 @@ def paired_forward(
     network without a head (`Network.headless`).
     """
     teacher_images = images if teacher_images is None else teacher_images
-    student, student_variables = encoder_of(student, student_variables)
-    teacher, teacher_variables = encoder_of(teacher, teacher_variables)
+    student, student_variables = encoder_of(
+        student, student_variables, "student", "student_variables"
+    )
+    teacher, teacher_variables = encoder_of(
+        teacher, teacher_variables, "teacher", "teacher_variables"
+    )
     check_views(images, teacher_images, student.in_channels, teacher.in_channels)
     shares = train and share_drop_path
     _check_still(student, train)

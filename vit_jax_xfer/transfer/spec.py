@@ -4,8 +4,9 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple, get_args
 
+from vit_jax_xfer.listed_values import listed_numbers
 from vit_jax_xfer.models.attention.kernel_choice import LOSS_KERNELS, LossKernel
-from vit_jax_xfer.models.declared_types import check_choice
+from vit_jax_xfer.models.declared_types import check_choice, check_declared
 from vit_jax_xfer.models.extract import resolve_layers
 from vit_jax_xfer.models.vit import VisionTransformer
 from vit_jax_xfer.transfer.averaging import AVERAGES, Average
@@ -101,10 +102,13 @@ class Transfer:
         check_choice("loss_kernel", self.loss_kernel, LOSS_KERNELS)
         self._check_average()
         self._check_loss_kernel()
+        check_declared("materialize", self.materialize, bool)
         for field in ("layers", "heads", "match_layers"):
-            # Lists are as good, but would not hash.
-            if isinstance(getattr(self, field), list | range):
-                object.__setattr__(self, field, tuple(getattr(self, field)))
+            # Lists and arrays are as good, but would not hash.
+            value = getattr(self, field)
+            one = field == "match_layers" and is_whole(value)  # is no name of a way
+            if value is not None and not isinstance(value, str) and not one:
+                object.__setattr__(self, field, listed_numbers(field, value))
         if not isinstance(self.match_layers, tuple):
             tail = ", or a tuple of layers"
             check_choice("match_layers", self.match_layers, MATCH_LAYERS, tail)

@@ -21,6 +21,8 @@ from vit_jax_xfer.evaluate.array_checks import (
     require_shape,
     unit_vectors,
 )
+from vit_jax_xfer.given_arrays import given_array, host_array
+from vit_jax_xfer.jax_values import is_traced
 from vit_jax_xfer.models.cell_places import CellAxis, CellPlaces, places_or_even
 from vit_jax_xfer.whole_numbers import check_whole
 
@@ -83,7 +85,8 @@ def pck(
     A keypoint outside of the image, or NaN, on either side is skipped: see Matches. ValueError for
     arrays that don't fit each other, and for features that aren't finite.
     """
-    source, target = jnp.asarray(source_features), jnp.asarray(target_features)
+    source = given_array("source_features", source_features)
+    target = given_array("target_features", target_features)
     require_features("source_features", source, "(h, w, C)")
     require_features("target_features", target, "(h, w, C)")
     require_equal("target_features", target.shape[-1], source.shape[-1], "source_features' C")
@@ -134,7 +137,7 @@ def _rate(correct: int, evaluated: int) -> float:
 
 
 def _points(name: str, points: jax.Array) -> jax.Array:
-    points = jnp.asarray(points, jnp.float32)
+    points = given_array(name, points).astype(jnp.float32)
     if points.size == 0:
         return points.reshape(0, 2)
     require_shape(name, points, "(N, 2)")
@@ -151,6 +154,10 @@ def _distance(
     """The distance, or the distances (N,), below which a keypoint is correct."""
     for name, value in (("threshold", threshold), ("reference", reference)):
         shape = np.shape(value)
+        if not (value is None and name == "reference") and not is_traced(value):
+            numbers = host_array(name, value)
+            if name == "threshold" and not (numbers > 0).all():
+                raise ValueError(f"threshold: got {value}, expected more than 0")
         if shape not in ((), (number,)):
             raise ValueError(f"{name}: expected a number or one for each of {number}, got {shape}")
     if reference is not None:

@@ -7,23 +7,31 @@ foreground. The pointing game is Zhang et al.'s (1608.00507).
 
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
+
+from vit_jax_xfer.given_arrays import host_array
+from vit_jax_xfer.whole_numbers import check_number
 
 IGNORED = -1  # a mask's pixels that count for nothing
 
 
+Values = jax.Array | np.ndarray
+
+
 class Localisation(NamedTuple):
-    """Figures of all images together, and of each, (B,)."""
+    """Figures of all images together, and of each, (B,): on the host those of `summary`."""
 
     pixel_accuracy: float  # of all pixels that count
-    iou: np.ndarray  # (2,): background and foreground, pooled over all images
+    iou: Values  # (2,): background and foreground, pooled over all images
     miou: float
-    average_precision: np.ndarray  # (B,)
+    average_precision: Values  # (B,)
     mean_ap: float
-    f1: np.ndarray  # (B,), of the foreground; 0 where neither has any
-    pointing: np.ndarray  # (B,) bool: the map's largest value lies on the object
-    energy: np.ndarray  # (B,): the share of the scaled map that does
+    f1: Values  # (B,), of the foreground; 0 where neither has any
+    pointing: Values  # (B,) bool: the map's largest value lies on the object
+    energy: Values  # (B,): the share of the scaled map that does
 
 
 class Counts(NamedTuple):
@@ -44,10 +52,12 @@ def localise(maps: ArrayLike, masks: ArrayLike, tolerance: float = 0.0) -> Local
     values is the first, row by row. A map of one value has no foreground. ValueError for shapes
     that differ, values that aren't finite, and masks without a pixel on or off that counts.
     """
-    maps, masks = np.asarray(maps), np.asarray(masks)
+    maps, masks = host_array("maps", maps), host_array("masks", masks)
     if maps.ndim != 3 or not maps.size or maps.shape != masks.shape:
         raise ValueError(f"masks: expected maps' (B, H, W), got {masks.shape} and {maps.shape}")
-    return summary([count(*one, tolerance) for one in zip(maps, masks, strict=True)])
+    check_number("tolerance", tolerance)
+    found = summary([count(*one, tolerance) for one in zip(maps, masks, strict=True)])
+    return Localisation(*(jnp.asarray(x) if isinstance(x, np.ndarray) else x for x in found))
 
 
 def count(found: np.ndarray, mask: np.ndarray, tolerance: float = 0.0) -> Counts:
@@ -98,13 +108,13 @@ def summary(counts: list[Counts]) -> Localisation:
     )
 
 
-def energy(maps: ArrayLike, boxes: ArrayLike) -> np.ndarray:
-    """The share of each map (B, H, W), scaled to 0 … 1, in its box (x0, y0, x1, y1): (B,) float64.
+def energy(maps: ArrayLike, boxes: ArrayLike) -> jax.Array:
+    """The share of each map (B, H, W), scaled to 0 … 1, in its box (x0, y0, x1, y1): (B,) float32.
 
     Boxes (B, 4) are whole pixels, the last ones outside. ValueError for others, and for a box that
     is empty or leaves its map.
     """
-    maps, boxes = np.asarray(maps), np.asarray(boxes)
+    maps, boxes = host_array("maps", maps), host_array("boxes", boxes)
     if maps.ndim != 3 or not maps.size:
         raise ValueError(f"maps: expected (B, H, W), none of them 0, got {maps.shape}")
     if boxes.shape != (len(maps), 4) or boxes.dtype.kind not in "iu":
@@ -121,7 +131,7 @@ def energy(maps: ArrayLike, boxes: ArrayLike) -> np.ndarray:
             )
         found = scaled(found)
         shares.append(found[y0:y1, x0:x1].sum() / found.sum() if found.any() else 0.0)
-    return np.array(shares)
+    return jnp.asarray(shares, jnp.float32)
 
 
 def points_at(found: np.ndarray, mask: np.ndarray, tolerance: float = 0.0) -> bool:

@@ -184,11 +184,13 @@ class Whole(NamedTuple):
         """network: model and variables. images (B, H, W, 3), target (B,)."""
         even = np.zeros(images.shape[:3])
         curve = functools.partial(perturb, *network, images, even, [0, even[0].size], target=target)
+        ends = np.asarray(curve().probabilities)
         if "insertion" not in protocol.figures:
-            return cls(network, images, target, curve().probabilities, None, None)
+            return cls(network, images, target, ends, None, None)
         blur = blurred(images)
-        ends = curve().probabilities, curve(baseline=blur).probabilities
-        return cls(network, images, target, ends[0], blur, ends[1])
+        return cls(
+            network, images, target, ends, blur, np.asarray(curve(baseline=blur).probabilities)
+        )
 
     def areas(
         self, maps: np.ndarray, steps: np.ndarray, order: Order, baseline: jax.Array | None = None
@@ -226,7 +228,7 @@ def _figures(
         found["abpc"] = whole.areas(maps, steps, "least") - found["deletion"]
     if "saco" in wanted:
         groups = min(protocol.groups, cells)
-        found["saco"] = saco(*network, groups, target=whole.target)
+        found["saco"] = np.asarray(saco(*network, groups, target=whole.target))
     return {name: found[name] for name in FIGURES if name in wanted}
 
 

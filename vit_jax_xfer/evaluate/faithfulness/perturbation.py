@@ -9,7 +9,7 @@ lies on their grid. Equal values are ranked row by row, from the first cell on, 
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -19,7 +19,8 @@ from numpy.typing import ArrayLike
 
 from vit_jax_xfer.compiler import compiler_options
 from vit_jax_xfer.evaluate.array_checks import checked_target, require_equal, require_finite
-from vit_jax_xfer.whole_numbers import check_each_whole, check_whole
+from vit_jax_xfer.given_arrays import given_array, host_array
+from vit_jax_xfer.whole_numbers import check_each_whole, check_number, check_whole
 
 Order = Literal["most", "least"]
 FRACTIONS = tuple(i / 10 for i in range(1, 10))  # of the image, of positive and negative
@@ -28,9 +29,9 @@ FRACTIONS = tuple(i / 10 for i in range(1, 10))  # of the image, of positive and
 class Perturbed(NamedTuple):
     """A curve of each image. auc: the area under it by the trapezoid rule, on an axis of 0 to 1."""
 
-    probabilities: np.ndarray  # (B, len(steps)) float32, of the target
-    auc: np.ndarray  # (B,) float64
-    hits: np.ndarray  # (B, len(steps)) bool: whether the target is what is predicted
+    probabilities: jax.Array  # (B, len(steps)) float32, of the target
+    auc: jax.Array  # (B,) float32
+    hits: jax.Array  # (B, len(steps)) bool: whether the target is what is predicted
 
 
 def perturb(
@@ -54,7 +55,7 @@ def perturb(
     them be even. ValueError naming the argument, for fewer than two steps and numbers of cells that
     there aren't.
     """
-    images = jnp.asarray(images)
+    images = given_array("images", images)
     ranks = ranked(maps, images.shape, order)
     cells = ranks[0].size
     counts = np.asarray(steps)
@@ -64,13 +65,13 @@ def perturb(
         raise ValueError(f"steps: got {counts.min()} to {counts.max()}, expected 0 to {cells}")
     windows = np.stack([np.zeros_like(counts), counts], axis=1)
     if baseline is not None:
-        baseline = jnp.asarray(baseline)
+        baseline = given_array("baseline", baseline)
         require_equal("baseline", baseline.shape, images.shape, "images")
         sides = baseline, images
     else:
         sides = images, filled(images, fill)
     chances, hits = _answers(model, variables, images, sides, ranks, windows, target)
-    return Perturbed(chances, area(chances), hits)
+    return Perturbed(*map(jnp.asarray, (chances, area(chances).astype(np.float32), hits)))
 
 
 def abpc(
@@ -81,10 +82,10 @@ def abpc(
     steps: Sequence[int],
     fill: ArrayLike = 0.0,
     target: ArrayLike | None = None,
-) -> np.ndarray:
-    """Area between the curves of the least and of the most relevant first, (B,); higher is better.
+) -> jax.Array:
+    """Area between the curves of the least and of the most relevant first, (B,) float32.
 
-    Arguments as `perturb`'s. 0 is what a map that knows nothing has in the mean.
+    Higher is better. Arguments as `perturb`'s. 0 is what a map that knows nothing has in the mean.
     """
     curves = [
         perturb(model, variables, images, maps, steps, order, fill, target=target).auc
@@ -101,16 +102,16 @@ def saco(
     groups: int = 10,
     fill: ArrayLike | None = None,
     target: ArrayLike | None = None,
-) -> np.ndarray:
-    """Salience-guided faithfulness coefficient of each image, (B,) float64 from -1 to 1.
+) -> jax.Array:
+    """Salience-guided faithfulness coefficient of each image, (B,) float32 from -1 to 1.
 
     Cells in their order fall into `groups` of one size (but for one cell); each alone becomes
     `fill`, None = the image's own mean of each channel. For every pair the difference of the two
     groups' sums of the map counts for or against, as the more salient one takes at least as much
     off the probability or less. 0 where all groups are equally salient. ValueError as `perturb`'s.
     """
-    images = jnp.asarray(images)
-    maps = np.asarray(maps)
+    images = given_array("images", images)
+    maps = host_array("maps", maps)
     ranks = ranked(maps, images.shape, "most")
     cells = ranks[0].size
     check_whole("groups", groups, 2)
@@ -128,7 +129,8 @@ def saco(
             for one, values in zip(group, maps, strict=True)
         ]
     )
-    return coefficient(salience, chances[:, :1].astype(np.float64) - chances[:, 1:])
+    effect = chances[:, :1].astype(np.float64) - chances[:, 1:]
+    return jnp.asarray(coefficient(salience, effect), jnp.float32)
 
 
 def coefficient(salience: ArrayLike, effect: ArrayLike) -> np.ndarray:
@@ -161,9 +163,10 @@ def blurred(images: ArrayLike, kernel: int = 11, sigma: float = 5.0) -> jax.Arra
     check_whole("kernel", kernel)
     if kernel % 2 == 0:
         raise ValueError(f"kernel: got {kernel}, expected an odd number of pixels")
+    check_number("sigma", sigma)
     if not sigma > 0:
         raise ValueError(f"sigma: got {sigma}, expected more than 0 pixels")
-    images = jnp.asarray(images)
+    images = given_array("images", images)
     places = np.arange(kernel) - kernel // 2
     weights = np.exp(-(places**2) / (2 * sigma**2))
     weights = weights / weights.sum()
@@ -194,7 +197,7 @@ def ranked(maps: ArrayLike, image_shape: Sequence[int], order: Order) -> np.ndar
     """
     if order not in ("most", "least"):
         raise ValueError(f"order: {order!r} is neither most nor least")
-    maps = np.asarray(maps)
+    maps = host_array("maps", maps)
     batch, height, width = image_shape[:3]
     fits = maps.ndim == 3 and len(maps) == batch and maps.size
     if not fits or height % maps.shape[1] or width % maps.shape[2]:
@@ -220,6 +223,10 @@ def _answers(
     target: ArrayLike | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(B, S) of `_program` for each window (S, 2) of ranks in which the second side is seen."""
+    if not hasattr(model, "apply"):
+        raise ValueError(f"model: got a {type(model).__name__}, expected a network")
+    if not isinstance(variables, Mapping):
+        raise ValueError(f"variables: got a {type(variables).__name__}, expected the network's")
     call = _program()
     target = checked_target(target, _number_of_classes(model, variables, images), len(images))
     if target is None:

@@ -15,7 +15,9 @@ from scipy import ndimage
 
 from vit_jax_xfer.evaluate.array_checks import require_equal, require_features
 from vit_jax_xfer.evaluate.objects.token_graph import second_eigenpair, token_graph
+from vit_jax_xfer.given_arrays import given_array
 from vit_jax_xfer.models.cell_places import CellPlaces, places_or_even
+from vit_jax_xfer.whole_numbers import check_number
 
 Box = tuple[int, int, int, int]
 
@@ -53,11 +55,13 @@ def tokencut(
     Where eigenvalues coincide, as of features that are all equal, the cut is any of them.
     ValueError for features that aren't finite, or a single cell.
     """
-    features = jnp.asarray(features)
+    features = given_array("features", features)
     require_features("features", features, "(h, w, C)")
     h, w, channels = features.shape
     if h * w < 2:
         raise ValueError(f"features: expected at least two cells to cut apart, got {h} × {w}")
+    for name, value in (("tau", tau), ("eps", eps)):
+        check_number(name, value)
     if not eps > 0:
         raise ValueError(f"eps: expected more than 0, which keeps the graph connected, got {eps}")
     tokens = np.asarray(features.astype(jnp.float32)).reshape(h * w, channels)

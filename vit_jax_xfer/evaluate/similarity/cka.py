@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from vit_jax_xfer.evaluate.array_checks import require_equal, require_features
+from vit_jax_xfer.given_arrays import given_array
 from vit_jax_xfer.models.cell_places import CellPlaces, places_or_even
 
 Kind = Literal["linear", "unbiased", "rbf"]
@@ -78,7 +79,7 @@ def aligned_rows(
     image is one thing to compare. small_places, large_places: where cells lie, of patches that
     overlap; None = they share the image evenly. ValueError unless H ≥ h and W ≥ w.
     """
-    small, large = jnp.asarray(small), jnp.asarray(large)
+    small, large = given_array("small", small), given_array("large", large)
     require_features("small", small, "(B, h, w, C)")
     require_features("large", large, "(B, H, W, C)")
     require_equal("large", large.shape[0], small.shape[0], "small's B")
@@ -113,7 +114,7 @@ def cka_from_terms(terms: jax.Array) -> jax.Array:
 
 
 def _checked(x: jax.Array, y: jax.Array, least: int) -> tuple[jax.Array, jax.Array]:
-    x, y = jnp.asarray(x), jnp.asarray(y)
+    x, y = given_array("x", x), given_array("y", y)
     require_features("x", x, "(n, p)")
     require_features("y", y, "(n, q)")
     require_equal("y", y.shape[0], x.shape[0], "x's n")

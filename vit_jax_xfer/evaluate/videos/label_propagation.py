@@ -17,7 +17,8 @@ from vit_jax_xfer.evaluate.array_checks import (
     require_shape,
     unit_vectors,
 )
-from vit_jax_xfer.whole_numbers import check_whole
+from vit_jax_xfer.given_arrays import given_array
+from vit_jax_xfer.whole_numbers import check_number, check_whole
 
 # The most similarities that exist at a time: 16 MB of float32, of which a few copies live.
 BLOCK = 1 << 22
@@ -43,8 +44,9 @@ def propagate_labels(
     Memory: a block of similarities at a time, whatever the grid. ValueError for arrays that don't
     fit each other, or aren't finite.
     """
-    context, target = jnp.asarray(context_features), jnp.asarray(target_features)
-    labels = jnp.asarray(context_labels)
+    context = given_array("context_features", context_features)
+    target = given_array("target_features", target_features)
+    labels = given_array("context_labels", context_labels)
     require_features("context_features", context, "(n, h, w, C)")
     require_features("target_features", target, "(h, w, C)")
     require_shape("context_labels", labels, "(n, h, w, K)")
@@ -53,6 +55,7 @@ def propagate_labels(
     require_equal("context_labels", labels.shape[:3], context.shape[:3], "context_features")
     check_whole("radius", radius, 0)
     check_whole("topk", topk)
+    check_number("temperature", temperature)
     if not isinstance(temperature, jax.core.Tracer) and not temperature > 0:
         raise ValueError(f"temperature: expected more than 0, got {temperature}")
     return _propagate(

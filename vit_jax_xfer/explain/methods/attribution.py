@@ -1,7 +1,6 @@
 """`attribute`: one call for every method, and the table of methods."""
 
 import dataclasses
-import difflib
 import functools
 import inspect
 from collections.abc import Callable, Mapping
@@ -25,6 +24,8 @@ from vit_jax_xfer.explain.methods import (
 )
 from vit_jax_xfer.explain.methods.patch_sums import sum_cells
 from vit_jax_xfer.explain.methods.watched_network import WatchedNetwork, open_network
+from vit_jax_xfer.given_arrays import given_array
+from vit_jax_xfer.models.declared_types import check_choice
 
 
 @flax.struct.dataclass
@@ -126,7 +127,7 @@ def attribute(
     the method hasn't.
     """
     chosen = _find(method)
-    images = jnp.asarray(images)
+    images = given_array("images", images)
     if images.ndim != 4 or not jnp.issubdtype(images.dtype, jnp.floating):
         raise ValueError(
             "images: expected (B, H, W, channels) float32, prepared for the network "
@@ -193,11 +194,7 @@ def _number_of_classes(network: WatchedNetwork, images: jax.Array) -> int:
 
 
 def _find(method: str) -> Method:
-    if method not in TABLE:
-        near = difflib.get_close_matches(str(method), METHODS, n=1, cutoff=0.0)[0]
-        raise ValueError(
-            f"method: {method!r} is none of {', '.join(METHODS)}; did you mean {near!r}?"
-        )
+    check_choice("method", method, METHODS)
     return TABLE[method]
 
 

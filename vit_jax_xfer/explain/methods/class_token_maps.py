@@ -13,7 +13,9 @@ from vit_jax_xfer.explain.methods.watched_network import (
     open_network,
     pool_map,
 )
+from vit_jax_xfer.given_arrays import given_array
 from vit_jax_xfer.models.protocol import Network
+from vit_jax_xfer.whole_numbers import check_number
 
 
 def class_attention(
@@ -29,7 +31,7 @@ def class_attention(
     network = open_network(model, variables)
     if not network.is_transformer:
         raise ValueError("model: a FilterViT has no class token; its choices are extract's filters")
-    model, images = network.model, jnp.asarray(images)
+    model, images = network.model, given_array("images", images)
     if not model.class_token and model.pool not in ("map", "map_patches"):
         raise ValueError(
             f"model: no class token and pool={model.pool!r}; use explain.attribute's raw_attention"
@@ -52,6 +54,7 @@ def _row(model: Network, variables: Any, images: jax.Array) -> jax.Array:
 
 def mass_masks(maps: jax.Array, keep_mass: float) -> jax.Array:
     """The cells of maps (…, h, w) that hold the largest `keep_mass` of each map's sum, bool."""
+    check_number("keep_mass", keep_mass)
     if not 0.0 < keep_mass <= 1.0:
         raise ValueError(f"keep_mass: expected a share above 0, up to 1; got {keep_mass}")
     flat = maps.reshape(*maps.shape[:-2], -1)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from vit_jax_xfer.given_arrays import check_variables, given_array
 from vit_jax_xfer.models.batch_norm import BatchNorm
 from vit_jax_xfer.models.lifting.feature_doubler import FeatureDoubler
 from vit_jax_xfer.models.lifting.feature_source import FeatureSource
@@ -179,8 +180,9 @@ def lift(
     kind, and as the model does.
     """
     check_doubles(model)
+    check_variables("variables", variables)
     check_whole("steps", steps)
-    images, features = jnp.asarray(images), jnp.asarray(features)
+    images, features = given_array("images", images), given_array("features", features)
     for step in range(steps):
         if step:
             h, w = ((n + 1) * model.patch_size - 1 for n in features.shape[1:3])

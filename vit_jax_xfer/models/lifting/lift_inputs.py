@@ -7,8 +7,8 @@ from vit_jax_xfer.models.transformer.patches import check_images
 
 
 def check_doubles(model: nn.Module) -> None:
-    """ValueError for one of this project's networks that makes something else than features."""
-    if getattr(model, "predicts", "features") != "features":
+    """ValueError for what is no network, or one of ours that makes something else than features."""
+    if not hasattr(model, "apply") or getattr(model, "predicts", "features") != "features":
         raise ValueError(
             f"model: got a {type(model).__name__}, expected a network that doubles features, such "
             "as create_model('lift_patch16')"

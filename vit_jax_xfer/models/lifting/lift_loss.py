@@ -12,8 +12,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from vit_jax_xfer.given_arrays import check_variables, given_array
+from vit_jax_xfer.listed_values import listed
 from vit_jax_xfer.models.lifting.lift_inputs import check_doubles
 from vit_jax_xfer.models.transformer.patches import check_images
+from vit_jax_xfer.whole_numbers import check_whole
 
 # How far apart two maps are: kind → (found, wanted) (…, C) float32 → (), a mean.
 DISTANCES: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
@@ -62,11 +65,12 @@ def lift_loss_and_stats(
     each twice the next.
     """
     check_doubles(model)
+    check_variables("variables", variables)
     _check_name("kind", kind, DISTANCES)
     if depths not in (1, 2):
         raise ValueError(f"depths: got {depths!r}, expected 1 or 2, for there are three sizes")
-    images = jnp.asarray(images)
-    full, half, quarter = (jax.lax.stop_gradient(jnp.asarray(one)) for one in _pyramid(features))
+    images = given_array("images", images)
+    full, half, quarter = map(jax.lax.stop_gradient, _pyramid(features))
     stats = {name: value for name, value in variables.items() if name == "batch_stats"}
 
     def doubled(given: jax.Array, seen: jax.Array) -> jax.Array:
@@ -94,6 +98,8 @@ def shrink_images(images: ArrayLike, factor: int, shrink: str = "pick") -> jax.A
     antialiasing, as Pillow does it. ValueError for another.
     """
     _check_name("shrink", shrink, SHRINKS)
+    check_whole("factor", factor)
+    images = given_array("images", images)
     check_images(images)
     picked = images[:, ::factor, ::factor]
     if shrink == "pick":
@@ -108,13 +114,14 @@ def cosine_similarity(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def _check_name(argument: str, name: str, allowed: Any) -> None:
-    if name not in allowed:
+    if name not in tuple(allowed):  # a list has no hash
         raise ValueError(f"{argument}: {name!r} is none of {', '.join(allowed)}")
 
 
-def _pyramid(features: Sequence[jax.Array]) -> Sequence[jax.Array]:
-    """The same. ValueError unless they are three maps (B, h, w, C), each twice the next."""
-    shapes = [tuple(jnp.shape(one)) for one in features]
+def _pyramid(features: Sequence[ArrayLike]) -> Sequence[jax.Array]:
+    """As arrays. ValueError unless they are three maps (B, h, w, C), each twice the next."""
+    features = [given_array("features", one) for one in listed("features", features)]
+    shapes = [one.shape for one in features]
     if len(shapes) != 3 or any(len(shape) != 4 for shape in shapes):
         raise ValueError(
             "features: expected (full, half, quarter), each (B, h, w, C); "
