@@ -124,6 +124,12 @@ FOREIGN = {
 }
 
 
+@pytest.mark.parametrize(("workdir", "says"), [(" ", "expected a folder"), ("x" * 300, "too long")])
+def test_no_folders_name(workdir, says):
+    with pytest.raises(ValueError, match=f"^workdir: .*{says}"):
+        check_workdir(workdir, load_config("scratch"))
+
+
 @pytest.mark.parametrize(("files", "message"), FOREIGN.values(), ids=FOREIGN)
 def test_what_is_not_this_runs_is_not_written_over(files, message, tmp_path):
     config = load_config("scratch")

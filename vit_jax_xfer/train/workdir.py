@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import pathlib
 from typing import Any
 
@@ -36,9 +37,18 @@ _WRITTEN = ("checkpoints", *RUN_MODELS, "result.json", "metrics.jsonl")
 
 
 def folder_of(workdir: str) -> pathlib.Path:
-    """The folder that --workdir names, as a path. ValueError for an address, and for a file."""
+    """The folder that --workdir names, as a path.
+
+    ValueError for an address, a file, blanks alone, and a name that the system refuses.
+    """
+    if not os.fspath(workdir).strip():
+        raise ValueError(f"workdir: got {workdir!r}, expected a folder")
     folder = local_path(workdir, "workdir").absolute()
-    if folder.exists() and not folder.is_dir():
+    try:
+        there = folder.exists()
+    except OSError as error:  # a name that is too long, a folder that may not be looked into
+        raise ValueError(f"workdir: {folder}: {error.strerror}") from error
+    if there and not folder.is_dir():
         raise ValueError(f"workdir: {folder} is a file, not a folder")
     return folder
 
