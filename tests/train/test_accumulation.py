@@ -57,7 +57,8 @@ def regions(name, **fields):
 
 
 def filter_vit():
-    model = create_model("filter_vit_micro", num_classes=CLASSES, dropout=0.0)
+    none = {"dropout": 0.0, "head_dropout": 0.0}
+    model = create_model("filter_vit_micro", num_classes=CLASSES, **none)
     return ChoiceTransfer(model, ChoiceTransferSettings(), *vit(5))
 
 
