@@ -26,6 +26,7 @@ from tests.documentation.pages import (
     python_blocks,
     shell_blocks,
 )
+from vit_jax_xfer.command_line.command_parser import CommandParser
 from vit_jax_xfer.config import check_field, field_names
 from vit_jax_xfer.experiments.config_files import config_names, load_config, split_config
 from vit_jax_xfer.experiments.own_images import OwnImages
@@ -99,22 +100,26 @@ def check_job(command, images) -> None:
 @contextlib.contextmanager
 def parsing_alone(monkeypatch):
     """Commands end with _Parsed where their arguments are read."""
-    known, whole = argparse.ArgumentParser.parse_known_args, argparse.ArgumentParser.parse_args
+    whole = argparse.ArgumentParser.parse_args
 
     def parse_args(self, *arguments, **more):
         whole(self, *arguments, **more)
         raise _Parsed
 
-    def parse_known_args(self, *arguments, **more):
-        found, rest = known(self, *arguments, **more)
-        if inspect.currentframe().f_back.f_code.co_name in ("parse_args", "parse_known_args"):
-            return found, rest
-        assert [one for one in rest if one.partition("=")[0][9:] not in all_fields()] == []
-        raise _Parsed
+    def ending(known):
+        def parse_known_args(self, *arguments, **more):
+            found, rest = known(self, *arguments, **more)
+            if inspect.currentframe().f_back.f_code.co_name in ("parse_args", "parse_known_args"):
+                return found, rest
+            assert [one for one in rest if one.partition("=")[0][9:] not in all_fields()] == []
+            raise _Parsed
+
+        return parse_known_args
 
     with monkeypatch.context() as patch:
         patch.setattr(argparse.ArgumentParser, "parse_args", parse_args)
-        patch.setattr(argparse.ArgumentParser, "parse_known_args", parse_known_args)
+        for parser in (argparse.ArgumentParser, CommandParser):
+            patch.setattr(parser, "parse_known_args", ending(parser.parse_known_args))
         yield
 
 

@@ -127,7 +127,7 @@ def test_missing_unknown_and_empty(tmp_path):
     with pytest.raises(FileNotFoundError, match="none.npz: no such file"):
         read_state(tmp_path / "none.npz")
     (tmp_path / "weights.h5").write_bytes(b"x")
-    with pytest.raises(ValueError, match="weights.h5: neither a file that ends in .npz"):
+    with pytest.raises(ValueError, match="weights.h5: is a Keras file; take"):
         load_pretrained(tmp_path / "weights.h5")
     with pytest.raises(ValueError, match="source: holds no arrays"):
         read_state({"model": {}})

@@ -137,11 +137,9 @@ class Task(abc.ABC):
         """As `loss`, of a part of a batch: the parts' mean is the loss of all of it, metrics too.
 
         numbers: of the whole batch, named as in `Aux.numbers`, divided by the number of parts: what
-        sums are divided by, in place of the part's own. {} = the part is the batch.
+        sums are divided by, in place of the part's own.
         """
-        if numbers:
-            raise TypeError(f"{type(self).__name__} gives numbers, and has no `loss_of_part`")
-        return self.loss(variables, frozen, batch, key)
+        raise TypeError(f"{type(self).__name__} gives numbers, and has no `loss_of_part`")
 
     @abc.abstractmethod
     def evaluate(

@@ -145,6 +145,8 @@ def make_train_step(
         )
         with statistics_held(lambda path: "/".join(path) in standing):
             variables = {"params": params, **collections}
+            if not numbers:
+                return task.loss(variables, frozen, batch, key)
             return task.loss_of_part(variables, frozen, batch, key, numbers)
 
     def step(
