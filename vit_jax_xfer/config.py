@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 from ml_collections import ConfigDict, FieldReference
 from ml_collections.config_dict import placeholder
 
-from vit_jax_xfer.models.meant_names import meant_name
+from vit_jax_xfer.arguments.meant_names import meant_name
 from vit_jax_xfer.tasks.build import TASKS, find_task
 from vit_jax_xfer.tasks.flat_settings import flat_types, from_flat, to_flat
 

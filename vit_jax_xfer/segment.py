@@ -104,7 +104,7 @@ class SegmentationProgram:
     def __call__(self, rows: Mapping[str, Any]) -> list[Any]:
         import numpy as np
 
-        from vit_jax_xfer.evaluate.array_checks import require_finite
+        from vit_jax_xfer.arguments.array_checks import require_finite
         from vit_jax_xfer.evaluate.segmentation.full_size import classes_at
 
         logits = np.asarray(self._run(self._variables, rows["image"], rows["content"]))

@@ -5,8 +5,8 @@ import math
 import pytest
 
 from tests.runs import CONFIGS, DENSE, load_config, tiny_config
+from vit_jax_xfer.arguments.number_ranges import NETWORK_RANGES
 from vit_jax_xfer.config import add_evaluation_set, default_config, field_names
-from vit_jax_xfer.models.number_ranges import NETWORK_RANGES
 from vit_jax_xfer.models.registry import ENTRIES, create_model, network_classes
 from vit_jax_xfer.tasks.build import TASKS
 from vit_jax_xfer.train import loop

@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from vit_jax_xfer.evaluate.array_checks import require_features, require_maps
-from vit_jax_xfer.given_arrays import given_array
-from vit_jax_xfer.listed_values import listed
-from vit_jax_xfer.whole_numbers import check_whole
+from vit_jax_xfer.arguments.array_checks import require_features, require_maps
+from vit_jax_xfer.arguments.given_arrays import given_array
+from vit_jax_xfer.arguments.listed_values import listed
+from vit_jax_xfer.arguments.whole_numbers import check_whole
 
 
 class AttentionMass(NamedTuple):

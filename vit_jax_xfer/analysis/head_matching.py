@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vit_jax_xfer.evaluate.array_checks import require_equal, require_features, require_maps
+from vit_jax_xfer.arguments.array_checks import require_equal, require_features, require_maps
+from vit_jax_xfer.arguments.given_arrays import given_array, host_array
 from vit_jax_xfer.explain.attention_maps import jensen_shannon
-from vit_jax_xfer.given_arrays import given_array, host_array
 
 Matching = Literal["identity", "hungarian", "per_image", "nearest"]
 MATCHINGS: tuple[str, ...] = get_args(Matching)

@@ -12,13 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from vit_jax_xfer.evaluate.array_checks import require_equal, require_features
+from vit_jax_xfer.arguments.array_checks import require_equal, require_features
+from vit_jax_xfer.arguments.given_arrays import given_array
+from vit_jax_xfer.arguments.whole_numbers import check_whole
 from vit_jax_xfer.evaluate.similarity import cka
-from vit_jax_xfer.given_arrays import given_array
 from vit_jax_xfer.models.collections import stack_layers
 from vit_jax_xfer.models.extract import encoder_of
 from vit_jax_xfer.models.protocol import Network
-from vit_jax_xfer.whole_numbers import check_whole
 
 Tokens = Literal["all", "class", "mean"]
 TOKENS: tuple[str, ...] = get_args(Tokens)

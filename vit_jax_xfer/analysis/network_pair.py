@@ -16,8 +16,8 @@ from vit_jax_xfer.analysis.attention_statistics import (
 )
 from vit_jax_xfer.analysis.head_matching import image_divergence
 from vit_jax_xfer.analysis.layer_similarity import LayerTerms, layer_cka, layer_terms
+from vit_jax_xfer.arguments.array_checks import require_finite_images
 from vit_jax_xfer.compiler import compiler_options
-from vit_jax_xfer.evaluate.array_checks import require_finite_images
 from vit_jax_xfer.models.collections import give_attention, stack_layers
 from vit_jax_xfer.models.extract import encoder_of
 from vit_jax_xfer.models.vit import VisionTransformer

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from vit_jax_xfer.arguments.whole_numbers import check_number
 from vit_jax_xfer.data import images
 from vit_jax_xfer.data.trivial_augment import INTERPOLATIONS, three_levels
-from vit_jax_xfer.whole_numbers import check_number
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from vit_jax_xfer.arguments.whole_numbers import check_each_whole
 from vit_jax_xfer.data import images
 from vit_jax_xfer.data.frame import Move, both, cropped, kept, mirrored, resized
 from vit_jax_xfer.data.operations import Geometric, register
 from vit_jax_xfer.data.target_arrays import VOID
-from vit_jax_xfer.whole_numbers import check_each_whole
 
 _TRIES = 10
 Classes = Callable[[Move], np.ndarray]  # the map of classes, uint8 (h, w), after an op

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from vit_jax_xfer.arguments.given_arrays import host_array
+from vit_jax_xfer.arguments.listed_values import plain
 from vit_jax_xfer.data.sources.decode import Picture
-from vit_jax_xfer.given_arrays import host_array
-from vit_jax_xfer.listed_values import plain
 
 # Of what an op makes: more is a slip of the pipeline, or a picture of one row of pixels that a
 # resize of its short side would blow up. As floats they are 0.8 GB.

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from vit_jax_xfer.arguments.listed_values import plain
 from vit_jax_xfer.data.pixels import IMAGENET_MEAN, IMAGENET_STD
 from vit_jax_xfer.data.sources.upright_photo import read_photograph
 from vit_jax_xfer.data.transforms import parse
-from vit_jax_xfer.listed_values import plain
 
 _DENSE = ("boxes", "masks")  # what networks predict that see whole photographs
 

@@ -11,11 +11,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from vit_jax_xfer.arguments.given_arrays import host_array
+from vit_jax_xfer.arguments.whole_numbers import check_each_whole
 from vit_jax_xfer.data import pixels
 from vit_jax_xfer.data.colour_operations import check_share
 from vit_jax_xfer.data.operations import register
-from vit_jax_xfer.given_arrays import host_array
-from vit_jax_xfer.whole_numbers import check_each_whole
 
 MODES = ("pixel", "rand", "const")
 _TRIES = 10

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vit_jax_xfer.arguments.listed_values import plain
+from vit_jax_xfer.arguments.whole_numbers import check_number, is_whole
 from vit_jax_xfer.data import images
 from vit_jax_xfer.data.operations import register
-from vit_jax_xfer.listed_values import plain
-from vit_jax_xfer.whole_numbers import check_number, is_whole
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vit_jax_xfer.listed_values import listed
-from vit_jax_xfer.whole_numbers import check_number, is_whole
+from vit_jax_xfer.arguments.listed_values import listed
+from vit_jax_xfer.arguments.whole_numbers import check_number, is_whole
 
 
 def anchors(

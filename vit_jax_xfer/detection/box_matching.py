@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from vit_jax_xfer.arguments.given_arrays import given_array
+from vit_jax_xfer.arguments.whole_numbers import check_each_whole, check_number
 from vit_jax_xfer.detection.compiled import compiled
-from vit_jax_xfer.given_arrays import given_array
-from vit_jax_xfer.whole_numbers import check_each_whole, check_number
 
 
 @compiled("low", "high", "allow_low_quality")

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from vit_jax_xfer.arguments.given_arrays import given_array
 from vit_jax_xfer.detection.compiled import compiled
-from vit_jax_xfer.given_arrays import given_array
 
 
 def as_boxes(name: str, boxes: jax.Array) -> jax.Array:

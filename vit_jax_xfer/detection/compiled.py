@@ -7,8 +7,8 @@ from typing import Any, TypeVar, cast
 
 import jax
 
-from vit_jax_xfer.given_arrays import given_array
-from vit_jax_xfer.listed_values import plain
+from vit_jax_xfer.arguments.given_arrays import given_array
+from vit_jax_xfer.arguments.listed_values import plain
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 

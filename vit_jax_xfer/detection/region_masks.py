@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from vit_jax_xfer.arguments.given_arrays import given_array
+from vit_jax_xfer.arguments.whole_numbers import check_whole
 from vit_jax_xfer.detection.box_codec import SMALLEST_SIDE
 from vit_jax_xfer.detection.box_overlap import as_boxes
 from vit_jax_xfer.detection.compiled import compiled
-from vit_jax_xfer.given_arrays import given_array
-from vit_jax_xfer.whole_numbers import check_whole
 
 
 @compiled("size")

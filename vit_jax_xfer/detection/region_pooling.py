@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from vit_jax_xfer.arguments.given_arrays import given_array
+from vit_jax_xfer.arguments.listed_values import listed
+from vit_jax_xfer.arguments.whole_numbers import check_each_whole, check_number
 from vit_jax_xfer.detection.box_overlap import area, as_boxes
 from vit_jax_xfer.detection.compiled import compiled
-from vit_jax_xfer.given_arrays import given_array
-from vit_jax_xfer.listed_values import listed
-from vit_jax_xfer.whole_numbers import check_each_whole, check_number
 
 # A box of this many pixels a side belongs to the level of stride 16 (1612.03144).
 CANONICAL_SIZE = 224

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from vit_jax_xfer.arguments.given_arrays import given_array
+from vit_jax_xfer.arguments.whole_numbers import check_whole
 from vit_jax_xfer.detection.box_overlap import as_boxes, iou, is_box
 from vit_jax_xfer.detection.compiled import compiled
-from vit_jax_xfer.given_arrays import given_array
-from vit_jax_xfer.whole_numbers import check_whole
 
 
 @compiled("max_output")

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from vit_jax_xfer.arguments.array_checks import require_finite
 from vit_jax_xfer.data.images import resize
 from vit_jax_xfer.data.sources.upright_photo import read_photograph
-from vit_jax_xfer.evaluate.array_checks import require_finite
 from vit_jax_xfer.features.feature_extractor import FeatureExtractor
 from vit_jax_xfer.models.cell_places import CellPlaces, places_or_even
 

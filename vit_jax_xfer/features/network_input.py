@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from vit_jax_xfer.arguments.listed_values import plain
 from vit_jax_xfer.data.prepare import are_several
 from vit_jax_xfer.data.sources.upright_photo import read_photograph
 from vit_jax_xfer.features.backbone import mean_std_of
 from vit_jax_xfer.features.feature_extractor import FeatureExtractor
 from vit_jax_xfer.features.feature_files import Sizing
-from vit_jax_xfer.listed_values import plain
 from vit_jax_xfer.models.cell_places import CellPlaces
 
 

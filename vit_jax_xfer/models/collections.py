@@ -27,8 +27,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vit_jax_xfer.listed_values import listed_numbers
-from vit_jax_xfer.whole_numbers import is_whole
+from vit_jax_xfer.arguments.listed_values import listed_numbers
+from vit_jax_xfer.arguments.whole_numbers import is_whole
 
 # Collections with a leading axis over layers when the blocks are scanned.
 SCANNED: tuple[str, ...] = ("params", "attention", "qkv", "residual", "given", "watched")

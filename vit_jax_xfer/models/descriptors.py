@@ -13,14 +13,14 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from vit_jax_xfer.given_arrays import given_array
-from vit_jax_xfer.listed_values import listed_numbers
+from vit_jax_xfer.arguments.given_arrays import given_array
+from vit_jax_xfer.arguments.listed_values import listed_numbers
+from vit_jax_xfer.arguments.whole_numbers import is_whole
 from vit_jax_xfer.models.collections import layer_values
 from vit_jax_xfer.models.extract import encoder_of, first_blocks
 from vit_jax_xfer.models.protocol import Network
 from vit_jax_xfer.models.transformer.windows import from_windows
 from vit_jax_xfer.models.vit import VisionTransformer
-from vit_jax_xfer.whole_numbers import is_whole
 
 # facet → the collection that carries it, and where in a block of it.
 _WHERE: dict[str, tuple[str, tuple[str, ...]]] = {

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from vit_jax_xfer.given_arrays import check_variables, given_array
+from vit_jax_xfer.arguments.given_arrays import check_variables, given_array
 from vit_jax_xfer.models.collections import layer_values, resolve_layers, stack_layers
 from vit_jax_xfer.models.filter.network import FilterViT
 from vit_jax_xfer.models.protocol import Network

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from vit_jax_xfer.given_arrays import check_variables, given_array
+from vit_jax_xfer.arguments.given_arrays import check_variables, given_array
+from vit_jax_xfer.arguments.whole_numbers import check_number
 from vit_jax_xfer.models.around_encoder import AroundEncoder
 from vit_jax_xfer.models.products import dot_general_in
 from vit_jax_xfer.models.protocol import Shapes
@@ -19,7 +20,6 @@ from vit_jax_xfer.models.transformer.patches import ImageSize, check_images, gri
 from vit_jax_xfer.models.transformer.positions import resize_positions, sincos_2d
 from vit_jax_xfer.models.transformer.stack import make_blocks, run_blocks
 from vit_jax_xfer.models.vit import VisionTransformer
-from vit_jax_xfer.whole_numbers import check_number
 
 
 class MaskedAutoencoder(AroundEncoder):

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from vit_jax_xfer.models.attention.kernel_choice import one_cpu
+from vit_jax_xfer.models.devices import one_cpu
 
 # How Flax's layers call it: (x, kernel, dimension_numbers, precision=None) → array.
 DotGeneral = Callable[..., jax.Array]

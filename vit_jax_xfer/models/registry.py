@@ -7,8 +7,10 @@ import types
 import typing
 from typing import Any, overload
 
-from vit_jax_xfer.listed_values import plain
-from vit_jax_xfer.models.declared_types import check_declared, floating_type
+from vit_jax_xfer.arguments.declared_types import check_declared, floating_type
+from vit_jax_xfer.arguments.listed_values import plain
+from vit_jax_xfer.arguments.meant_names import meant_name
+from vit_jax_xfer.arguments.number_ranges import check_network_numbers
 from vit_jax_xfer.models.dense.detector import Detector
 from vit_jax_xfer.models.dense.segmentation_network import SegmentationNetwork
 from vit_jax_xfer.models.filter.network import NETWORKS as FILTER_NETWORKS
@@ -16,7 +18,6 @@ from vit_jax_xfer.models.filter.network import FilterViT
 from vit_jax_xfer.models.lifting.convex_lift import ConvexLiFT
 from vit_jax_xfer.models.lifting.lift import LiFT
 from vit_jax_xfer.models.mae import MaskedAutoencoder
-from vit_jax_xfer.models.meant_names import meant_name
 from vit_jax_xfer.models.model_names import (
     ConvexLiFTName,
     DetectorName,
@@ -26,7 +27,6 @@ from vit_jax_xfer.models.model_names import (
     SegmentationNetworkName,
     VisionTransformerName,
 )
-from vit_jax_xfer.models.number_ranges import check_network_numbers
 from vit_jax_xfer.models.protocol import Network
 from vit_jax_xfer.models.published import PUBLISHED, SIZES
 from vit_jax_xfer.models.timm_architectures import ARCHITECTURES

@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Sequence
 from typing import Any
 
-from vit_jax_xfer.listed_values import listed
+from vit_jax_xfer.arguments.listed_values import listed
 from vit_jax_xfer.models.extract import encoder_of
 from vit_jax_xfer.models.protocol import Network
 from vit_jax_xfer.models.registry import checked_fields

@@ -12,6 +12,7 @@ from typing import Any, Literal, overload
 import flax.linen as nn
 import jax.numpy as jnp
 
+from vit_jax_xfer.arguments.whole_numbers import check_whole
 from vit_jax_xfer.models.filter.network import FilterViT
 from vit_jax_xfer.models.lifting.lift import LiFT
 from vit_jax_xfer.models.preprocessing import Preprocessing
@@ -58,7 +59,6 @@ from vit_jax_xfer.pretrained.saved_models import (
     saved_network,
     with_class_names,
 )
-from vit_jax_xfer.whole_numbers import check_whole
 
 Source = str | os.PathLike[str] | Mapping[str, Any]
 # The families whose networks are VisionTransformers, for type checkers.

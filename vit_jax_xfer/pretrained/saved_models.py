@@ -13,8 +13,8 @@ import flax.traverse_util
 import jax
 import numpy as np
 
-from vit_jax_xfer.given_arrays import check_variables
-from vit_jax_xfer.listed_values import listed
+from vit_jax_xfer.arguments.given_arrays import check_variables
+from vit_jax_xfer.arguments.listed_values import listed
 from vit_jax_xfer.local_paths import FILE_ENDINGS, local_path
 from vit_jax_xfer.models.protocol import Network
 from vit_jax_xfer.models.registry import checked_fields

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from vit_jax_xfer.arguments.declared_types import floating_type
 from vit_jax_xfer.data.transforms import normalisation_of
-from vit_jax_xfer.models.declared_types import floating_type
 from vit_jax_xfer.models.extract import encoder_of
 from vit_jax_xfer.models.protocol import OF_CLASSES, Network
 from vit_jax_xfer.models.registry import ENTRIES, STUDENT_LIKE, create_model, network_class

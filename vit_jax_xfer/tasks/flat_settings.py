@@ -5,8 +5,8 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from vit_jax_xfer.models.declared_types import check_declared
-from vit_jax_xfer.models.meant_names import meant_name
+from vit_jax_xfer.arguments.declared_types import check_declared
+from vit_jax_xfer.arguments.meant_names import meant_name
 
 Settings = TypeVar("Settings")
 

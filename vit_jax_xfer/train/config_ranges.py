@@ -5,7 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from vit_jax_xfer.models.number_ranges import (
+from vit_jax_xfer.arguments.number_ranges import (
     BELOW_ONE,
     BETWEEN,
     COUNT,

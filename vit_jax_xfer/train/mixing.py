@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from vit_jax_xfer.given_arrays import given_array, host_array
-from vit_jax_xfer.listed_values import listed
+from vit_jax_xfer.arguments.given_arrays import given_array, host_array
+from vit_jax_xfer.arguments.listed_values import listed
+from vit_jax_xfer.arguments.whole_numbers import check_each_whole, check_number, check_whole
 from vit_jax_xfer.tasks.task import Batch, Task
 from vit_jax_xfer.train.config_ranges import check_numbers
-from vit_jax_xfer.whole_numbers import check_each_whole, check_number, check_whole
 
 MODES = ("batch", "pair", "element")
 BOX_RULES = ("timm", "timm_0_3_2")

@@ -94,7 +94,7 @@ def compile_planned(
     check_numbers(config)
     shape, classes, epoch = _images(config, classes, image_size)
     batch = batch_shapes(config, shape)
-    # Tells kernel_choice.py what kind of devices these are; nothing is put on them.
+    # Tells models/devices.py what kind of devices these are; nothing is put on them.
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
         task = _task(config, shape, classes)
         if not task.trains:

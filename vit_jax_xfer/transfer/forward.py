@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 from jax.typing import ArrayLike
 
-from vit_jax_xfer.given_arrays import given_array
+from vit_jax_xfer.arguments.given_arrays import given_array
 from vit_jax_xfer.models.attention.kernel_choice import LossKernel
 from vit_jax_xfer.models.collections import resolve_layers
 from vit_jax_xfer.models.extract import encoder_of

@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 
 from vit_jax_xfer.models.attention import fused_loss, kernels
-from vit_jax_xfer.models.attention.kernel_choice import choose_loss, platform
+from vit_jax_xfer.models.attention.kernel_choice import choose_loss
 from vit_jax_xfer.models.attention.per_device import per_device
+from vit_jax_xfer.models.devices import platform
 from vit_jax_xfer.transfer.losses import Bias, map_cross_entropy
 
 # Queries and keys of the student, then of the teacher.

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
 
-from vit_jax_xfer.whole_numbers import is_whole
+from vit_jax_xfer.arguments.whole_numbers import is_whole
 
 MatchLayers = Literal["same", "even", "last", "first"]
 MatchHeads = Literal["same", "average", "group"]

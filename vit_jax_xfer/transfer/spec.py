@@ -4,9 +4,10 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple, get_args
 
-from vit_jax_xfer.listed_values import listed_numbers
+from vit_jax_xfer.arguments.declared_types import check_choice, check_declared
+from vit_jax_xfer.arguments.listed_values import listed_numbers
+from vit_jax_xfer.arguments.whole_numbers import is_whole
 from vit_jax_xfer.models.attention.kernel_choice import LOSS_KERNELS, LossKernel
-from vit_jax_xfer.models.declared_types import check_choice, check_declared
 from vit_jax_xfer.models.extract import resolve_layers
 from vit_jax_xfer.models.vit import VisionTransformer
 from vit_jax_xfer.transfer.averaging import AVERAGES, Average
@@ -27,7 +28,6 @@ from vit_jax_xfer.transfer.tokens import (
     common_tokens,
     pair_layouts,
 )
-from vit_jax_xfer.whole_numbers import is_whole
 
 Mode = Literal[
     "distill",

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from vit_jax_xfer.arguments.array_checks import require_finite_images
 from vit_jax_xfer.data.finish import Finish
 from vit_jax_xfer.data.sources.source import example_name
 from vit_jax_xfer.data.streams import eval_batches
-from vit_jax_xfer.evaluate.array_checks import require_finite_images
 from vit_jax_xfer.evaluate.classification.hit_counts import hits
 from vit_jax_xfer.suites.imagenet_labels import (
     CORRUPTIONS,

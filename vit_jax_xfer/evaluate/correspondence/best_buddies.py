@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vit_jax_xfer.evaluate.array_checks import require_equal, require_features
+from vit_jax_xfer.arguments.array_checks import require_equal, require_features
 
 _ROWS = 1024  # of cosines at a time
 # How far apart pairs are kept, as shares of the images' sides: the widest that gives enough.

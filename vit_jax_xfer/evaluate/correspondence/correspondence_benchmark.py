@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from vit_jax_xfer.evaluate.array_checks import require_finite
+from vit_jax_xfer.arguments.array_checks import require_finite
 from vit_jax_xfer.evaluate.benchmark import ItemBenchmark, Report, Result
 from vit_jax_xfer.evaluate.correspondence.feature_cache import BYTES, FeatureCache, in_blocks
 from vit_jax_xfer.evaluate.correspondence.keypoint_layouts import open_pairs

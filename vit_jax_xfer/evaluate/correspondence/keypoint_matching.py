@@ -15,16 +15,16 @@ import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
-from vit_jax_xfer.evaluate.array_checks import (
+from vit_jax_xfer.arguments.array_checks import (
     require_equal,
     require_features,
     require_shape,
     unit_vectors,
 )
-from vit_jax_xfer.given_arrays import given_array, host_array
-from vit_jax_xfer.jax_values import is_traced
+from vit_jax_xfer.arguments.given_arrays import given_array, host_array
+from vit_jax_xfer.arguments.jax_values import is_traced
+from vit_jax_xfer.arguments.whole_numbers import check_whole
 from vit_jax_xfer.models.cell_places import CellAxis, CellPlaces, places_or_even
-from vit_jax_xfer.whole_numbers import check_whole
 
 POINTS = 16  # whose maps over the image exist at a time: 13 MB of 448 × 448 pixels
 

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vit_jax_xfer.given_arrays import host_array
-from vit_jax_xfer.whole_numbers import check_number
+from vit_jax_xfer.arguments.given_arrays import host_array
+from vit_jax_xfer.arguments.whole_numbers import check_number
 
 IGNORED = -1  # a mask's pixels that count for nothing
 

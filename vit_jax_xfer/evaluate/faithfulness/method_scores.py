@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vit_jax_xfer.evaluate.array_checks import require_finite_images
+from vit_jax_xfer.arguments.array_checks import require_finite_images
 from vit_jax_xfer.evaluate.faithfulness.localisation import Counts, count, summary
 from vit_jax_xfer.evaluate.faithfulness.perturbation import (
     FRACTIONS,

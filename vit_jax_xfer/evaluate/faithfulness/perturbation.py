@@ -17,10 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
+from vit_jax_xfer.arguments.array_checks import checked_target, require_equal, require_finite
+from vit_jax_xfer.arguments.given_arrays import given_array, host_array
+from vit_jax_xfer.arguments.whole_numbers import check_each_whole, check_number, check_whole
 from vit_jax_xfer.compiler import compiler_options
-from vit_jax_xfer.evaluate.array_checks import checked_target, require_equal, require_finite
-from vit_jax_xfer.given_arrays import given_array, host_array
-from vit_jax_xfer.whole_numbers import check_each_whole, check_number, check_whole
 
 Order = Literal["most", "least"]
 FRACTIONS = tuple(i / 10 for i in range(1, 10))  # of the image, of positive and negative

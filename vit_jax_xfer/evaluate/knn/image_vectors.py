@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vit_jax_xfer.arguments.array_checks import require_finite_images
 from vit_jax_xfer.data.prepare import preprocess
 from vit_jax_xfer.data.sources.source import Source, example_name
-from vit_jax_xfer.evaluate.array_checks import require_finite_images
 from vit_jax_xfer.models.extract import extract
 
 # Of what a network computes, by the name of --feature.

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from vit_jax_xfer.whole_numbers import check_whole
+from vit_jax_xfer.arguments.whole_numbers import check_whole
 
 _AT_ONCE = 2**24  # similarities in memory
 

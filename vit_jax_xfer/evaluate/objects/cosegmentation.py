@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vit_jax_xfer.evaluate.array_checks import require_features
+from vit_jax_xfer.arguments.array_checks import require_features
 
 _ELBOW = 0.975  # more clusters are tried while they bring the distance below this share
 MOST_CLUSTERS = 15

@@ -13,11 +13,11 @@ import numpy as np
 from jax.typing import ArrayLike
 from scipy import ndimage
 
-from vit_jax_xfer.evaluate.array_checks import require_equal, require_features
+from vit_jax_xfer.arguments.array_checks import require_equal, require_features
+from vit_jax_xfer.arguments.given_arrays import given_array
+from vit_jax_xfer.arguments.whole_numbers import check_number
 from vit_jax_xfer.evaluate.objects.token_graph import second_eigenpair, token_graph
-from vit_jax_xfer.given_arrays import given_array
 from vit_jax_xfer.models.cell_places import CellPlaces, places_or_even
-from vit_jax_xfer.whole_numbers import check_number
 
 Box = tuple[int, int, int, int]
 

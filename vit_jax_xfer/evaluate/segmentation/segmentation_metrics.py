@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vit_jax_xfer.evaluate.array_checks import require_equal
+from vit_jax_xfer.arguments.array_checks import require_equal
 
 IGNORE = 255
 

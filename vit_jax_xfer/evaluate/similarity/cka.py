@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from vit_jax_xfer.evaluate.array_checks import require_equal, require_features
-from vit_jax_xfer.given_arrays import given_array
+from vit_jax_xfer.arguments.array_checks import require_equal, require_features
+from vit_jax_xfer.arguments.given_arrays import given_array
 from vit_jax_xfer.models.cell_places import CellPlaces, places_or_even
 
 Kind = Literal["linear", "unbiased", "rbf"]

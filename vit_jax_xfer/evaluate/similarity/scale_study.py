@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from vit_jax_xfer.arguments.array_checks import require_finite
 from vit_jax_xfer.data.sources.integrity import check_files
-from vit_jax_xfer.evaluate.array_checks import require_finite
 from vit_jax_xfer.evaluate.benchmark import ItemBenchmark, Report, Result
 from vit_jax_xfer.evaluate.photographs import batch_size, places_of, read_squashed
 from vit_jax_xfer.evaluate.similarity.cka import aligned_rows, cka_from_terms, hsic_terms

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vit_jax_xfer.evaluate.array_checks import require_equal
+from vit_jax_xfer.arguments.array_checks import require_equal
 from vit_jax_xfer.evaluate.videos.video_metrics import contour_accuracy, region_similarity
 
 VOID = 255

@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vit_jax_xfer.evaluate.array_checks import require_finite, require_shape
+from vit_jax_xfer.arguments.array_checks import require_finite, require_shape
+from vit_jax_xfer.arguments.whole_numbers import check_whole
 from vit_jax_xfer.evaluate.videos.label_propagation import propagate_labels
 from vit_jax_xfer.models.cell_places import CellAxis, CellPlaces, even_places, places_or_even
-from vit_jax_xfer.whole_numbers import check_whole
 
 PREVIOUS = 7  # frames before it that a frame looks at, beside the first
 

@@ -10,15 +10,15 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
-from vit_jax_xfer.evaluate.array_checks import (
+from vit_jax_xfer.arguments.array_checks import (
     require_equal,
     require_features,
     require_finite,
     require_shape,
     unit_vectors,
 )
-from vit_jax_xfer.given_arrays import given_array
-from vit_jax_xfer.whole_numbers import check_number, check_whole
+from vit_jax_xfer.arguments.given_arrays import given_array
+from vit_jax_xfer.arguments.whole_numbers import check_number, check_whole
 
 # The most similarities that exist at a time: 16 MB of float32, of which a few copies live.
 BLOCK = 1 << 22

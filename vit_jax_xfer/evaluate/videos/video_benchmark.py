@@ -10,8 +10,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from vit_jax_xfer.arguments.array_checks import require_finite
 from vit_jax_xfer.data.images import resize
-from vit_jax_xfer.evaluate.array_checks import require_finite
 from vit_jax_xfer.evaluate.benchmark import ItemBenchmark, Report, Result
 from vit_jax_xfer.evaluate.folder_name import folder_name
 from vit_jax_xfer.evaluate.photographs import places_of, read_photograph

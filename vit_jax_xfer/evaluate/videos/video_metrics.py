@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from vit_jax_xfer.evaluate.array_checks import require_equal
+from vit_jax_xfer.arguments.array_checks import require_equal
 
 TOLERANCE = 0.008
 

@@ -12,8 +12,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from vit_jax_xfer.arguments.array_checks import checked_target
+from vit_jax_xfer.arguments.declared_types import check_choice
+from vit_jax_xfer.arguments.given_arrays import given_array
 from vit_jax_xfer.compiler import compiler_options
-from vit_jax_xfer.evaluate.array_checks import checked_target
 from vit_jax_xfer.explain.methods import (
     attention_methods,
     baselines,
@@ -24,8 +26,6 @@ from vit_jax_xfer.explain.methods import (
 )
 from vit_jax_xfer.explain.methods.patch_sums import sum_cells
 from vit_jax_xfer.explain.methods.watched_network import WatchedNetwork, open_network
-from vit_jax_xfer.given_arrays import given_array
-from vit_jax_xfer.models.declared_types import check_choice
 
 
 @flax.struct.dataclass

@@ -7,15 +7,15 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from vit_jax_xfer.arguments.given_arrays import given_array
+from vit_jax_xfer.arguments.whole_numbers import check_number
 from vit_jax_xfer.explain.methods.watched_network import (
     WatchedNetwork,
     block_maps,
     open_network,
     pool_map,
 )
-from vit_jax_xfer.given_arrays import given_array
 from vit_jax_xfer.models.protocol import Network
-from vit_jax_xfer.whole_numbers import check_number
 
 
 def class_attention(

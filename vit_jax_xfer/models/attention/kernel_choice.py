@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from vit_jax_xfer.models.attention import fused_loss, splash
+from vit_jax_xfer.models.devices import one_device_each, platform
 
 Kernel = Literal["plain", "blockwise", "cudnn", "splash", "tokamax"]
 Implementation = Literal["auto", Kernel]
@@ -48,7 +49,7 @@ def choose(
         return "cudnn"
     if not takes_blocks(k.shape[1], blockwise_above):
         return "plain"
-    if _one_device_each() and obstacle("splash", q, k, v, biased) is None:
+    if one_device_each() and obstacle("splash", q, k, v, biased) is None:
         return "splash"
     return "blockwise"
 
@@ -89,17 +90,6 @@ def obstacle(kernel: str, q: jax.Array, k: jax.Array, v: jax.Array, biased: bool
     """Why a kernel can't run on these arrays, to be read after its name; None where it can."""
     check = {"cudnn": _cudnn, "splash": _splash, "tokamax": _tokamax}.get(kernel)
     return None if check is None else check(q, k, v, biased)
-
-
-def platform() -> str:
-    """cpu, gpu or tpu: of the mesh that is set, whose devices need not be here, or of JAX."""
-    device = jax.sharding.get_abstract_mesh().abstract_device
-    return getattr(device, "platform", None) or jax.default_backend()
-
-
-def one_cpu() -> bool:
-    """Whether a program is for one CPU, where no axis is sharded and no layout has tiles."""
-    return platform() == "cpu" and jax.device_count() == 1
 
 
 def _cudnn(q: jax.Array, k: jax.Array, v: jax.Array, biased: bool) -> str | None:
@@ -164,8 +154,3 @@ def _other_types(arrays: tuple[jax.Array, ...], allowed: tuple[type, ...]) -> st
     others = [str(x.dtype) for x in arrays if x.dtype not in allowed]
     names = " or ".join(jnp.dtype(one).name for one in allowed)
     return f"takes {names}, not {others[0]}" if others else None
-
-
-def _one_device_each() -> bool:
-    """Whether a kernel that the compiler can't split may run: alone, or told of the mesh."""
-    return not jax.sharding.get_abstract_mesh().empty or jax.device_count() == 1

@@ -29,11 +29,11 @@ from vit_jax_xfer.models.attention.kernel_choice import (
     IMPLEMENTATIONS,
     Implementation,
     choose,
-    platform,
     takes_blocks,
 )
 from vit_jax_xfer.models.attention.per_device import per_device
 from vit_jax_xfer.models.attention.splash import splash_attention, splash_with_logsumexp
+from vit_jax_xfer.models.devices import platform
 
 __all__ = [
     "IMPLEMENTATIONS",

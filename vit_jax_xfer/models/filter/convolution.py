@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vit_jax_xfer.models.attention.kernel_choice import platform
 from vit_jax_xfer.models.batch_norm import BatchNorm
+from vit_jax_xfer.models.devices import platform
 from vit_jax_xfer.models.products import matrix_product
 from vit_jax_xfer.models.pytorch_init import TORCH_KERNEL, torch_bias
 

@@ -9,8 +9,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from vit_jax_xfer.models.attention.kernel_choice import one_cpu
 from vit_jax_xfer.models.collections import resolve_layers
+from vit_jax_xfer.models.devices import one_cpu
 from vit_jax_xfer.models.filter.convolution import (
     InvertedResidual,
     Stem,

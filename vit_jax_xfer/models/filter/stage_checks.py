@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
+from vit_jax_xfer.arguments.whole_numbers import check_whole
 from vit_jax_xfer.models.filter.filter_blocks import Stage
-from vit_jax_xfer.whole_numbers import check_whole
 
 KINDS = ("pooled", "filter", "full")
 # The numbers of a stage, and the least of each.

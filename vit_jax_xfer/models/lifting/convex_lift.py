@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vit_jax_xfer.arguments.whole_numbers import check_whole
 from vit_jax_xfer.models.lifting.feature_doubler import FeatureDoubler
 from vit_jax_xfer.models.lifting.feature_source import FeatureSource
 from vit_jax_xfer.models.lifting.lift import ConvNorm, image_branch
@@ -25,7 +26,6 @@ from vit_jax_xfer.models.lifting.neighbours import (
 )
 from vit_jax_xfer.models.products import matrix_product
 from vit_jax_xfer.models.pytorch_init import TORCH_KERNEL, torch_bias
-from vit_jax_xfer.whole_numbers import check_whole
 
 # A Gaussian of this many cells weighs the two nearest cells along an axis 3 to 1, as bilinear
 # interpolation does: distances are 1/4 and 3/4, and (9/16 - 1/16) / (2 · variance) is log 3.

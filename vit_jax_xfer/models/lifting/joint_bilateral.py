@@ -6,6 +6,7 @@ Source: Kopf et al. 2007, Joint Bilateral Upsampling, with the image as the guid
 import jax
 import jax.numpy as jnp
 
+from vit_jax_xfer.arguments.whole_numbers import check_whole
 from vit_jax_xfer.models.filter.convolution import adaptive_pool
 from vit_jax_xfer.models.lifting.feature_doubler import FeatureDoubler
 from vit_jax_xfer.models.lifting.lift_inputs import check_inputs
@@ -15,7 +16,6 @@ from vit_jax_xfer.models.lifting.neighbours import (
     products,
     squared_distances,
 )
-from vit_jax_xfer.whole_numbers import check_whole
 
 
 class JointBilateral(FeatureDoubler):

@@ -14,14 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from vit_jax_xfer.given_arrays import check_variables, given_array
+from vit_jax_xfer.arguments.given_arrays import check_variables, given_array
+from vit_jax_xfer.arguments.whole_numbers import check_whole
 from vit_jax_xfer.models.batch_norm import BatchNorm
 from vit_jax_xfer.models.lifting.feature_doubler import FeatureDoubler
 from vit_jax_xfer.models.lifting.feature_source import FeatureSource
 from vit_jax_xfer.models.lifting.lift_inputs import check_doubles, check_inputs
 from vit_jax_xfer.models.products import matrix_product
 from vit_jax_xfer.models.pytorch_init import TORCH_KERNEL, torch_bias
-from vit_jax_xfer.whole_numbers import check_whole
 
 _IMAGE_WIDTH = 32  # channels of the image branch, the published number for every backbone
 # PyTorch counts a transposed convolution's fan-in on its outputs.

@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from vit_jax_xfer.given_arrays import check_variables, given_array
-from vit_jax_xfer.listed_values import listed
+from vit_jax_xfer.arguments.given_arrays import check_variables, given_array
+from vit_jax_xfer.arguments.listed_values import listed
+from vit_jax_xfer.arguments.whole_numbers import check_whole
 from vit_jax_xfer.models.lifting.lift_inputs import check_doubles
 from vit_jax_xfer.models.transformer.patches import check_images
-from vit_jax_xfer.whole_numbers import check_whole
 
 # How far apart two maps are: kind → (found, wanted) (…, C) float32 → (), a mean.
 DISTANCES: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {

@@ -6,8 +6,8 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from vit_jax_xfer.models.attention.kernel_choice import platform
 from vit_jax_xfer.models.collections import SCANNED
+from vit_jax_xfer.models.devices import platform
 from vit_jax_xfer.models.transformer.batch_axes import keep_rows
 from vit_jax_xfer.models.transformer.block import Block
 from vit_jax_xfer.models.transformer.block_design import BlockDesign

@@ -7,7 +7,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from tests.runs import load_config
-from vit_jax_xfer.models.declared_types import check_declared
+from vit_jax_xfer.arguments.declared_types import check_declared
 from vit_jax_xfer.models.preprocessing import INCEPTION, Preprocessing
 from vit_jax_xfer.models.registry import create_model
 from vit_jax_xfer.tasks.build import task_settings

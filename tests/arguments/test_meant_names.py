@@ -3,8 +3,8 @@
 import pytest
 
 from tests.runs import load_config
+from vit_jax_xfer.arguments.meant_names import SYNONYMS
 from vit_jax_xfer.config import check_field, field_names, task_config
-from vit_jax_xfer.models.meant_names import SYNONYMS
 from vit_jax_xfer.models.registry import create_model, network_classes
 
 

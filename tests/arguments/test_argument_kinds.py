@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import vit_jax_xfer as vjx
-from vit_jax_xfer.given_arrays import given_array, host_array
-from vit_jax_xfer.listed_values import listed, listed_numbers, plain
+from vit_jax_xfer.arguments.given_arrays import given_array, host_array
+from vit_jax_xfer.arguments.listed_values import listed, listed_numbers, plain
 
 FIELDS = {"image_size": 16, "width": 16, "num_heads": 2, "depth": 2, "num_classes": 3}
 IMAGES = np.zeros((1, 16, 16, 3), np.float32)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vit_jax_xfer.evaluate.array_checks import require_finite_images
+from vit_jax_xfer.arguments.array_checks import require_finite_images
 
 
 def test_the_first_image_that_is_no_number_is_named():

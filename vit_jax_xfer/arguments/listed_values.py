@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from vit_jax_xfer.jax_values import is_jax_array
-from vit_jax_xfer.whole_numbers import is_whole
+from vit_jax_xfer.arguments.jax_values import is_jax_array
+from vit_jax_xfer.arguments.whole_numbers import is_whole
 
 
 def listed(field: str, value: Any) -> tuple[Any, ...]:

@@ -5,7 +5,7 @@ import numbers
 import operator
 from typing import Any
 
-from vit_jax_xfer.jax_values import is_traced
+from vit_jax_xfer.arguments.jax_values import is_traced
 
 
 def is_whole(value: Any) -> bool:

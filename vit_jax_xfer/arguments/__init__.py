@@ -1,0 +1,1 @@
+"""What people give is checked here: what is wrong is told in one line, by the argument's name."""
