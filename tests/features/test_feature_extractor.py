@@ -12,7 +12,8 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 import vit_jax_xfer as vjx
-from vit_jax_xfer.features.backbone import backbone_of
+from vit_jax_xfer.explain.network_view import preparation, say_assumed
+from vit_jax_xfer.features.backbone import backbone_of, mean_std_of
 from vit_jax_xfer.features.feature_extractor import FeatureExtractor
 from vit_jax_xfer.features.open_extractors import (
     check_fits,
@@ -266,3 +267,15 @@ def test_errors_say_which_file_it_was(backbone, tmp_path):
     for load in (load_backbone, lambda path: load_upsampler(path, network, variables)):
         with pytest.raises(ValueError, match="run: is the folder of a run; its model is .*model"):
             load(run)
+
+
+@pytest.mark.parametrize(
+    ("name", "assumed"), [("vit_micro_patch8", IMAGENET), ("filter_vit_micro", INCEPTION)]
+)
+def test_features_and_explanations_assume_the_same_of_pixels(name, assumed, capsys):
+    model = vjx.create_model(name)
+    seen = preparation(model)
+    assert (seen.mean, seen.std) == mean_std_of(model) == assumed
+    say_assumed(model, "runs/a")
+    told = "ImageNet's mean and std" if assumed == IMAGENET else "mean 0.5, std 0.5"
+    assert f"runs/a does not say how images are prepared: {told}" in capsys.readouterr().err

@@ -8,7 +8,7 @@ from vit_jax_xfer.data.transforms import parse
 from vit_jax_xfer.explain.cells import Cells, even_cells, pixels, placed_cells, stage_axes
 from vit_jax_xfer.explain.overlay import Box
 from vit_jax_xfer.models.cell_places import patch_places
-from vit_jax_xfer.models.preprocessing import INCEPTION, Preprocessing
+from vit_jax_xfer.models.preprocessing import IMAGENET, Preprocessing
 from vit_jax_xfer.terminal import show
 
 
@@ -18,10 +18,10 @@ def preparation(
     """How images are prepared for a network, as `data.preprocess` takes it.
 
     size: in place of the network's own. whole: all of an image, resized to the size, in place of
-    the crop. A network that says nothing gets FilterViT's mean and standard deviation of 0.5.
+    the crop. A network that says nothing gets its `assumed_mean_std`.
     """
     found = model.preprocessing or Preprocessing(
-        *INCEPTION, interpolation="bilinear", size=model.image_size
+        *model.assumed_mean_std, interpolation="bilinear", size=model.image_size
     )
     if size is not None:
         found = dataclasses.replace(found, size=size)
@@ -34,10 +34,10 @@ def say_assumed(model: Any, source: str) -> None:
     source: what the network came from.
     """
     if model.preprocessing is None:
-        show(
-            f"{source} does not say how images are prepared: mean 0.5, std 0.5 assumed",
-            name="stderr",
-        )
+        mean, std = model.assumed_mean_std
+        known = (mean, std) == IMAGENET
+        words = "ImageNet's mean and std" if known else f"mean {mean[0]}, std {std[0]}"
+        show(f"{source} does not say how images are prepared: {words} assumed", name="stderr")
 
 
 def seen_box(preprocessing: Preprocessing, photo: tuple[int, int]) -> Box:

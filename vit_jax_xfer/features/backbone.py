@@ -70,9 +70,9 @@ class Backbone:
 
 
 def mean_std_of(model: Any) -> MeanStd:
-    """Of pixels in [0, 1], as the publisher says, or ImageNet's where it doesn't."""
+    """Of pixels in [0, 1], as the publisher says, or assumed where it doesn't."""
     if model.preprocessing is None:
-        return IMAGENET
+        return model.assumed_mean_std
     return model.preprocessing.mean, model.preprocessing.std
 
 
@@ -81,8 +81,8 @@ def backbone_of(
 ) -> tuple[Backbone, Any]:
     """The Backbone in a network, such as a masked autoencoder's encoder, and its variables.
 
-    taken: facet, layer, stride, log_bins, and mean_std; without it the publisher's, or ImageNet's
-    where the publisher names none. ValueError for a network without such features.
+    taken: facet, layer, stride, log_bins, and mean_std; without it the publisher's, or what is
+    assumed of such networks. ValueError for a network without such features.
     """
     model, variables = encoder_of(model, variables)
     if "qkv" not in model.collections:

@@ -115,6 +115,7 @@ def extractor_from(options: argparse.Namespace) -> tuple[Any, Any]:
 
 def backbone_from(options: argparse.Namespace) -> tuple[Any, Any]:
     """The Backbone of the flags, and its variables; says so where pixels' scale is assumed."""
+    from vit_jax_xfer.explain.network_view import say_assumed
     from vit_jax_xfer.features.open_extractors import load_backbone
 
     with naming_flag("--model", options):
@@ -127,12 +128,7 @@ def backbone_from(options: argparse.Namespace) -> tuple[Any, Any]:
             stride=options.stride,
             log_bins=options.log_bins,
         )
-    if backbone.model.preprocessing is None:
-        show(
-            f"{options.model} does not say how images are prepared: ImageNet's mean and standard "
-            "deviation assumed",
-            name="stderr",
-        )
+    say_assumed(backbone.model, options.model)
     return backbone, variables
 
 

@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from vit_jax_xfer.models.preprocessing import IMAGENET
 from vit_jax_xfer.models.transformer.patches import ImageSize, sides_of
 
 Shapes = tuple[jax.ShapeDtypeStruct, ...]
@@ -53,6 +54,7 @@ class Network(nn.Module):
     image_size = None  # pixels that it is meant for
     in_channels = 3  # of its images
     preprocessing = None  # how its images are prepared
+    assumed_mean_std = IMAGENET  # of its pixels, in commands, where `preprocessing` is None
     num_classes = 0  # of its logits
     class_names = None  # of its logits, in order
 

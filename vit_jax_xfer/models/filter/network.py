@@ -140,6 +140,7 @@ class FilterViT(Network):
 
     collections = ("filter",)
     starts_afresh = ("head_hidden", "head")
+    assumed_mean_std = INCEPTION  # as its authors prepare images
 
     stages: tuple[Stage, ...]
     image_size: ImageSize = 224  # that it is meant for; any other works
