@@ -273,7 +273,7 @@ def test_errors_say_which_file_it_was(backbone, tmp_path):
     ("name", "assumed"), [("vit_micro_patch8", IMAGENET), ("filter_vit_micro", INCEPTION)]
 )
 def test_features_and_explanations_assume_the_same_of_pixels(name, assumed, capsys):
-    model = vjx.create_model(name)
+    model = vjx.create_model(name, preprocessing=None)
     seen = preparation(model)
     assert (seen.mean, seen.std) == mean_std_of(model) == assumed
     say_assumed(model, "runs/a")
