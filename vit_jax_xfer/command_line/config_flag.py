@@ -42,13 +42,13 @@ def _define_config_flag() -> flags.FlagHolder:
         lock_config=True,
     )
     flags.FLAGS["config"].parser = _ConfigFile(flags.FLAGS["config"].parser)
-    for kind, parser in (
-        (int, flags.IntegerParser()),
-        (float, flags.FloatParser()),
-        (str, flags.ArgumentParser()),
-        (bool, flags.BooleanParser()),
+    for kind, parser, words in (
+        (int, flags.IntegerParser(), "a whole number"),
+        (float, flags.FloatParser(), "a number"),
+        (str, flags.ArgumentParser(), "a text"),
+        (bool, flags.BooleanParser(), "True or False"),
     ):
-        config_flags.register_flag_parser_for_type(kind, _OrNone(parser))
+        config_flags.register_flag_parser_for_type(kind, _OrNone(parser, words))
     return holder
 
 
@@ -88,9 +88,14 @@ def parse_flags(argv: list[str]) -> list[str]:
     A flag may be written with "_" in place of "-", as version 0.1 had it.
     """
     argv = [argv[0], *(_hyphened(one) for one in argv[1:])]
+    given = sum(re.match(r"--?config(=|$)", one) is not None for one in argv)
+    if given > 1:  # absl would define its fields once more
+        sys.exit(fail(f"--config: given {given} times; give it once"))
     try:
         rest = flags.FLAGS(argv)
         _unset(argv, flags.FLAGS["config"].value)
+    except flags.UnrecognizedFlagError as error:
+        sys.exit(fail(f"{error}{_meant_field(error.flagname)}"))
     except flags.Error as error:
         sys.exit(fail(str(error)))
     return rest
@@ -127,6 +132,18 @@ def _hyphened(argument: str) -> str:
     flag, equals, value = argument.partition("=")
     name = flag.lstrip("-").replace("_", "-")
     return f"--{name}{equals}{value}" if flag[:1] == "-" and name in flags.FLAGS else argument
+
+
+def _meant_field(flag: str) -> str:
+    """Where a flag that there is not has a field's name: how that field is set, after a "; "."""
+    config, name = flags.FLAGS["config"].value, flag.replace("-", "_")
+    if config is None:
+        return ""
+    from vit_jax_xfer.config import field_names
+
+    found = [one for one in field_names(config) if name in (one, one.rpartition(".")[2])]
+    written = [f"--config.{one}=…" for one in found]
+    return f"; fields of the config are set so: {' or '.join(written)}" if found else ""
 
 
 def _check_fields(config: ConfigDict, fields: Sequence[str]) -> None:
@@ -191,14 +208,22 @@ def _set_length(config: ConfigDict, argv: list[str]) -> str:
 
 
 class _OrNone(flags.ArgumentParser):
-    """Parses a field as its type does, and None, which unsets it."""
+    """Parses a field as its type does, and None, which unsets it.
 
-    def __init__(self, of_type: flags.ArgumentParser):
-        self._of_type = of_type
+    words: what is expected, for the error.
+    """
+
+    def __init__(self, of_type: flags.ArgumentParser, words: str):
+        self._of_type, self._words = of_type, words
         self.syntactic_help = of_type.syntactic_help
 
     def parse(self, argument: Any) -> Any:
-        return None if argument == "None" else self._of_type.parse(argument)
+        if argument == "None":
+            return None
+        try:
+            return self._of_type.parse(argument)
+        except (TypeError, ValueError):
+            raise ValueError(f"expected {self._words}") from None
 
     def flag_type(self) -> str:
         return self._of_type.flag_type()
