@@ -83,6 +83,15 @@ def test_so_many_go_at_once_and_each_after_the_models_that_it_needs(beside, at_o
     assert all(f"--- {number} of 8, " in said for number in range(1, 9))
 
 
+def test_a_task_is_compiled_before_two_of_its_runs_go_beside_each_other(beside):
+    threads = beside(Training(), arms="scratch,finetune,copy,distill")
+    threads.found()
+    assert {name for _, name in threads.order[:2]} == {"scratch_seed0", "attention_copy_seed0"}
+    for first, second in (("scratch", "fine-tune"), ("attention_copy", "attention_distill")):
+        end, begin = ("end", f"{first}_seed0"), ("begin", f"{second}_seed0")
+        assert threads.order.index(end) < threads.order.index(begin)
+
+
 def test_results_are_in_the_order_of_seeds_whoever_is_first(beside):
     class Slow(Training):
         def __call__(self, config, folder):

@@ -3,7 +3,7 @@
 import pathlib
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
@@ -119,7 +119,19 @@ class _Runs:
             raise Stopped
 
     def _next(self) -> tuple[Arm, int] | None:
-        """The first that is left and has the models that it needs; strikes out what can't."""
+        """The first that is left and has the models that it needs; strikes out what can't.
+
+        One of another task goes first while a task's programs are being compiled: a moment later
+        its next run has them for nothing.
+        """
+        ready = list(self._ready())
+        tasks = {one: config.task.name for one, config in self._configs.items()}
+        compiled = {tasks[arm, run["seed"]] for arm, runs in self._results.items() for run in runs}
+        compiling = {tasks[one] for one in self._going.values()} - compiled
+        others = [one for one in ready if tasks[one] not in compiling]
+        return next(iter([*others, *ready]), None)
+
+    def _ready(self) -> Iterator[tuple[Arm, int]]:
         pending = {*self._left, *self._going.values()}
         for arm, seed in list(self._left):
             needed = _arms_before(self._comparison, arm)
@@ -129,8 +141,7 @@ class _Runs:
                 name = arm.folder(self._comparison.root, seed).name
                 self.failed[name] = f"it needs the model of {lacking}"
             elif not pending & {(one, seed) for one in needed}:
-                return arm, seed
-        return None
+                yield arm, seed
 
     def _start(self, executor: Executor, train: Train, arm: Arm, seed: int) -> None:
         folder = arm.folder(self._comparison.root, seed)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
+from vit_jax_xfer.compiler import options_of_one_run
 from vit_jax_xfer.pretrained.parameter_rules import unstack_blocks
 from vit_jax_xfer.storage.checkpoints import CheckpointError, Checkpoints
 from vit_jax_xfer.storage.tree_check import OtherArraysError
@@ -57,7 +58,9 @@ def start_or_resume(
         mesh = shardings.step.mesh
         on_mesh = place(loaded, param_shardings(loaded, mesh, config.mesh.fsdp_min_elements))
         key = jax.random.key(config.seed)
-        return jax.jit(init, out_shardings=shardings)(key, on_mesh), 0, {"clock": NEW_CLOCK}
+        options = options_of_one_run(next(iter(mesh.devices.flat)).platform)
+        made = jax.jit(init, out_shardings=shardings, compiler_options=options)
+        return made(key, on_mesh), 0, {"clock": NEW_CLOCK}
     if step > run_schedule.total_steps:
         raise ValueError(
             f"steps: {checkpoints.directory} is at step {step} already, past "
