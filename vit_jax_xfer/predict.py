@@ -53,13 +53,11 @@ def predict(
 
     from vit_jax_xfer.data.prepare import preprocess
     from vit_jax_xfer.data.sources.upright_photo import read_photograph
+    from vit_jax_xfer.models.preprocessing import stated_preprocessing
     from vit_jax_xfer.suites.imagenet_labels import class_names_of
 
     names = class_names_of(model)
-    if model.preprocessing is None:
-        raise ValueError(
-            "the network doesn't say how its images are prepared; save it with a Preprocessing"
-        )
+    stated_preprocessing(model)
     probabilities = jax.jit(
         lambda variables, images: jax.nn.softmax(
             model.apply(variables, images).astype(jnp.float32), axis=-1

@@ -120,6 +120,15 @@ class Preprocessing:
         return f", fill={fill}{told}"
 
 
+def stated_preprocessing(model: Any) -> Preprocessing:
+    """How a network says that its images are prepared. ValueError where it doesn't say."""
+    if model.preprocessing is None:
+        raise ValueError(
+            "the network doesn't say how its images are prepared; save it with a Preprocessing"
+        )
+    return model.preprocessing
+
+
 def from_hugging_face(
     preprocessor: Mapping[str, Any], size: int | tuple[int, int] | None = None
 ) -> Preprocessing:

@@ -120,6 +120,15 @@ def test_vectors_are_what_the_network_computes(feature, model, flowers):
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
+def test_a_network_that_says_nothing_of_its_images_is_refused(model, flowers, tmp_path, capsys):
+    _, network, variables = model
+    silent = tmp_path / "silent.safetensors"
+    vjx.save(silent, network.with_fields(preprocessing=None), variables)
+    assert main(["--model", str(silent), "--data", f"folder:{flowers}"]) == 1
+    said = "error: --model: the network doesn't say how its images are prepared; save it with a "
+    assert said in capsys.readouterr().err
+
+
 def test_the_command(model, flowers, tmp_path, capsys):
     out = tmp_path / "knn.json"
     flags = ["--model", str(model[0]), "--data", f"folder:{flowers}", "--out", str(out)]

@@ -16,6 +16,7 @@ from vit_jax_xfer.data.finish import Finish
 from vit_jax_xfer.data.sources.source import example_name
 from vit_jax_xfer.data.streams import eval_batches
 from vit_jax_xfer.evaluate.classification.hit_counts import hits
+from vit_jax_xfer.models.preprocessing import stated_preprocessing
 from vit_jax_xfer.suites.imagenet_labels import (
     CORRUPTIONS,
     SEVERITIES,
@@ -94,11 +95,7 @@ def suite_pipeline(model: Any, one: SuiteSet) -> str:
     Images that were cropped when the set was made are cropped to the network's size, and enlarged
     only where they are smaller than that (1903.12261 crops, and never resizes).
     """
-    preprocessing = model.preprocessing
-    if preprocessing is None:
-        raise ValueError(
-            "the network doesn't say how its images are prepared; save it with a Preprocessing"
-        )
+    preprocessing = stated_preprocessing(model)
     if not one.crop_only:
         return preprocessing.pipeline()
     enlarged = dataclasses.replace(preprocessing, crop=1.0).pipeline()

@@ -12,6 +12,7 @@ from vit_jax_xfer.arguments.array_checks import require_finite_images
 from vit_jax_xfer.data.prepare import preprocess
 from vit_jax_xfer.data.sources.source import Source, example_name
 from vit_jax_xfer.models.extract import extract
+from vit_jax_xfer.models.preprocessing import stated_preprocessing
 
 # Of what a network computes, by the name of --feature.
 FEATURES: tuple[str, ...] = ("cls", "avg", "pooled")
@@ -34,6 +35,7 @@ def image_vectors(
     """
     if feature not in FEATURES:
         raise ValueError(f"feature: {feature!r} is none of {', '.join(FEATURES)}")
+    stated_preprocessing(model)
 
     @jax.jit
     def vectors(variables: Any, images: jax.Array) -> jax.Array:
