@@ -45,6 +45,7 @@ def test_help_shows_the_command_and_its_flags():
         ([SCRATCH, "--config.optim.lr="], "flag --config.optim.lr=: expected a number"),
         ([SCRATCH, "--config.data.draft=5"], "flag --config.data.draft=5: expected True or False"),
         ([SCRATCH, "--lr=1e-3"], "fields of the config are set so: --config.optim.lr=…"),
+        ([SCRATCH, "--eval=x"], "Unknown command line flag 'eval'\n"),  # a section is no field
         ([SCRATCH, SCRATCH], "--config: given 2 times; give it once"),
         ([SCRATCH, "--config.optim=3"], "flag --config.optim=3: "),
         ([SCRATCH, "--config.batch_size=None"], "flag --config.batch_size=None: it can't be unset"),

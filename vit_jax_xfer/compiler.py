@@ -18,7 +18,8 @@ def compiler_options(backend: str | None = None) -> dict[str, str]:
 def options_of_one_run(backend: str | None = None) -> dict[str, int]:
     """Options for a program that runs once, as the one that makes a state: soon compiled.
 
-    On a CPU in about half the time; the numbers are the same. backend: as above.
+    On a CPU in half to three quarters of the time, with the same numbers where that was measured
+    (benchmarks/NOTES.md). backend: as above.
     """
     backend = jax.default_backend() if backend is None else backend
     return {"xla_backend_optimization_level": 1} if backend == "cpu" else {}

@@ -141,7 +141,9 @@ def _meant_field(flag: str) -> str:
         return ""
     from vit_jax_xfer.config import field_names
 
-    found = [one for one in field_names(config) if name in (one, one.rpartition(".")[2])]
+    names = field_names(config)
+    sections = {one.rpartition(".")[0] for one in names}
+    found = [one for one in names if name in (one, one.rpartition(".")[2]) and one not in sections]
     written = [f"--config.{one}=…" for one in found]
     return f"; fields of the config are set so: {' or '.join(written)}" if found else ""
 
