@@ -4,6 +4,7 @@ A config is an ml-collections ConfigDict, locked: an unknown field is an error t
 nearest. `--config.optim.lr=3e-4` overrides a field; None fields take a value of their type.
 """
 
+import functools
 import json
 from typing import Any, Literal, get_args, get_origin
 
@@ -294,6 +295,52 @@ def check_field(config: ConfigDict, name: str) -> None:
     raise ValueError(
         f"there is no field config.{name}; did you mean config.{meant_name(name, names)}?"
     )
+
+
+def check_no_section(config: ConfigDict, name: str) -> None:
+    """ValueError where a field, such as "optim", is a section, which would be replaced whole."""
+    section = functools.reduce(lambda tree, part: tree[part], name.split("."), config)
+    if not isinstance(section, ConfigDict):
+        return
+    inside = "name" if "name" in section else next(iter(section), "NAME.split")
+    raise ValueError(
+        f"config.{name} is a section; its fields are set one by one, as in config.{name}.{inside}"
+    )
+
+
+def check_complete(config: Any) -> None:
+    """ValueError, naming the field, for a config that lacks fields or has others.
+
+    Of `task` and `model`, whose fields the task and the network check themselves, their names.
+    """
+    if not isinstance(config, ConfigDict):
+        raise ValueError(f"expected a config, a ConfigDict, got {config!r}")
+    usual = default_config("ensemble", "", settings={})  # the task without a model
+    with usual.unlocked():
+        usual.task = usual.model = ConfigDict({"name": ""})
+        for name in config.get("eval", {}).get("sets", {}):
+            usual.eval.sets[name] = ConfigDict(_EVALUATION_SET)
+    _check_same_fields(config, usual)
+
+
+def _check_same_fields(config: ConfigDict, usual: ConfigDict, section: str = "") -> None:
+    if missing := [f"config.{section}{name}" for name in usual if name not in config]:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise ValueError(
+            f"{', '.join(missing[:3])}{more}: missing; a config begins as default_config() of "
+            "vit_jax_xfer.config, which has all fields"
+        )
+    for name, value in config.items():
+        field = f"{section}{name}"
+        if name not in usual:
+            if section in ("task.", "model."):
+                continue
+            meant = meant_name(field, field_names(usual, section))
+            raise ValueError(f"there is no field config.{field}; did you mean config.{meant}?")
+        if isinstance(usual[name], ConfigDict):
+            if not isinstance(value, ConfigDict):
+                raise ValueError(f"config.{field}: expected a section, got {value!r}")
+            _check_same_fields(value, usual[name], f"{field}.")
 
 
 def field_names(config: ConfigDict, prefix: str = "") -> list[str]:

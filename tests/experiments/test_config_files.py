@@ -28,8 +28,14 @@ def test_every_config_is_found_from_any_directory(tmp_path, monkeypatch):
 
 def test_a_file_that_is_there_wins(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "scratch.py").write_text("def get_config(arg=None):\n    return {'mine': arg}\n")
-    assert load_config("scratch.py", "x") == {"mine": "x"}
+    (tmp_path / "scratch.py").write_text(
+        "from vit_jax_xfer.config import default_config\n"
+        "def get_config(arg=None):\n"
+        "    config = default_config('ensemble', '', settings={})\n"
+        "    config.data.source = arg\n"
+        "    return config\n"
+    )
+    assert load_config("scratch.py", "x").data.source == "x"
     assert load_config("scratch", "digits").data.source == "digits"
 
 

@@ -149,14 +149,15 @@ def _meant_field(flag: str) -> str:
 
 
 def _check_fields(config: ConfigDict, fields: Sequence[str]) -> None:
-    """ValueError for a field that a config has not; a set of evaluation that is named is added."""
-    from vit_jax_xfer.config import add_evaluation_set, check_field
+    """ValueError for what is no field to set; a set of evaluation that is named is added."""
+    from vit_jax_xfer.config import add_evaluation_set, check_field, check_no_section
 
     for field in fields:
         named = re.match(r"eval\.sets\.([^.]+)\.", field)
         if named and named[1] not in config.eval.sets:
             add_evaluation_set(config, named[1])
         check_field(config, field)
+        check_no_section(config, field)
 
 
 def _unset(argv: list[str], config: ConfigDict) -> None:
@@ -245,6 +246,9 @@ class _ConfigFile(flags.ArgumentParser):
         except ValueError as error:  # its text is a traceback, which ends with the cause
             cause = str(error).strip().splitlines()[-1]
             raise ValueError(cause.removeprefix("ValueError: ")) from error
+        from vit_jax_xfer.config import check_complete
+
+        check_complete(config)
         # Here, because ml-collections ends in a traceback over a field that does not exist.
         given = re.findall(r"^--?(?:no)?config\.([^=\n[]+)", "\n".join(sys.argv), re.M)
         _check_fields(config, given)

@@ -57,7 +57,11 @@ def load_config(name: str, argument: str = "") -> ConfigDict:
     file, own = split_config(name)
     if own and argument:
         raise ValueError(f"config {name!r}: it has an argument already, beside {argument!r}")
-    return _module(find_config(file).absolute()).get_config(own or argument)
+    from vit_jax_xfer.config import check_complete  # heavy, and this file is in every command
+
+    config = _module(find_config(file).absolute()).get_config(own or argument)
+    check_complete(config)
+    return config
 
 
 @functools.cache

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from vit_jax_xfer.config import check_complete
 from vit_jax_xfer.pretrained.description import describe
 from vit_jax_xfer.storage.checkpoints import Checkpoints
 from vit_jax_xfer.tasks.build import build_task
@@ -73,6 +74,7 @@ def run(
     step runs, for what is wrong with the config, the data or the folder. OutOfMemory, with what to
     change, where memory runs out.
     """
+    check_complete(config)
     timer = SaveTimer(config.checkpoint.minutes)
     # From the start: until then a signal would be lost on several processes, where JAX catches it.
     stopping = StopSignal(save_due=timer.due, sync_point=True, save_within=timer.tolerance)

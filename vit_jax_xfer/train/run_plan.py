@@ -8,6 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from vit_jax_xfer import data
+from vit_jax_xfer.config import check_complete
 from vit_jax_xfer.models.multiply_adds import count
 from vit_jax_xfer.models.protocol import OF_CLASSES
 from vit_jax_xfer.models.registry import STUDENT_LIKE, network_class
@@ -87,6 +88,7 @@ def compile_planned(
     image_size: int | None = None,
 ) -> Planned:
     """The step of a run, compiled for devices that need not be there; see `plan_run`."""
+    check_complete(config)
     config = config.copy_and_resolve_references()
     sizes = config.mesh
     mesh = make_mesh(sizes.data, sizes.fsdp, sizes.tensor, sizes.slices, devices)
