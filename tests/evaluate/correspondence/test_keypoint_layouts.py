@@ -230,6 +230,9 @@ def test_a_list_without_a_header_loses_no_pair(willow):
     (willow / "test_pairs.csv").write_text("car(S)/9.png,car(S)/0.png")
     with pytest.raises(ValueError, match=r"test_pairs\.csv: line 1: .*9\.png"):
         open_pairs(f"willow:{willow}")
+    (willow / "test_pairs.csv").write_text(rows[0] + "\ncar(S)/1.png,car(S)/1.png")
+    with pytest.raises(ValueError, match=r"pairs .*1\.png with itself"):
+        open_pairs(f"willow:{willow}")
     (willow / "test_pairs.csv").write_text("source_image,target_image")
     with pytest.raises(ValueError, match=r"test_pairs\.csv: lists no pairs"):
         open_pairs(f"willow:{willow}")

@@ -46,6 +46,9 @@ def open_pairs(data: str) -> tuple[str, list[KeypointPair]]:
     if not root.is_dir():
         raise ValueError(f"data: there is no folder {root}")
     pairs = _LAYOUTS[name](root)
+    for pair in pairs:
+        if pair.source == pair.target:  # whose features agree with themselves
+            raise ValueError(f"{root}: pairs {pair.source} with itself")
     photos = dict.fromkeys(photo for pair in pairs for photo in (pair.source, pair.target))
     check_files([str(photo) for photo in photos], str(root))
     return name, pairs
