@@ -47,7 +47,8 @@ def test_help_shows_the_command_and_its_flags():
         ([SCRATCH, "--lr=1e-3"], "fields of the config are set so: --config.optim.lr=…"),
         ([SCRATCH, "--eval=x"], "Unknown command line flag 'eval'\n"),  # a section is no field
         ([SCRATCH, SCRATCH], "--config: given 2 times; give it once"),
-        ([SCRATCH, "--config.optim=3"], "flag --config.optim=3: "),
+        ([SCRATCH, "--config.optim=3"], "config.optim is a section; its fields are set one by one"),
+        ([SCRATCH, "--debug=x"], "flag --debug=x: expected true or false\n"),
         ([SCRATCH, "--config.batch_size=None"], "flag --config.batch_size=None: it can't be unset"),
     ],
 )

@@ -16,6 +16,7 @@ from vit_jax_xfer.front_door import command_name
 from vit_jax_xfer.huge_pages import begin_with_huge_pages
 
 _LONGEST = 4000  # letters of an error
+_NO_BOOLEAN = re.compile(r"\('Non-boolean argument to boolean flag', .*\)$")  # as absl has it
 _HELP = {"--help", "-help", "-h", "--helpshort"}
 
 flags.disclaim_key_flags()  # --help lists --config as the command's own
@@ -97,7 +98,7 @@ def parse_flags(argv: list[str]) -> list[str]:
     except flags.UnrecognizedFlagError as error:
         sys.exit(fail(f"{error}{_meant_field(error.flagname)}"))
     except flags.Error as error:
-        sys.exit(fail(str(error)))
+        sys.exit(fail(_NO_BOOLEAN.sub("expected true or false", str(error))))
     return rest
 
 
