@@ -51,8 +51,9 @@ def test_arguments_become_a_comparison(asked):
     assert "Images a class: 5 labelled. Trained 2 times" in texts.before[0]
 
 
-def test_by_default_six_arms_three_seeds_all_images(asked):
-    command.main(GIVEN)
+@pytest.mark.parametrize("given", [GIVEN, [*GIVEN, "--labels=0"]])
+def test_by_default_six_arms_three_seeds_all_images(given, asked):
+    command.main(given)
     made, texts, _, at_once = asked[0]
     assert at_once == 1
     names = ["scratch", "finetune", "probe", "copy", "distill", "ensemble"]

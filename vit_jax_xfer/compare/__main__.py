@@ -21,7 +21,7 @@ from vit_jax_xfer.command_line.command_parser import (
     command_line_of,
     command_parser,
 )
-from vit_jax_xfer.command_line.flag_errors import positive
+from vit_jax_xfer.command_line.flag_errors import from_zero, positive
 from vit_jax_xfer.compare.to_report import run_stoppable, run_to_report
 from vit_jax_xfer.local_paths import local_path
 
@@ -102,7 +102,7 @@ def _parser() -> CommandParser:
         "--out", default="runs/compare", help="where runs and report go; default: runs/compare"
     )
     parser.add_argument(
-        "--labels", type=positive, default=0, help="labelled images a class; default: all"
+        "--labels", type=from_zero, default=0, help="labelled images a class; 0, the default: all"
     )
     add_image_size(
         parser,
