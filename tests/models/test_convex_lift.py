@@ -87,6 +87,20 @@ def test_a_fresh_network_is_nearly_bilinear():
     np.testing.assert_allclose(rising, np.arange(4, 12) / 2 - 0.25, atol=0.06)
 
 
+def test_other_maps_are_averaged_by_the_same_weights():
+    """A linear classifier before and after doubling gives the same; its softmax stays one."""
+    model, variables, images, features = draw()
+    kernel = np.random.default_rng(1).standard_normal((6, 5)).astype(np.float32)
+    apply = jax.jit(model.apply)
+    found = apply(variables, images, features, values=features @ kernel)
+    assert_close(found, apply(variables, images, features) @ kernel)
+    shares = apply(variables, images, features, values=jax.nn.softmax(features @ kernel))
+    assert_close(shares.sum(-1), np.ones(shares.shape[:3]))
+    for wrong in (features[:1], features[:, :-1], features[..., 0]):
+        with pytest.raises(ValueError, match=r"values: got shape .*, expected \(2, 4, 3, 'C'\)"):
+            model.apply(variables, images, features, values=wrong)
+
+
 def test_images_of_a_batch_do_not_mix():
     model, variables, images, features = draw()
     found = model.apply(variables, images, features)

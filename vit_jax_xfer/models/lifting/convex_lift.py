@@ -38,8 +38,11 @@ class ConvexLiFT(FeatureDoubler):
     images: what the ViT saw, normalised. P is `patch_size`; sides need not be multiples of it.
     Each output is a convex combination of the features at most `radius` cells from its parent. A
     fresh network interpolates, nearly bilinearly, whatever the image.
+    values: any maps (B, h, w, C) to be averaged by these weights in place of the features, such as
+    a classifier's probabilities, → (B, 2h, 2w, C).
     train=True takes the batch's statistics and moves those in `batch_stats` (see BatchNorm).
-    ValueError for an image smaller than a patch, and for features of another grid, width or batch.
+    ValueError for an image smaller than a patch, and for features or values of another grid, width
+    or batch.
     """
 
     width: int = 384  # channels of the features
@@ -52,10 +55,20 @@ class ConvexLiFT(FeatureDoubler):
     source: FeatureSource | None = None  # the features it was trained on; travels along
 
     @nn.compact
-    def __call__(self, images: jax.Array, features: jax.Array, train: bool = False) -> jax.Array:
+    def __call__(
+        self,
+        images: jax.Array,
+        features: jax.Array,
+        train: bool = False,
+        values: jax.Array | None = None,
+    ) -> jax.Array:
         for field in ("patch_size", "width", "radius", "key_width", "hidden"):
             check_whole(field, getattr(self, field))
         grid = check_inputs(images, features, self.patch_size, self.width)
+        if values is not None and (values.ndim != 4 or values.shape[:3] != features.shape[:3]):
+            raise ValueError(
+                f"values: got shape {tuple(values.shape)}, expected {(*features.shape[:3], 'C')}"
+            )
 
         skip, deep = image_branch(images, grid, self.patch_size, self.dtype, train)
         # Backbones' features differ a hundredfold in size.
@@ -64,7 +77,7 @@ class ConvexLiFT(FeatureDoubler):
         fine = jnp.concatenate([seen.repeat(2, axis=1).repeat(2, axis=2), skip], axis=-1)
         guide = ConvNorm(self.hidden, bias=False, dtype=self.dtype, name="guide")(fine, train)
         logits = self._logits(guide, jnp.concatenate([seen, deep], axis=-1))
-        return combine(features, logits).astype(self.dtype)
+        return combine(features if values is None else values, logits).astype(self.dtype)
 
     def _logits(self, guide: jax.Array, coarse: jax.Array) -> jax.Array:
         """Maps (B, 2h, 2w, ·) and (B, h, w, ·) → logits (B, 2h, 2w, K), float32."""
