@@ -91,6 +91,11 @@ def _has_a_number_for_a_section(config):
     config["data"] = 3
 
 
+def _has_a_number_for_all_sets(config):
+    del config["eval"]
+    config["eval"] = 3
+
+
 def _lacks_a_field_of_a_set(config):
     add_evaluation_set(config, "seen")
     del config.eval.sets.seen["split"]
@@ -103,6 +108,7 @@ def _lacks_a_field_of_a_set(config):
         (_has_no_mesh, r"config\.mesh: missing; a config begins as default_config\(\)"),
         (_names_a_rate_otherwise, r"no field config\.optim\.learning_rate; .*config\.optim\.lr\?"),
         (_has_a_number_for_a_section, r"config\.data: expected a section, got 3"),
+        (_has_a_number_for_all_sets, r"config\.eval: expected a section, got 3"),
         (_lacks_a_field_of_a_set, r"config\.eval\.sets\.seen\.split: missing"),
     ],
 )

@@ -318,8 +318,6 @@ def check_complete(config: Any) -> None:
     usual = default_config("ensemble", "", settings={})  # the task without a model
     with usual.unlocked():
         usual.task = usual.model = ConfigDict({"name": ""})
-        for name in config.get("eval", {}).get("sets", {}):
-            usual.eval.sets[name] = ConfigDict(_EVALUATION_SET)
     _check_same_fields(config, usual)
 
 
@@ -332,15 +330,19 @@ def _check_same_fields(config: ConfigDict, usual: ConfigDict, section: str = "")
         )
     for name, value in config.items():
         field = f"{section}{name}"
-        if name not in usual:
-            if section in ("task.", "model."):
-                continue
+        if section == "eval.sets.":
+            expected = ConfigDict(_EVALUATION_SET)
+        elif name in usual:
+            expected = usual[name]
+        elif section in ("task.", "model."):
+            continue
+        else:
             meant = meant_name(field, field_names(usual, section))
             raise ValueError(f"there is no field config.{field}; did you mean config.{meant}?")
-        if isinstance(usual[name], ConfigDict):
+        if isinstance(expected, ConfigDict):
             if not isinstance(value, ConfigDict):
                 raise ValueError(f"config.{field}: expected a section, got {value!r}")
-            _check_same_fields(value, usual[name], f"{field}.")
+            _check_same_fields(value, expected, f"{field}.")
 
 
 def field_names(config: ConfigDict, prefix: str = "") -> list[str]:
