@@ -96,6 +96,9 @@ def test_other_maps_are_averaged_by_the_same_weights():
     assert_close(found, apply(variables, images, features) @ kernel)
     shares = apply(variables, images, features, values=jax.nn.softmax(features @ kernel))
     assert_close(shares.sum(-1), np.ones(shares.shape[:3]))
+    masks = (features > 0).astype(np.uint8)  # whose averages are no whole numbers
+    averaged = apply(variables, images, features, values=masks)
+    assert_same(averaged, apply(variables, images, features, values=masks.astype(np.float32)))
     for wrong in (features[:1], features[:, :-1], features[..., 0]):
         with pytest.raises(ValueError, match=r"values: got shape .*, expected \(2, 4, 3, 'C'\)"):
             model.apply(variables, images, features, values=wrong)

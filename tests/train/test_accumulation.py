@@ -133,6 +133,18 @@ def step_of(task, variables, accumulate):
     return make_train_step(task, optax.sgd(1.0), still, ema_decay=0.0, accumulate=accumulate)
 
 
+def assert_same_step(before, found, wanted):
+    """Fails unless two steps, (state, metrics), from one state have the same metrics and moves."""
+    assert wanted[1].keys() == found[1].keys()
+    for metric, value in wanted[1].items():
+        assert float(found[1][metric]) == pytest.approx(float(value), rel=2e-5), metric
+    moved = functools.partial(jax.tree.map, lambda old, new: np.asarray(old) - np.asarray(new))
+    moves = dict(named_leaves(moved(before.params, wanted[0].params)))
+    scale = max(np.abs(x).max() for x in moves.values())
+    for leaf, move in named_leaves(moved(before.params, found[0].params)):
+        np.testing.assert_allclose(move, moves[leaf], atol=2e-5 * scale, err_msg=leaf)
+
+
 @pytest.fixture
 def same_draws(monkeypatch):
     """Each image's random numbers are the same in any batch of them."""
@@ -152,14 +164,7 @@ def test_two_parts_make_the_step_of_the_whole(name, same_draws):
         jax.jit(step_of(task, variables, n))(state, task.frozen, batch, step_key(3))
         for n in (1, PARTS)
     )
-    assert whole[1].keys() == parts[1].keys()
-    for metric, value in whole[1].items():
-        assert float(parts[1][metric]) == pytest.approx(float(value), rel=2e-5), metric
-    moved = functools.partial(jax.tree.map, lambda old, new: np.asarray(old) - np.asarray(new))
-    wanted = dict(named_leaves(moved(state.params, whole[0].params)))
-    scale = max(np.abs(x).max() for x in wanted.values())
-    for leaf, found in named_leaves(moved(state.params, parts[0].params)):
-        np.testing.assert_allclose(found, wanted[leaf], atol=2e-5 * scale, err_msg=leaf)
+    assert_same_step(state, parts, whole)
 
 
 @dataclasses.dataclass

@@ -1,15 +1,11 @@
 """A step of every task on a mesh that splits batch and parameters is the step of one device."""
 
-import functools
-
 import jax
-import numpy as np
 import optax
 import pytest
 
 from tests.tasks.test_semantic_segmentation import drawn
-from tests.train.test_accumulation import MADE, batch_of, step_of
-from vit_jax_xfer.train.rules import named_leaves
+from tests.train.test_accumulation import MADE, assert_same_step, batch_of, step_of
 from vit_jax_xfer.train.sharding import (
     batch_sharding,
     make_mesh,
@@ -42,11 +38,4 @@ def test_a_split_step_is_that_of_one_device(name):
         many = split(place(state, places), frozen, to_device(batch, mesh), step_key(3))
 
     assert any(not leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(many[0].params))
-    assert one[1].keys() == many[1].keys()
-    for metric, value in one[1].items():
-        assert float(many[1][metric]) == pytest.approx(float(value), rel=2e-5), metric
-    moved = functools.partial(jax.tree.map, lambda old, new: np.asarray(old) - np.asarray(new))
-    wanted = dict(named_leaves(moved(state.params, one[0].params)))
-    scale = max(np.abs(x).max() for x in wanted.values())
-    for leaf, found in named_leaves(moved(state.params, many[0].params)):
-        np.testing.assert_allclose(found, wanted[leaf], atol=3e-5 * scale, err_msg=leaf)
+    assert_same_step(state, many, one)

@@ -22,10 +22,12 @@ def combine(features: jax.Array, logits: jax.Array) -> jax.Array:
     """Features (B, h, w, C) and logits (B, 2h, 2w, K) → convex combinations (B, 2h, 2w, C).
 
     The weights are a softmax over the K = (2r + 1)² cells around the parent, of which only those
-    inside the grid count. In float32 at least; the result has the features' dtype. ValueError for
-    logits of another grid, and for a K that is no such square.
+    inside the grid count. In float32 at least; the result has the features' dtype, float32 where
+    that is one of whole numbers. ValueError for logits of another grid, and for a K that is no such
+    square.
     """
-    return weighted_sum(features, weights_inside(logits)).astype(features.dtype)
+    dtype = features.dtype if jnp.issubdtype(features.dtype, jnp.inexact) else jnp.float32
+    return weighted_sum(features.astype(dtype), weights_inside(logits)).astype(dtype)
 
 
 def weights_inside(logits: jax.Array) -> jax.Array:
