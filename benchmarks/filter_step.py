@@ -88,9 +88,10 @@ def our_step(model: FilterViT, size: int) -> tuple[Step, dict[str, Any]]:
     learns = jax.tree.map(lambda _: False, state.params)
     step = make_train_step(task, optimizer, learns, ema_decay=0.0, accumulate=1)
     arguments = [state, *jax.device_put(({}, batch_of(model, size), step_key(0)))]
-    lowered = jax.jit(step, donate_argnums=0).lower(*arguments)
+    traced = jax.jit(step, donate_argnums=0).trace(*arguments)
+    lowered = traced.lower()
     begin = time.perf_counter()
-    program = lowered.compile(compiler_options())
+    program = lowered.compile(compiler_options(program=traced))
     about = {"compile_s": round(time.perf_counter() - begin, 1)}
     analysis = program.memory_analysis()
     if analysis is not None:

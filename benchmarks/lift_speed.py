@@ -29,6 +29,7 @@ from benchmarks.measured_rows import PRODUCTS, SHARED, Report, about_machine, co
 from benchmarks.product_rate import ProductRate
 from benchmarks.product_shapes import products
 from benchmarks.shared_flags import add_flags
+from vit_jax_xfer.compiler import compiled
 from vit_jax_xfer.models.lifting.convex_lift import ConvexLiFT
 from vit_jax_xfer.models.lifting.joint_bilateral import JointBilateral
 from vit_jax_xfer.models.lifting.lift import LiFT, lift
@@ -132,7 +133,7 @@ def _jax_steps(model: LiFT, variables: Any, images: Any, features: Any) -> Calla
     variables = jax.tree.map(jnp.array, variables)
     state = [(variables, optimizer.init(variables["params"]))]
     inputs = jax.device_put((images, features))
-    program = jax.jit(step, donate_argnums=0).lower(state[0], *inputs).compile()
+    program = compiled(jax.jit(step, donate_argnums=0).trace(state[0], *inputs))
 
     def run() -> Any:
         state[0], value = program(state[0], *inputs)
@@ -146,7 +147,7 @@ def _jax_lift(
     model: nn.Module, variables: Any, images: Any, features: Any, steps: int
 ) -> Callable[[], Any]:
     inputs = jax.device_put((variables, images, features))
-    program = jax.jit(partial(lift, model, steps=steps)).lower(*inputs).compile()
+    program = compiled(jax.jit(partial(lift, model, steps=steps)).trace(*inputs))
     return lambda: jax.block_until_ready(program(*inputs))
 
 

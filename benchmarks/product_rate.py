@@ -17,6 +17,7 @@ import numpy as np
 from jax import lax
 
 from benchmarks.product_shapes import Product
+from vit_jax_xfer.compiler import compiled
 
 # How often a step has each form, by what it does: a teacher adds a forward pass.
 FORWARD, TO_INPUTS, TO_WEIGHTS = range(3)
@@ -104,10 +105,10 @@ def _jax_runs(product: Product, dtype: str, forms: list[int]) -> list[Run]:
         left, taken, right, taken_too = operands[form]
         numbers = ((taken,), (taken_too,)), (lead, lead)
 
-        @jax.jit
-        def multiply(left: jax.Array, right: jax.Array) -> jax.Array:
+        def product_of(left: jax.Array, right: jax.Array) -> jax.Array:
             return lax.dot_general(left, right, numbers, preferred_element_type=jnp.float32)
 
+        multiply = compiled(jax.jit(product_of).trace(left, right))
         return lambda times: jax.block_until_ready([multiply(left, right) for _ in range(times)])
 
     return [one(form) for form in forms]

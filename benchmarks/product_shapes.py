@@ -7,12 +7,8 @@ from typing import NamedTuple
 
 import jax.extend.core as jex
 
-from vit_jax_xfer.models.multiply_adds import (
-    STANDS_FOR,
-    forward_program,
-    programs_inside,
-    times_run,
-)
+from vit_jax_xfer.compiler import programs_inside
+from vit_jax_xfer.models.multiply_adds import STANDS_FOR, forward_program, times_run
 from vit_jax_xfer.models.protocol import Network
 
 

@@ -64,9 +64,10 @@ class OurStep:
         self._loss_kernel = "fused" if contender.kernel == "fused" else "auto"
         model = network(case, dtype=jax.numpy.dtype(contender.dtype), **fields)
         build = self._inference if case.what == "inference" else self._training
-        lowered = build(model, contender.maps)
+        traced = build(model, contender.maps)
+        lowered = traced.lower()
         begin = time.perf_counter()
-        options = {} if contender.saver == "defaults" else compiler_options()
+        options = {} if contender.saver == "defaults" else compiler_options(program=traced)
         self._program = lowered.compile(options)
         analysis = self._program.memory_analysis()
         self.about = {
@@ -76,11 +77,11 @@ class OurStep:
             "version": jax.__version__,
         }
 
-    def _inference(self, model: VisionTransformer, maps: bool) -> jax.stages.Lowered:
+    def _inference(self, model: VisionTransformer, maps: bool) -> jax.stages.Traced:
         self._arguments = jax.device_put((fresh(model, 0), batch_of(self._case)["image"]))
-        return jax.jit(model.apply).lower(*self._arguments)
+        return jax.jit(model.apply).trace(*self._arguments)
 
-    def _training(self, model: VisionTransformer, maps: bool) -> jax.stages.Lowered:
+    def _training(self, model: VisionTransformer, maps: bool) -> jax.stages.Traced:
         task: Task = Classification(model, ClassificationSettings())
         if self._case.what != "scratch":
             kernel = self._loss_kernel
@@ -95,7 +96,7 @@ class OurStep:
         step = make_train_step(task, optimizer, learns, ema_decay=0.0, accumulate=1)
         given = (task.frozen, batch_of(self._case), step_key(0))
         self._arguments = (state, *jax.device_put(given))
-        return jax.jit(step, donate_argnums=0).lower(*self._arguments)
+        return jax.jit(step, donate_argnums=0).trace(*self._arguments)
 
     def bytes_needed(self) -> int:
         """Arguments and temporaries of a step."""

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vit_jax_xfer.compiler import compiled
 from vit_jax_xfer.features.backbone import Backbone
 from vit_jax_xfer.models.cell_places import CellPlaces, patch_places
 from vit_jax_xfer.models.lifting.lift import lift
@@ -39,8 +40,8 @@ class FeatureExtractor:
     def __post_init__(self) -> None:
         # Not a method of this object, which would keep these weights where others are used.
         fixed = self.backbone, self.upsampler, self.steps
-        self._compute = jax.jit(functools.partial(_features, *fixed))
-        self._seen: set[tuple[int, ...]] = set()
+        self._jitted = jax.jit(functools.partial(_features, *fixed))
+        self._programs: dict[tuple[int, ...], jax.stages.Compiled] = {}
         self._timed = np.zeros(2)
 
     def __call__(self, photos: np.ndarray) -> jax.Array:
@@ -50,11 +51,16 @@ class FeatureExtractor:
                 f"photos: expected uint8 (B, H, W, 3), got {photos.dtype} {photos.shape}"
             )
         start = time.monotonic()
+        seen = photos.shape in self._programs
         features = self._compute(self.variables, photos).block_until_ready()
-        if photos.shape in self._seen:
+        if seen:
             self._timed += time.monotonic() - start, len(photos)
-        self._seen.add(photos.shape)
         return features
+
+    def _compute(self, variables: tuple[Any, Any], photos: np.ndarray) -> jax.Array:
+        if photos.shape not in self._programs:
+            self._programs[photos.shape] = compiled(self._jitted.trace(variables, photos))
+        return self._programs[photos.shape](variables, photos)
 
     def compute(self, variables: tuple[Any, Any], photos: jax.Array) -> jax.Array:
         """The same as a pure function, to trace."""
@@ -104,7 +110,7 @@ class FeatureExtractor:
     def with_variables(self, variables: tuple[Any, Any]) -> "FeatureExtractor":
         """The same extractor with other weights of the same shapes; nothing is compiled again."""
         other = dataclasses.replace(self, variables=variables)
-        other._compute, other._seen = self._compute, self._seen
+        other._jitted, other._programs = self._jitted, self._programs
         return other
 
     def _photos(self, size: int, batch: int = 1) -> jax.ShapeDtypeStruct:

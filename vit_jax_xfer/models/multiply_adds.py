@@ -7,13 +7,13 @@ image size.
 """
 
 import math
-from collections.abc import Iterable
 from typing import Any
 
 import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
 
+from vit_jax_xfer.compiler import programs_inside
 from vit_jax_xfer.models.protocol import Network
 from vit_jax_xfer.models.transformer.patches import ImageSize
 
@@ -96,16 +96,6 @@ def times_run(name: str, params: dict[str, Any]) -> int:
     if name == "shard_map":
         return params["mesh"].size
     return 1
-
-
-def programs_inside(params: dict[str, Any]) -> Iterable[jex.Jaxpr]:
-    """The programs among an equation's parameters: branches, bodies, functions."""
-    for value in params.values():
-        for item in value if isinstance(value, tuple | list) else (value,):
-            if isinstance(item, jex.ClosedJaxpr):
-                yield item.jaxpr
-            elif isinstance(item, jex.Jaxpr):
-                yield item
 
 
 def _kind_of_product(equation: jex.JaxprEqn, scope: tuple[str, ...]) -> str:

@@ -7,7 +7,7 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from vit_jax_xfer.compiler import compiler_options
+from vit_jax_xfer.compiler import compiled
 from vit_jax_xfer.storage.checkpoints import CheckpointError, Checkpoints
 from vit_jax_xfer.tasks.task import Batch, Task, Variables
 from vit_jax_xfer.train.clock import format_duration
@@ -42,7 +42,7 @@ class Program(NamedTuple):
     def compile(self) -> jax.stages.Compiled:
         """The step as the devices of the mesh run it."""
         backend = next(iter(self.shardings.step.device_set)).platform
-        return self.traced.lower().compile(compiler_options(backend))
+        return compiled(self.traced, backend)
 
 
 def compile_aloud(program: Program, checkpoints: Checkpoints) -> tuple[jax.stages.Compiled, float]:

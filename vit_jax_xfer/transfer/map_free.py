@@ -187,7 +187,8 @@ def _by_rows(
         (total, grad_k), grad_q = step(sums, jax.tree.map(lambda x: x[0], blocks))
         grad_q = None if grad_q is None else grad_q[None]
     else:
-        (total, grad_k), grad_q = jax.lax.scan(step, sums, blocks)
+        scan = partial(jax.lax.scan, unroll=kernels.unrolled(number))
+        (total, grad_k), grad_q = scan(step, sums, blocks)
     if not gradients:
         return total, None
     grad_q = grad_q.transpose(1, 0, 3, 2, 4).reshape(student_q.shape[0], -1, *student_q.shape[2:])

@@ -24,6 +24,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from vit_jax_xfer.models.attention.kernel_choice import (
     IMPLEMENTATIONS,
@@ -48,12 +49,18 @@ __all__ = [
     "logsumexp_without_derivative",
     "over_query_blocks",
     "takes_blocks",
+    "unrolled",
 ]
 
 # The most rows of queries in flight in the blockwise form: large enough for an efficient matrix
 # product, small enough that a block of float32 scores over a few thousand keys stays within tens
 # of MB.
 QUERY_BLOCK = 256
+# Blocks up to which a CPU has them one after the other in the program instead of in a loop, around
+# which XLA copies and on whose products it spends more (benchmarks/NOTES.md).
+WITHOUT_LOOP = 2
+# What a block keeps for its backward pass beside its inputs: nothing as large as its rows of a map.
+KEPT = "attention rows"
 
 
 def dot_product_attention(
@@ -171,11 +178,12 @@ def _rows(
     scores = scale * jnp.einsum("bhtd,bhsd->bhts", q, k, preferred_element_type=wide)
     if bias is not None:
         scores = scores + bias.astype(wide)
-    highest = jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))
+    highest = _kept(jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
     weights = jnp.exp(scores - highest)
-    total = weights.sum(axis=-1, keepdims=True)
+    total = _kept(weights.sum(axis=-1, keepdims=True))
     # Dividing T·e products instead of T·S weights saves a pass over the map.
-    out = jnp.einsum("bhts,bhse->bhte", weights.astype(v.dtype), v, preferred_element_type=wide)
+    product = partial(jnp.einsum, preferred_element_type=wide)
+    out = _kept(product("bhts,bhse->bhte", weights.astype(v.dtype), v))
     return (out / total).astype(v.dtype), (highest + jnp.log(total))[..., 0]
 
 
@@ -202,7 +210,7 @@ def over_query_blocks(function: Callable[..., Any], *rows: jax.Array | None) -> 
 
     rows: arrays (…, T, C), of which `function` gets (…, block, C), padded with zeros; None stays.
     It returns arrays (B, H, block, …). The backward pass computes each block again, so that only
-    its inputs are kept.
+    its inputs are kept, and without a loop what `function` names KEPT.
     """
     first = next(x for x in rows if x is not None)
     length = first.shape[-2]
@@ -221,12 +229,25 @@ def over_query_blocks(function: Callable[..., Any], *rows: jax.Array | None) -> 
         x = x.reshape(*x.shape[:2], number * block, *x.shape[4:])
         return x[:, :, :length]
 
-    @jax.checkpoint
+    unroll = unrolled(number)
+    keep = jax.checkpoint_policies.save_only_these_names(KEPT) if unroll > 1 else None
+
+    @partial(jax.checkpoint, policy=keep)
     def step(_: None, blocks: tuple[jax.Array | None, ...]) -> tuple[None, Any]:
         return None, function(*blocks)
 
-    _, results = jax.lax.scan(step, None, tuple(split(x) for x in rows))
+    _, results = jax.lax.scan(step, None, tuple(split(x) for x in rows), unroll=unroll)
     return jax.tree.map(join, results)
+
+
+def unrolled(number: int) -> int:
+    """`unroll=` of a scan over so many blocks."""
+    return number if platform() == "cpu" and number <= WITHOUT_LOOP else 1
+
+
+def _kept(x: jax.Array) -> jax.Array:
+    """The same, not computed again in a backward pass."""
+    return checkpoint_name(x, KEPT)
 
 
 def _tokamax(
