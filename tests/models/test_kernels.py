@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from vit_jax_xfer.compiler import programs_inside
 from vit_jax_xfer.models.attention import kernels
 
-# More queries than two blocks of 8 and not a multiple; keys as many, values of their own size.
+# Three blocks of 8 queries, a loop, or two of 16 without one, and no multiple of either; keys as
+# many, values of their own size.
 TOKENS, HEADS, DIM, VALUE_DIM = 21, 2, 4, 6
 
 
@@ -29,9 +31,9 @@ def reference(q, k, v, scale):
     return out, (highest + np.log(total))[..., 0], weights / total
 
 
-@pytest.fixture(autouse=True)
-def small_blocks(monkeypatch):
-    monkeypatch.setattr(kernels, "QUERY_BLOCK", 8)
+@pytest.fixture(autouse=True, params=[8, 16])
+def small_blocks(request, monkeypatch):
+    monkeypatch.setattr(kernels, "QUERY_BLOCK", request.param)
 
 
 @pytest.mark.parametrize("blockwise", [False, True])
@@ -152,3 +154,27 @@ def test_threshold_selects_the_form():
     assert f"{TOKENS},{TOKENS}" not in program(TOKENS - 1)
     assert "scan" not in program(TOKENS)
     assert f"{TOKENS},{TOKENS}" in program(TOKENS)
+
+
+def products_in(program):
+    """How many products a program has, with those inside its equations; a loop's once."""
+    found = 0
+    for equation in program.eqns:
+        inside = sum(products_in(inner) for inner in programs_inside(equation.params))
+        found += inside + (equation.primitive.name == "dot_general")
+    return found
+
+
+def test_two_blocks_need_no_loop_and_keep_their_sums():
+    """Products forward, built again, backward: 2 + 2 + 4 in a loop, where nothing is kept."""
+    looped = kernels.QUERY_BLOCK == 8
+    x = draw(0, DIM, np.float32)
+
+    def total(*tensors):
+        out, logsumexp = kernels.attention_with_logsumexp(*tensors, scale=0.5, blockwise=True)
+        return out.sum() + logsumexp.sum()
+
+    gradient = jax.jit(jax.grad(total, argnums=(0, 1, 2)))
+    assert products_in(gradient.trace(x, x, x).jaxpr.jaxpr) == (8 if looped else 7)
+    text = gradient.lower(x, x, x).compile({"xla_backend_optimization_level": 0}).as_text()
+    assert (" while(" in text) is looped

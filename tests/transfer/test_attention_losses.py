@@ -18,10 +18,10 @@ STUDENT_DIM, TEACHER_DIM = 6, 4
 VARIANTS = [("plain", 4), ("blockwise", 1024), ("auto", 4)]
 
 
-@pytest.fixture(autouse=True)
-def small_blocks(monkeypatch):
-    """Three blocks of queries, the last one padded."""
-    monkeypatch.setattr(kernels, "QUERY_BLOCK", 8)
+@pytest.fixture(autouse=True, params=[8, 16])
+def small_blocks(request, monkeypatch):
+    """Three blocks of queries, in a loop, or two without one, the last one padded."""
+    monkeypatch.setattr(kernels, "QUERY_BLOCK", request.param)
 
 
 def tensors(dtype=np.float64):
