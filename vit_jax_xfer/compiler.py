@@ -13,8 +13,9 @@ import jax.numpy as jnp
 # Of YNNPACK, which XLA takes on CPUs for sums and products: sums alone, so that Eigen multiplies.
 LIBRARY = "xla_cpu_experimental_ynn_fusion_type"
 SUMS_ALONE = "LIBRARY_FUSION_TYPE_REDUCE"
-# Rows of a float32 product from which Eigen is the faster one on the Intel processors where both
-# were measured (benchmarks/NOTES.md); with one image's 197 YNNPACK is, by a little.
+# Rows of a float32 product's first factor from which Eigen is the faster one on the Intel processor
+# where both were measured (benchmarks/NOTES.md); with one image's 197 YNNPACK is, by a little. Of a
+# kernel's gradient they are the kernel's outputs, so that a training step of ViT-S is always large.
 ROWS = 1024
 
 

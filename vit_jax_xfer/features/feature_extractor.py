@@ -108,7 +108,7 @@ class FeatureExtractor:
         return float(seconds / images) if images else float("nan")
 
     def with_variables(self, variables: tuple[Any, Any]) -> "FeatureExtractor":
-        """The same extractor with other weights of the same shapes; nothing is compiled again."""
+        """The same with other weights of the same shapes and types; nothing is compiled again."""
         other = dataclasses.replace(self, variables=variables)
         other._jitted, other._programs = self._jitted, self._programs
         return other

@@ -56,8 +56,8 @@ __all__ = [
 # product, small enough that a block of float32 scores over a few thousand keys stays within tens
 # of MB.
 QUERY_BLOCK = 256
-# Blocks up to which a CPU has them one after the other in the program instead of in a loop, around
-# which XLA copies and on whose products it spends more (benchmarks/NOTES.md).
+# Blocks up to which a CPU has them one after the other in the program: two in a loop take 1.4 times
+# as long (benchmarks/NOTES.md).
 WITHOUT_LOOP = 2
 # What a block keeps for its backward pass beside its inputs: nothing as large as its rows of a map.
 KEPT = "attention rows"
