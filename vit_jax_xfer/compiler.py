@@ -2,26 +2,42 @@
 
 import functools
 import math
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
 
 # Of YNNPACK, which XLA takes on CPUs for sums and products: sums alone, so that Eigen multiplies.
-LIBRARY = "xla_cpu_experimental_ynn_fusion_type"
-SUMS_ALONE = "LIBRARY_FUSION_TYPE_REDUCE"
-# Rows of a float32 product's first factor from which Eigen is the faster one on the Intel processor
-# where both were measured (benchmarks/NOTES.md); with one image's 197 YNNPACK is, by a little. Of a
-# kernel's gradient they are the kernel's outputs, so that a training step of ViT-S is always large.
+BY_EIGEN = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
+# oneDNN, each product by itself: with what follows a product (DOT) some programs abort.
+BY_ONEDNN = BY_EIGEN | {
+    "xla_cpu_use_onednn": True,
+    "xla_cpu_experimental_onednn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT",
+}
+# Measured on an Intel processor (benchmarks/NOTES.md): oneDNN is the fastest of the three where all
+# sides of the largest product are at least WIDE, as a transformer's; narrower ones are Eigen's from
+# ROWS of the first factor on (of a kernel's gradient the kernel's outputs), else YNNPACK's.
+WIDE = 128
 ROWS = 1024
+
+
+class Product(NamedTuple):
+    """`count` products of (rows, summed) by (summed, columns)."""
+
+    count: int
+    rows: int
+    summed: int
+    columns: int
+    exact: bool  # both factors are float32
 
 
 def compiler_options(
     backend: str | None = None, program: jax.stages.Traced | None = None
-) -> dict[str, str]:
+) -> dict[str, Any]:
     """Options that make a step faster: `jax.jit(step, compiler_options=vjx.compiler_options())`.
 
     backend: "cpu" | "gpu" | "tpu", None = the default one. On a CPU barriers between blocks are
@@ -33,15 +49,47 @@ def compiler_options(
     backend = jax.default_backend() if backend is None else backend
     if backend != "cpu":
         return {}
-    found = {"xla_disable_hlo_passes": "cse_barrier_expander"}
-    if program is not None and _by_intel() and _large_float32(program.jaxpr) and _known():
-        found[LIBRARY] = SUMS_ALONE
-    return found
+    found: dict[str, Any] = {"xla_disable_hlo_passes": "cse_barrier_expander"}
+    return found if program is None else found | _library(program.jaxpr.jaxpr)
 
 
 def compiled(program: jax.stages.Traced, backend: str | None = None) -> jax.stages.Compiled:
     """A traced program, compiled with its `compiler_options`."""
     return program.lower().compile(compiler_options(backend, program))
+
+
+class Jitted:
+    """`jax.jit(function, …)` whose `compiler_options` are those of the first call's products.
+
+    Of the first call with each value of the static arguments, such as a network; other shapes are
+    compiled with the same options. backend: where it runs, None = the default one.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        backend: str | None = None,
+        static_argnums: tuple[int, ...] = (),
+        **settings: Any,
+    ) -> None:
+        self._backend, self._static = backend, static_argnums
+        self._jit = functools.partial(
+            jax.jit, function, static_argnums=static_argnums or None, **settings
+        )
+        self._plain = self._jit()
+        self._chosen: dict[tuple[Any, ...], Callable[..., Any]] = {}
+
+    def trace(self, *arguments: Any) -> jax.stages.Traced:
+        """The program for such arguments, before any compiler saw it."""
+        return self._plain.trace(*arguments)
+
+    def __call__(self, *arguments: Any) -> Any:
+        """The function's result."""
+        static = tuple(arguments[place] for place in self._static)
+        if static not in self._chosen:
+            options = compiler_options(self._backend, self.trace(*arguments))
+            self._chosen[static] = self._jit(compiler_options=options)
+        return self._chosen[static](*arguments)
 
 
 def options_of_one_run(backend: str | None = None) -> dict[str, int]:
@@ -64,26 +112,45 @@ def programs_inside(params: dict[str, Any]) -> Iterator[jex.Jaxpr]:
                 yield item
 
 
-def _large_float32(program: jex.ClosedJaxpr) -> bool:
-    """Whether all products are of float32, and one of them has ROWS rows.
+def _library(program: jex.Jaxpr) -> dict[str, Any]:
+    """Options for the library that multiplies, {} for YNNPACK, XLA's own choice.
 
-    XLA has none of bfloat16 with a float32 result but YNNPACK's that is as fast.
+    It alone has products of bfloat16 with a float32 result that are as fast.
     """
-    found = list(_products(program.jaxpr))
-    return all(exact for exact, _ in found) and any(rows >= ROWS for _, rows in found)
+    found = list(_products(program))
+    if not found or not all(one.exact for one in found) or not _by_intel():
+        return {}
+    largest = max(found, key=lambda one: math.prod(one[:4]))
+    # JAX can't keep such a program in a cache on disk, and may have been told to raise then.
+    strict = jax.config.jax_raise_persistent_cache_errors
+    if min(largest[1:4]) >= WIDE and not strict and _known("oneDNN"):
+        unkept = "Error writing persistent compilation cache entry.*onednn"
+        warnings.filterwarnings("ignore", unkept, UserWarning)
+        return BY_ONEDNN
+    if any(one.rows >= ROWS for one in found) and _known("Eigen"):
+        return BY_EIGEN
+    return {}
 
 
-def _products(program: jex.Jaxpr) -> Iterator[tuple[bool, int]]:
-    """Of each product whether its factors are float32, and the first one's rows."""
+def _products(program: jex.Jaxpr) -> Iterator[Product]:
     for equation in program.eqns:
         if equation.primitive.name == "dot_general":
             first, second = (one.aval for one in equation.invars)
-            (summed, _), (batched, _) = equation.params["dimension_numbers"]
-            kept = set(range(first.ndim)) - {*summed, *batched}
-            exact = first.dtype == second.dtype == jnp.float32
-            yield exact, math.prod(first.shape[axis] for axis in kept)
+            (summed, summed_too), (batched, batched_too) = equation.params["dimension_numbers"]
+            yield Product(
+                math.prod(first.shape[axis] for axis in batched),
+                _free(first.shape, summed, batched),
+                math.prod(first.shape[axis] for axis in summed),
+                _free(second.shape, summed_too, batched_too),
+                exact=first.dtype == second.dtype == jnp.float32,
+            )
         for inner in programs_inside(equation.params):
             yield from _products(inner)
+
+
+def _free(shape: tuple[int, ...], summed: tuple[int, ...], batched: tuple[int, ...]) -> int:
+    """The product of the axes that a result keeps of one factor alone."""
+    return math.prod(shape[axis] for axis in set(range(len(shape))) - {*summed, *batched})
 
 
 @functools.cache
@@ -96,10 +163,11 @@ def _by_intel() -> bool:
 
 
 @functools.cache
-def _known() -> bool:
-    """Whether this version of XLA has the option: it is an experimental one."""
+def _known(library: str) -> bool:
+    """Whether this version of XLA has the options: they are experimental ones."""
+    options = {"oneDNN": BY_ONEDNN, "Eigen": BY_EIGEN}[library]
     try:
-        jax.jit(lambda: 0).lower().compile({LIBRARY: SUMS_ALONE})
-    except Exception:  # noqa: BLE001 -- of no stable type; without the option all goes as before
+        jax.jit(lambda: 0).lower().compile(options)
+    except Exception:  # noqa: BLE001 -- of no stable type; without them all goes as before
         return False
     return True

@@ -51,6 +51,7 @@ def predict(
     import jax
     import jax.numpy as jnp
 
+    from vit_jax_xfer.compiler import Jitted
     from vit_jax_xfer.data.prepare import preprocess
     from vit_jax_xfer.data.sources.upright_photo import read_photograph
     from vit_jax_xfer.models.preprocessing import stated_preprocessing
@@ -58,7 +59,7 @@ def predict(
 
     names = class_names_of(model)
     stated_preprocessing(model)
-    probabilities = jax.jit(
+    probabilities = Jitted(
         lambda variables, images: jax.nn.softmax(
             model.apply(variables, images).astype(jnp.float32), axis=-1
         )

@@ -17,7 +17,7 @@ from vit_jax_xfer.analysis.attention_statistics import (
 from vit_jax_xfer.analysis.head_matching import image_divergence
 from vit_jax_xfer.analysis.layer_similarity import LayerTerms, layer_cka, layer_terms
 from vit_jax_xfer.arguments.array_checks import require_finite_images
-from vit_jax_xfer.compiler import compiler_options
+from vit_jax_xfer.compiler import Jitted
 from vit_jax_xfer.models.collections import give_attention, stack_layers
 from vit_jax_xfer.models.extract import encoder_of
 from vit_jax_xfer.models.vit import VisionTransformer
@@ -231,7 +231,7 @@ def _statistics(
 
 
 @functools.cache
-def _watch() -> Callable[..., WatchedLayers]:
+def _watch() -> Jitted:
     def watch(
         model: VisionTransformer, variables: Any, images: jax.Array, given: jax.Array | None
     ) -> WatchedLayers:
@@ -254,4 +254,4 @@ def _watch() -> Callable[..., WatchedLayers]:
             stream[:, :, 0] if model.class_token else None,
         )
 
-    return jax.jit(watch, static_argnums=0, compiler_options=compiler_options())
+    return Jitted(watch, static_argnums=(0,))

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from vit_jax_xfer.compiler import Jitted
 from vit_jax_xfer.data.finish import NOTHING, Finish
 from vit_jax_xfer.tasks.task import Batch, Scorer, Task, Variables
 from vit_jax_xfer.train.evaluation_sets import EvaluationSet
@@ -35,7 +36,8 @@ class Evaluator:
                 found = {**found, "rows": {**found["rows"], **of_image}}
             return found
 
-        self._sums = jax.jit(sums, out_shardings=replicated(mesh), static_argnums=3)
+        backend = mesh.devices.flat[0].platform
+        self._sums = Jitted(sums, backend, static_argnums=(3,), out_shardings=replicated(mesh))
 
     def trace(
         self, variables: Variables, frozen: Variables, batch: Batch, finish: Finish = NOTHING

@@ -9,7 +9,7 @@ lies on their grid. Equal values are ranked row by row, from the first cell on, 
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 from vit_jax_xfer.arguments.array_checks import checked_target, require_equal, require_finite
 from vit_jax_xfer.arguments.given_arrays import given_array, host_array
 from vit_jax_xfer.arguments.whole_numbers import check_each_whole, check_number, check_whole
-from vit_jax_xfer.compiler import compiler_options
+from vit_jax_xfer.compiler import Jitted
 
 Order = Literal["most", "least"]
 FRACTIONS = tuple(i / 10 for i in range(1, 10))  # of the image, of positive and negative
@@ -258,15 +258,15 @@ def predicted(model: Any, variables: Any, images: jax.Array) -> jax.Array:
 
 
 @functools.cache
-def _classes() -> Callable[..., jax.Array]:
+def _classes() -> Jitted:
     def classes(model: Any, variables: Any, images: jax.Array) -> jax.Array:
         return model.apply(variables, images).argmax(-1).astype(jnp.int32)
 
-    return jax.jit(classes, static_argnums=0, compiler_options=compiler_options())
+    return Jitted(classes, static_argnums=(0,))
 
 
 @functools.cache
-def _program() -> Callable[..., tuple[jax.Array, jax.Array]]:
+def _program() -> Jitted:
     """Compiled once for a network and shapes: one batch of images at a time, window by window."""
 
     def run(
@@ -290,4 +290,4 @@ def _program() -> Callable[..., tuple[jax.Array, jax.Array]]:
 
         return jax.lax.map(seen, windows)
 
-    return jax.jit(run, static_argnums=0, compiler_options=compiler_options())
+    return Jitted(run, static_argnums=(0,))

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vit_jax_xfer.arguments.array_checks import require_finite_images
+from vit_jax_xfer.compiler import Jitted
 from vit_jax_xfer.data.prepare import preprocess
 from vit_jax_xfer.data.sources.source import Source, example_name
 from vit_jax_xfer.models.extract import extract
@@ -37,7 +38,7 @@ def image_vectors(
         raise ValueError(f"feature: {feature!r} is none of {', '.join(FEATURES)}")
     stated_preprocessing(model)
 
-    @jax.jit
+    @Jitted
     def vectors(variables: Any, images: jax.Array) -> jax.Array:
         out = extract(model, variables, images)
         found = {

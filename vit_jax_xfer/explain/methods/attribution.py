@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 from vit_jax_xfer.arguments.array_checks import checked_target
 from vit_jax_xfer.arguments.declared_types import check_choice
 from vit_jax_xfer.arguments.given_arrays import given_array
-from vit_jax_xfer.compiler import compiler_options
+from vit_jax_xfer.compiler import Jitted
 from vit_jax_xfer.explain.methods import (
     attention_methods,
     baselines,
@@ -177,8 +177,8 @@ def _explain(
 
 
 @functools.cache
-def _compiled() -> Callable[..., Attribution]:
-    return jax.jit(_explain, static_argnums=(0, 1, 2), compiler_options=compiler_options())
+def _compiled() -> Jitted:
+    return Jitted(_explain, static_argnums=(0, 1, 2))
 
 
 def _has_head(model: nn.Module) -> bool:
