@@ -98,6 +98,10 @@ class OurStep:
         self._arguments = (state, *jax.device_put(given))
         return jax.jit(step, donate_argnums=0).trace(*self._arguments)
 
+    def program_text(self) -> str:
+        """The compiled program, as XLA writes it down."""
+        return self._program.as_text()
+
     def bytes_needed(self) -> int:
         """Arguments and temporaries of a step."""
         analysis = self._program.memory_analysis()

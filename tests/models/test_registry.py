@@ -98,7 +98,7 @@ def test_fields_by_keyword():
     ("name", "fields", "message"),
     [
         ("vit_bas_patch16", {}, "model 'vit_bas_patch16' is unknown; .*'vit_base_patch16'"),
-        ("resnet50", {}, "model 'resnet50' is unknown"),
+        ("resnet50", {}, "model 'resnet50' is unknown; vjx.list_models"),
         ("vit_micro_patch4", {"depht": 3}, "no field 'depht'; did you mean 'depth'"),
         ("vit_micro_patch4", {"parent": None}, "no field 'parent'"),
         (

@@ -22,6 +22,7 @@ def compiled_once() -> Iterator[None]:
 
     By JAX's cache on disk, in a folder of its own that is removed at the end, so that no program of
     another machine or version is ever met. Where the user has a cache, that one is used, as it is.
+    Programs that multiply by oneDNN (compiler.py) are compiled each time: JAX can't keep those.
     """
     if jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache:
         yield

@@ -181,7 +181,8 @@ def _timm_entry(name: str) -> dict[str, Any]:
     architecture, _, tag = name.partition(".")
     if architecture not in ARCHITECTURES:
         near = difflib.get_close_matches(name, [*ENTRIES, *ARCHITECTURES], n=3, cutoff=0.4)
-        raise ValueError(f"model {name!r} is unknown; nearest: {near or list_models()}")
+        hint = "nearest: " + ", ".join(map(repr, near)) if near else "vjx.list_models() has all"
+        raise ValueError(f"model {name!r} is unknown; {hint}")
     try:
         fields = vit_fields(ARCHITECTURES[architecture])
         return {**fields, **tagged(architecture, tag, fields["width"])} if tag else fields

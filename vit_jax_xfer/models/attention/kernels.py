@@ -175,6 +175,8 @@ def _rows(
 ) -> tuple[jax.Array, jax.Array]:
     """All rows at once, in (B, H, T, d) layout, which XLA's CPU backend runs about 2.5 × faster."""
     wide = _wide(q.dtype)
+    if q.dtype == wide:  # T·d products instead of T·S; smaller types would round them
+        q, scale = scale * q, 1.0
     scores = scale * jnp.einsum("bhtd,bhsd->bhts", q, k, preferred_element_type=wide)
     if bias is not None:
         scores = scores + bias.astype(wide)
