@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from vit_jax_xfer import create_model
+from vit_jax_xfer.compiler import LIBRARIES
 from vit_jax_xfer.models.multiply_adds import multiply_adds
 
 CLASSES = 1000
@@ -76,7 +77,8 @@ class Contender:
     small_products: ours multiplies tokens with weights in bfloat16 (`model.product_dtype`).
     maps: ours builds them for the transfer. saver: of SAVERS.
     fused: PyTorch takes its fused attention and torch.compile, else it is eager and builds scores.
-    kernel: of KERNEL_WORDS.
+    kernel: of KERNEL_WORDS. library: that multiplies ours on a CPU, of the compiler's LIBRARIES, ""
+    for its choice.
     """
 
     framework: str
@@ -87,6 +89,7 @@ class Contender:
     fused: bool = False
     of: str = ""
     kernel: str = ""
+    library: str = ""
 
     @property
     def name(self) -> str:
@@ -99,6 +102,7 @@ class Contender:
         extra += ["maps"] if self.maps else []
         extra += [self.saver] if self.saver else []
         extra += [self.kernel] if self.kernel else []
+        extra += [self.library] if self.library else []
         return " ".join([self.framework, *extra])
 
     @property
@@ -129,6 +133,7 @@ def contender(name: str) -> Contender:
         fused="compiled" in words,
         of="".join(word for word in words[1:2] if framework == PRODUCTS and word in FRAMEWORKS),
         kernel="".join(word for word in words if word in KERNEL_WORDS),
+        library="".join(word for word in words if framework == "ours" and word in LIBRARIES),
     )
     known = ("ours", "torch", *RUNTIMES, PRODUCTS)
     whole = bool(found.of) == (framework == PRODUCTS)

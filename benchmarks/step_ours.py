@@ -67,7 +67,8 @@ class OurStep:
         traced = build(model, contender.maps)
         lowered = traced.lower()
         begin = time.perf_counter()
-        options = {} if contender.saver == "defaults" else compiler_options(program=traced)
+        options = compiler_options(program=traced, library=contender.library or None)
+        options = {} if contender.saver == "defaults" else options
         self._program = lowered.compile(options)
         analysis = self._program.memory_analysis()
         self.about = {

@@ -112,6 +112,31 @@ def test_a_cache_that_raises_gets_programs_that_it_can_keep(intel):
         jax.config.update("jax_raise_persistent_cache_errors", False)
 
 
+@pytest.mark.parametrize("name", compiler.LIBRARIES)
+def test_a_library_that_is_asked_for(name, intel, monkeypatch):
+    """In a call or in the environment, on any processor; products of bfloat16 stay YNNPACK's."""
+    monkeypatch.setattr(compiler, "_by_intel", lambda: False)
+    exact, small = traced(64), traced(64, product_dtype="bfloat16")
+    assert library(compiler.compiler_options("cpu", exact, library=name)) == name
+    monkeypatch.setenv(compiler.VARIABLE, name)
+    assert library(compiler.compiler_options("cpu", exact)) == name
+    assert library(compiler.compiler_options("cpu", exact, library="Eigen")) == "Eigen"
+    assert library(compiler.compiler_options("cpu", small)) == "YNNPACK"
+    assert compiler.compiler_options("gpu", exact) == {}
+
+
+def test_a_library_that_is_none(intel, monkeypatch):
+    with pytest.raises(ValueError, match="library: 'MKL' is none of YNNPACK, Eigen, oneDNN"):
+        compiler.compiler_options("cpu", traced(64), library="MKL")
+    monkeypatch.setenv(compiler.VARIABLE, "onednn")
+    with pytest.raises(ValueError, match=f"{compiler.VARIABLE}: 'onednn' is none of"):
+        compiler.compiler_options("cpu", traced(64))
+    monkeypatch.setenv(compiler.VARIABLE, "oneDNN")
+    monkeypatch.setattr(compiler, "_known", lambda library: False)
+    with pytest.raises(ValueError, match="has no choice of oneDNN"):
+        compiler.compiler_options("cpu", traced(64))
+
+
 def test_the_options_are_minded():
     """Where XLA has them; and all products are the same but for rounding."""
 
@@ -143,7 +168,7 @@ def test_the_options_are_minded():
 
 
 def test_a_version_without_the_options_is_noticed(monkeypatch):
-    monkeypatch.setattr(compiler, "BY_EIGEN", {"xla_cpu_no_such_option": True})
+    monkeypatch.setitem(compiler.LIBRARIES, "Eigen", {"xla_cpu_no_such_option": True})
     compiler._known.cache_clear()
     try:
         assert not compiler._known("Eigen")

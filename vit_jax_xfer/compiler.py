@@ -2,6 +2,7 @@
 
 import functools
 import math
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,9 @@ BY_ONEDNN = BY_EIGEN | {
     "xla_cpu_use_onednn": True,
     "xla_cpu_experimental_onednn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT",
 }
+LIBRARIES: dict[str, dict[str, Any]] = {"YNNPACK": {}, "Eigen": BY_EIGEN, "oneDNN": BY_ONEDNN}
+# Of the environment: one of LIBRARIES for every program of float32 products on a CPU.
+VARIABLE = "VIT_JAX_XFER_CPU_PRODUCTS"
 # Measured on an Intel processor (benchmarks/NOTES.md): oneDNN is the fastest of the three where all
 # sides of the largest product are at least WIDE, as a transformer's; narrower ones are Eigen's from
 # ROWS of the first factor on (of a kernel's gradient the kernel's outputs), else YNNPACK's.
@@ -36,21 +40,24 @@ class Product(NamedTuple):
 
 
 def compiler_options(
-    backend: str | None = None, program: jax.stages.Traced | None = None
+    backend: str | None = None,
+    program: jax.stages.Traced | None = None,
+    library: str | None = None,
 ) -> dict[str, Any]:
     """Options that make a step faster: `jax.jit(step, compiler_options=vjx.compiler_options())`.
 
     backend: "cpu" | "gpu" | "tpu", None = the default one. On a CPU barriers between blocks are
     kept until operations have been fused (see models/transformer/stack.py), which also makes
     `remat` save memory there. program: as `jax.jit(step).trace(…)` gives it; on Intel's processors
-    its products choose the library that multiplies. They change no result but for rounding. {}
-    where the defaults are best.
+    its products choose the library that multiplies. library: of LIBRARIES, which one takes them
+    where all are float32; None = as the environment's VIT_JAX_XFER_CPU_PRODUCTS says. They change
+    no result but for rounding. {} where the defaults are best. ValueError for an unknown library.
     """
     backend = jax.default_backend() if backend is None else backend
     if backend != "cpu":
         return {}
     found: dict[str, Any] = {"xla_disable_hlo_passes": "cse_barrier_expander"}
-    return found if program is None else found | _library(program.jaxpr.jaxpr)
+    return found if program is None else found | _library(program.jaxpr.jaxpr, library)
 
 
 def compiled(program: jax.stages.Traced, backend: str | None = None) -> jax.stages.Compiled:
@@ -112,24 +119,40 @@ def programs_inside(params: dict[str, Any]) -> Iterator[jex.Jaxpr]:
                 yield item
 
 
-def _library(program: jex.Jaxpr) -> dict[str, Any]:
+def _library(program: jex.Jaxpr, asked: str | None) -> dict[str, Any]:
     """Options for the library that multiplies, {} for YNNPACK, XLA's own choice.
 
     It alone has products of bfloat16 with a float32 result that are as fast.
     """
+    field = VARIABLE if asked is None else "library"
+    asked = os.environ.get(VARIABLE) or None if asked is None else asked
+    if asked is not None and asked not in LIBRARIES:
+        raise ValueError(f"{field}: {asked!r} is none of {', '.join(LIBRARIES)}")
+    if asked is not None and not _known(asked):
+        raise ValueError(f"{field}: the XLA of jax {jax.__version__} has no choice of {asked}")
     found = list(_products(program))
-    if not found or not all(one.exact for one in found) or not _by_intel():
+    if not found or not all(one.exact for one in found):
         return {}
-    largest = max(found, key=lambda one: math.prod(one[:4]))
-    # JAX can't keep such a program in a cache on disk, and may have been told to raise then.
-    strict = jax.config.jax_raise_persistent_cache_errors
-    if min(largest[1:4]) >= WIDE and not strict and _known("oneDNN"):
+    chosen = _fastest(found) if asked is None else asked
+    if chosen == "oneDNN":
+        # JAX warns of each program that it can't keep in a user's cache on disk.
         unkept = "Error writing persistent compilation cache entry.*onednn"
         warnings.filterwarnings("ignore", unkept, UserWarning)
-        return BY_ONEDNN
+    return LIBRARIES[chosen]
+
+
+def _fastest(found: list[Product]) -> str:
+    """Which of LIBRARIES multiplies fastest on this machine, as far as it was measured."""
+    if not _by_intel():
+        return "YNNPACK"
+    largest = max(found, key=lambda one: math.prod(one[:4]))
+    # JAX may have been told to raise where it can't keep a program in a cache on disk.
+    strict = jax.config.jax_raise_persistent_cache_errors
+    if min(largest[1:4]) >= WIDE and not strict and _known("oneDNN"):
+        return "oneDNN"
     if any(one.rows >= ROWS for one in found) and _known("Eigen"):
-        return BY_EIGEN
-    return {}
+        return "Eigen"
+    return "YNNPACK"
 
 
 def _products(program: jex.Jaxpr) -> Iterator[Product]:
@@ -165,9 +188,8 @@ def _by_intel() -> bool:
 @functools.cache
 def _known(library: str) -> bool:
     """Whether this version of XLA has the options: they are experimental ones."""
-    options = {"oneDNN": BY_ONEDNN, "Eigen": BY_EIGEN}[library]
     try:
-        jax.jit(lambda: 0).lower().compile(options)
+        jax.jit(lambda: 0).lower().compile(LIBRARIES[library])
     except Exception:  # noqa: BLE001 -- of no stable type; without them all goes as before
         return False
     return True

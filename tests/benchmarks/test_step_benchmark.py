@@ -107,10 +107,18 @@ def test_names_of_contenders():
         "ours bfloat16 maps remat",
         "ours float32 scan",
         "ours float32 defaults",
+        "ours float32 oneDNN",
+        "ours float32 maps remat YNNPACK",
     ):
         assert contender(name).name == name
-    wrongs = ("ours", "torch float32", "jax float32", "ours float32 faster", "")
-    for wrong in (*wrongs, "openvino", "products float32", "products ours float32"):
+    wrongs = ("ours", "torch float32", "jax float32", "ours float32 onednn", "")
+    for wrong in (
+        *wrongs,
+        "openvino",
+        "products float32",
+        "products ours float32",
+        "torch eager Eigen",
+    ):
         with pytest.raises(ValueError, match=r"--contenders: .* is none; examples"):
             contender(wrong)
 
