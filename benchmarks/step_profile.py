@@ -28,6 +28,8 @@ _SOURCE = re.compile(r'op_name="([^"]+)"')
 _LIBRARIES = {"onednn": "oneDNN", "ynn": "YNNPACK"}
 _MOVES = {"copy", "transpose", "bitcast", "reshape", "slice", "concatenate", "pad", "broadcast"}
 _BESIDE = {"parameter", "constant", "tuple"}
+# Their time is that of the operations that they hold, which are counted by themselves.
+_HOLDERS = {"while", "conditional", "call"}
 
 
 class Operation(NamedTuple):
@@ -49,7 +51,9 @@ def operations_of(program: str) -> dict[str, Operation]:
             inside[computation].add(found[2])
             lines.append((found[1], found[2], line))
     return {
-        name: Operation(_kind(name, kind, inside, line), _place(line)) for name, kind, line in lines
+        name: Operation(_kind(name, kind, inside, line), _place(line))
+        for name, kind, line in lines
+        if kind not in _HOLDERS
     }
 
 

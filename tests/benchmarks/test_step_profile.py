@@ -38,6 +38,7 @@ PROGRAM = (
     + line("dot.1", "dot(%x, %x)")
     + line("sum.2", "reduce(%x), dimensions={1}", "jit(step)/jvp()/reduce_sum")
     + line("exponential.1", "exponential(%x)")
+    + line("while.1", "while(%x), body=%inner.1")
     + line("add.1", "add(%x, %dot.1)", "jit(step)/add")
     + "}\n"
 )
@@ -52,6 +53,7 @@ def test_operations_by_kind_and_place():
     assert found["sum.2"] == Operation("sums", "forward")
     assert found["exponential.1"].kind == "exponentials and the like"
     assert found["add.1"] == Operation("additions and the like", "update")
+    assert "while.1" not in found  # what it holds is counted by itself
 
 
 def test_times_are_added_by_group():
