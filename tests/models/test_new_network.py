@@ -93,7 +93,7 @@ def test_it_is_listed_and_made():
     assert (type(model), model.width, model.depth) == (PatchAverages, 5, 1)
     with pytest.raises(ValueError, match="PatchAverages has no field 'dept'; did you mean 'depth'"):
         vjx.create_model("averages_tiny", dept=1)
-    with pytest.raises(ValueError, match=r"nearest: \['averages_tiny'"):
+    with pytest.raises(ValueError, match=r"nearest: 'averages_tiny'"):
         vjx.create_model("averages_tin")
 
 

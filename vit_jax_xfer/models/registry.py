@@ -180,7 +180,7 @@ def _timm_entry(name: str) -> dict[str, Any]:
     """The fields of a name of timm's. ValueError where it is unknown, or no network here is it."""
     architecture, _, tag = name.partition(".")
     if architecture not in ARCHITECTURES:
-        near = difflib.get_close_matches(name, [*ENTRIES, *ARCHITECTURES], n=3, cutoff=0.4)
+        near = difflib.get_close_matches(name, {*ENTRIES, *ARCHITECTURES}, n=3, cutoff=0.4)
         hint = "nearest: " + ", ".join(map(repr, near)) if near else "vjx.list_models() has all"
         raise ValueError(f"model {name!r} is unknown; {hint}")
     try:

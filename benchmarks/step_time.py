@@ -1,6 +1,6 @@
 """Where a step's time goes on one CPU core, by kind of operation and by place in the network.
 
-    python -m benchmarks.step_profile --model vit_small_patch16 --step scratch --batch 8
+    python -m benchmarks.step_time --model vit_small_patch16 --step scratch --batch 8
 
 On one core no two operations overlap, so that times can be added up. Two tables, or --json.
 """
@@ -99,7 +99,7 @@ def profile(step: Any, steps: int) -> dict[str, float]:
     for _ in range(2):
         step()
     found: collections.Counter[str] = collections.Counter()
-    with tempfile.TemporaryDirectory(prefix="step_profile_") as folder:
+    with tempfile.TemporaryDirectory(prefix="step_time_") as folder:
         with jax.profiler.trace(folder):
             for _ in range(steps):
                 step()

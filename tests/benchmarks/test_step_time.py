@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks.step_profile import Operation, main, operations_of, profile, summed
+from benchmarks.step_time import Operation, main, operations_of, profile, summed
 from vit_jax_xfer import create_model
 
 FORWARD = "jit(step)/jvp(VisionTransformer)/VisionTransformer.forward"
@@ -78,7 +78,7 @@ def test_a_real_programs_products_are_found_and_timed():
 
 def test_the_command():
     small = ["--model=vit_tiny_patch16", "--image-size=32", "--batch=2", "--steps=1", "--json"]
-    command = [sys.executable, "-m", "benchmarks.step_profile", "--step=inference", *small]
+    command = [sys.executable, "-m", "benchmarks.step_time", "--step=inference", *small]
     found = subprocess.run(command, capture_output=True, text=True, check=True)
     row = json.loads(found.stdout)
     assert row["wall_ms"] > 0
