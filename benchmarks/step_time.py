@@ -126,18 +126,7 @@ def summed(times: dict[str, float], by: Iterable[tuple[str, str]]) -> dict[str, 
 
 def main(given: Sequence[str] | None = None) -> None:
     """Profiles one step."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--model", default="vit_small_patch16")
-    parser.add_argument("--step", default="scratch", choices=WHATS)
-    parser.add_argument("--image-size", type=int, default=224)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--contender", default="ours float32", help="of benchmarks.steps, ours")
-    parser.add_argument("--steps", type=int, default=5, help="that are profiled")
-    parser.add_argument("--rows", type=int, default=25, help="of the places' table")
-    parser.add_argument("--core", type=int, help="which one (default: the first there is)")
-    parser.add_argument("--json", action="store_true", help="one line for a program")
+    parser = _parser()
     arguments = parser.parse_args(given)
     try:
         chosen = contender(arguments.contender)
@@ -147,12 +136,7 @@ def main(given: Sequence[str] | None = None) -> None:
         parser.error("--contender: only ours can be profiled")
     if min(arguments.steps, arguments.batch, arguments.image_size) < 1:
         parser.error("--steps, --batch and --image-size are at least 1")
-    # Before JAX makes its threads, which stay where the process is.
-    core = min(os.sched_getaffinity(0)) if arguments.core is None else arguments.core
-    try:
-        os.sched_setaffinity(0, {core})
-    except OSError:
-        parser.error(f"--core: {core} is none of {sorted(os.sched_getaffinity(0))}")
+    _to_one_core(parser, arguments.core)
     from benchmarks.step_ours import OurStep
 
     case = Case(arguments.step, arguments.model, arguments.image_size, arguments.batch)
@@ -177,6 +161,36 @@ def main(given: Sequence[str] | None = None) -> None:
         for name, taken in table.items():
             print(f"{taken:9.1f} ms {100 * taken / total:5.1f} %  {name}")
         print()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default="vit_small_patch16")
+    parser.add_argument("--step", default="scratch", choices=WHATS)
+    parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--contender", default="ours float32", help="of benchmarks.steps, ours")
+    parser.add_argument("--steps", type=int, default=5, help="that are profiled")
+    parser.add_argument("--rows", type=int, default=25, help="of the places' table")
+    parser.add_argument("--core", type=int, help="which one (default: the first there is)")
+    parser.add_argument("--json", action="store_true", help="one line for a program")
+    return parser
+
+
+def _to_one_core(parser: argparse.ArgumentParser, core: int | None) -> None:
+    """Keeps this process on a CPU core; before JAX makes its threads, which stay there then."""
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")
+    if not hasattr(os, "sched_setaffinity"):
+        parser.error("only Linux keeps a process on one core")
+    there = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(there) if core is None else core})
+    except OSError:
+        parser.error(f"--core: {core} is none of {sorted(there)}")
 
 
 if __name__ == "__main__":
