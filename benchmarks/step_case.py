@@ -137,7 +137,13 @@ def contender(name: str) -> Contender:
     )
     known = ("ours", "torch", *RUNTIMES, PRODUCTS)
     whole = bool(found.of) == (framework == PRODUCTS)
-    if framework not in known or not whole or sorted(found.name.split()) != sorted(words):
+    # The compiler minds a library's name for float32 products alone.
+    minded = not found.library or (found.multiplies_in == "float32" and found.saver != "defaults")
+    if (
+        framework not in known
+        or not (whole and minded)
+        or sorted(found.name.split()) != sorted(words)
+    ):
         raise ValueError(
             f"--contenders: {name!r} is none; examples: 'ours float32', 'ours bfloat16-products', "
             "'ours bfloat16 maps', 'ours float32 remat', 'torch eager float32', "

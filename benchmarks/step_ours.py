@@ -67,8 +67,9 @@ class OurStep:
         traced = build(model, contender.maps)
         lowered = traced.lower()
         begin = time.perf_counter()
-        options = compiler_options(program=traced, library=contender.library or None)
-        options = {} if contender.saver == "defaults" else options
+        options = {}
+        if contender.saver != "defaults":
+            options = compiler_options(program=traced, library=contender.library or None)
         self._program = lowered.compile(options)
         analysis = self._program.memory_analysis()
         self.about = {

@@ -199,10 +199,7 @@ def test_no_warning_of_a_program_that_is_not_kept(tmp_path, monkeypatch):
 
 
 def test_a_jitted_function_is_compiled_by_what_each_of_its_networks_multiplies(options_taken):
-    calls = []
-
     def multiply(dtype, x):
-        calls.append(dtype)
         return (x.astype(dtype) @ x.T.astype(dtype)).astype(jnp.float32)
 
     jitted = compiler.Jitted(multiply, static_argnums=(0,))

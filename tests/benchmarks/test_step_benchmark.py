@@ -118,6 +118,8 @@ def test_names_of_contenders():
         "products float32",
         "products ours float32",
         "torch eager Eigen",
+        "ours bfloat16-products oneDNN",
+        "ours float32 defaults oneDNN",
     ):
         with pytest.raises(ValueError, match=r"--contenders: .* is none; examples"):
             contender(wrong)
